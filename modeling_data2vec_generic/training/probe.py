@@ -1,0 +1,157 @@
+"""How good are the features of a frozen encoder: nearest neighbours and a linear classifier on them.
+
+Labels are used here and nowhere else: pre-training itself never sees them. The probe reads the encoder as a user of it
+would: full, unmasked input, evaluation mode, the mean of the last hidden state over the real content.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+Collate = Callable[[list[dict[str, Any]]], Mapping[str, Tensor]]
+ContentMask = Callable[[Mapping[str, Tensor], int], Tensor]
+"""From the encoder's inputs and the length T of its last hidden state, a bool (B, T): the positions to average."""
+
+
+def after_prefix(num_prefix_tokens: int) -> ContentMask:
+    """For inputs without padding (images): every position but the `num_prefix_tokens` first (CLS, registers)."""
+
+    def content(inputs: Mapping[str, Tensor], length: int) -> Tensor:
+        batch_size = len(next(iter(inputs.values())))
+        return (torch.arange(length) >= num_prefix_tokens).expand(batch_size, -1)
+
+    return content
+
+
+def real_tokens(inputs: Mapping[str, Tensor], length: int) -> Tensor:
+    """For text: every token that is not padding, special tokens included, as sentence embeddings usually average."""
+    return inputs["attention_mask"].bool()
+
+
+def real_frames(num_frames: Callable[[int], int]) -> ContentMask:
+    """For sound: the frames that `num_frames` counts for each clip's own samples, the padding after them left out."""
+
+    def content(inputs: Mapping[str, Tensor], length: int) -> Tensor:
+        counts = [num_frames(samples) for samples in inputs["attention_mask"].sum(dim=1).tolist()]
+        return torch.arange(length) < torch.tensor(counts)[:, None]
+
+    return content
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Puts every module in evaluation mode and gives each its own mode back: some may be held in it on purpose."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+@torch.no_grad()
+def extract_features(
+    encoder: nn.Module, dataset: Dataset, collate: Collate, content_mask: ContentMask, batch_size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The mean of the last hidden state over the content: features (N, C) float32, and the labels (N,) int64.
+
+    `collate` must give the encoder's own inputs, unmasked and not augmented. Runs on the encoder's device.
+    """
+
+    def with_labels(examples: list[dict[str, Any]]) -> tuple[Mapping[str, Tensor], list[int]]:
+        return collate(examples), [example["label"] for example in examples]
+
+    device = next(encoder.parameters()).device
+    features: list[np.ndarray] = []
+    labels: list[int] = []
+    with evaluation_mode(encoder):
+        for inputs, batch_labels in DataLoader(dataset, batch_size=batch_size, collate_fn=with_labels):
+            hidden = encoder(**{name: value.to(device) for name, value in inputs.items()}).last_hidden_state.float()
+            content = content_mask(inputs, hidden.shape[1]).to(device).unsqueeze(-1)
+            # where, not a product: what an encoder leaves at padding may be infinite or NaN.
+            mean = torch.where(content, hidden, 0.0).sum(dim=1) / content.sum(dim=1)
+            features.append(mean.cpu().numpy())
+            labels.extend(batch_labels)
+    return np.concatenate(features), np.asarray(labels, dtype=np.int64)
+
+
+def knn_accuracy(
+    train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray, test_y: np.ndarray, k: int = 20
+) -> float:
+    """Share of the test rows whose `k` nearest training rows by cosine (all, if fewer) vote for their label."""
+    from sklearn.neighbors import KNeighborsClassifier
+
+    classifier = KNeighborsClassifier(n_neighbors=min(k, len(train_x)), metric="cosine", algorithm="brute")
+    return float(classifier.fit(train_x, train_y).score(test_x, test_y))
+
+
+def linear_accuracy(train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray, test_y: np.ndarray) -> float:
+    """Share of the test rows that a logistic regression on the standardised features gets right."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    return float(classifier.fit(train_x, train_y).score(test_x, test_y))
+
+
+def labelled_subset(dataset: Dataset, max_samples: int, seed: int) -> Dataset:
+    """At most `max_samples` labelled rows, chosen by `seed`, in the order of the data set.
+
+    A row without a label (None, or negative as in Hub data sets) is left out: data may be labelled in part.
+    """
+    labels = dataset.with_format(None)["label"]  # the column alone: no image or sound is decoded for it
+    rows = np.array([row for row, label in enumerate(labels) if label is not None and label >= 0], dtype=np.int64)
+    if len(rows) > max_samples:
+        rows = np.sort(np.random.default_rng(seed).choice(rows, size=max_samples, replace=False))
+    return dataset.select(rows)
+
+
+@dataclass
+class Probe:
+    """The two accuracies of an encoder, on one fixed choice of labelled rows.
+
+    Fields:
+        train, test: prepared data sets with a `label` column; fitted on the first, tested on the second.
+        collate: the collator's un-augmented, unmasked inputs.
+        content_mask: the positions to average, e.g. `after_prefix(1)`, `real_tokens` or `real_frames(num_frames)`.
+    """
+
+    train: Dataset
+    test: Dataset
+    collate: Collate
+    content_mask: ContentMask
+    batch_size: int = 64
+    max_train_samples: int = 5_000
+    max_test_samples: int = 10_000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if find_spec("sklearn") is None:
+            raise ImportError(
+                "The probe needs scikit-learn, which is not installed: `pip install scikit-learn`, or leave out "
+                "label_column_name to train without a probe."
+            )
+        self.train = labelled_subset(self.train, self.max_train_samples, self.seed)
+        self.test = labelled_subset(self.test, self.max_test_samples, self.seed)
+        classes = set(self.train.with_format(None)["label"])
+        if len(classes) < 2 or len(self.test) == 0:
+            raise ValueError(
+                f"The probe found {len(classes)} class(es) among {len(self.train)} labelled training rows and "
+                f"{len(self.test)} labelled validation rows. It needs two classes and one validation row at least: "
+                "check label_column_name, or leave it out to train without a probe."
+            )
+
+    def __call__(self, encoder: nn.Module) -> dict[str, float]:
+        train = extract_features(encoder, self.train, self.collate, self.content_mask, self.batch_size)
+        test = extract_features(encoder, self.test, self.collate, self.content_mask, self.batch_size)
+        return {"knn_accuracy": knn_accuracy(*train, *test), "linear_accuracy": linear_accuracy(*train, *test)}

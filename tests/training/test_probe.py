@@ -1,0 +1,180 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from datasets import ClassLabel, Dataset, Features, Image, List, Value
+from torch import nn
+
+from modeling_data2vec_generic.training.probe import (
+    Probe,
+    after_prefix,
+    evaluation_mode,
+    extract_features,
+    knn_accuracy,
+    labelled_subset,
+    linear_accuracy,
+    real_frames,
+    real_tokens,
+)
+
+
+class TinyEncoder(nn.Module):
+    """Looks each token up in a table; dropout shows whether it ran in evaluation mode."""
+
+    def __init__(self, vocab_size: int = 16, channels: int = 4):
+        super().__init__()
+        self.embedding = nn.Embedding(vocab_size, channels)
+        self.dropout = nn.Dropout(0.5)
+        self.frozen = nn.Dropout(0.5).eval()
+
+    def forward(self, input_ids, attention_mask=None):
+        return SimpleNamespace(last_hidden_state=self.dropout(self.embedding(input_ids)))
+
+
+def collate(examples):
+    longest = max(len(example["input_ids"]) for example in examples)
+    pad = [[0] * (longest - len(example["input_ids"])) for example in examples]
+    return {
+        "input_ids": torch.tensor([e["input_ids"] + p for e, p in zip(examples, pad, strict=True)]),
+        "attention_mask": torch.tensor([[1] * len(e["input_ids"]) + p for e, p in zip(examples, pad, strict=True)]),
+    }
+
+
+def dataset_of(labels, input_ids=None):
+    features = Features({"input_ids": List(Value("int64")), "label": ClassLabel(num_classes=3)})
+    input_ids = input_ids or [[1 + (label or 0)] * (1 + row % 3) for row, label in enumerate(labels)]
+    return Dataset.from_dict({"input_ids": input_ids, "label": labels}, features=features)
+
+
+def clusters(seed, rows=60, scale=1.0):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 3, size=rows)
+    return (np.eye(3)[labels] * scale + rng.normal(size=(rows, 3)) * 0.1).astype(np.float32), labels
+
+
+def test_after_prefix__leaves_out_the_first_positions():
+    content = after_prefix(2)({"pixel_values": torch.zeros(3, 3, 8, 8)}, 5)
+    assert content.tolist() == [[False, False, True, True, True]] * 3
+
+
+def test_real_tokens__keeps_special_tokens_and_drops_padding():
+    inputs = {
+        "input_ids": torch.tensor([[2, 9, 3, 0], [2, 9, 9, 3]]),
+        "attention_mask": torch.tensor([[1] * 3 + [0], [1] * 4]),
+    }
+    assert real_tokens(inputs, 4).tolist() == [[True, True, True, False], [True] * 4]
+
+
+def test_real_frames__counts_the_frames_of_each_clip():
+    attention_mask = torch.tensor([[1] * 40, [1] * 25 + [0] * 15])
+    content = real_frames(lambda samples: samples // 10)({"attention_mask": attention_mask}, 4)
+    assert content.tolist() == [[True] * 4, [True, True, False, False]]
+
+
+def test_extract_features__averages_the_content_alone():
+    encoder, dataset = TinyEncoder(), dataset_of([0, 1], [[3], [4, 5, 6]])
+    features, labels = extract_features(encoder, dataset, collate, real_tokens, batch_size=2)
+    table = encoder.embedding.weight.detach()
+    np.testing.assert_allclose(features, torch.stack([table[3], table[4:7].mean(0)]), rtol=1e-6)
+    assert features.dtype == np.float32
+    assert labels.tolist() == [0, 1]
+
+
+def test_extract_features__ignores_nan_at_padding():
+    encoder = TinyEncoder()
+    with torch.no_grad():
+        encoder.embedding.weight[0] = torch.nan
+    features, _ = extract_features(encoder, dataset_of([0, 1], [[3], [4, 5]]), collate, real_tokens, batch_size=2)
+    assert np.isfinite(features).all()
+
+
+def test_extract_features__does_not_depend_on_the_batch_size():
+    encoder, dataset = TinyEncoder(), dataset_of([0, 1, 2, 0, 1])
+    one = extract_features(encoder, dataset, collate, real_tokens, batch_size=1)
+    four = extract_features(encoder, dataset, collate, real_tokens, batch_size=4)
+    np.testing.assert_allclose(one[0], four[0], rtol=1e-6)
+    assert one[1].tolist() == four[1].tolist() == [0, 1, 2, 0, 1]
+
+
+def test_extract_features__restores_each_modules_own_mode():
+    encoder = TinyEncoder().train()
+    encoder.frozen.eval()
+    extract_features(encoder, dataset_of([0, 1]), collate, real_tokens, batch_size=2)
+    assert encoder.dropout.training
+    assert not encoder.frozen.training
+
+
+def test_evaluation_mode__restores_after_an_error():
+    encoder = TinyEncoder().train()
+    with pytest.raises(TypeError), evaluation_mode(encoder):
+        encoder(None)
+    assert encoder.dropout.training
+
+
+@pytest.mark.parametrize("accuracy", [knn_accuracy, linear_accuracy])
+def test_accuracy__separable_classes_are_found(accuracy):
+    assert accuracy(*clusters(0), *clusters(1)) == 1.0
+
+
+@pytest.mark.parametrize("accuracy", [knn_accuracy, linear_accuracy])
+def test_accuracy__permuted_labels_are_not(accuracy):
+    train_x, train_y = clusters(0)
+    test_x, test_y = clusters(1)
+    assert accuracy(train_x, train_y, test_x, (test_y + 1) % 3) == 0.0
+
+
+def test_knn_accuracy__is_blind_to_length():
+    train_x, train_y = clusters(0)
+    assert knn_accuracy(train_x, train_y, *clusters(1, scale=100.0)) == 1.0
+
+
+def test_knn_accuracy__fewer_rows_than_neighbours():
+    train_x, train_y = np.eye(3, dtype=np.float32)[[0, 0, 1]], np.array([0, 0, 1])
+    assert knn_accuracy(train_x, train_y, train_x, train_y, k=20) == pytest.approx(2 / 3)  # all three vote: class 0
+
+
+def test_labelled_subset__leaves_out_unlabelled_rows():
+    subset = labelled_subset(dataset_of([0, None, 2, -1, 1]), max_samples=10, seed=0)
+    assert subset["label"][:] == [0, 2, 1]
+
+
+def test_labelled_subset__same_seed_same_rows():
+    dataset = dataset_of([row % 3 for row in range(50)], [[row % 16] * (1 + row // 16) for row in range(50)])
+    first, again, other = (labelled_subset(dataset, 10, seed)["input_ids"][:] for seed in (0, 0, 1))
+    assert len(first) == 10
+    assert first == again
+    assert first != other
+
+
+def test_labelled_subset__decodes_no_image():
+    not_an_image = {"bytes": b"not an image", "path": None}
+    features = Features({"image": Image(), "label": ClassLabel(num_classes=2)})
+    dataset = Dataset.from_dict({"image": [not_an_image] * 2, "label": [0, 1]}, features=features)
+    assert len(labelled_subset(dataset, 10, seed=0)) == 2
+
+
+def test_probe__tells_a_good_encoder_from_a_blind_one():
+    torch.manual_seed(0)
+    probe = Probe(dataset_of([0, 1, 2] * 30), dataset_of([0, 1, 2] * 5), collate, real_tokens)
+    blind = TinyEncoder()
+    with torch.no_grad():
+        blind.embedding.weight.fill_(1.0)
+    assert probe(TinyEncoder()) == {"knn_accuracy": 1.0, "linear_accuracy": 1.0}
+    assert probe(blind)["linear_accuracy"] == pytest.approx(1 / 3)
+
+
+def test_probe__one_class_is_refused():
+    with pytest.raises(ValueError, match=r"1 class.*label_column_name"):
+        Probe(dataset_of([1, 1]), dataset_of([0, 1]), collate, real_tokens)
+
+
+def test_probe__validation_without_labels_is_refused():
+    with pytest.raises(ValueError, match=r"0 labelled validation rows"):
+        Probe(dataset_of([0, 1]), dataset_of([None, None]), collate, real_tokens)
+
+
+def test_probe__without_scikit_learn_says_so(monkeypatch):
+    monkeypatch.setattr("modeling_data2vec_generic.training.probe.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match="pip install scikit-learn"):
+        Probe(dataset_of([0, 1]), dataset_of([0, 1]), collate, real_tokens)
