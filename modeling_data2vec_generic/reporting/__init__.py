@@ -1,0 +1,1 @@
+"""What a run leaves behind for a reader: figures and a model card."""

@@ -1,0 +1,149 @@
+"""The README.md of a finished run: what the model is, how to load it, what it was trained on and how it did."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+# Modality: the class that loads the encoder's processor, the encoder's pipeline tag on the Hub, and how it is called.
+PROCESSORS = {
+    "vision": ("AutoImageProcessor", "image-feature-extraction", 'processor(images, return_tensors="pt")'),
+    "text": ("AutoTokenizer", "feature-extraction", 'processor(texts, padding=True, return_tensors="pt")'),
+    "speech": (
+        "AutoFeatureExtractor",
+        "feature-extraction",
+        'processor(waves, sampling_rate=processor.sampling_rate, padding=True, return_tensors="pt")',
+    ),
+}
+
+# Figure name: what a reader should see in it.
+CAPTIONS = {
+    "loss": "Loss per masked position. It says little by itself: the targets change as the teacher does.",
+    "spread": "Spread of targets and predictions. Both near zero would mean that the model has collapsed.",
+    "rank": "Effective rank of the targets: how many directions they use.",
+    "probe": "Accuracy of nearest neighbours and of a linear classifier on frozen features. Step 0: untrained.",
+    "mask": "One sample and its mask.",
+}
+
+METRICS = {
+    "train_loss": "training loss, mean over the run",
+    "eval_loss": "validation loss",
+    "eval_target_std": "spread of the targets, validation",
+    "eval_prediction_std": "spread of the predictions, validation",
+    "eval_effective_rank": "effective rank of the targets, validation",
+    "init_knn_accuracy": "nearest-neighbour accuracy before training",
+    "eval_knn_accuracy": "nearest-neighbour accuracy",
+    "init_linear_accuracy": "linear accuracy before training",
+    "eval_linear_accuracy": "linear accuracy",
+}
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What the card tells. The mappings are shown as tables in their own order; an entry that is None is left out.
+
+    Fields:
+        name: title of the card.
+        model_type: the encoder's `config.model_type`.
+        modality: "vision", "text" or "speech".
+        num_parameters: of the encoder alone.
+        data: where the training data came from and how much of it there was.
+        objective: the settings of the objective and of the mask.
+        training: the settings of the optimisation.
+        results: `all_results.json`.
+        figures: paths of the PNG files, within the output directory.
+    """
+
+    name: str
+    model_type: str
+    modality: str
+    num_parameters: int
+    data: Mapping[str, object]
+    objective: Mapping[str, object]
+    training: Mapping[str, object]
+    results: Mapping[str, float]
+    figures: Sequence[Path] = field(default=())
+
+
+def table(header: tuple[str, str], rows: Mapping[str, object]) -> str:
+    """A Markdown table of two columns."""
+
+    def cell(value: object) -> str:
+        text = f"{value:.4g}" if isinstance(value, float) else str(value)
+        return text.replace("|", "\\|").replace("\n", " ")
+
+    lines = [f"| {cell(name)} | {cell(value)} |" for name, value in rows.items() if value is not None]
+    return "\n".join([f"| {header[0]} | {header[1]} |", "|---|---|", *lines])
+
+
+def model_card(summary: RunSummary, output_dir: Path) -> str:
+    """The text of the card; figures are linked relative to `output_dir`."""
+    processor, pipeline_tag, call = PROCESSORS[summary.modality]
+    results = {METRICS[name]: summary.results[name] for name in METRICS if name in summary.results}
+    figures = "\n\n".join(
+        f"![{CAPTIONS[path.stem]}]({path.relative_to(output_dir).as_posix()})\n\n{CAPTIONS[path.stem]}"
+        for path in summary.figures
+    )
+    return (
+        f"""---
+library_name: transformers
+pipeline_tag: {pipeline_tag}
+tags:
+- data2vec
+- self-supervised
+- {summary.modality}
+- {summary.model_type}
+---
+
+# {summary.name}
+
+A `{summary.model_type}` encoder of {summary.num_parameters:,} parameters, pre-trained without labels by data2vec
+([arXiv 2202.03555](https://arxiv.org/abs/2202.03555), [arXiv 2212.07525](https://arxiv.org/abs/2212.07525)): a student
+that sees part of the input predicts, at the masked places, what a slow moving average of itself makes of the whole.
+
+## Use
+
+The encoder and its processor are in `encoder/` and need nothing but transformers:
+
+```python
+from transformers import AutoModel, {processor}
+
+processor = {processor}.from_pretrained("encoder")
+encoder = AutoModel.from_pretrained("encoder")
+features = encoder(**{call}).last_hidden_state
+```
+
+The top of the directory holds the whole model, with teacher and predictor, for further pre-training:
+
+```python
+from modeling_data2vec_generic import Data2VecGenericForPreTraining
+
+model = Data2VecGenericForPreTraining.from_pretrained(".")
+```
+
+## Data
+
+{table(("data", "value"), summary.data)}
+
+## Objective
+
+{table(("setting", "value"), summary.objective)}
+
+## Training
+
+{table(("setting", "value"), summary.training)}
+
+## Results
+
+{table(("measure", "value"), results)}
+
+{figures}
+""".rstrip()
+        + "\n"
+    )
+
+
+def write_model_card(output_dir: Path, summary: RunSummary) -> Path:
+    """Writes `output_dir`/README.md and returns its path."""
+    path = output_dir / "README.md"
+    path.write_text(model_card(summary, output_dir), encoding="utf-8")
+    return path
