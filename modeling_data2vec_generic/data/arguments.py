@@ -1,0 +1,140 @@
+"""The data flags of the scripts. Names follow transformers' own example scripts where those have one."""
+
+from dataclasses import dataclass, field
+
+MODALITIES = ("text", "vision", "speech")
+
+
+@dataclass
+class DataArguments:
+    """Where the data are, which columns count, and how a row becomes a sample. One source: dataset_name, train_file or
+    train_dir. A validation file or folder goes with any of them and takes precedence over the source's own validation
+    split."""
+
+    # Source
+    modality: str | None = field(
+        default=None,
+        metadata={"help": "text, vision or speech. Inferred from the files or columns where these leave no doubt."},
+    )
+    dataset_name: str | None = field(
+        default=None,
+        metadata={
+            "help": "A dataset of the Hub or a local folder that datasets.load_dataset understands, or embedded data: "
+            "'digits' (scikit-learn's 8x8 images) or 'python_docs' (prose of Python's own documentation)."
+        },
+    )
+    dataset_config_name: str | None = field(
+        default=None, metadata={"help": "The configuration of the Hub dataset, where it has several."}
+    )
+    train_file: str | None = field(
+        default=None, metadata={"help": "Training rows: a csv, json, jsonl, txt or parquet file."}
+    )
+    validation_file: str | None = field(
+        default=None, metadata={"help": "Validation rows: a csv, json, jsonl, txt or parquet file."}
+    )
+    train_dir: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder of training images or sound, read recursively. If every file lies exactly one folder "
+            "deep, the folders' names are the labels of the probe."
+        },
+    )
+    validation_dir: str | None = field(
+        default=None, metadata={"help": "Folder of validation images or sound, laid out as train_dir."}
+    )
+
+    # Columns
+    text_column_name: str | None = field(
+        default=None, metadata={"help": "Column with the text. Default: 'text', or the only column of strings."}
+    )
+    image_column_name: str | None = field(
+        default=None, metadata={"help": "Column with the images. Default: 'image', or the only column of images."}
+    )
+    audio_column_name: str | None = field(
+        default=None, metadata={"help": "Column with the sound. Default: 'audio', or the only column of sound."}
+    )
+    label_column_name: str | None = field(
+        default=None,
+        metadata={"help": "Column with the class (whole numbers or strings), for the probe only. Default: 'label'."},
+    )
+
+    # How much of it
+    max_train_samples: int | None = field(
+        default=None, metadata={"help": "Use at most this many training rows: a fixed random choice of them."}
+    )
+    max_eval_samples: int | None = field(
+        default=None, metadata={"help": "Use at most this many validation rows: a fixed random choice of them."}
+    )
+    validation_split_percentage: float = field(
+        default=5.0,
+        metadata={
+            "help": "Percent of the training rows held out for validation where the source has none, evenly over the "
+            "classes. The same rows whatever the seed. 0: hold nothing out."
+        },
+    )
+    max_bad_fraction: float = field(
+        default=0.1,
+        metadata={"help": "Broken, truncated, empty or too short samples are skipped; fail above this share of them."},
+    )
+    preprocessing_num_workers: int | None = field(
+        default=None, metadata={"help": "Processes that check, tokenise or decode the data before training."}
+    )
+
+    # Text
+    max_seq_length: int | None = field(
+        default=None,
+        metadata={"help": "Tokens per sequence, special ones included. Default: the tokenizer's limit, 512 at most."},
+    )
+    line_by_line: bool = field(
+        default=False,
+        metadata={
+            "help": "One sequence per row, cut at max_seq_length and padded, labels kept. Default: rows are joined "
+            "and cut into sequences of exactly max_seq_length, without labels."
+        },
+    )
+    train_tokenizer: bool = field(
+        default=False, metadata={"help": "Train a byte-level BPE tokenizer on the training text before anything else."}
+    )
+    tokenizer_vocab_size: int = field(
+        default=8192, metadata={"help": "Vocabulary of the trained tokenizer, special tokens included; at least 261."}
+    )
+
+    # Vision
+    crop_scale_min: float = field(
+        default=0.2,
+        metadata={"help": "Training images are cropped to a random share of their area, from this to 1. 1: no crop."},
+    )
+    horizontal_flip: bool = field(
+        default=True,
+        metadata={"help": "Mirror training images at random, every second one. Not for digits or writing."},
+    )
+
+    # Speech
+    min_duration_in_seconds: float = field(
+        default=0.0,
+        metadata={"help": "Leave out shorter clips. What is too short for the model is left out in any case."},
+    )
+    max_duration_in_seconds: float = field(
+        default=20.0, metadata={"help": "Longer clips are cut into consecutive pieces of this length, in seconds."}
+    )
+
+    def __post_init__(self) -> None:
+        if self.modality is not None and self.modality not in MODALITIES:
+            raise ValueError(f"modality={self.modality!r} is unknown: choose one of {', '.join(MODALITIES)}.")
+        for name in ("max_train_samples", "max_eval_samples", "preprocessing_num_workers"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name}={value} must be 1 or more; leave it out for no limit.")
+        if not 0 <= self.validation_split_percentage < 100:
+            raise ValueError(
+                f"validation_split_percentage={self.validation_split_percentage} must be at least 0 and below 100."
+            )
+        if not 0 <= self.max_bad_fraction <= 1:
+            raise ValueError(f"max_bad_fraction={self.max_bad_fraction} is a share of the rows: it must be in [0, 1].")
+        if not 0 < self.crop_scale_min <= 1:
+            raise ValueError(f"crop_scale_min={self.crop_scale_min} is a share of the area: it must be in (0, 1].")
+        if not 0 <= self.min_duration_in_seconds < self.max_duration_in_seconds:
+            raise ValueError(
+                f"min_duration_in_seconds={self.min_duration_in_seconds} must be at least 0 and below "
+                f"max_duration_in_seconds={self.max_duration_in_seconds}."
+            )

@@ -1,0 +1,147 @@
+"""Names and types of columns: whatever a source calls them becomes `image`, `text` or `audio`, and `label`."""
+
+from typing import Any
+
+import numpy as np
+from datasets import Audio, ClassLabel, Dataset, Image, Value
+from transformers.utils import logging
+
+from .arguments import DataArguments
+
+logger = logging.get_logger(__name__)
+
+CONTENT_COLUMN = {"vision": "image", "text": "text", "speech": "audio"}
+_UNDECODED = {"vision": Image(decode=False), "speech": Audio(decode=False)}
+
+
+def holds(feature: Any, modality: str) -> bool:
+    """Whether a column of this type is made for the modality."""
+    if modality == "text":
+        return isinstance(feature, Value) and feature.dtype in ("string", "large_string")
+    return isinstance(feature, Image if modality == "vision" else Audio)
+
+
+def content_column(dataset: Dataset, modality: str, args: DataArguments, split: str) -> str:
+    """The column the model reads: the one named by flag, else of the usual name, else the only one of its type."""
+    usual = CONTENT_COLUMN[modality]
+    flag = f"{usual}_column_name"
+    chosen = getattr(args, flag)
+    if chosen is None:
+        of_type = [name for name, feature in dataset.features.items() if holds(feature, modality)]
+        if usual in dataset.features:
+            chosen = usual
+        elif len(of_type) == 1:
+            chosen = of_type[0]
+        else:
+            raise ValueError(
+                f"The {split} data have no column '{usual}' and {len(of_type)} that hold {modality}. "
+                f"Name the column with --{flag}; there are: {_listed(dataset)}."
+            )
+    _require(dataset, chosen, flag, split)
+    if modality == "text" and not holds(dataset.features[chosen], modality):
+        raise ValueError(
+            f"{flag}={chosen!r} holds {dataset.features[chosen]} in the {split} data, not strings. "
+            f"Choose another column: {_listed(dataset)}."
+        )
+    return chosen
+
+
+def canonical(dataset: Dataset, modality: str, args: DataArguments, split: str) -> Dataset:
+    """Columns `image`, `text` or `audio` (not decoded), `label` if there is one (as the source has it), and
+    `sample_index`: the row's number in the source, which stays with it through every later selection."""
+    content = content_column(dataset, modality, args, split)
+    usual = CONTENT_COLUMN[modality]
+    if args.label_column_name is not None:
+        _require(dataset, args.label_column_name, "label_column_name", split)
+    label = args.label_column_name or "label"
+    renamed = {content: usual}
+    if label in dataset.features and label != content:
+        renamed[label] = "label"
+    dataset = dataset.select_columns(list(renamed))
+    dataset = dataset.rename_columns({old: new for old, new in renamed.items() if old != new})
+    if modality in _UNDECODED:
+        found = dataset.features[usual]
+        try:
+            dataset = dataset.cast_column(usual, _UNDECODED[modality])
+        except (TypeError, ValueError, NotImplementedError) as error:  # datasets' and pyarrow's, by the type found
+            raise ValueError(
+                f"{usual}_column_name={content!r} holds {found} in the {split} data, which cannot be read as "
+                f"{modality}: expected encoded files (bytes) or paths to them."
+            ) from error
+    return dataset.add_column("sample_index", np.arange(len(dataset)))
+
+
+def encode_labels(splits: dict[str, Dataset], args: DataArguments) -> dict[str, Dataset]:
+    """The same splits with `label` as ClassLabel, numbered alike in all of them by the classes of `train`.
+
+    Without a label column that can be used, or with one class only, no split has labels afterwards. A ValueError for a
+    column that the user named and that cannot be used, and for validation classes that training does not know.
+    """
+    lacking = [split for split, dataset in splits.items() if "label" not in dataset.features]
+    if lacking:
+        if len(lacking) < len(splits):
+            logger.warning(f"The {lacking[0]} data have no label column: labels are left out, and so is the probe.")
+        return {split: _without_label(dataset) for split, dataset in splits.items()}
+
+    try:
+        values = {split: _class_names(dataset, split) for split, dataset in splits.items()}
+    except ValueError as error:
+        if args.label_column_name is not None:
+            raise
+        logger.warning(f"{error} Labels are left out, and so is the probe.")
+        return {split: _without_label(dataset) for split, dataset in splits.items()}
+    feature = splits["train"].features["label"]
+    if isinstance(feature, ClassLabel):
+        names = list(feature.names)
+    elif isinstance(feature, Value) and feature.dtype.startswith(("int", "uint")):
+        names = sorted(set(values["train"]), key=int)
+    else:
+        names = sorted(set(values["train"]))
+    if len(names) < 2:
+        logger.info(f"All training rows are of one class ({names}): there are no labels to probe.")
+        return {split: _without_label(dataset) for split, dataset in splits.items()}
+
+    number = {name: position for position, name in enumerate(names)}
+    for split, found in values.items():
+        if unseen := sorted(set(found) - set(number)):
+            raise ValueError(
+                f"The {split} data have {len(unseen)} classes that the training data lack ({', '.join(unseen[:5])}). "
+                f"Use the same classes in both; training has {len(names)}: {', '.join(names[:20])}."
+            )
+    encoded = {}
+    for split, dataset in splits.items():
+        column = np.array([number[name] for name in values[split]])
+        encoded[split] = _without_label(dataset).add_column("label", column, feature=ClassLabel(names=names))
+    return encoded
+
+
+def _class_names(dataset: Dataset, split: str) -> list[str]:
+    """The class of every row as a string, whatever type the column has."""
+    feature = dataset.features["label"]
+    raw = dataset["label"][:]
+    if isinstance(feature, ClassLabel):
+        # -1 is the Hub's convention for test rows whose class is kept secret
+        names = [feature.int2str(value) for value in raw if value is not None and value >= 0]
+    elif isinstance(feature, Value) and feature.dtype.startswith(("int", "uint", "string", "large_string", "bool")):
+        names = [str(value) for value in raw if value is not None]
+    else:
+        raise ValueError(
+            f"The label column of the {split} data holds {feature}, not classes: expected whole numbers or strings. "
+            "Name another column with --label_column_name."
+        )
+    if len(names) < len(raw):
+        raise ValueError(f"{len(raw) - len(names)} of {len(raw)} {split} rows have no label: label or remove them.")
+    return names
+
+
+def _without_label(dataset: Dataset) -> Dataset:
+    return dataset.remove_columns("label") if "label" in dataset.features else dataset
+
+
+def _require(dataset: Dataset, column: str, flag: str, split: str) -> None:
+    if column not in dataset.features:
+        raise ValueError(f"{flag}={column!r} is not a column of the {split} data. There are: {_listed(dataset)}.")
+
+
+def _listed(dataset: Dataset) -> str:
+    return ", ".join(dataset.column_names)

@@ -1,0 +1,108 @@
+"""Rows from one file or one folder."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+from datasets import Dataset, Features, Value, load_dataset_builder
+from datasets.exceptions import DatasetGenerationError
+
+from .columns import CONTENT_COLUMN
+
+EXTENSIONS = {
+    "vision": frozenset(".png .jpg .jpeg .bmp .gif .tif .tiff .webp .ppm .pgm .pbm .jp2 .avif".split()),
+    "speech": frozenset(".wav .flac .ogg .oga .opus .mp3 .aif .aiff .au".split()),
+}
+_FILE_BUILDERS = {".csv": "csv", ".json": "json", ".jsonl": "json", ".txt": "text", ".parquet": "parquet"}
+
+
+def load_file(file: str, flag: str) -> Dataset:
+    """The rows of a csv, json, jsonl, txt (lines with text, column `text`) or parquet file. `flag` is for messages."""
+    path = Path(file)
+    kind = _FILE_BUILDERS.get(path.suffix.lower())
+    if kind is None:
+        raise ValueError(f"{flag}={file!r} is of an unknown kind: expected one of {', '.join(_FILE_BUILDERS)}.")
+    if not path.is_file():
+        raise ValueError(f"{flag}={file!r} is not a file. Check the path.")
+    if path.stat().st_size == 0:
+        raise ValueError(f"{flag}={file!r} is empty (0 bytes). Give a file with rows.")
+    try:
+        builder = load_dataset_builder(kind, data_files={"train": _escaped(path)})
+        builder.download_and_prepare()
+    except (DatasetGenerationError, pyarrow.ArrowInvalid) as error:
+        raise ValueError(f"{flag}={file!r} cannot be read as {kind}: {error.__cause__ or error}") from error
+    if builder.info.splits["train"].num_examples == 0:  # which as_dataset cannot express
+        raise ValueError(f"{flag}={file!r} has no rows. Give a file with data.")
+    dataset = builder.as_dataset("train")
+    if kind == "text":  # empty lines are how a text file parts its paragraphs, not samples gone bad
+        lines = len(dataset)
+        dataset = dataset.filter(_not_blank, input_columns="text", batched=True, desc="Leaving out empty lines")
+        if len(dataset) == 0:
+            raise ValueError(f"{flag}={file!r} holds no text: all of its {lines} lines are empty.")
+    return dataset
+
+
+def _escaped(path: Path) -> str:
+    """The absolute path as a pattern that matches it alone."""
+    return "".join(f"[{character}]" if character in "*?[" else character for character in str(path.absolute()))
+
+
+def _not_blank(texts: list[str]) -> list[bool]:
+    return [bool(text.strip()) for text in texts]
+
+
+def walk(folder: str, flag: str) -> list[tuple[Path, tuple[float, int]]]:
+    """Every visible file below the folder in a fixed order, with what tells whether it has changed (time, size)."""
+    if not os.path.isdir(folder):
+        raise ValueError(f"{flag}={folder!r} is not a folder. Check the path.")
+    found = []
+    for parent, folders, files in os.walk(os.path.abspath(folder), followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if not name.startswith("."):
+                path = Path(parent, name)
+                status = path.stat() if path.exists() else path.lstat()  # a link to nothing is a broken file
+                found.append((path, (status.st_mtime, status.st_size)))
+    return found
+
+
+def load_folder(folder: str, flag: str, modality: str | None) -> Dataset:
+    """Columns `image` or `audio` with paths, and `label` (string) if every file lies exactly one folder deep.
+
+    datasets' own imagefolder and audiofolder are not used: the latter cannot read without torchcodec, and both take
+    folders called train or test for splits.
+    """
+    if modality not in EXTENSIONS:
+        raise ValueError(
+            f"{flag}={folder!r} goes with images or sound, not with modality={modality!r}: use --train_file."
+        )
+    everything = walk(folder, flag)
+    files = [entry for entry in everything if entry[0].suffix.lower() in EXTENSIONS[modality]]
+    if not files:
+        noun = "images" if modality == "vision" else "sound"
+        kinds = Counter(path.suffix.lower() for path, _ in everything)
+        raise ValueError(nothing_found(folder, flag, f"{noun} ({' '.join(sorted(EXTENSIONS[modality]))})", kinds))
+    root = Path(os.path.abspath(folder))
+    features: dict[str, Any] = {CONTENT_COLUMN[modality]: Value("string")}
+    if all(len(path.relative_to(root).parts) == 2 for path, _ in files):
+        features["label"] = Value("string")
+    # A generator rather than from_dict: it is kept on disk under a key of these very files, their times and sizes, so
+    # that a second run finds all that was made of it (the check of every file) in the cache.
+    return Dataset.from_generator(
+        _folder_rows,
+        features=Features(features),
+        gen_kwargs={"files": tuple((str(path), *state) for path, state in files), "columns": tuple(features)},
+    )
+
+
+def _folder_rows(files: tuple[tuple[str, float, int], ...], columns: tuple[str, ...]) -> Iterator[dict[str, str]]:
+    for path, *_ in files:
+        yield dict(zip(columns, (path, Path(path).parent.name), strict=False))
+
+
+def nothing_found(folder: str, flag: str, wanted: str, kinds: Counter[str]) -> str:
+    listed = ", ".join(f"{count} {kind or 'without extension'}" for kind, count in kinds.most_common(5))
+    return f"{flag}={folder!r} holds no {wanted}. It holds: {listed or 'no files at all'}."

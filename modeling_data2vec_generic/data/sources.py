@@ -1,0 +1,167 @@
+"""Where rows come from: embedded data, a folder, a file, or anything `datasets.load_dataset` knows.
+
+`load_raw_datasets` gives every source the same shape: `train` and, if there is or shall be one, `validation`, with the
+columns `image`, `text` or `audio` (images and sound not decoded), `sample_index`, and `label` where labels exist.
+"""
+
+from collections import Counter
+
+import numpy as np
+from datasets import Dataset, DatasetDict, load_dataset
+from transformers.utils import logging
+
+from .arguments import DataArguments
+from .columns import CONTENT_COLUMN, canonical, encode_labels, holds
+from .embedded import EMBEDDED
+from .files import EXTENSIONS, load_file, load_folder, nothing_found, walk
+
+logger = logging.get_logger(__name__)
+
+_VALIDATION_SPLITS = ("validation", "test")
+_SPLIT_SEED = 0  # not the training seed: runs that differ in their seed are evaluated on the same rows
+
+
+def infer_modality(args: DataArguments) -> str:
+    """The modality the user gives, else the one the source holds. ValueError where that is unclear."""
+    _check_source(args)
+    if args.modality is not None:
+        return args.modality
+    named = [modality for modality, column in CONTENT_COLUMN.items() if getattr(args, f"{column}_column_name")]
+    if args.dataset_name in EMBEDDED:
+        found = [EMBEDDED[args.dataset_name][0]]
+    elif named:
+        found = named
+    elif args.train_dir is not None:
+        kinds = Counter(path.suffix.lower() for path, _ in walk(args.train_dir, "train_dir"))
+        found = [modality for modality, extensions in EXTENSIONS.items() if extensions & kinds.keys()]
+        if not found:
+            raise ValueError(nothing_found(args.train_dir, "train_dir", "images or sound", kinds))
+    else:
+        features = _load_splits(args, None)["train"].features
+        # A column of strings goes with images and sound as their caption or path: it says text only where it is alone.
+        found = [name for name in EXTENSIONS if any(holds(feature, name) for feature in features.values())]
+        found = found or [name for name in EXTENSIONS if CONTENT_COLUMN[name] in features]
+        found = found or ["text"] * any(holds(feature, "text") for feature in features.values())
+    if len(found) != 1:
+        raise ValueError(
+            f"The data hold {' and '.join(found) or 'no known modality'}: say which to use with --modality."
+        )
+    logger.info(f"modality={found[0]}, inferred from the data.")
+    return found[0]
+
+
+def load_raw_datasets(args: DataArguments, modality: str, validation: bool = True) -> DatasetDict:
+    """Splits `train` and, if `validation` is asked for and can be had, `validation`.
+
+    A source without validation rows has `validation_split_percentage` of its training rows split off. ValueError for
+    data that are missing, empty, or lack a column.
+    """
+    _check_source(args)
+    splits = _load_splits(args, modality)
+    if not validation:
+        splits.pop("validation", None)
+    for split, dataset in splits.items():
+        if len(dataset) == 0:
+            raise ValueError(f"The {split} data are empty: {_origin(args, split)} has no rows.")
+    splits = {split: canonical(dataset, modality, args, split) for split, dataset in splits.items()}
+    splits = encode_labels(splits, args)
+    in_order = modality == "text" and "label" not in splits["train"].features
+    if validation and "validation" not in splits and args.validation_split_percentage > 0:
+        train, held_out = split_positions(
+            len(splits["train"]), _labels(splits["train"]), args.validation_split_percentage / 100, in_order
+        )
+        if len(train) == 0:
+            raise ValueError(
+                f"{_origin(args, 'train')} has one row, too few to split off validation rows. "
+                "Add data, or set --validation_split_percentage 0."
+            )
+        splits["validation"] = splits["train"].select(held_out)
+        splits["train"] = splits["train"].select(train)
+    for split, limit in (("train", args.max_train_samples), ("validation", args.max_eval_samples)):
+        if split in splits and limit is not None and limit < len(splits[split]):
+            splits[split] = splits[split].select(_some(len(splits[split]), limit, in_order))
+    return DatasetDict(splits)
+
+
+def split_positions(
+    rows: int, labels: np.ndarray | None, fraction: float, in_order: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ascending positions of the training and the held-out rows; at least one row is held out.
+
+    With labels, each class gives the same share (rounded). `in_order` (running text) holds out the end in one piece:
+    neither part has gaps.
+    """
+    if in_order:
+        first = rows - max(1, round(rows * fraction))
+        return np.arange(first), np.arange(first, rows)
+    generator = np.random.default_rng(_SPLIT_SEED)
+    classes = np.zeros(rows, dtype=np.int64) if labels is None else labels
+    held_out = np.zeros(rows, dtype=bool)
+    for number in np.unique(classes):
+        members = np.flatnonzero(classes == number)
+        held_out[generator.permutation(members)[: round(len(members) * fraction)]] = True
+    if not held_out.any():
+        held_out[generator.integers(rows)] = True
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+def _some(rows: int, limit: int, in_order: bool) -> np.ndarray:
+    """A fixed choice of `limit` positions, ascending: at random, since folders and many files are sorted by class."""
+    if in_order:
+        return np.arange(limit)
+    return np.sort(np.random.default_rng(_SPLIT_SEED).permutation(rows)[:limit])
+
+
+def _labels(dataset: Dataset) -> np.ndarray | None:
+    return np.array(dataset["label"][:]) if "label" in dataset.features else None
+
+
+def _check_source(args: DataArguments) -> None:
+    for split, names in (
+        ("training", ("dataset_name", "train_file", "train_dir")),
+        ("validation", ("validation_file", "validation_dir")),
+    ):
+        given = [f"{name}={getattr(args, name)!r}" for name in names if getattr(args, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} are two sources of {split} data: give one of them.")
+        if not given and split == "training":
+            raise ValueError(f"No training data: give one of {', '.join(f'--{name}' for name in names)}.")
+
+
+def _origin(args: DataArguments, split: str) -> str:
+    """The flag and value a split comes from, for messages."""
+    names = ("validation_file", "validation_dir") if split == "validation" else ("train_file", "train_dir")
+    for name in (*names, "dataset_name"):
+        if getattr(args, name) is not None:
+            return f"{name}={getattr(args, name)!r}"
+    return f"the {split} split"
+
+
+def _load_splits(args: DataArguments, modality: str | None) -> dict[str, Dataset]:
+    """The source's rows as they are: `train`, and `validation` if it has one."""
+    if args.dataset_name in EMBEDDED:
+        splits = EMBEDDED[args.dataset_name][1]()
+    elif args.dataset_name is not None:
+        splits = _load_hub(args.dataset_name, args.dataset_config_name)
+    elif args.train_file is not None:
+        splits = {"train": load_file(args.train_file, "train_file")}
+    else:
+        splits = {"train": load_folder(str(args.train_dir), "train_dir", modality)}
+    if args.validation_file is not None:
+        splits["validation"] = load_file(args.validation_file, "validation_file")
+    elif args.validation_dir is not None:
+        splits["validation"] = load_folder(args.validation_dir, "validation_dir", modality)
+    return splits
+
+
+def _load_hub(name: str, config_name: str | None) -> dict[str, Dataset]:
+    found = load_dataset(name, config_name)
+    if "train" not in found:
+        raise ValueError(f"dataset_name={name!r} has no split 'train'. There are: {', '.join(found)}.")
+    splits = {"train": found["train"]}
+    for split in _VALIDATION_SPLITS:
+        if split in found:
+            logger.info(f"The split '{split}' of {name} is used for validation.")
+            splits["validation"] = found[split]
+            break
+    return splits

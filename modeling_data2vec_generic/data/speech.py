@@ -1,0 +1,177 @@
+"""Sound: check every clip before training, cut long ones into pieces, decode, mix down and resample on access.
+
+soundfile decodes (wav, flac, ogg, mp3, …) and soxr resamples: datasets' own decoding needs torchcodec.
+"""
+
+import io
+import re
+from typing import Any, Protocol
+
+import numpy as np
+import soundfile
+import soxr
+from datasets import Dataset, Features, Value
+from transformers.utils import logging
+
+from .arguments import DataArguments
+from .screening import good_rows
+
+logger = logging.get_logger(__name__)
+
+_BLOCK = 1 << 20  # frames read at a time while checking
+_UNKNOWN_LENGTH = 0x7FFF0000  # what a recorder that writes to a pipe puts for the length is above this
+_SHORTFALL = re.compile(r"^data : (\d+) \(should be (\d+)\)", re.MULTILINE)  # libsndfile's remark on a wav header
+_OGG_LAST_PAGE = 0x04  # flag in the header of a page of an Ogg stream
+_OGG_LARGEST_PAGE = 65307
+
+
+class HasSamplingRate(Protocol):
+    """A transformers feature extractor for sound."""
+
+    sampling_rate: int
+
+
+def prepare_speech(
+    raw: Dataset, feature_extractor: HasSamplingRate, args: DataArguments, split: str, min_samples: int
+) -> Dataset:
+    """Map-style dataset of `audio` (float32 (samples,), mono, at the extractor's rate, decoded on access),
+    `sample_index` and, if `raw` has it, `label`.
+
+    `raw` as load_raw_datasets gives it; `min_samples` is the fewest samples, at the extractor's rate, that the model
+    can use. Clips longer than `max_duration_in_seconds` become consecutive pieces of that length, each with the clip's
+    label; a last piece that is too short is dropped. Clips that are broken, truncated or below `min_samples` are left
+    out as bad (see `good_rows`); those below `min_duration_in_seconds` as wished, without counting as bad.
+    """
+    rate = feature_extractor.sampling_rate
+    max_samples = int(args.max_duration_in_seconds * rate)
+    if max_samples < min_samples:
+        raise ValueError(
+            f"max_duration_in_seconds={args.max_duration_in_seconds} is {max_samples} samples at {rate} Hz, but the "
+            f"model needs {min_samples} or more. Raise it to at least {min_samples / rate:.3f}."
+        )
+    report = raw.map(
+        _inspect,
+        input_columns="audio",
+        remove_columns=raw.column_names,
+        features=Features({"problem": Value("string"), "frames": Value("int64"), "rate": Value("int64")}),
+        num_proc=args.preprocessing_num_workers,
+        desc=f"Checking {split} sound",
+    )
+    frames, rates = np.array(report["frames"][:]), np.array(report["rate"][:])
+    samples = frames * rate // np.maximum(rates, 1)  # as many as resampling leaves
+    problems = [
+        problem or (f"too short ({count} samples, the model needs {min_samples})" if count < min_samples else "")
+        for problem, count in zip(report["problem"][:], samples, strict=True)
+    ]
+
+    def name_of(position: int) -> str:
+        row = raw[position]
+        return row["audio"] and row["audio"].get("path") or f"row {row['sample_index']}"
+
+    good = good_rows(problems, name_of, noun="sound", split=split, max_bad_fraction=args.max_bad_fraction)
+    long_enough = good[samples[good] >= args.min_duration_in_seconds * rate]
+    if len(long_enough) < len(good):
+        logger.info(
+            f"{len(good) - len(long_enough)} of {len(good)} {split} sounds are shorter than "
+            f"min_duration_in_seconds={args.min_duration_in_seconds} and left out."
+        )
+    if len(long_enough) == 0:
+        raise ValueError(
+            f"No {split} sound is left: all {len(good)} are shorter than "
+            f"min_duration_in_seconds={args.min_duration_in_seconds}. Lower it."
+        )
+    shortest = max(min_samples, args.min_duration_in_seconds * rate)
+    pieces = [
+        (row, start, count)
+        for row in long_enough.tolist()
+        for start, count in _pieces(int(frames[row]), int(rates[row]), args.max_duration_in_seconds, shortest / rate)
+    ]
+    rows, starts, counts = zip(*pieces, strict=True)
+    dataset = Dataset.from_dict({"row": rows, "start": starts, "frames": counts, "sample_index": range(len(pieces))})
+    if "label" in raw.features:
+        labels = np.array(raw["label"][:])[list(rows)]
+        dataset = dataset.add_column("label", labels, feature=raw.features["label"])
+    return dataset.with_transform(PieceReader(raw.select_columns("audio"), rate, max_samples))
+
+
+class PieceReader:
+    """Transform of a dataset of pieces (row, start, frames) into one of `audio`, read from the clips of `source`."""
+
+    def __init__(self, source: Dataset, rate: int, max_samples: int) -> None:
+        self.source = source
+        self.rate = rate
+        self.max_samples = max_samples
+
+    def __call__(self, batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        if not {"row", "start", "frames"} <= batch.keys():  # a single other column is read
+            return batch
+        pieces = zip(batch.pop("row"), batch.pop("start"), batch.pop("frames"), strict=True)
+        batch["audio"] = [
+            decode_audio(self.source[row]["audio"], self.rate, start, frames)[: self.max_samples]
+            for row, start, frames in pieces
+        ]
+        return batch
+
+
+def decode_audio(value: dict[str, Any], rate: int, start: int = 0, frames: int = -1) -> np.ndarray:
+    """Mean of the channels, float32 (samples,) at `rate`, from {"bytes": encoded file or None, "path": its path}.
+
+    `start` and `frames` choose a piece, counted in frames of the file; -1 reads to the end.
+    """
+    sound, found = soundfile.read(_file(value), frames=frames, start=start, dtype="float32", always_2d=True)
+    mono = sound[:, 0] if sound.shape[1] == 1 else sound.mean(axis=1)
+    return mono if found == rate else soxr.resample(mono, found, rate)
+
+
+def _pieces(frames: int, rate: int, longest: float, shortest: float) -> list[tuple[int, int]]:
+    """(start, frames) of consecutive pieces of `longest` seconds; a last one below `shortest` seconds is dropped."""
+    size = int(longest * rate)
+    found = [(start, min(size, frames - start)) for start in range(0, frames, size)]
+    if len(found) > 1 and found[-1][1] < shortest * rate + 1:  # + 1: resampling rounds
+        found.pop()
+    return found
+
+
+def _inspect(value: dict[str, Any] | None) -> dict[str, Any]:
+    """What is wrong with a clip ("" if nothing), its length in frames and its rate. Reads all of it."""
+    if value is None or (value["bytes"] is None and value["path"] is None):
+        return {"problem": "no sound", "frames": 0, "rate": 0}
+    frames = 0
+    try:
+        with soundfile.SoundFile(_file(value)) as sound:
+            rate = sound.samplerate
+            problem = _truncation(sound, value)
+            for block in sound.blocks(_BLOCK, dtype="float32"):
+                frames += len(block)
+                if not np.isfinite(block).all():
+                    problem = problem or "samples that are not finite"
+    except Exception as error:  # libsndfile and its codecs raise in several ways; the reason is reported
+        return {"problem": f"{type(error).__name__}: {error}", "frames": 0, "rate": 0}
+    return {"problem": problem if frames else problem or "no samples", "frames": frames, "rate": rate}
+
+
+def _truncation(sound: soundfile.SoundFile, value: dict[str, Any]) -> str:
+    """Why the file counts as cut off, or "". What is left of a wav or ogg is read without an error, unlike a flac."""
+    if remark := _SHORTFALL.search(sound.extra_info):
+        promised, present = int(remark[1]), int(remark[2])
+        if present < promised < _UNKNOWN_LENGTH:
+            return f"truncated: {present} of {promised} bytes are there"
+    if sound.format == "OGG":
+        tail = _tail(value, _OGG_LARGEST_PAGE)
+        page = tail.rfind(b"OggS")
+        if page < 0 or page + 5 >= len(tail) or not tail[page + 5] & _OGG_LAST_PAGE:
+            return "truncated: the stream has no last page"
+    return ""
+
+
+def _tail(value: dict[str, Any], size: int) -> bytes:
+    if value["bytes"] is not None:
+        return value["bytes"][-size:]
+    with open(value["path"], "rb") as file:
+        file.seek(0, io.SEEK_END)
+        file.seek(max(0, file.tell() - size))
+        return file.read()
+
+
+def _file(value: dict[str, Any]) -> Any:
+    return io.BytesIO(value["bytes"]) if value["bytes"] is not None else value["path"]

@@ -1,0 +1,204 @@
+"""Text: train a tokenizer, tokenise, and pack rows into full sequences or keep them line by line."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from datasets import Dataset, Features, List, Value
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from .arguments import DataArguments
+from .screening import good_rows
+
+_SPECIAL_TOKENS = {
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "mask_token": "[MASK]",
+}
+_DEFAULT_LENGTH = 512
+_MIN_TOKENS = 2  # one to mask and one to see; special tokens don't count
+
+
+def train_tokenizer(texts: Iterable[str | None], vocab_size: int) -> PreTrainedTokenizerFast:
+    """Byte-level BPE with [CLS] and [SEP] around a sequence and, since it falls back to bytes, no unknown characters.
+
+    Padding has index 0. ValueError if `vocab_size` has no room for special tokens and the 256 bytes, or without text.
+    """
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    smallest = len(alphabet) + len(_SPECIAL_TOKENS)
+    if vocab_size < smallest:
+        raise ValueError(f"tokenizer_vocab_size={vocab_size} is below {smallest}, the bytes and special tokens alone.")
+    tokenizer = Tokenizer(models.BPE(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.NFC()
+    # The prefix space gives a row's first word the token it has within a row.
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=list(_SPECIAL_TOKENS.values()),
+        initial_alphabet=alphabet,
+        show_progress=True,
+    )
+    seen = 0
+
+    def not_blank() -> Iterator[str]:
+        nonlocal seen
+        for text in texts:
+            if text and text.strip():
+                seen += 1
+                yield text.strip()
+
+    tokenizer.train_from_iterator(not_blank(), trainer)
+    if not seen:
+        raise ValueError("No text to train a tokenizer on: every row is empty. Check the text column.")
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, model_input_names=["input_ids", "attention_mask"], **_SPECIAL_TOKENS
+    )
+
+
+def check_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
+    """ValueError unless the tokenizer has the mask and padding tokens that pre-training needs."""
+    for kind in ("mask", "pad"):
+        if getattr(tokenizer, f"{kind}_token_id") is None:
+            raise ValueError(
+                f"The tokenizer {tokenizer.name_or_path or type(tokenizer).__name__} has no {kind} token, which "
+                "pre-training on text needs. Choose one of an encoder (BERT, RoBERTa, …), or let one be trained with "
+                "--train_tokenizer."
+            )
+
+
+def sequence_length(tokenizer: PreTrainedTokenizerBase, args: DataArguments) -> int:
+    """Tokens per sequence, special ones included: --max_seq_length, else what the tokenizer allows, 512 at most."""
+    special = tokenizer.num_special_tokens_to_add()
+    length = args.max_seq_length
+    if length is None:
+        return min(tokenizer.model_max_length, _DEFAULT_LENGTH)
+    if length > tokenizer.model_max_length:
+        raise ValueError(
+            f"max_seq_length={length} is above the tokenizer's limit of {tokenizer.model_max_length}. Lower it."
+        )
+    if length < special + _MIN_TOKENS:
+        raise ValueError(
+            f"max_seq_length={length} is too short for {special} special tokens and {_MIN_TOKENS} others. Raise it."
+        )
+    return length
+
+
+def prepare_text(
+    raw: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    args: DataArguments,
+    split: str,
+    line_by_line: bool | None = None,
+) -> Dataset:
+    """Map-style dataset of `input_ids` and `special_tokens_mask` (lists of int of one length) and `sample_index`.
+
+    `raw` as load_raw_datasets gives it. Packed (default): rows are joined and cut into sequences of exactly
+    `sequence_length`, special tokens around each; the rest at the end is dropped unless it is all there is; no labels.
+    Line by line: a sequence per row, cut at that length, with `label` if `raw` has it. The parameter overrides the flag.
+    Rows without text, or line by line with less than two tokens, are left out (see `good_rows`).
+    """
+    check_tokenizer(tokenizer)
+    length = sequence_length(tokenizer, args)
+    if line_by_line is None:
+        line_by_line = args.line_by_line
+    tokenised = raw.map(
+        _tokenise,
+        batched=True,
+        fn_kwargs={"tokenizer": tokenizer, "max_length": length if line_by_line else None},
+        remove_columns="text",
+        num_proc=args.preprocessing_num_workers,
+        desc=f"Tokenising {split} text",
+    )
+    fewest = _MIN_TOKENS if line_by_line else 1
+    problems = [
+        "" if count >= fewest else "no text" if count == 0 else "too short" for count in tokenised["content_tokens"][:]
+    ]
+    good = good_rows(
+        problems,
+        lambda position: f"row {tokenised[position]['sample_index']}",
+        noun="text",
+        split=split,
+        max_bad_fraction=args.max_bad_fraction,
+    )
+    tokenised = tokenised.remove_columns("content_tokens")
+    if len(good) < len(tokenised):
+        tokenised = tokenised.select(good)
+    return tokenised if line_by_line else _packed(tokenised.select_columns("input_ids"), tokenizer, length, split)
+
+
+def _tokenise(
+    batch: dict[str, list[Any]], tokenizer: PreTrainedTokenizerBase, max_length: int | None
+) -> dict[str, list[Any]]:
+    """`input_ids` and the number of content tokens; with `max_length`, special tokens and their mask too."""
+    texts = [(text or "").strip() for text in batch["text"]]
+    encoded = tokenizer(
+        texts,
+        add_special_tokens=max_length is not None,
+        truncation=max_length is not None,
+        max_length=max_length,
+        return_special_tokens_mask=True,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+        verbose=False,  # no warning about long rows: they are cut into sequences
+    )
+    special = encoded["special_tokens_mask"]
+    rows = {"input_ids": encoded["input_ids"], "content_tokens": [len(mask) - sum(mask) for mask in special]}
+    if max_length is not None:
+        rows["special_tokens_mask"] = special
+    return rows
+
+
+def _packed(tokenised: Dataset, tokenizer: PreTrainedTokenizerBase, length: int, split: str) -> Dataset:
+    # Which special tokens stand before and after a sequence is read off an encoded one: fast tokenizers have no method
+    # that adds them to ids.
+    example = tokenizer("a a", return_special_tokens_mask=True)
+    mask = example["special_tokens_mask"]
+    first, last = mask.index(0), len(mask) - mask[::-1].index(0)
+    sequence = Value("int32")
+    dataset = Dataset.from_generator(
+        _pack,
+        features=Features(
+            {"input_ids": List(sequence), "special_tokens_mask": List(Value("int8")), "sample_index": Value("int64")}
+        ),
+        gen_kwargs={
+            "tokenised": tokenised,
+            "prefix": tuple(example["input_ids"][:first]),
+            "suffix": tuple(example["input_ids"][last:]),
+            "length": length,
+        },
+    )
+    if len(dataset) == 0:
+        raise ValueError(f"The {split} text has less than {_MIN_TOKENS} tokens in all: nothing to mask and to see.")
+    return dataset
+
+
+def _pack(
+    tokenised: Dataset, prefix: tuple[int, ...], suffix: tuple[int, ...], length: int
+) -> Iterator[dict[str, Any]]:
+    room = length - len(prefix) - len(suffix)
+    waiting: list[int] = []
+    count = 0
+
+    def row(content: list[int]) -> dict[str, Any]:
+        special = [1] * len(prefix) + [0] * len(content) + [1] * len(suffix)
+        return {"input_ids": [*prefix, *content, *suffix], "special_tokens_mask": special, "sample_index": count}
+
+    for batch in tokenised.iter(batch_size=1000):
+        for ids in batch["input_ids"]:
+            waiting.extend(ids)
+        used = 0
+        while len(waiting) - used >= room:
+            yield row(waiting[used : used + room])
+            count += 1
+            used += room
+        del waiting[:used]
+    if count == 0 and len(waiting) >= _MIN_TOKENS:
+        yield row(waiting)
