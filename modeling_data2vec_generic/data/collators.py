@@ -1,0 +1,216 @@
+"""Samples to batches: pad, draw the masks, and for images crop and normalise.
+
+Every random choice is a function of (seed, epoch, sample_index, which mask of the sample): the same sample gets the
+same masks and crop whatever the batch around it, the number of workers, or the number of processes. The epoch lies in
+shared memory, so that `set_epoch` in the main process reaches workers that live on (`dataloader_persistent_workers`).
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers.data.data_collator import pad_without_fast_tokenizer_warning
+
+from .mask_shapes import bert_replace
+from .masking import MaskSampler, draw_grid_masks, draw_sequence_masks
+from .pixels import PixelPipeline, RandomResizedCrop
+from .row_streams import CROP, TOKENS, RowStreams
+
+Example = Mapping[str, Any]
+Batch = dict[str, torch.Tensor]
+
+
+class _EpochSeeded:
+    """What the three collators share: the epoch, and which samples a batch holds."""
+
+    num_masks: int
+
+    def __post_init__(self) -> None:
+        if self.num_masks < 1:
+            raise ValueError(f"num_masks={self.num_masks} must be at least 1.")
+        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
+
+    @property
+    def epoch(self) -> int:
+        return int(self._epoch)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Call it before each pass over the data, or every pass repeats the masks of the first."""
+        self._epoch.fill_(epoch)
+
+    def for_evaluation(self) -> Self:
+        """The same collator with its epoch fixed at 0, so that evaluations mask alike."""
+        return dataclasses.replace(self)  # type: ignore[type-var]  # each subclass is a dataclass
+
+    @staticmethod
+    def _sample_indices(examples: Sequence[Example]) -> list[int]:
+        if any("sample_index" not in example for example in examples):
+            raise ValueError(
+                f"An example without sample_index (it has: {', '.join(examples[0])}). Masks belong to samples: give "
+                f"each row of the dataset its position, dataset.map(lambda row, i: {'sample_index': i}, "
+                "with_indices=True), and keep the column (remove_unused_columns=False)."
+            )
+        return [int(example["sample_index"]) for example in examples]
+
+
+@dataclass
+class DataCollatorForData2VecVision(_EpochSeeded):
+    """Images (PIL, key `image`) to `pixel_values` (B, C, H, W) float32 and `mask` (B, M, rows * columns) bool.
+
+    `grid`: rows and columns of patches. `augment`: a random crop for each sample and epoch; None = as the processor
+    does it.
+    """
+
+    image_processor: Any
+    grid: tuple[int, int]
+    mask: MaskSampler
+    num_masks: int = 1
+    seed: int = 0
+    augment: RandomResizedCrop | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.mask.check(self.grid)
+        self._pixels = PixelPipeline(self.image_processor)
+
+    def __call__(self, examples: Sequence[Example]) -> Batch:
+        indices = self._sample_indices(examples)
+        images = _column(examples, "image")
+        if self.augment is None:
+            pixel_values = self._pixels.plain(images)
+        else:
+            streams = RowStreams.for_samples(self.seed, self.epoch, indices, CROP)
+            pixel_values = self._pixels.cropped(images, self.augment, streams)
+        masks = draw_grid_masks(self.mask, self.grid, self.num_masks, self.seed, self.epoch, indices)
+        return {"pixel_values": pixel_values, "mask": torch.from_numpy(masks)}
+
+    def plain(self, examples: Sequence[Example]) -> Batch:
+        """The encoder's inputs without crop or mask, equal to what the image processor gives."""
+        return {"pixel_values": self._pixels.plain(_column(examples, "image"))}
+
+    def for_evaluation(self) -> Self:
+        """The same collator with its epoch fixed at 0 and no crops, so that evaluations see and mask the same."""
+        return dataclasses.replace(self, augment=None)
+
+
+@dataclass
+class DataCollatorForData2VecText(_EpochSeeded):
+    """Tokens (`input_ids` with special tokens, `special_tokens_mask`) to padded batches:
+
+    `input_ids`, `attention_mask` (B, T) int64; `mask` (B, M, T) bool, False at special tokens and padding; with
+    `student_tokens` also `student_input_ids` (B, M, T) int64, in which 80% of the masked tokens are the mask token,
+    10% random, 10% unchanged.
+    """
+
+    tokenizer: Any
+    mask: MaskSampler
+    num_masks: int = 1
+    seed: int = 0
+    student_tokens: bool = True
+    pad_to_multiple_of: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        needed = ["pad_token", "mask_token"] if self.student_tokens else ["pad_token"]
+        for token in needed:
+            if getattr(self.tokenizer, token) is None:
+                raise ValueError(
+                    f"{token} is not set in {type(self.tokenizer).__name__}. Add one, "
+                    f"tokenizer.add_special_tokens({{'{token}': ...}}), or choose a tokenizer that has it."
+                )
+
+    def __call__(self, examples: Sequence[Example]) -> Batch:
+        indices = self._sample_indices(examples)
+        padded = self._pad(examples, ["input_ids", "special_tokens_mask"])
+        # The tokenizer marks the padding that it adds as special.
+        allowed = padded.pop("special_tokens_mask") == 0
+        masks = draw_sequence_masks(self.mask, allowed, self.num_masks, self.seed, self.epoch, indices)
+        arrays = {**padded, "mask": masks}
+        if self.student_tokens:
+            arrays["student_input_ids"] = self._student_tokens(padded["input_ids"], masks, indices)
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+    def plain(self, examples: Sequence[Example]) -> Batch:
+        """The encoder's inputs without masks: `input_ids`, `attention_mask`."""
+        return {name: torch.from_numpy(array) for name, array in self._pad(examples, ["input_ids"]).items()}
+
+    def _pad(self, examples: Sequence[Example], names: Sequence[str]) -> dict[str, NDArray[np.int64]]:
+        columns = {name: _column(examples, name) for name in names}
+        padded = pad_without_fast_tokenizer_warning(
+            self.tokenizer,
+            columns,
+            pad_to_multiple_of=self.pad_to_multiple_of,
+            return_attention_mask=True,
+            return_tensors="np",
+        )
+        return {name: np.asarray(array, dtype=np.int64) for name, array in padded.items()}
+
+    def _student_tokens(
+        self, tokens: NDArray[np.int64], masks: NDArray[np.bool_], indices: Sequence[int]
+    ) -> NDArray[np.int64]:
+        streams = RowStreams.for_samples(self.seed, self.epoch, indices, TOKENS, copies=self.num_masks)
+        rows = np.repeat(tokens, self.num_masks, axis=0)
+        flat = masks.reshape(rows.shape)
+        return bert_replace(rows, flat, self.tokenizer.mask_token_id, self._vocabulary, streams).reshape(masks.shape)
+
+    @cached_property
+    def _vocabulary(self) -> NDArray[np.int64]:
+        """The ids of all tokens but special ones (V,)."""
+        special = {i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special}
+        special.update(self.tokenizer.all_special_ids)
+        return np.array(sorted(set(self.tokenizer.get_vocab().values()) - special), dtype=np.int64)
+
+
+@dataclass
+class DataCollatorForData2VecSpeech(_EpochSeeded):
+    """Waveforms (`audio`, float32 at the feature extractor's rate) to padded batches:
+
+    `input_values` (B, S) float32, `attention_mask` (B, S) int64; `mask` (B, M, T) bool over frames, False at padded
+    frames. `num_frames`: samples in, frames out, by the encoder's convolutions.
+
+    The attention mask is always made, also for feature extractors that by their own setting give none (wav2vec2-base):
+    without it a waveform's normalisation would depend on the batch's padding, and padded frames would be encoded as if
+    they were silence.
+    """
+
+    feature_extractor: Any
+    num_frames: Callable[[int], int]
+    mask: MaskSampler
+    num_masks: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.feature_extractor.padding_side != "right":
+            raise ValueError(
+                f"padding_side={self.feature_extractor.padding_side!r} of the feature extractor is not supported: "
+                "frames are counted from the start of the waveform. Set padding_side='right'."
+            )
+
+    def __call__(self, examples: Sequence[Example]) -> Batch:
+        indices = self._sample_indices(examples)
+        batch = self.plain(examples)
+        frames = np.array([self.num_frames(len(audio)) for audio in _column(examples, "audio")])
+        allowed = np.arange(self.num_frames(batch["input_values"].shape[1])) < frames[:, None]
+        masks = draw_sequence_masks(self.mask, allowed, self.num_masks, self.seed, self.epoch, indices)
+        return {**batch, "mask": torch.from_numpy(masks)}
+
+    def plain(self, examples: Sequence[Example]) -> Batch:
+        """The encoder's inputs without masks: `input_values`, `attention_mask`."""
+        padded = self.feature_extractor(
+            _column(examples, "audio"),
+            sampling_rate=self.feature_extractor.sampling_rate,
+            padding=True,
+            return_attention_mask=True,
+            return_tensors="pt",
+        )
+        return {"input_values": padded["input_values"].float(), "attention_mask": padded["attention_mask"].long()}
+
+
+def _column(examples: Sequence[Example], name: str) -> list[Any]:
+    return [example[name] for example in examples]
