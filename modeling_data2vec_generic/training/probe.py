@@ -104,16 +104,12 @@ def linear_accuracy(train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray
     return float(classifier.fit(train_x, train_y).score(test_x, test_y))
 
 
-def labelled_subset(dataset: Dataset, max_samples: int, seed: int) -> Dataset:
-    """At most `max_samples` labelled rows, chosen by `seed`, in the order of the data set.
-
-    A row without a label (None, or negative as in Hub data sets) is left out: data may be labelled in part.
-    """
-    labels = dataset.with_format(None)["label"]  # the column alone: no image or sound is decoded for it
-    rows = np.array([row for row, label in enumerate(labels) if label is not None and label >= 0], dtype=np.int64)
-    if len(rows) > max_samples:
-        rows = np.sort(np.random.default_rng(seed).choice(rows, size=max_samples, replace=False))
-    return dataset.select(rows)
+def subset(dataset: Dataset, max_samples: int, seed: int) -> Dataset:
+    """At most `max_samples` rows, chosen at random by `seed`: files and folders are often sorted by class."""
+    if len(dataset) <= max_samples:
+        return dataset
+    rows = np.random.default_rng(seed).choice(len(dataset), size=max_samples, replace=False)
+    return dataset.select(np.sort(rows))
 
 
 @dataclass
@@ -141,14 +137,13 @@ class Probe:
                 "The probe needs scikit-learn, which is not installed: `pip install scikit-learn`, or leave out "
                 "label_column_name to train without a probe."
             )
-        self.train = labelled_subset(self.train, self.max_train_samples, self.seed)
-        self.test = labelled_subset(self.test, self.max_test_samples, self.seed)
-        classes = set(self.train.with_format(None)["label"])
-        if len(classes) < 2 or len(self.test) == 0:
+        self.train = subset(self.train, self.max_train_samples, self.seed)
+        self.test = subset(self.test, self.max_test_samples, self.seed)
+        labels = self.train.with_format(None)["label"]  # the column alone: no image or sound is decoded for it
+        if len(set(labels)) < 2:
             raise ValueError(
-                f"The probe found {len(classes)} class(es) among {len(self.train)} labelled training rows and "
-                f"{len(self.test)} labelled validation rows. It needs two classes and one validation row at least: "
-                "check label_column_name, or leave it out to train without a probe."
+                f"All {len(self.train)} training rows of the probe have one and the same label. It needs two classes at "
+                "least: check label_column_name and max_train_samples."
             )
 
     def __call__(self, encoder: nn.Module) -> dict[str, float]:
