@@ -1,0 +1,22 @@
+"""data2vec and data2vec 2.0 pre-training for any encoder of transformers."""
+
+from transformers import AutoConfig, AutoModel, AutoModelForPreTraining
+
+from .configuration_data2vec_generic import Data2VecGenericConfig
+from .modeling_data2vec_generic import (
+    Data2VecGenericForPreTraining,
+    Data2VecGenericForPreTrainingOutput,
+    Data2VecGenericModel,
+)
+
+
+AutoConfig.register(Data2VecGenericConfig.model_type, Data2VecGenericConfig)
+AutoModel.register(Data2VecGenericConfig, Data2VecGenericModel)
+AutoModelForPreTraining.register(Data2VecGenericConfig, Data2VecGenericForPreTraining)
+
+__all__ = [
+    "Data2VecGenericConfig",
+    "Data2VecGenericForPreTraining",
+    "Data2VecGenericForPreTrainingOutput",
+    "Data2VecGenericModel",
+]

@@ -1,0 +1,404 @@
+"""data2vec around any encoder: the plain encoder, and the encoder with its teacher for pre-training.
+
+Shapes: B samples, M masks per sample, R = B * M rows (b0m0, b0m1, ..., b1m0, ...), T content positions (patches, frames
+or tokens, without prefix tokens such as CLS), C channels, N masked positions.
+"""
+
+import copy
+import inspect
+import math
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModel, PreTrainedModel
+from transformers import initialization as init
+from transformers.utils import ModelOutput
+
+from .backbone_data2vec_generic import (
+    Seams,
+    Trace,
+    VisiblePositions,
+    find_seams,
+    masked_content,
+    mixes_neighbours,
+    real_positions,
+    recorded_layers,
+    traced,
+    visible_only,
+)
+from .configuration_data2vec_generic import Data2VecGenericConfig
+from .objective_data2vec_generic import (
+    ConvDecoder,
+    average_targets,
+    linear_predictor,
+    mlp_predictor,
+    regression_loss,
+)
+
+
+@dataclass
+class Data2VecGenericForPreTrainingOutput(ModelOutput):
+    """Output of [`Data2VecGenericForPreTraining`].
+
+    Args:
+        loss: scalar, summed over rows and channels and divided by the number of masked positions, plus the CLS term.
+        predictions: (N, C), rows of masked positions, row-major over B, M, T.
+        targets: (N, C) float32, in the same order.
+        num_masked: scalar, N.
+    """
+
+    loss: Tensor | None = None
+    predictions: Tensor | None = None
+    targets: Tensor | None = None
+    num_masked: Tensor | None = None
+
+
+class Data2VecGenericPreTrainedModel(PreTrainedModel):
+    """What both models share: building the encoder, saving the code beside the weights."""
+
+    config_class = Data2VecGenericConfig
+    # Not "encoder": transformers would rename the student's keys, and with them the teacher's.
+    base_model_prefix = "data2vec_generic"
+    supports_gradient_checkpointing = True
+    # The encoder checks for itself which attention it can run.
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+
+    def __init__(self, config: Data2VecGenericConfig, encoder: PreTrainedModel | None = None):
+        if encoder is None and config.encoder_config is None:
+            raise ValueError(
+                f"{type(self).__name__} needs an encoder: set encoder_config in the config, e.g. AutoConfig.for_model('vit'), "
+                "or pass encoder=."
+            )
+        if encoder is not None:
+            config.encoder_config = encoder.config
+            for module in encoder.modules():  # its weights stay as they are when this model is initialised
+                module._is_hf_initialized = True
+        super().__init__(config)
+        self.encoder = AutoModel.from_config(config.encoder_config) if encoder is None else encoder
+        config.encoder_config = self.encoder.config
+        # Own encoders may leave main_input_name at the default of transformers, "input_ids".
+        arguments = list(inspect.signature(self.encoder.forward).parameters)
+        declared = self.encoder.main_input_name
+        self.main_input_name = declared if declared in arguments else arguments[0]
+        self._no_split_modules = self.encoder._no_split_modules
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The encoder's own input embeddings."""
+        return self.encoder.get_input_embeddings()
+
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
+        """Save config, weights and the code that loads them, so that `AutoModel` works with `trust_remote_code=True`."""
+        self.config.auto_map = {
+            "AutoConfig": "configuration_data2vec_generic.Data2VecGenericConfig",
+            "AutoModel": "modeling_data2vec_generic.Data2VecGenericModel",
+            "AutoModelForPreTraining": "modeling_data2vec_generic.Data2VecGenericForPreTraining",
+        }
+        super().save_pretrained(save_directory, **kwargs)
+
+
+class Data2VecGenericModel(Data2VecGenericPreTrainedModel):
+    """The plain encoder of a data2vec checkpoint: its forward pass is the encoder's own.
+
+    Args:
+        config: its `encoder_config` says which encoder.
+        encoder: use this one instead of a new one from the config.
+    """
+
+    _keys_to_ignore_on_load_unexpected = [r"^teacher\.", r"^predictor\.", r"^mask_embedding$"]
+
+    def __init__(self, config: Data2VecGenericConfig, encoder: PreTrainedModel | None = None):
+        super().__init__(config, encoder)
+        self.post_init()
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Arguments and output are those of the encoder."""
+        return self.encoder(*args, **kwargs)
+
+
+class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
+    """Student, teacher and predictor with the data2vec objective.
+
+    The teacher starts as an exact copy of the student, stays in eval mode without gradients, and is moved by
+    `modeling_data2vec_generic.training.teacher.EMATeacher` after each optimizer step.
+
+    Args:
+        config: the encoder and the objective.
+        encoder: student to start from instead of a new one from the config. Its spec augmentation and layer drop are
+            turned off: the masks are ours, and the teacher's layers must all run.
+
+    Raises:
+        UnsupportedBackboneError: the encoder lacks one of the seams that data2vec needs.
+        ValueError: K is larger than the depth, or the decoder's groups do not divide the widths.
+    """
+
+    def __init__(self, config: Data2VecGenericConfig, encoder: PreTrainedModel | None = None):
+        super().__init__(config, encoder)
+        _turn_off_own_masking(self.encoder.config)
+        self.seams: Seams = find_seams(self.encoder)
+        depth = max(len(self.seams.blocks), getattr(self.encoder.config, "num_hidden_layers", None) or 0)
+        if (config.average_top_k_layers or 0) > depth:
+            raise ValueError(
+                f"average_top_k_layers={config.average_top_k_layers} is larger than the depth of the encoder, which has "
+                f"{depth} blocks. Choose 1 to {depth}."
+            )
+        self.teacher = copy.deepcopy(self.encoder)
+        width = self.encoder.config.hidden_size
+        self.reads_images = self.main_input_name == "pixel_values"
+        self.predictor: nn.Module
+        if config.predictor == "conv":
+            self.predictor = ConvDecoder(
+                width,
+                config.decoder_dim,
+                config.decoder_layers,
+                config.decoder_kernel_size,
+                config.decoder_groups,
+                config.decoder_residual,
+                config.decoder_projection_layers,
+                two_dimensional=self.reads_images,
+            )
+        else:
+            self.predictor = linear_predictor(width) if config.predictor == "linear" else mlp_predictor(width)
+        if self._needs_mask_embedding and self.seams.mask_parameter is None:
+            self.mask_embedding = nn.Parameter(torch.zeros(width))
+        self._trace: Trace | None = None
+        self._mixes_neighbours: bool | None = None
+        self.post_init()
+        self._freeze()
+
+    @property
+    def _needs_mask_embedding(self) -> bool:
+        """A student that drops masked positions has no use for one; token encoders have their mask token."""
+        return self.config.student_input == "mask_token" and not self.seams.reads_tokens
+
+    def _init_weights(self, module: nn.Module) -> None:
+        if module is self:
+            if hasattr(self, "mask_embedding"):
+                init.normal_(self.mask_embedding, std=0.02)
+        elif isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d):  # torch's own initialisation, as in the papers
+            init.kaiming_uniform_(module.weight, a=math.sqrt(5))
+            bound = 1 / math.sqrt(module.weight[0].numel())
+            init.uniform_(module.bias, -bound, bound)
+
+    def train(self, mode: bool = True) -> "Data2VecGenericForPreTraining":
+        """As ever, but the teacher stays in eval mode and frozen: loading a checkpoint resets `requires_grad`."""
+        super().train(mode)
+        if hasattr(self, "teacher"):
+            self._freeze()
+        return self
+
+    def _freeze(self) -> None:
+        self.teacher.eval()
+        self.teacher.requires_grad_(False)
+        parameters = dict(self.encoder.named_parameters())
+        for name in self.seams.unused:
+            parameters[name].requires_grad_(False)
+        if self.seams.mask_parameter is not None and not self._needs_mask_embedding:
+            parameters[self.seams.mask_parameter].requires_grad_(False)
+
+    def copied_parameters(self) -> frozenset[str]:
+        """Names of the encoder's parameters that `teacher_embeddings="copy"` copies instead of averaging.
+
+        Raises:
+            RuntimeError: no forward pass has been made yet, which shows what runs before the first block.
+        """
+        if self.config.teacher_embeddings == "ema":
+            return frozenset()
+        if self._trace is None:
+            raise RuntimeError("teacher_embeddings='copy' is resolved in a forward pass, and none has been made yet.")
+        return frozenset(name for name, _ in self.encoder.named_parameters() if self._trace.covers(name))
+
+    def mask_noise(self, like: Tensor, count: int) -> Tensor:
+        """(count, C) noise for the masked places of the decoder's input, of the dtype and device of `like`."""
+        return torch.randn(count, like.shape[-1], dtype=like.dtype, device=like.device) * self.config.mask_noise_std
+
+    def forward(
+        self,
+        mask: Tensor,
+        num_items_in_batch: Tensor | int | None = None,
+        return_loss: bool = True,
+        **inputs: Any,
+    ) -> Data2VecGenericForPreTrainingOutput:
+        """One pass of the teacher over the full input and of the student over the masked one.
+
+        Args:
+            mask: (B, M, T) or, with one mask, (B, T) bool; True = to be predicted.
+            num_items_in_batch: masked positions of the whole optimizer step, by which the loss is divided; `None`: those
+                of this batch.
+            return_loss: there so that `Trainer` knows that the loss needs no labels.
+            inputs: what the encoder takes, which is what the teacher reads. For any input NAME, `student_NAME` of shape
+                (B, M, ...) or, with one mask, of NAME's own shape is what the student reads instead. Where the student
+                gets its own main input, masked positions already hold what they should (text: the mask token).
+        """
+        mask = mask.bool().unsqueeze(1) if mask.ndim == 2 else mask.bool()
+        samples, num_masks, length = mask.shape
+        rows_mask = mask.flatten(0, 1)
+        masked = rows_mask.flatten().nonzero().squeeze(1)
+        if len(masked) == 0:
+            raise ValueError("mask covers no position of the batch, so there is nothing to predict. Raise mask_ratio.")
+        student_inputs = {name.removeprefix("student_"): inputs.pop(name) for name in list(inputs) if name.startswith("student_")}
+        real = real_positions(self.encoder, inputs, length) if self.config.ignore_padding else None
+
+        targets = self._targets(inputs, length, real)
+        if self.config.student_input == "visible":
+            encoded, positions = self._encode_visible(inputs, student_inputs, mask, real)
+            prefix = encoded.shape[1] - positions.index.shape[1]
+            content = self._reassemble(encoded[:, prefix:], positions, masked, length)
+        else:
+            encoded = self._encode_masked(inputs, student_inputs, mask)
+            prefix = encoded.shape[1] - length
+            content = encoded[:, prefix:]
+        if isinstance(self.predictor, ConvDecoder):
+            grid = grid_of(inputs[self.main_input_name].shape, length) if self.reads_images else None
+            rows_real = None if real is None else real.repeat_interleave(num_masks, 0)
+            predictions = self.predictor(content, grid, rows_real).flatten(0, 1).index_select(0, masked)
+        else:
+            predictions = self.predictor(content.flatten(0, 1).index_select(0, masked))
+        target_rows = masked // (num_masks * length) * length + masked % length
+        masked_targets = targets.flatten(0, 1).index_select(0, target_rows)
+
+        loss = regression_loss(predictions, masked_targets, self.config.loss_beta, self.config.loss_scale)
+        loss = loss / (len(masked) if num_items_in_batch is None else num_items_in_batch)
+        if self.config.cls_loss_weight:
+            loss = loss + self.config.cls_loss_weight * self._cls_loss(encoded, prefix, targets, real, num_masks)
+        return Data2VecGenericForPreTrainingOutput(
+            loss=loss, predictions=predictions, targets=masked_targets, num_masked=mask.sum()
+        )
+
+    @torch.no_grad()
+    def _targets(self, inputs: dict[str, Any], length: int, real: Tensor | None) -> Tensor:
+        """(B, T, C) float32: the teacher's view of the full input."""
+        with recorded_layers(self.teacher, self.seams, self.config.target_source) as layers:
+            if self._trace is None:
+                with traced(self.teacher, self.seams) as trace:
+                    self.teacher(**inputs)
+                self._trace = trace
+            else:
+                self.teacher(**inputs)
+        prefix = layers[0].shape[1] - length
+        if prefix < 0:
+            raise ValueError(
+                f"mask has {length} positions per sample, but the encoder's blocks see only {layers[0].shape[1]}. It must have one "
+                "entry per patch, frame or token, without prefix tokens such as CLS."
+            )
+        top = layers[-(self.config.average_top_k_layers or len(layers)) :]
+        return average_targets(
+            [layer[:, prefix:] for layer in top], self.config.target_layer_norms, self.config.target_final_norms, real
+        )
+
+    def _encode_masked(self, inputs: dict[str, Any], student_inputs: dict[str, Any], mask: Tensor) -> Tensor:
+        """(R, prefix + T, C): the student on the whole sequence, its content replaced at masked positions."""
+        assert self._trace is not None
+        num_masks = mask.shape[1]
+        inputs = _repeated(inputs, num_masks) | _flattened(student_inputs, inputs)
+        if self.main_input_name in student_inputs:
+            return self.encoder(**inputs)[0]
+        embedding = None
+        if self.seams.mask_parameter is not None:
+            embedding = self.encoder.get_parameter(self.seams.mask_parameter)
+        elif not self.seams.reads_tokens:
+            embedding = self.mask_embedding
+        with masked_content(self.encoder, self.seams, mask.flatten(0, 1), embedding, num_masks, self._trace.entry):
+            return self.encoder(**inputs)[0]
+
+    def _encode_visible(
+        self, inputs: dict[str, Any], student_inputs: dict[str, Any], mask: Tensor, real: Tensor | None
+    ) -> tuple[Tensor, VisiblePositions]:
+        """(R, prefix + V, C): the student on the visible positions alone, and which they are."""
+        assert self._trace is not None
+        _, num_masks, length = mask.shape
+        rows_mask = mask.flatten(0, 1)
+        visible, padding = ~rows_mask, None
+        if real is not None:
+            rows_real = real.repeat_interleave(num_masks, 0)
+            visible, padding = visible & rows_real, ~rows_real
+        rows = torch.arange(len(rows_mask), device=mask.device)
+        if self._mixes_neighbours is None:
+            self._mixes_neighbours = mixes_neighbours(self.encoder, self.seams, _first_sample(inputs), length)
+        own_content = self.main_input_name in student_inputs
+        if not own_content and not self._mixes_neighbours:
+            positions = VisiblePositions(visible, padding, rows // num_masks)
+            with visible_only(self.encoder, self.seams, positions, length):
+                return self.encoder(**inputs)[0], positions
+        # Masked content must be gone before a neighbour can see it, so each mask needs embeddings of its own.
+        positions = VisiblePositions(visible, padding, rows)
+        repeated = _repeated(inputs, num_masks) | _flattened(student_inputs, inputs)
+        copies = 1 if own_content else num_masks
+        with (
+            visible_only(self.encoder, self.seams, positions, length),
+            masked_content(self.encoder, self.seams, rows_mask, None, copies, self._trace.entry),
+        ):
+            return self.encoder(**repeated)[0], positions
+
+    def _reassemble(self, encoded: Tensor, positions: VisiblePositions, masked: Tensor, length: int) -> Tensor:
+        """(R, V, C) -> (R, T, C): visible positions back in their places, noise at masked ones, zero at padding."""
+        rows, _, width = encoded.shape
+        dense = encoded.new_zeros(rows, length, width)
+        dense = dense.scatter(1, positions.index.unsqueeze(-1).expand_as(encoded), encoded)
+        noise = self.mask_noise(encoded, len(masked))
+        return dense.flatten(0, 1).index_copy(0, masked, noise).view(rows, length, width)
+
+    def _cls_loss(
+        self, encoded: Tensor, prefix: int, targets: Tensor, real: Tensor | None, num_masks: int
+    ) -> Tensor:
+        """Loss between the last prefix token and the mean of the targets over positions, summed (data2vec 2.0, section 3.3)."""
+        if prefix == 0:
+            raise ValueError(
+                f"cls_loss_weight={self.config.cls_loss_weight} needs a prefix token such as CLS, and {type(self.encoder).__name__} has none. "
+                "Set it to 0."
+            )
+        if real is None:
+            mean = targets.mean(1)
+        else:
+            weight = real.unsqueeze(-1).to(targets.dtype)
+            mean = (targets * weight).sum(1) / weight.sum(1).clamp(min=1)
+        mean = mean.repeat_interleave(num_masks, 0)
+        return regression_loss(encoded[:, prefix - 1], mean, self.config.loss_beta, self.config.loss_scale)
+
+
+def _turn_off_own_masking(config: Any) -> None:
+    """Speech encoders mask and drop layers by themselves when they train; here the collator masks and every layer runs."""
+    if hasattr(config, "mask_time_prob"):
+        config.apply_spec_augment = False  # data2vec-audio reads it, but its config does not declare it
+    if hasattr(config, "layerdrop"):
+        config.layerdrop = 0.0
+
+
+def _repeated(inputs: dict[str, Any], times: int) -> dict[str, Any]:
+    """Each sample `times` times in a row: (B, ...) -> (R, ...)."""
+    return {
+        name: value.repeat_interleave(times, 0) if isinstance(value, Tensor) and value.ndim else value
+        for name, value in inputs.items()
+    }
+
+
+def _flattened(student_inputs: dict[str, Tensor], inputs: dict[str, Any]) -> dict[str, Tensor]:
+    """(B, M, ...) -> (R, ...); what has no axis of masks stays as it is."""
+    return {
+        name: value.flatten(0, 1) if value.ndim > inputs[name].ndim else value for name, value in student_inputs.items()
+    }
+
+
+def _first_sample(inputs: dict[str, Any]) -> dict[str, Any]:
+    return {name: value[:1] if isinstance(value, Tensor) and value.ndim else value for name, value in inputs.items()}
+
+
+def grid_of(image_shape: torch.Size, length: int) -> tuple[int, int]:
+    """(rows, columns) of `length` square patches that tile images of shape (B, channels, height, width)."""
+    height, width = image_shape[-2:]
+    rows = round(math.sqrt(length * height / width))
+    if rows * round(length / rows) != length:
+        raise ValueError(f"{length} positions do not tile an image of {height} x {width} pixels with square patches.")
+    return rows, length // rows
+
+
+__all__ = [
+    "Data2VecGenericForPreTraining",
+    "Data2VecGenericForPreTrainingOutput",
+    "Data2VecGenericModel",
+]

@@ -1,0 +1,180 @@
+"""The objective as pure functions and small modules: targets, predictors, loss.
+
+Shapes: B samples, M masks per sample, R = B * M rows, T content positions, C channels, N masked positions.
+"""
+
+import torch
+from torch import Tensor, nn
+
+
+NORM_EPS = 1e-5
+
+
+def normalize(x: Tensor, norm: str, real: Tensor | None = None) -> Tensor:
+    """`(x - mean) / sqrt(var + 1e-5)` with biased variance, no parameters.
+
+    Args:
+        x: (B, T, C), float32.
+        norm: "layer" takes the statistics over C, "instance" over T, "batch" over B and T.
+        real: (B, T) bool, False at padding, which the statistics over T leave out. `None`: every position counts.
+
+    Returns:
+        (B, T, C); padding is normalised with the statistics of the rest.
+    """
+    dims = {"layer": (2,), "instance": (1,), "batch": (0, 1)}[norm]
+    if real is None or norm == "layer":
+        variance, mean = torch.var_mean(x, dims, correction=0, keepdim=True)
+    else:
+        weight = real.unsqueeze(-1).to(x.dtype)
+        count = weight.sum(dims, keepdim=True).clamp(min=1)
+        mean = (x * weight).sum(dims, keepdim=True) / count
+        variance = ((x - mean).square() * weight).sum(dims, keepdim=True) / count
+    return (x - mean) * torch.rsqrt(variance + NORM_EPS)
+
+
+def average_targets(
+    layers: list[Tensor], layer_norms: list[str], final_norms: list[str], real: Tensor | None = None
+) -> Tensor:
+    """The regression target (data2vec, section 3.3): each layer normalised, their mean normalised again, in float32.
+
+    Args:
+        layers: outputs of the teacher's top K blocks without prefix tokens, each (B, T, C).
+        layer_norms: norms of each layer, applied in the order batch, instance, layer.
+        final_norms: norms of the mean, applied in the order batch, layer, instance.
+        real: (B, T) bool, False at padding; see `normalize`.
+
+    Returns:
+        (B, T, C) float32.
+    """
+    total = torch.zeros_like(layers[0], dtype=torch.float32)
+    for layer in layers:
+        layer = layer.float()
+        for norm in ("batch", "instance", "layer"):
+            if norm in layer_norms:
+                layer = normalize(layer, norm, real)
+        total += layer
+    total /= len(layers)
+    for norm in ("batch", "layer", "instance"):
+        if norm in final_norms:
+            total = normalize(total, norm, real)
+    return total
+
+
+def regression_loss(predictions: Tensor, targets: Tensor, beta: float, scale: float | None) -> Tensor:
+    """Sum over all elements of the scaled smooth L1 loss, or of the squared error for `beta` 0 (data2vec, section 3.3).
+
+    Args:
+        predictions, targets: (..., C); computed in float32.
+        beta: with d = |prediction - target|, an element is d^2 / (2 beta) below beta and d - beta / 2 above; 0: d^2.
+        scale: factor of every element; `None` is 1 / sqrt(C).
+
+    Returns:
+        scalar, float32.
+    """
+    predictions, targets = predictions.float(), targets.float()
+    if beta == 0:
+        total = nn.functional.mse_loss(predictions, targets, reduction="sum")
+    else:
+        total = nn.functional.smooth_l1_loss(predictions, targets, reduction="sum", beta=beta)
+    return total * (predictions.shape[-1] ** -0.5 if scale is None else scale)
+
+
+def spread(x: Tensor) -> Tensor:
+    """How much the rows of x (N, C) differ: mean over C of sqrt(unbiased variance over N + 1e-6); 0 is full collapse."""
+    return torch.sqrt(x.float().var(0) + 1e-6).mean()
+
+
+def linear_predictor(width: int) -> nn.Module:
+    """One linear layer, as data2vec uses for images and speech."""
+    return nn.Linear(width, width)
+
+
+def mlp_predictor(width: int) -> nn.Module:
+    """Linear C -> 2C, GELU, linear 2C -> C, as data2vec uses for text."""
+    return nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+
+
+class ConvDecoderLayer(nn.Module):
+    """Grouped convolution that keeps the length, norm over channels without parameters, GELU, optional residual."""
+
+    def __init__(self, conv: type[nn.Conv1d] | type[nn.Conv2d], width: int, dim: int, kernel: int, groups: int, residual: bool):
+        super().__init__()
+        self.conv = conv(width, dim, kernel, padding=kernel // 2, groups=groups)
+        self.even_kernel = kernel % 2 == 0
+        self.residual = residual and width == dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(R, width, T) or (R, width, rows, columns) -> the same with dim channels."""
+        y = self.conv(x)
+        if self.even_kernel:  # such a kernel makes one position too many along each axis
+            y = y[..., :-1] if y.ndim == 3 else y[..., :-1, :-1]
+        y = nn.functional.layer_norm(y.movedim(1, -1), y.shape[1:2], eps=NORM_EPS).movedim(-1, 1)
+        y = nn.functional.gelu(y)
+        return x + y if self.residual else y
+
+
+class ConvDecoder(nn.Module):
+    """The light decoder of data2vec 2.0 (section 3.2 and appendix A): convolutions over the whole sequence, then a projection.
+
+    Args:
+        width: C, channels in and out.
+        dim, num_layers, kernel, groups, residual, projection_layers: the config's `decoder_*` settings.
+        two_dimensional: convolve over the patch grid instead of over the sequence.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        dim: int,
+        num_layers: int,
+        kernel: int,
+        groups: int,
+        residual: bool,
+        projection_layers: int,
+        two_dimensional: bool,
+    ):
+        super().__init__()
+        for name, channels in (("the encoder's width", width), ("decoder_dim", dim)):
+            if channels % groups:
+                raise ValueError(f"decoder_groups={groups} must divide {name}, which is {channels}.")
+        conv = nn.Conv2d if two_dimensional else nn.Conv1d
+        self.layers = nn.ModuleList(
+            ConvDecoderLayer(conv, width if i == 0 else dim, dim, kernel, groups, residual) for i in range(num_layers)
+        )
+        widths = [dim] + [2 * dim] * (projection_layers - 1)
+        projection: list[nn.Module] = []
+        for fan_in in widths[:-1]:
+            projection += [nn.Linear(fan_in, 2 * dim), nn.GELU()]
+        self.projection = nn.Sequential(*projection, nn.Linear(widths[-1], width))
+
+    def forward(self, x: Tensor, grid: tuple[int, int] | None = None, real: Tensor | None = None) -> Tensor:
+        """Fill in the masked positions.
+
+        Args:
+            x: (R, T, C), the student's output at visible positions and noise at masked ones.
+            grid: (rows, columns) of the patches with rows * columns = T; needed by a two-dimensional decoder.
+            real: (R, T) bool; what False marks is held at zero, as if the sequence ended there.
+
+        Returns:
+            (R, T, C).
+        """
+        rows, length, _ = x.shape
+        x = x.transpose(1, 2)
+        keep = None if real is None else real.unsqueeze(1).to(x.dtype)
+        if grid is not None:
+            x = x.unflatten(2, grid)
+            keep = None if keep is None else keep.unflatten(2, grid)
+        for layer in self.layers:
+            x = layer(x if keep is None else x * keep)
+        return self.projection(x.reshape(rows, -1, length).transpose(1, 2))
+
+
+__all__ = [
+    "ConvDecoder",
+    "average_targets",
+    "linear_predictor",
+    "mlp_predictor",
+    "normalize",
+    "regression_loss",
+    "spread",
+]
