@@ -142,8 +142,8 @@ class Probe:
         labels = self.train.with_format(None)["label"]  # the column alone: no image or sound is decoded for it
         if len(set(labels)) < 2:
             raise ValueError(
-                f"All {len(self.train)} training rows of the probe have one and the same label. It needs two classes at "
-                "least: check label_column_name and max_train_samples."
+                f"All {len(self.train)} training rows of the probe have one and the same label. It needs two "
+                "classes at least: check label_column_name and max_train_samples."
             )
 
     def __call__(self, encoder: nn.Module) -> dict[str, float]:
