@@ -160,7 +160,13 @@ def bert_replace(
 
     As in BERT. `tokens` and `mask` are (rows, T); random tokens come from `vocabulary` (V,).
     """
-    fate = rng.random(mask.shape)
-    drawn = vocabulary[(rng.random(mask.shape) * len(vocabulary)).astype(np.int64)]
+    # A row's k-th number goes to its k-th masked token, so that padding on either side changes nothing.
+    fate = np.take_along_axis(rng.random(mask.shape), np.maximum(np.cumsum(mask, axis=1) - 1, 0), axis=1)
+    # Among the random tenth, the number's place within [0.8, 0.9) is uniform again and picks the token.
+    is_random = mask & (fate >= 0.8) & (fate < 0.9)
+    picked = vocabulary[
+        ((fate[is_random] - 0.8) / 0.1 * len(vocabulary)).astype(np.int64).clip(0, len(vocabulary) - 1)
+    ]
     replaced = np.where(mask & (fate < 0.8), mask_token_id, tokens)
-    return np.where(mask & (fate >= 0.9), drawn, replaced)
+    replaced[is_random] = picked
+    return replaced

@@ -138,7 +138,8 @@ def _target_size(image_processor: Any) -> tuple[int, int]:
         return size["width"], size["height"]
     raise ValueError(
         f"The image processor's size={dict(size)}, do_resize={image_processor.do_resize} gives images of many "
-        "shapes, but a batch needs one. Set size to a height and a width, with do_resize, or do_center_crop with a crop_size."
+        "shapes, but a batch needs one. Set size to a height and a width, with do_resize, or do_center_crop with "
+        "a crop_size."
     )
 
 

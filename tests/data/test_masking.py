@@ -166,16 +166,14 @@ def test_beit_block_mask__exact_only_adds_what_the_published_one_lacks():
 def test_bert_replace__80_10_10_of_the_masked_tokens_and_no_others(rng):
     tokens = np.full((400, 100), 7)
     mask = rng.random(tokens.shape) < 0.5
-    replaced = bert_replace(tokens, mask, 4, np.arange(100, 600), rng)
+    replaced = bert_replace(tokens, mask, 4, np.arange(100, 200), rng)
     assert (replaced[~mask] == 7).all()
     fates = replaced[mask]
     bound = 5 * np.sqrt(0.25 / len(fates))
     assert abs((fates == 4).mean() - 0.8) < bound
     assert abs((fates == 7).mean() - 0.1) < bound
     drawn = fates[(fates != 4) & (fates != 7)]
-    assert drawn.min() == 100
-    assert drawn.max() == 599
-    assert len(set(drawn)) > 450
+    assert set(drawn) == set(range(100, 200))
 
 
 # --- the same sample, the same mask ---
