@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow
 from datasets import Dataset, Features, Value, load_dataset_builder
 from datasets.exceptions import DatasetGenerationError
 
@@ -32,7 +31,7 @@ def load_file(file: str, flag: str) -> Dataset:
     try:
         builder = load_dataset_builder(kind, data_files={"train": _escaped(path)})
         builder.download_and_prepare()
-    except (DatasetGenerationError, pyarrow.ArrowInvalid) as error:
+    except (DatasetGenerationError, ValueError) as error:
         raise ValueError(f"{flag}={file!r} cannot be read as {kind}: {error.__cause__ or error}") from error
     if builder.info.splits["train"].num_examples == 0:  # which as_dataset cannot express
         raise ValueError(f"{flag}={file!r} has no rows. Give a file with data.")

@@ -18,6 +18,7 @@ def prepare_images(raw: Dataset, args: DataArguments, split: str) -> Dataset:
     """Map-style dataset of `image` (PIL RGB, decoded on access), `sample_index` and, if `raw` has it, `label`.
 
     `raw` as load_raw_datasets gives it. Every image is decoded once here: what cannot be is left out (`good_rows`).
+    `dataset.with_format(None)["label"][:]` reads all labels without decoding an image.
     """
     report = raw.map(
         _inspect,

@@ -7,7 +7,7 @@ columns `image`, `text` or `audio` (images and sound not decoded), `sample_index
 from collections import Counter
 
 import numpy as np
-from datasets import Dataset, DatasetDict, load_dataset
+from datasets import Dataset, DatasetDict, load_dataset_builder
 from transformers.utils import logging
 
 from .arguments import DataArguments
@@ -60,9 +60,6 @@ def load_raw_datasets(args: DataArguments, modality: str, validation: bool = Tru
     splits = _load_splits(args, modality)
     if not validation:
         splits.pop("validation", None)
-    for split, dataset in splits.items():
-        if len(dataset) == 0:
-            raise ValueError(f"The {split} data are empty: {_origin(args, split)} has no rows.")
     splits = {split: canonical(dataset, modality, args, split) for split, dataset in splits.items()}
     splits = encode_labels(splits, args)
     in_order = modality == "text" and "label" not in splits["train"].features
@@ -72,7 +69,7 @@ def load_raw_datasets(args: DataArguments, modality: str, validation: bool = Tru
         )
         if len(train) == 0:
             raise ValueError(
-                f"{_origin(args, 'train')} has one row, too few to split off validation rows. "
+                "The training data have one row, too few to split off validation rows. "
                 "Add data, or set --validation_split_percentage 0."
             )
         splits["validation"] = splits["train"].select(held_out)
@@ -128,15 +125,6 @@ def _check_source(args: DataArguments) -> None:
             raise ValueError(f"No training data: give one of {', '.join(f'--{name}' for name in names)}.")
 
 
-def _origin(args: DataArguments, split: str) -> str:
-    """The flag and value a split comes from, for messages."""
-    names = ("validation_file", "validation_dir") if split == "validation" else ("train_file", "train_dir")
-    for name in (*names, "dataset_name"):
-        if getattr(args, name) is not None:
-            return f"{name}={getattr(args, name)!r}"
-    return f"the {split} split"
-
-
 def _load_splits(args: DataArguments, modality: str | None) -> dict[str, Dataset]:
     """The source's rows as they are: `train`, and `validation` if it has one."""
     if args.dataset_name in EMBEDDED:
@@ -155,13 +143,17 @@ def _load_splits(args: DataArguments, modality: str | None) -> dict[str, Dataset
 
 
 def _load_hub(name: str, config_name: str | None) -> dict[str, Dataset]:
-    found = load_dataset(name, config_name)
-    if "train" not in found:
-        raise ValueError(f"dataset_name={name!r} has no split 'train'. There are: {', '.join(found)}.")
-    splits = {"train": found["train"]}
+    builder = load_dataset_builder(name, config_name)
+    builder.download_and_prepare()
+    rows = {split: info.num_examples for split, info in builder.info.splits.items()}
+    if "train" not in rows:
+        raise ValueError(f"dataset_name={name!r} has no split 'train'. There are: {', '.join(rows)}.")
+    if rows["train"] == 0:
+        raise ValueError(f"dataset_name={name!r} has no rows in its split 'train'. Choose another dataset.")
+    splits = {"train": builder.as_dataset("train")}
     for split in _VALIDATION_SPLITS:
-        if split in found:
+        if rows.get(split):
             logger.info(f"The split '{split}' of {name} is used for validation.")
-            splits["validation"] = found[split]
+            splits["validation"] = builder.as_dataset(split)
             break
     return splits

@@ -102,8 +102,8 @@ def prepare_text(
 
     `raw` as load_raw_datasets gives it. Packed (default): rows are joined and cut into sequences of exactly
     `sequence_length`, special tokens around each; the rest at the end is dropped unless it is all there is; no labels.
-    Line by line: a sequence per row, cut at that length, with `label` if `raw` has it. The parameter overrides the flag.
-    Rows without text, or line by line with less than two tokens, are left out (see `good_rows`).
+    Line by line: a sequence per row, cut at that length, with `label` if `raw` has it. `line_by_line` overrides the
+    flag. Rows without text, or line by line with less than two tokens, are left out (`good_rows`).
     """
     check_tokenizer(tokenizer)
     length = sequence_length(tokenizer, args)
@@ -118,9 +118,8 @@ def prepare_text(
         desc=f"Tokenising {split} text",
     )
     fewest = _MIN_TOKENS if line_by_line else 1
-    problems = [
-        "" if count >= fewest else "no text" if count == 0 else "too short" for count in tokenised["content_tokens"][:]
-    ]
+    counts = tokenised["content_tokens"][:]
+    problems = ["" if count >= fewest else "too short" if count else "no text" for count in counts]
     good = good_rows(
         problems,
         lambda position: f"row {tokenised[position]['sample_index']}",
@@ -131,7 +130,11 @@ def prepare_text(
     tokenised = tokenised.remove_columns("content_tokens")
     if len(good) < len(tokenised):
         tokenised = tokenised.select(good)
-    return tokenised if line_by_line else _packed(tokenised.select_columns("input_ids"), tokenizer, length, split)
+    if line_by_line:
+        return tokenised
+    if sum(counts) < _MIN_TOKENS:
+        raise ValueError(f"The {split} text has less than {_MIN_TOKENS} tokens in all: nothing to mask and to see.")
+    return _packed(tokenised.select_columns("input_ids"), tokenizer, length)
 
 
 def _tokenise(
@@ -156,14 +159,14 @@ def _tokenise(
     return rows
 
 
-def _packed(tokenised: Dataset, tokenizer: PreTrainedTokenizerBase, length: int, split: str) -> Dataset:
+def _packed(tokenised: Dataset, tokenizer: PreTrainedTokenizerBase, length: int) -> Dataset:
     # Which special tokens stand before and after a sequence is read off an encoded one: fast tokenizers have no method
     # that adds them to ids.
     example = tokenizer("a a", return_special_tokens_mask=True)
     mask = example["special_tokens_mask"]
     first, last = mask.index(0), len(mask) - mask[::-1].index(0)
     sequence = Value("int32")
-    dataset = Dataset.from_generator(
+    return Dataset.from_generator(
         _pack,
         features=Features(
             {"input_ids": List(sequence), "special_tokens_mask": List(Value("int8")), "sample_index": Value("int64")}
@@ -175,9 +178,6 @@ def _packed(tokenised: Dataset, tokenizer: PreTrainedTokenizerBase, length: int,
             "length": length,
         },
     )
-    if len(dataset) == 0:
-        raise ValueError(f"The {split} text has less than {_MIN_TOKENS} tokens in all: nothing to mask and to see.")
-    return dataset
 
 
 def _pack(
@@ -200,5 +200,5 @@ def _pack(
             count += 1
             used += room
         del waiting[:used]
-    if count == 0 and len(waiting) >= _MIN_TOKENS:
+    if count == 0:
         yield row(waiting)

@@ -1,21 +1,14 @@
 """Where rows come from, what their columns are called, and every way in which a source can be unusable."""
 
 import pickle
-from contextlib import contextmanager
 
 import numpy as np
 import PIL.Image
 import pytest
 from datasets import ClassLabel, Dataset, Features, Image, Value
-from transformers.utils import logging
 
 from modeling_data2vec_generic.data.arguments import DataArguments
 from modeling_data2vec_generic.data.sources import infer_modality, load_raw_datasets, split_positions
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
 
 
 def write_images(folder, count, size=(6, 5)):
@@ -31,17 +24,6 @@ def write_text(path, lines):
 
 def text_csv(path, rows, header="text,label"):
     return write_text(path, [header, *rows])
-
-
-@contextmanager
-def transformers_warnings(caplog):
-    """transformers' loggers don't propagate to the root logger, where caplog listens."""
-    logging.enable_propagation()
-    try:
-        with caplog.at_level("WARNING"):
-            yield
-    finally:
-        logging.disable_propagation()
 
 
 # Arguments
@@ -239,6 +221,12 @@ def test_hub_style__without_training_split_lists_the_splits(tmp_path):
         load_raw_datasets(DataArguments(dataset_name=str(tmp_path / "set")), "text")
 
 
+def test_hub_style__without_rows(tmp_path):
+    Dataset.from_dict({"text": []}).to_parquet(tmp_path / "set" / "train.parquet")
+    with pytest.raises(ValueError, match="has no rows in its split 'train'"):
+        load_raw_datasets(DataArguments(dataset_name=str(tmp_path / "set")), "text")
+
+
 def test_validation_file__precedes_the_source_s_own_split(tmp_path):
     for split in ("train", "test"):
         Dataset.from_dict({"text": ["a b"] * 2}).to_parquet(tmp_path / "set" / f"{split}.parquet")
@@ -340,23 +328,21 @@ def test_labels__unseen_in_training(tmp_path):
         (["t,a", "t,"], "1 of 2 train rows have no label"),
     ],
 )
-def test_labels__unusable_is_an_error_if_named_and_a_warning_if_not(tmp_path, caplog, rows, message):
+def test_labels__unusable_is_an_error_if_named_and_a_warning_if_not(tmp_path, transformers_log, rows, message):
     path = text_csv(tmp_path / "a.csv", rows)
     with pytest.raises(ValueError, match=message):
         load_raw_datasets(DataArguments(train_file=path, label_column_name="label"), "text", validation=False)
-    with transformers_warnings(caplog):
-        raw = load_raw_datasets(DataArguments(train_file=path), "text", validation=False)
+    raw = load_raw_datasets(DataArguments(train_file=path), "text", validation=False)
     assert raw["train"].column_names == ["text", "sample_index"]
-    assert "Labels are left out" in caplog.text
+    assert "Labels are left out" in transformers_log.text
 
 
-def test_labels__in_one_split_only_are_left_out(tmp_path, caplog):
+def test_labels__in_one_split_only_are_left_out(tmp_path, transformers_log):
     train = text_csv(tmp_path / "a.csv", ["t,a", "t,b"])
     validation = write_text(tmp_path / "b.txt", ["t"])
-    with transformers_warnings(caplog):
-        raw = load_raw_datasets(DataArguments(train_file=train, validation_file=validation), "text")
+    raw = load_raw_datasets(DataArguments(train_file=train, validation_file=validation), "text")
     assert "label" not in raw["train"].features
-    assert "validation data have no label column" in caplog.text
+    assert "validation data have no label column" in transformers_log.text
 
 
 # Splits and limits
@@ -383,7 +369,7 @@ def test_split__only_if_wanted(tmp_path):
 
 
 def test_split__one_row_is_too_few(tmp_path):
-    with pytest.raises(ValueError, match="has one row, too few"):
+    with pytest.raises(ValueError, match="have one row, too few"):
         load_raw_datasets(DataArguments(train_file=write_text(tmp_path / "a.txt", ["line"])), "text")
 
 

@@ -1,0 +1,167 @@
+"""Every image becomes 8-bit RGB; broken ones are found before training."""
+
+import io
+import pickle
+
+import numpy as np
+import PIL.Image
+import pytest
+from datasets import Dataset
+from torch.utils.data import DataLoader
+
+from modeling_data2vec_generic.data.arguments import DataArguments
+from modeling_data2vec_generic.data.images import decode_image, prepare_images, to_rgb
+from modeling_data2vec_generic.data.sources import load_raw_datasets
+
+
+def encoded(image, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, **({"format": "PNG"} | options))
+    return {"bytes": buffer.getvalue(), "path": None}
+
+
+def folder_of(tmp_path, good, bad=()):
+    """A folder of `good` readable images, 0.png onwards, and of files with the bytes in `bad`, bad_0.png onwards."""
+    root = tmp_path / "images"
+    root.mkdir()
+    for number in range(good):
+        PIL.Image.new("L", (4, 4), number).save(root / f"{number:03d}.png")
+    for number, content in enumerate(bad):
+        (root / f"bad_{number}.png").write_bytes(content)
+    return root
+
+
+def prepared(root, **flags):
+    args = DataArguments(train_dir=str(root), **flags)
+    return prepare_images(load_raw_datasets(args, "vision", validation=False)["train"], args, "train")
+
+
+MODES = ["1", "L", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV", "I", "F", "LA", "PA", "RGBX", "RGBa", "La"]
+MODES += ["I;16", "I;16B", "I;16L"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_to_rgb__any_mode_of_pillow(mode):
+    image = to_rgb(PIL.Image.new(mode, (3, 2)))
+    assert (image.mode, image.size) == ("RGB", (3, 2))
+
+
+def test_to_rgb__sixteen_bits_are_scaled_not_clipped():
+    levels = np.array([[0, 257 * 100, 65535]], dtype=np.uint16)
+    image = decode_image(encoded(PIL.Image.fromarray(levels)))
+    assert np.asarray(image)[0, :, 0].tolist() == [0, 100, 255]
+
+
+@pytest.mark.parametrize(
+    ("levels", "expected"),
+    [
+        (np.array([[0, 128, 255]], dtype=np.int32), [0, 128, 255]),
+        (np.array([[0, 25700, 65535]], dtype=np.int32), [0, 100, 255]),
+        (np.array([[0, 0.4, 1.0]], dtype=np.float32), [0, 102, 255]),
+        (np.array([[-1.0, 102, 255]], dtype=np.float32), [0, 102, 255]),
+    ],
+)
+def test_to_rgb__modes_without_a_stated_maximum(levels, expected):
+    assert np.asarray(to_rgb(PIL.Image.fromarray(levels)))[0, :, 1].tolist() == expected
+
+
+def test_to_rgb__transparent_is_white_and_half_transparent_a_mixture():
+    pixels = np.array([[[255, 0, 0, 255], [255, 0, 0, 0], [0, 0, 0, 128]]], dtype=np.uint8)
+    image = np.asarray(to_rgb(PIL.Image.fromarray(pixels, "RGBA")))[0]
+    assert image[:2].tolist() == [[255, 0, 0], [255, 255, 255]]
+    assert abs(int(image[2, 0]) - 127) <= 1
+
+
+def test_to_rgb__palette_with_transparent_colour():
+    image = PIL.Image.new("P", (2, 1))
+    image.putpalette([0, 0, 0, 10, 20, 30])
+    image.putpixel((1, 0), 1)
+    decoded = decode_image(encoded(image, transparency=0))
+    assert np.asarray(decoded)[0].tolist() == [[255, 255, 255], [10, 20, 30]]
+
+
+def test_decode_image__turned_as_its_exif_says():
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    assert decode_image(encoded(PIL.Image.new("RGB", (4, 2)), exif=exif)).size == (2, 4)
+
+
+def test_prepare_images__rows(tmp_path):
+    dataset = prepared(folder_of(tmp_path, 3))
+    row = dataset[2]
+    assert sorted(row) == ["image", "sample_index"]
+    assert (row["image"].mode, row["image"].getpixel((0, 0)), row["sample_index"]) == ("RGB", (2, 2, 2), 2)
+
+
+def test_prepare_images__labels_are_read_without_decoding(tmp_path, monkeypatch):
+    args = DataArguments(dataset_name="digits", max_train_samples=20)
+    dataset = prepare_images(load_raw_datasets(args, "vision")["train"], args, "train")
+
+    def fail(value):
+        raise AssertionError("an image was decoded")
+
+    monkeypatch.setattr("modeling_data2vec_generic.data.images.decode_image", fail)
+    assert len(set(dataset.with_format(None)["label"][:])) > 5
+
+
+def broken_images():
+    whole = encoded(PIL.Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)))["bytes"]
+    return {"truncated": whole[: len(whole) // 2], "no image": b"hello", "empty": b""}
+
+
+@pytest.mark.parametrize("kind", ["truncated", "no image", "empty"])
+def test_prepare_images__broken_ones_are_skipped_and_named(tmp_path, transformers_log, kind):
+    dataset = prepared(folder_of(tmp_path, 19, [broken_images()[kind]]))
+    assert len(dataset) == 19
+    assert "1 of 20 train images are bad" in transformers_log.text
+    assert "bad_0.png: " in transformers_log.text
+    assert [dataset[position]["image"].getpixel((0, 0))[0] for position in range(19)] == list(range(19))
+    assert dataset["sample_index"][:] == list(range(19))
+
+
+@pytest.mark.parametrize(("good", "bad", "fails"), [(18, 2, False), (17, 3, True)])
+def test_prepare_images__more_than_a_tenth_fails(tmp_path, good, bad, fails):
+    root = folder_of(tmp_path, good, [b"broken"] * bad)
+    if not fails:
+        assert len(prepared(root)) == good
+        return
+    with pytest.raises(ValueError, match=r"3 of 20 train images are bad .*max_bad_fraction=0.1.*--max_bad_fraction"):
+        prepared(root)
+    assert len(prepared(root, max_bad_fraction=0.2)) == good
+
+
+def test_prepare_images__only_the_first_are_named(tmp_path):
+    with pytest.raises(ValueError, match=r"bad_4\.png: .*; and 3 more\)"):
+        prepared(folder_of(tmp_path, 2, [b"broken"] * 8))
+
+
+def test_prepare_images__nothing_left(tmp_path):
+    with pytest.raises(ValueError, match="nothing is left to use"):
+        prepared(folder_of(tmp_path, 0, [b"broken"]), max_bad_fraction=1.0)
+
+
+def test_prepare_images__missing_values_are_bad(tmp_path):
+    images = [encoded(PIL.Image.new("L", (2, 2)))] * 9 + [None]
+    Dataset.from_dict({"image": images}).to_parquet(tmp_path / "a.parquet")
+    args = DataArguments(train_file=str(tmp_path / "a.parquet"), modality="vision", max_bad_fraction=0.05)
+    with pytest.raises(ValueError, match=r"1 of 10 train images are bad \(row 9: no image\)"):
+        prepare_images(load_raw_datasets(args, "vision", validation=False)["train"], args, "train")
+
+
+def test_prepare_images__check_is_not_repeated_for_unchanged_files(tmp_path):
+    root = folder_of(tmp_path, 3)
+    prepared(root)
+    before = sorted((tmp_path / "cache").rglob("*.arrow"))
+    prepared(root)
+    assert before
+    assert sorted((tmp_path / "cache").rglob("*.arrow")) == before
+
+
+def indices_and_brightness(examples):
+    return [(example["sample_index"], example["image"].getpixel((0, 0))[0]) for example in examples]
+
+
+def test_prepare_images__from_several_workers(tmp_path):
+    dataset = pickle.loads(pickle.dumps(prepared(folder_of(tmp_path, 12))))
+    loader = DataLoader(dataset, batch_size=4, num_workers=2, collate_fn=indices_and_brightness)
+    assert [pair for batch in loader for pair in batch] == [(number, number) for number in range(12)]

@@ -1,0 +1,194 @@
+"""Clips of any format, rate and number of channels; broken ones are found before training; long ones are cut."""
+
+import io
+import pickle
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import soundfile
+from datasets import Dataset
+from torch.utils.data import DataLoader
+
+from modeling_data2vec_generic.data.arguments import DataArguments
+from modeling_data2vec_generic.data.sources import load_raw_datasets
+from modeling_data2vec_generic.data.speech import decode_audio, prepare_speech
+
+RATE = 16_000
+EXTRACTOR = SimpleNamespace(sampling_rate=RATE)
+
+
+def tone(seconds, rate=RATE, hertz=440.0):
+    return (0.5 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
+
+
+def encoded(sound, rate=RATE, kind="WAV", subtype=None):
+    buffer = io.BytesIO()
+    soundfile.write(buffer, sound, rate, format=kind, subtype=subtype)
+    return buffer.getvalue()
+
+
+def folder_of(tmp_path, files):
+    root = tmp_path / "sounds"
+    root.mkdir()
+    for name, content in files.items():
+        (root / name).write_bytes(content)
+    return root
+
+
+def prepared(root, min_samples=400, **flags):
+    args = DataArguments(train_dir=str(root), **flags)
+    return prepare_speech(
+        load_raw_datasets(args, "speech", validation=False)["train"], EXTRACTOR, args, "train", min_samples
+    )
+
+
+# Decoding
+
+
+@pytest.mark.parametrize("kind", ["WAV", "OGG", "FLAC"])
+@pytest.mark.parametrize("rate", [8_000, 16_000, 22_050, 44_100])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_decode__any_format_rate_and_channels(kind, rate, channels):
+    sound = np.stack([tone(1.0, rate)] * channels, axis=1)
+    decoded = decode_audio({"bytes": encoded(sound, rate, kind), "path": None}, RATE)
+    assert decoded.dtype == np.float32
+    assert decoded.ndim == 1
+    assert abs(len(decoded) - RATE) <= 1
+    inner = slice(2_000, 14_000)  # resampling and the codec disturb the ends
+    assert np.abs(decoded[inner] - tone(1.0)[inner]).max() < 0.05
+
+
+def test_decode__channels_are_averaged():
+    stereo = np.stack([np.full(100, 0.5), np.full(100, -0.25)], axis=1)
+    decoded = decode_audio({"bytes": encoded(stereo, subtype="FLOAT"), "path": None}, RATE)
+    assert np.allclose(decoded, 0.125)
+
+
+@pytest.mark.parametrize("kind", ["WAV", "OGG", "FLAC"])
+def test_decode__a_piece_is_that_part_of_the_whole(kind):
+    noise = np.random.default_rng(0).normal(0, 0.1, 3 * RATE)
+    value = {"bytes": encoded(noise, kind=kind), "path": None}
+    whole = decode_audio(value, RATE)
+    assert np.allclose(decode_audio(value, RATE, start=20_000, frames=5_000), whole[20_000:25_000], atol=1e-4)
+
+
+# Prepared rows
+
+
+def test_prepare_speech__rows(tmp_path):
+    root = folder_of(tmp_path, {"a.wav": encoded(tone(0.5)), "b.ogg": encoded(tone(0.25, 8_000), 8_000, "OGG")})
+    dataset = prepared(root)
+    assert sorted(dataset[0]) == ["audio", "sample_index"]
+    assert [len(row["audio"]) for row in dataset] == [RATE // 2, RATE // 4]
+    assert [row["sample_index"] for row in dataset] == [0, 1]
+    assert dataset[0]["audio"].dtype == np.float32
+
+
+def test_prepare_speech__long_clips_become_pieces_with_their_label(tmp_path):
+    root = tmp_path / "sounds"
+    sound = np.random.default_rng(0).normal(0, 0.1, round(2.6 * RATE)).astype(np.float32)
+    for label, part in (("a", sound[: RATE // 2]), ("b", sound)):
+        (root / label).mkdir(parents=True)
+        soundfile.write(root / label / "x.wav", part, RATE, subtype="FLOAT")
+    dataset = prepared(root, max_duration_in_seconds=1.0)
+    assert [len(row["audio"]) for row in dataset] == [8_000, 16_000, 16_000, 9_600]
+    assert [row["label"] for row in dataset] == [0, 1, 1, 1]
+    assert [row["sample_index"] for row in dataset] == [0, 1, 2, 3]
+    assert dataset.features["label"].names == ["a", "b"]
+    assert np.allclose(np.concatenate([row["audio"] for row in dataset][1:]), sound, atol=1e-6)
+
+
+def test_prepare_speech__a_short_last_piece_is_dropped(tmp_path):
+    root = folder_of(tmp_path, {"a.wav": encoded(tone(2.01))})
+    assert [len(row["audio"]) for row in prepared(root, max_duration_in_seconds=1.0)] == [RATE, RATE]
+
+
+def test_prepare_speech__pieces_of_another_rate_keep_to_the_limits(tmp_path):
+    root = folder_of(tmp_path, {"a.wav": encoded(tone(3.33, 22_050), 22_050)})
+    lengths = [len(row["audio"]) for row in prepared(root, max_duration_in_seconds=0.777, min_samples=2_000)]
+    assert len(lengths) == 5
+    assert max(lengths) <= int(0.777 * RATE)
+    assert min(lengths) >= 2_000
+
+
+def test_prepare_speech__shorter_than_wished_is_left_out_without_counting_as_bad(tmp_path, transformers_log):
+    root = folder_of(tmp_path, {"a.wav": encoded(tone(0.2)), "b.wav": encoded(tone(1.0))})
+    assert len(prepared(root, min_duration_in_seconds=0.5)) == 1
+    assert "bad" not in transformers_log.text
+    with pytest.raises(ValueError, match="No train sound is left: all 2 are shorter than min_duration_in_seconds=5.0"):
+        prepared(root, min_duration_in_seconds=5.0)
+
+
+def test_prepare_speech__limit_below_what_the_model_needs(tmp_path):
+    root = folder_of(tmp_path, {"a.wav": encoded(tone(1.0))})
+    with pytest.raises(ValueError, match=r"max_duration_in_seconds=0.01 is 160 samples.*needs 400 .*at least 0.025"):
+        prepared(root, max_duration_in_seconds=0.01)
+
+
+def test_prepare_speech__bytes_in_a_table(tmp_path):
+    clips = [{"bytes": encoded(tone(0.5)), "path": None}] * 3
+    Dataset.from_dict({"audio": clips}).to_parquet(tmp_path / "a.parquet")
+    args = DataArguments(train_file=str(tmp_path / "a.parquet"), modality="speech")
+    raw = load_raw_datasets(args, "speech", validation=False)["train"]
+    assert len(prepare_speech(raw, EXTRACTOR, args, "train", 400)[2]["audio"]) == RATE // 2
+
+
+# Bad clips
+
+
+def bad_clips():
+    wav, flac = encoded(tone(1.0)), encoded(tone(1.0), kind="FLAC")
+    ogg = encoded(np.random.default_rng(0).normal(0, 0.1, 5 * RATE), kind="OGG")
+    return {
+        "cut.wav": (wav[: len(wav) // 2], "truncated: "),
+        "cut.flac": (flac[: len(flac) // 2], "Error"),
+        "cut.ogg": (ogg[: len(ogg) * 3 // 4], "truncated: "),
+        "early.ogg": (ogg[:2_000], "Error"),
+        "none.wav": (b"hello", "Error"),
+        "empty.wav": (b"", "Error"),
+        "silent.wav": (encoded(np.zeros(0)), "no samples"),
+        "short.wav": (encoded(tone(0.02)), "too short (320 samples, the model needs 400)"),
+        "nan.wav": (encoded(np.array([np.nan] * 500), subtype="FLOAT"), "not finite"),
+    }
+
+
+@pytest.mark.parametrize("name", list(bad_clips()))
+def test_bad_clips__are_skipped_and_named(tmp_path, transformers_log, name):
+    content, reason = bad_clips()[name]
+    good = {f"{number:02d}.wav": encoded(tone(0.1)) for number in range(9)}
+    dataset = prepared(folder_of(tmp_path, {**good, name: content}))
+    assert len(dataset) == 9
+    assert all(len(row["audio"]) == RATE // 10 for row in dataset)
+    assert "1 of 10 train sounds are bad" in transformers_log.text
+    assert f"{name}: " in transformers_log.text
+    assert reason in transformers_log.text
+
+
+def test_bad_clips__more_than_a_tenth_fails(tmp_path):
+    good = {f"{number:02d}.wav": encoded(tone(0.1)) for number in range(8)}
+    root = folder_of(tmp_path, {**good, "x.wav": b"x", "y.wav": b"y"})
+    with pytest.raises(ValueError, match="2 of 10 train sounds are bad .*--max_bad_fraction"):
+        prepared(root)
+    assert len(prepared(root, max_bad_fraction=0.2)) == 8
+
+
+@pytest.mark.parametrize("declared", [0xFFFFFFFF, 0x7FFFFFFF])
+def test_streamed_wav__whose_header_does_not_know_the_length_is_whole(tmp_path, declared):
+    content = bytearray(encoded(tone(0.5)))
+    at = content.index(b"data") + 4
+    content[at : at + 4] = declared.to_bytes(4, "little")
+    root = folder_of(tmp_path, {"a.wav": bytes(content)})
+    assert len(prepared(root)[0]["audio"]) == RATE // 2
+
+
+def lengths(examples):
+    return [(example["sample_index"], len(example["audio"])) for example in examples]
+
+
+def test_prepare_speech__from_several_workers(tmp_path):
+    root = folder_of(tmp_path, {f"{number:02d}.wav": encoded(tone(0.1 + number / 100)) for number in range(8)})
+    dataset = pickle.loads(pickle.dumps(prepared(root)))
+    loader = DataLoader(dataset, batch_size=2, num_workers=2, collate_fn=lengths)
+    found = [pair for batch in loader for pair in batch]
+    assert found == [(number, 1_600 + 160 * number) for number in range(8)]

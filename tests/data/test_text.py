@@ -1,0 +1,188 @@
+"""Tokenizers with what pre-training needs, and rows packed into sequences or kept line by line."""
+
+import pickle
+
+import pytest
+from datasets import Dataset
+from transformers import AutoTokenizer
+
+from modeling_data2vec_generic.data.arguments import DataArguments
+from modeling_data2vec_generic.data.sources import load_raw_datasets
+from modeling_data2vec_generic.data.text import check_tokenizer, prepare_text, sequence_length, train_tokenizer
+
+WORDS = ["red", "green", "blue", "teacher", "student", "mask", "layer", "norm"]
+TEXTS = [" ".join(WORDS[(number + step) % 8] for step in range(1 + number % 8)) for number in range(40)]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_tokenizer(TEXTS, 300)
+
+
+def rows(texts, **columns):
+    return Dataset.from_dict({"text": texts, "sample_index": list(range(len(texts))), **columns})
+
+
+def without_specials(dataset):
+    return [
+        [token for token, special in zip(row["input_ids"], row["special_tokens_mask"], strict=True) if not special]
+        for row in dataset
+    ]
+
+
+# Tokenizer
+
+
+def test_train_tokenizer__reloads_and_knows_every_character(tokenizer, tmp_path):
+    tokenizer.save_pretrained(tmp_path)
+    again = AutoTokenizer.from_pretrained(tmp_path)
+    text = "red Größe 漢字 🙂"
+    ids = again(text)["input_ids"]
+    assert ids == tokenizer(text)["input_ids"]
+    assert again.unk_token_id not in ids
+    assert again.decode(ids, skip_special_tokens=True).strip() == text
+    assert (ids[0], ids[-1]) == (again.cls_token_id, again.sep_token_id)
+    assert again.mask_token_id is not None
+    assert again.pad_token_id == 0
+
+
+def test_train_tokenizer__same_texts_same_tokenizer(tokenizer):
+    again = train_tokenizer(iter(TEXTS), 300)
+    assert again.get_vocab() == tokenizer.get_vocab()
+    assert 261 < len(again) <= 300
+
+
+def test_train_tokenizer__first_word_has_the_token_of_later_ones(tokenizer):
+    ids = tokenizer("teacher teacher", add_special_tokens=False)["input_ids"]
+    assert ids[: len(ids) // 2] == ids[len(ids) // 2 :]
+
+
+def test_train_tokenizer__vocabulary_without_room():
+    with pytest.raises(ValueError, match="tokenizer_vocab_size=200 is below 261"):
+        train_tokenizer(TEXTS, 200)
+
+
+def test_train_tokenizer__no_text():
+    with pytest.raises(ValueError, match="every row is empty"):
+        train_tokenizer(["", "  ", None], 300)
+
+
+@pytest.mark.parametrize("kind", ["mask", "pad"])
+def test_tokenizer__without_a_needed_token(tokenizer, kind):
+    lacking = pickle.loads(pickle.dumps(tokenizer))
+    setattr(lacking, f"{kind}_token", None)
+    check_tokenizer(tokenizer)
+    with pytest.raises(ValueError, match=f"has no {kind} token.*--train_tokenizer"):
+        prepare_text(rows(TEXTS), lacking, DataArguments(max_seq_length=16), "train")
+
+
+# Length
+
+
+def test_sequence_length__default_and_limits(tokenizer):
+    assert sequence_length(tokenizer, DataArguments()) == 512
+    assert sequence_length(tokenizer, DataArguments(max_seq_length=4)) == 4
+    with pytest.raises(ValueError, match="max_seq_length=3 is too short for 2 special tokens"):
+        sequence_length(tokenizer, DataArguments(max_seq_length=3))
+    short = pickle.loads(pickle.dumps(tokenizer))
+    short.model_max_length = 64
+    assert sequence_length(short, DataArguments()) == 64
+    with pytest.raises(ValueError, match="max_seq_length=65 is above the tokenizer's limit of 64"):
+        sequence_length(short, DataArguments(max_seq_length=65))
+
+
+# Packed
+
+
+def test_packed__full_sequences_that_lose_only_the_end(tokenizer):
+    dataset = prepare_text(rows(TEXTS), tokenizer, DataArguments(max_seq_length=16), "train")
+    assert {len(row["input_ids"]) for row in dataset} == {16}
+    assert {tuple(row["special_tokens_mask"]) for row in dataset} == {(1, *[0] * 14, 1)}
+    assert {(row["input_ids"][0], row["input_ids"][-1]) for row in dataset} == {
+        (tokenizer.cls_token_id, tokenizer.sep_token_id)
+    }
+    everything = [token for text in TEXTS for token in tokenizer(text, add_special_tokens=False)["input_ids"]]
+    packed = [token for content in without_specials(dataset) for token in content]
+    assert packed == everything[: len(everything) // 14 * 14]
+    assert dataset["sample_index"][:] == list(range(len(everything) // 14))
+
+
+def test_packed__a_rest_that_is_all_there_is_stays(tokenizer):
+    dataset = prepare_text(rows(TEXTS[1:2]), tokenizer, DataArguments(max_seq_length=512), "train")
+    assert dataset[0]["input_ids"] == tokenizer(TEXTS[1])["input_ids"]
+    assert len(dataset) == 1
+
+
+def test_packed__less_than_two_tokens_in_all(tokenizer):
+    with pytest.raises(ValueError, match="train text has less than 2 tokens in all"):
+        prepare_text(rows(["red"]), tokenizer, DataArguments(max_seq_length=16), "train")
+
+
+def test_packed__labels_do_not_survive(tokenizer):
+    dataset = prepare_text(rows(TEXTS, label=[0] * 40), tokenizer, DataArguments(max_seq_length=16), "train")
+    assert sorted(dataset.column_names) == ["input_ids", "sample_index", "special_tokens_mask"]
+
+
+def test_packed__over_more_rows_than_a_batch(tokenizer):
+    texts = TEXTS * 60
+    dataset = prepare_text(rows(texts), tokenizer, DataArguments(max_seq_length=32), "train")
+    tokens = 60 * sum(len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in TEXTS)
+    assert len(dataset) == tokens // 30
+
+
+# Line by line
+
+
+def test_line_by_line__rows_labels_and_numbers_stay_together(tokenizer):
+    texts = TEXTS[1:8] * 3
+    texts[3] = "  "
+    labels = list(range(len(texts)))
+    args = DataArguments(max_seq_length=12, line_by_line=True)
+    dataset = prepare_text(rows(texts, label=labels), tokenizer, args, "train")
+    kept = [number for number in labels if number != 3]
+    assert dataset["label"][:] == dataset["sample_index"][:] == kept
+    for row in dataset:
+        expected = tokenizer(texts[row["label"]], truncation=True, max_length=12)["input_ids"]
+        assert row["input_ids"] == expected
+        assert row["special_tokens_mask"] == [1, *[0] * (len(expected) - 2), 1]
+    assert "text" not in dataset.column_names
+
+
+def test_line_by_line__parameter_overrides_the_flag(tokenizer):
+    args = DataArguments(max_seq_length=16)
+    dataset = prepare_text(rows(TEXTS[1:8], label=[0] * 7), tokenizer, args, "probe", line_by_line=True)
+    assert dataset["label"][:] == [0] * 7
+
+
+# Bad rows
+
+
+@pytest.mark.parametrize("line_by_line", [False, True])
+@pytest.mark.parametrize("empty", ["", " \n", None])
+def test_bad_rows__empty_ones_are_skipped_and_named(tokenizer, transformers_log, line_by_line, empty):
+    args = DataArguments(max_seq_length=16, line_by_line=line_by_line)
+    prepare_text(rows([*TEXTS[1:8] * 2, empty]), tokenizer, args, "train")
+    assert "1 of 15 train texts are bad (row 14: no text)" in transformers_log.text
+
+
+def test_bad_rows__a_single_token_is_too_short_only_line_by_line(tokenizer, transformers_log):
+    texts = [*TEXTS[1:8] * 2, "red"]
+    prepare_text(rows(texts), tokenizer, DataArguments(max_seq_length=16), "train")
+    assert "bad" not in transformers_log.text
+    args = DataArguments(max_seq_length=16, line_by_line=True)
+    assert len(prepare_text(rows(texts), tokenizer, args, "train")) == 14
+    assert "row 14: too short" in transformers_log.text
+
+
+def test_bad_rows__more_than_a_tenth_fails(tokenizer):
+    with pytest.raises(ValueError, match="2 of 16 train texts are bad.*--max_bad_fraction"):
+        prepare_text(rows([*TEXTS[1:8] * 2, "", None]), tokenizer, DataArguments(max_seq_length=16), "train")
+
+
+def test_embedded_prose__from_flag_to_sequences():
+    args = DataArguments(dataset_name="python_docs", max_seq_length=64)
+    raw = load_raw_datasets(args, "text")
+    tokenizer = train_tokenizer(raw["train"]["text"], 1000)
+    dataset = prepare_text(raw["train"], tokenizer, args, "train")
+    assert len(dataset) > 1000
+    assert "class" in tokenizer.decode(sum(dataset[:50]["input_ids"], []))
