@@ -1,0 +1,80 @@
+import gzip
+import importlib.util
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+FOLDERS = ("digits/", "letters/", "phonetic/", "dictate/", "")
+
+
+def script(relative):
+    """The module of a script that is no part of the package; scripts find debian_packages.py by their own path."""
+    spec = importlib.util.spec_from_file_location(Path(relative).stem, EXAMPLES / relative)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 3, 4)])
+def test_read_idx__gives_the_array(shape, tmp_path):
+    values = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
+    header = bytes([0, 0, 8, len(shape)]) + struct.pack(f">{len(shape)}I", *shape)
+    (tmp_path / "file.gz").write_bytes(gzip.compress(header + values.tobytes()))
+    read = script("vision/fetch_fashion_mnist.py").read_idx(tmp_path / "file.gz")
+    np.testing.assert_array_equal(read, values)
+
+
+def test_glosses__skip_the_licence_and_name_the_lexicographer_file():
+    lines = [
+        "  1 This software and database is being provided | to you\n",
+        '00001740 03 n 01 entity 0 001 ~ 00001930 n 0000 | that which exists; "a | b"  \n',
+        "00002098 00 a 01 unable 0 000 | lacking means  \n",
+    ]
+    expected = [('that which exists; "a | b"', "noun.Tops"), ("lacking means", "adj.all")]
+    assert list(script("text/fetch_wordnet.py").glosses(lines)) == expected
+
+
+def test_held_out_glosses__do_not_depend_on_order_or_repetition():
+    held_out = script("text/fetch_wordnet.py").held_out
+    texts = [f"gloss {number}" for number in range(200)]
+    assert len(held_out(texts)) == 10
+    assert held_out(texts) == held_out(reversed(texts * 2))
+
+
+def test_transcripts__skip_comments_and_what_is_no_speech():
+    lines = ["; Core Sounds\n", "\n", "digits/1: one\n", "beep: [this is a beep]\n", "demo: Press one: sales.\n"]
+    assert script("speech/fetch_asterisk.py").transcripts(lines) == {"digits/1": "one", "demo": "Press one: sales."}
+
+
+def test_held_out_prompts__are_a_quarter_of_every_class():
+    module = script("speech/fetch_asterisk.py")
+    names = [f"{folder}{number}" for folder in FOLDERS for number in range(20)]
+    chosen = [module.class_of(name) for name in module.held_out(names)]
+    assert {label: chosen.count(label) for label in module.CLASSES} == {
+        "digits": 5,
+        "letters": 5,
+        "phonetic": 5,
+        "prompts": 10,
+    }
+
+
+def test_unpack__without_apt_says_what_is_needed(tmp_path, monkeypatch):
+    module = script("debian_packages.py")
+    monkeypatch.setattr(module.shutil, "which", lambda tool: None)
+    with pytest.raises(SystemExit, match=r"apt-get was not found.*wordnet-base.*Debian"):
+        module.unpack(["wordnet-base"], tmp_path)
+
+
+def test_unpack__names_the_remedy_when_the_download_fails(tmp_path, monkeypatch):
+    module = script("debian_packages.py")
+    command = tmp_path / "bin" / "apt-get"
+    command.parent.mkdir()
+    command.write_text("#!/bin/sh\necho 'E: Unable to locate package wordnet-base'\nexit 100\n")
+    command.chmod(0o755)
+    (command.parent / "dpkg").symlink_to(command)
+    monkeypatch.setenv("PATH", str(command.parent), prepend=":")
+    with pytest.raises(SystemExit, match=r"(?s)Unable to locate package wordnet-base.*apt-get update"):
+        module.unpack(["wordnet-base"], tmp_path)

@@ -1,0 +1,42 @@
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from modeling_data2vec_generic.data.arguments import DataArguments
+from modeling_data2vec_generic.data.masking import MaskArguments
+from modeling_data2vec_generic.training.arguments import (
+    Data2VecTrainingArguments,
+    ModelArguments,
+    ObjectiveArguments,
+)
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+RECIPES = sorted(EXAMPLES.glob("*/*.json"))
+GROUPS = (DataArguments, MaskArguments, ModelArguments, ObjectiveArguments, Data2VecTrainingArguments)
+
+
+def test_recipes__are_the_ones_the_readme_names():
+    names = {path.relative_to(EXAMPLES).as_posix() for path in RECIPES}
+    assert names >= {
+        "vision/digits.json",
+        "vision/fashion_mnist.json",
+        "vision/data2vec_base.json",
+        "text/python_docs.json",
+        "text/wordnet.json",
+        "text/data2vec_base.json",
+        "speech/asterisk.json",
+        "speech/data2vec_base.json",
+    }
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_recipe__every_key_is_a_flag(path):
+    flags = {field.name for group in GROUPS for field in dataclasses.fields(group)}
+    assert set(json.loads(path.read_text())) <= flags
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_recipe__is_explained_in_the_readme_beside_it(path):
+    assert f"`{path.name}`" in (path.parent / "README.md").read_text(encoding="utf-8")
