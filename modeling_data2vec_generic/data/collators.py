@@ -52,8 +52,8 @@ class _EpochSeeded:
         if any("sample_index" not in example for example in examples):
             raise ValueError(
                 f"An example without sample_index (it has: {', '.join(examples[0])}). Masks belong to samples: give "
-                "each row its position, dataset.map(lambda row, i: {'sample_index': i}, with_indices=True), and keep the "
-                "column (remove_unused_columns=False)."
+                "each row its position, dataset.map(lambda row, i: {'sample_index': i}, with_indices=True), and keep "
+                "the column (remove_unused_columns=False)."
             )
         return [int(example["sample_index"]) for example in examples]
 
