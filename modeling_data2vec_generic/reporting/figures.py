@@ -33,7 +33,7 @@ CURVES: dict[str, tuple[str, tuple[tuple[str, str, tuple[str, ...]], ...]]] = {
             ("predictions, validation", "C1o--", ("eval_prediction_std",)),
         ),
     ),
-    "rank": ("effective rank of the targets", (("validation", "o-", ("eval_effective_rank",)),)),
+    "rank": ("effective rank of the features", (("validation", "o-", ("eval_effective_rank",)),)),
     "probe": (
         "accuracy on frozen features",
         (

@@ -19,7 +19,7 @@ PROCESSORS = {
 CAPTIONS = {
     "loss": "Loss per masked position. It says little by itself: the targets change as the teacher does.",
     "spread": "Spread of targets and predictions. Both near zero would mean that the model has collapsed.",
-    "rank": "Effective rank of the targets: how many directions they use.",
+    "rank": "Effective rank of the encoder's features: how many dimensions they really use.",
     "probe": "Accuracy of nearest neighbours and of a linear classifier on frozen features. Step 0: untrained.",
     "mask": "One sample and its mask.",
 }
@@ -29,7 +29,7 @@ METRICS = {
     "eval_loss": "validation loss",
     "eval_target_std": "spread of the targets, validation",
     "eval_prediction_std": "spread of the predictions, validation",
-    "eval_effective_rank": "effective rank of the targets, validation",
+    "eval_effective_rank": "effective rank of the features",
     "init_knn_accuracy": "nearest-neighbour accuracy before training",
     "eval_knn_accuracy": "nearest-neighbour accuracy",
     "init_linear_accuracy": "linear accuracy before training",
