@@ -44,8 +44,8 @@ class MaskArguments:
         default=None,
         metadata={"help": "Length of a span, or side of a block, in tokens, frames or patches. Not used by `random`."},
     )
-    mask_adjust: float = field(
-        default=0.0,
+    mask_adjust: float | None = field(
+        default=None,
         metadata={
             "help": "Added to the ratio when blocks of side mask_length are counted out, to make up for their "
             "overlap: higher, fewer single positions are needed to reach the exact number. Changes no count."
