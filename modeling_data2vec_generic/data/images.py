@@ -89,6 +89,6 @@ def _inspect(value: dict[str, Any] | None) -> dict[str, str]:
 
 
 def _decode_batch(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-    if "image" in batch:  # absent where a single other column is read
+    if "image" in batch:  # not if other columns were selected
         batch["image"] = [decode_image(value) for value in batch["image"]]
     return batch

@@ -91,24 +91,22 @@ def prepare_speech(
     if "label" in raw.features:
         labels = np.array(raw["label"][:])[list(rows)]
         dataset = dataset.add_column("label", labels, feature=raw.features["label"])
-    return dataset.with_transform(PieceReader(raw.select_columns("audio"), rate, max_samples))
+    return dataset.with_transform(PieceReader(raw.select_columns("audio"), rate))
 
 
 class PieceReader:
     """Transform of a dataset of pieces (row, start, frames) into one of `audio`, read from the clips of `source`."""
 
-    def __init__(self, source: Dataset, rate: int, max_samples: int) -> None:
+    def __init__(self, source: Dataset, rate: int) -> None:
         self.source = source
         self.rate = rate
-        self.max_samples = max_samples
 
     def __call__(self, batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        if not {"row", "start", "frames"} <= batch.keys():  # a single other column is read
+        if not {"row", "start", "frames"} <= batch.keys():  # other columns were selected
             return batch
         pieces = zip(batch.pop("row"), batch.pop("start"), batch.pop("frames"), strict=True)
         batch["audio"] = [
-            decode_audio(self.source[row]["audio"], self.rate, start, frames)[: self.max_samples]
-            for row, start, frames in pieces
+            decode_audio(self.source[row]["audio"], self.rate, start, frames) for row, start, frames in pieces
         ]
         return batch
 

@@ -101,7 +101,9 @@ def test_prepare_images__labels_are_read_without_decoding(tmp_path, monkeypatch)
         raise AssertionError("an image was decoded")
 
     monkeypatch.setattr("modeling_data2vec_generic.data.images.decode_image", fail)
-    assert len(set(dataset.with_format(None)["label"][:])) > 5
+    labels = dataset.with_format(None)["label"][:]
+    assert len(set(labels)) > 5
+    assert dataset.select_columns("label")[:] == {"label": labels}
 
 
 def broken_images():
@@ -161,7 +163,15 @@ def indices_and_brightness(examples):
     return [(example["sample_index"], example["image"].getpixel((0, 0))[0]) for example in examples]
 
 
-def test_prepare_images__from_several_workers(tmp_path):
-    dataset = pickle.loads(pickle.dumps(prepared(folder_of(tmp_path, 12))))
+def test_prepare_images__a_file_that_was_replaced_is_checked_again(tmp_path):
+    root = folder_of(tmp_path, 3)
+    assert len(prepared(root)) == 3
+    (root / "001.png").write_bytes(b"broken")
+    with pytest.raises(ValueError, match=r"001\.png: "):
+        prepared(root)
+
+
+def test_prepare_images__checked_and_read_by_several_processes(tmp_path):
+    dataset = pickle.loads(pickle.dumps(prepared(folder_of(tmp_path, 12), preprocessing_num_workers=2)))
     loader = DataLoader(dataset, batch_size=4, num_workers=2, collate_fn=indices_and_brightness)
     assert [pair for batch in loader for pair in batch] == [(number, number) for number in range(12)]
