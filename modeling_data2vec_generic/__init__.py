@@ -9,7 +9,6 @@ from .modeling_data2vec_generic import (
     Data2VecGenericModel,
 )
 
-
 AutoConfig.register(Data2VecGenericConfig.model_type, Data2VecGenericConfig)
 AutoModel.register(Data2VecGenericConfig, Data2VecGenericModel)
 AutoModelForPreTraining.register(Data2VecGenericConfig, Data2VecGenericForPreTraining)

@@ -1,7 +1,7 @@
 """Reaching into any encoder: where its blocks are, where content goes in, how it runs on visible positions alone.
 
-Nothing here keeps a hook on the encoder: each function below is a context around one forward pass, and the encoder is an
-ordinary model again when it ends.
+Nothing here keeps a hook on the encoder: each function below is a context around one forward pass, and the encoder is
+an ordinary model again when it ends.
 
 Shapes: B samples, M masks per sample, R = B * M rows, T content positions, L = prefix tokens + T, V visible positions,
 C channels, E channels at the content seam.
@@ -62,7 +62,9 @@ def find_seams(encoder: PreTrainedModel) -> Seams:
         stacks=stacks,
         content=content,
         gathered=tuple(
-            name for name, _ in encoder.named_modules() if name.endswith(family.gathered_modules or ("\0",)) and _is_within(name, stacks)
+            name
+            for name, _ in encoder.named_modules()
+            if name.endswith(family.gathered_modules or ("\0",)) and _is_within(name, stacks)
         ),
         unused=tuple(name for name in names if set(UNUSED_MODULES) & set(name.split("."))),
         mask_parameter=next((name for name in names if name.split(".")[-1] in MASK_PARAMETERS), None),
@@ -70,7 +72,7 @@ def find_seams(encoder: PreTrainedModel) -> Seams:
     )
 
 
-def _find_blocks(encoder: nn.Module) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _find_blocks(encoder: PreTrainedModel) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The largest list of modules of one class, and the members of every list of that class (outermost on ties)."""
     lists = [
         (name, module)
@@ -80,12 +82,14 @@ def _find_blocks(encoder: nn.Module) -> tuple[tuple[str, ...], tuple[str, ...]]:
     sizes = [sum(parameter.numel() for parameter in module.parameters()) for _, module in lists]
     if not lists or max(sizes) == 0:
         raise UnsupportedBackboneError(
-            f"{type(encoder).__name__} (model type {encoder.config.model_type!r}) has no stack of blocks: no torch.nn.ModuleList "
-            "whose members are of one class. data2vec needs an encoder made of such blocks."
+            f"{type(encoder).__name__} (model type {encoder.config.model_type!r}) has no stack of blocks: no "
+            "torch.nn.ModuleList whose members are of one class. data2vec needs an encoder made of such blocks."
         )
     main_name, main = lists[sizes.index(max(sizes))]
     block_class = type(main[0])
-    members = {name: [f"{name}.{i}" for i in range(len(module))] for name, module in lists if type(module[0]) is block_class}
+    members = {
+        name: [f"{name}.{i}" for i in range(len(module))] for name, module in lists if type(module[0]) is block_class
+    }
     return tuple(members[main_name]), tuple(block for blocks in members.values() for block in blocks)
 
 
@@ -98,9 +102,9 @@ def _find_content(encoder: PreTrainedModel) -> str:
         embeddings = encoder.get_input_embeddings()
     except NotImplementedError as error:
         raise UnsupportedBackboneError(
-            f"{type(encoder).__name__} (model type {encoder.config.model_type!r}) does not say where its content is embedded: it has "
-            "no module named feature_projection, and get_input_embeddings() is not implemented. Implement it so that it "
-            "returns the word, patch or frame embedding."
+            f"{type(encoder).__name__} (model type {encoder.config.model_type!r}) does not say where its content is "
+            "embedded: it has no module named feature_projection, and get_input_embeddings() is not implemented. "
+            "Implement it so that it returns the word, patch or frame embedding."
         ) from error
     return next(name for name, module in encoder.named_modules() if module is embeddings)
 
@@ -140,8 +144,12 @@ def traced(encoder: nn.Module, seams: Seams) -> Iterator[Trace]:
     with ExitStack() as stack:
         for name, module in encoder.named_modules():
             if name:
-                stack.enter_context(_hook(module.register_forward_pre_hook, lambda *_, name=name: _once(started, name, clock)))
-                stack.enter_context(_hook(module.register_forward_hook, lambda *_, name=name: _once(ended, name, clock)))
+                stack.enter_context(
+                    _hook(module.register_forward_pre_hook, lambda *_, name=name: _once(started, name, clock))
+                )
+                stack.enter_context(
+                    _hook(module.register_forward_hook, lambda *_, name=name: _once(ended, name, clock))
+                )
         trace = Trace()
         yield trace
     first_block = min(started[name] for name in seams.stacks if name in started)
@@ -170,8 +178,8 @@ def recorded_layers(encoder: nn.Module, seams: Seams, source: str) -> Iterator[l
     """Collect one (B, L, C) tensor from each block that runs, in order.
 
     Args:
-        source: "block" takes what the block returns; "ffn" the output of the last linear layer that ran in it, which is
-            the feed-forward output before dropout, residual and norm (data2vec, section 3.3).
+        source: "block" takes what the block returns; "ffn" the output of the last linear layer that ran in it, which
+            is the feed-forward output before dropout, residual and norm (data2vec, section 3.3).
     """
     layers: list[Tensor] = []
     last_linear: list[Tensor] = []
@@ -184,8 +192,8 @@ def recorded_layers(encoder: nn.Module, seams: Seams, source: str) -> Iterator[l
         layer = last_linear.pop() if source == "ffn" else block_output
         if layer.shape != block_output.shape:
             raise UnsupportedBackboneError(
-                f"The last linear layer of {type(module).__name__} returns {tuple(layer.shape)} where the block returns "
-                f"{tuple(block_output.shape)}, so it is not a feed-forward output. Set target_source='block'."
+                f"The last linear layer of {type(module).__name__} returns {tuple(layer.shape)} where the block "
+                f"returns {tuple(block_output.shape)}, so it is not a feed-forward output. Set target_source='block'."
             )
         layers.append(layer)
 
@@ -214,9 +222,13 @@ def masked_content(
         entry: see `Trace`; needed if copies > 1.
     """
 
-    def thin(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def thin(
+        module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         def pick(value: Any) -> Any:
-            return value[::copies] if isinstance(value, Tensor) and value.ndim and value.shape[0] == len(mask) else value
+            return (
+                value[::copies] if isinstance(value, Tensor) and value.ndim and value.shape[0] == len(mask) else value
+            )
 
         return tuple(map(pick, args)), {name: pick(value) for name, value in kwargs.items()}
 
@@ -227,8 +239,9 @@ def masked_content(
         flat = content.flatten(2).transpose(1, 2) if channels_first else content
         if flat.shape[:2] != mask.shape:
             raise ValueError(
-                f"mask covers {mask.shape[1]} positions in {mask.shape[0]} rows, but the encoder embeds {flat.shape[1]} in {flat.shape[0]}. "
-                "It must have one entry per patch, frame or token, without prefix tokens such as CLS."
+                f"mask covers {mask.shape[1]} positions in {mask.shape[0]} rows, but the encoder embeds "
+                f"{flat.shape[1]} in {flat.shape[0]}. It must have one entry per patch, frame or token, without "
+                "prefix tokens such as CLS."
             )
         filler = flat.new_zeros(()) if embedding is None else embedding.to(flat.dtype).view(-1)
         flat = torch.where(mask.unsqueeze(-1), filler, flat)
@@ -248,8 +261,8 @@ class VisiblePositions:
 
     Args:
         visible: (R, T) bool, the positions to encode.
-        padding: (R, T) bool or `None`: positions that attention ignores. Rows with fewer visible positions than the fullest
-            one repeat one of theirs, which therefore no other position sees.
+        padding: (R, T) bool or `None`: positions that attention ignores. Rows with fewer visible positions than the
+            fullest one repeat one of theirs, which therefore no other position sees.
         samples: (R) index of each row's sample among the rows that reach the first block.
 
     Attributes:
@@ -260,7 +273,8 @@ class VisiblePositions:
     def __init__(self, visible: Tensor, padding: Tensor | None, samples: Tensor):
         counts = visible.sum(1)
         fillable = counts == counts.max() if padding is None else (counts == counts.max()) | padding.any(1)
-        width, every_row_fits = torch.stack((counts.max(), fillable.all())).tolist()  # one wait for the device, not two
+        # One wait for the device, not two.
+        width, every_row_fits = torch.stack((counts.max(), fillable.all())).tolist()
         if not every_row_fits:
             raise ValueError(
                 "Some rows of mask leave fewer positions visible than others and have no padding to fill up with. "
@@ -282,8 +296,9 @@ class VisiblePositions:
 def visible_only(encoder: nn.Module, seams: Seams, positions: VisiblePositions, length: int) -> Iterator[None]:
     """Run the blocks on visible positions alone (data2vec 2.0, section 3.2), in one forward pass.
 
-    The first block that runs gathers its (B or R, L, C) input to (R, prefix + V, C), so that embeddings cost B samples and
-    blocks R rows. Every block gathers whatever else it gets that spans the sequence: masks, biases, rotary tables.
+    The first block that runs gathers its (B or R, L, C) input to (R, prefix + V, C), so that embeddings cost B
+    samples and blocks R rows. Every block gathers whatever else it gets that spans the sequence: masks, biases,
+    rotary tables.
 
     Args:
         length: T, content positions of the full sequence.
@@ -316,14 +331,16 @@ def visible_only(encoder: nn.Module, seams: Seams, positions: VisiblePositions, 
                 gathered = along_sequence(value)
             else:
                 raise UnsupportedBackboneError(
-                    f"A block of {type(encoder).__name__} gets {name!r} of shape {tuple(value.shape)}, which seems to span the "
-                    f"sequence of {full_length}, and how to restrict it to visible positions is unknown. "
+                    f"A block of {type(encoder).__name__} gets {name!r} of shape {tuple(value.shape)}, which seems "
+                    f"to span the sequence of {full_length}, and how to restrict it to visible positions is unknown. "
                     "Set student_input='mask_token'."
                 )
             cache[id(value)] = (value, gathered)  # keeps the key alive, so that its id is not given to another tensor
         return cache[id(value)][1]
 
-    def enter(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def enter(
+        block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         nonlocal index, full_length
         names = list(inspect.signature(block.forward).parameters)
         values = {**dict(zip(names, args, strict=False)), **kwargs}
@@ -354,8 +371,8 @@ class _FirstBlock(Exception):
 def mixes_neighbours(encoder: PreTrainedModel, seams: Seams, inputs: dict[str, Any], length: int) -> bool:
     """Whether something between the content seam and the first block lets a position see its neighbours.
 
-    Positional convolutions do. With every second position masked, a masked row that reaches the first block then differs
-    from what it is with all of them masked.
+    Positional convolutions do. With every second position masked, a masked row that reaches the first block then
+    differs from what it is with all of them masked.
 
     Args:
         inputs: one sample, as the encoder takes it.
@@ -369,7 +386,9 @@ def mixes_neighbours(encoder: PreTrainedModel, seams: Seams, inputs: dict[str, A
         with ExitStack() as stack:
             stack.enter_context(masked_content(encoder, seams, mask, None))
             for name in seams.stacks:
-                stack.enter_context(_hook(encoder.get_submodule(name).register_forward_pre_hook, stop, with_kwargs=True))
+                stack.enter_context(
+                    _hook(encoder.get_submodule(name).register_forward_pre_hook, stop, with_kwargs=True)
+                )
             try:
                 encoder(**inputs)
             except _FirstBlock as reached:
@@ -394,12 +413,14 @@ def real_positions(encoder: PreTrainedModel, inputs: dict[str, Any], length: int
         return None
     if attention_mask.shape[-1] == length:
         return attention_mask.bool()
-    if hasattr(encoder, "_get_feature_vector_attention_mask"):
-        return encoder._get_feature_vector_attention_mask(length, attention_mask).bool()
+    frame_mask = getattr(encoder, "_get_feature_vector_attention_mask", None)
+    if frame_mask is not None:
+        return frame_mask(length, attention_mask).bool()
     raise UnsupportedBackboneError(
-        f"attention_mask has {attention_mask.shape[-1]} entries per sample and mask has {length}, and {type(encoder).__name__} does "
-        "not say which positions are padding. Give it _get_feature_vector_attention_mask(length, attention_mask), as the "
-        "speech encoders of transformers have, or set ignore_padding=False."
+        f"attention_mask has {attention_mask.shape[-1]} entries per sample and mask has {length}, and "
+        f"{type(encoder).__name__} does not say which positions are padding. Give it "
+        "_get_feature_vector_attention_mask(length, attention_mask), as the speech encoders of transformers have, "
+        "or set ignore_padding=False."
     )
 
 
@@ -414,8 +435,8 @@ def patch_grid(config: Any) -> tuple[int, int] | None:
     image, patch = _pair(config.image_size), _pair(config.patch_size)
     if image[0] % patch[0] or image[1] % patch[1]:
         raise ValueError(
-            f"patch_size={config.patch_size} does not divide image_size={config.image_size}: a border of the image would be cut off. "
-            "Choose a patch size that divides both sides, or resize the images."
+            f"patch_size={config.patch_size} does not divide image_size={config.image_size}: a border of the image "
+            "would be cut off. Choose a patch size that divides both sides, or resize the images."
         )
     return image[0] // patch[0], image[1] // patch[1]
 
@@ -426,7 +447,8 @@ def _pair(size: int | list[int] | tuple[int, int]) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class FrameCounter:
-    """Frames that a stack of unpadded convolutions makes of a number of samples, e.g. wav2vec 2.0's feature encoder."""
+    """Frames that a stack of unpadded convolutions makes of a number of samples, e.g. wav2vec 2.0's feature
+    encoder."""
 
     kernels: tuple[int, ...]
     strides: tuple[int, ...]
@@ -436,10 +458,9 @@ class FrameCounter:
             samples = (samples - kernel) // stride + 1
         return samples
 
-    @property
-    def receptive_field(self) -> int:
-        """Samples that one frame needs."""
-        samples = 1
+    def samples_for(self, frames: int) -> int:
+        """The fewest samples that make this many frames."""
+        samples = frames
         for kernel, stride in zip(reversed(self.kernels), reversed(self.strides), strict=True):
             samples = (samples - 1) * stride + kernel
         return samples

@@ -5,7 +5,6 @@ from typing import Any
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
-
 TARGET_NORMS = ("batch", "instance", "layer")
 CHOICES = {
     "teacher_embeddings": ("ema", "copy"),
@@ -20,19 +19,19 @@ NOT_NEGATIVE = ("mask_noise_std", "loss_beta", "cls_loss_weight")
 class Data2VecGenericConfig(PreTrainedConfig):
     """What a data2vec model must know: its encoder and the settings of the objective.
 
-    data2vec (arXiv 2202.03555) and data2vec 2.0 (arXiv 2212.07525) are the same computation with different settings; the
-    defaults are those of the first paper for a modality of unknown kind.
+    data2vec (arXiv 2202.03555) and data2vec 2.0 (arXiv 2212.07525) are the same computation with different settings;
+    the defaults are those of the first paper for a modality of unknown kind.
 
     Args:
         encoder_config (`PreTrainedConfig` or `dict`):
             Configuration of the encoder; any that `AutoModel.from_config` takes. A dict needs its `model_type`.
         teacher_embeddings (`"ema"` or `"copy"`, defaults to `"ema"`):
-            Whether the part of the teacher that runs before its first block is averaged like the rest or copied from the
-            student after each step. "copy" covers word, position and patch embeddings, CLS and feature projections, not
-            a positional convolution, which is always averaged.
+            Whether the part of the teacher that runs before its first block is averaged like the rest or copied from
+            the student after each step. "copy" covers word, position and patch embeddings, CLS and feature
+            projections, not a positional convolution, which is always averaged.
         student_input (`"mask_token"` or `"visible"`, defaults to `"mask_token"`):
-            The student reads the whole sequence with a mask embedding at the masked positions, or the visible positions
-            alone (data2vec 2.0, section 3.2).
+            The student reads the whole sequence with a mask embedding at the masked positions, or the visible
+            positions alone (data2vec 2.0, section 3.2).
         num_masks (`int`, defaults to 1): Masks per sample that share one pass of the teacher; M in the papers.
         average_top_k_layers (`int`, *optional*):
             Number of top blocks whose outputs make the target; K in the papers. `None` takes every block.
@@ -48,20 +47,23 @@ class Data2VecGenericConfig(PreTrainedConfig):
             One linear layer, two with GELU in between, or a convolutional decoder (needed by "visible").
         decoder_dim, decoder_layers, decoder_kernel_size, decoder_groups (`int`, default to 384, 4, 7, 16):
             Width, depth, kernel and groups of the convolutional decoder; the kernel is square for images.
-        decoder_residual (`bool`, defaults to `True`): Add a decoder layer's input to its output where the widths agree.
+        decoder_residual (`bool`, defaults to `True`): Add a decoder layer's input to its output where the widths
+            agree.
         decoder_projection_layers (`int`, defaults to 1):
             Linear layers after the convolutions; all but the last are twice `decoder_dim` wide.
-        mask_noise_std (`float`, defaults to 0.01): Standard deviation of the noise at masked places of the decoder's input.
+        mask_noise_std (`float`, defaults to 0.01): Standard deviation of the noise at masked places of the decoder's
+            input.
         loss_beta (`float`, defaults to 0.0): Where the smooth L1 loss turns linear; 0 is the squared error.
         loss_scale (`float`, *optional*): Factor of the loss; `None` is 1/sqrt(C), C the width of the encoder.
-        cls_loss_weight (`float`, defaults to 0.0): Weight of the loss between CLS and the mean target; 0 leaves it out.
+        cls_loss_weight (`float`, defaults to 0.0): Weight of the loss between CLS and the mean target; 0 leaves it
+            out.
 
     Raises:
         ValueError: a field is out of its range, or two of them contradict each other.
     """
 
     model_type = "data2vec_generic"
-    # The default type is only what transformers needs to describe the class; a model is refused without an encoder_config.
+    # transformers needs a default type to describe the class; a model without encoder_config is refused.
     sub_configs_defaults = {"encoder_config": SubConfigSpec(config_class=AutoConfig, model_type="bert", optional=True)}
 
     encoder_config: dict[str, Any] | PreTrainedConfig | None = None
@@ -106,7 +108,8 @@ class Data2VecGenericConfig(PreTrainedConfig):
                 raise ValueError(f"{name}={getattr(self, name)} must not be negative.")
         if self.average_top_k_layers is not None and self.average_top_k_layers < 1:
             raise ValueError(
-                f"average_top_k_layers={self.average_top_k_layers} must be at least 1; leave it out to take every block."
+                f"average_top_k_layers={self.average_top_k_layers} must be at least 1; leave it out to take every "
+                "block."
             )
         if self.decoder_projection_layers < 1:
             raise ValueError(f"decoder_projection_layers={self.decoder_projection_layers} must be at least 1.")
@@ -115,8 +118,8 @@ class Data2VecGenericConfig(PreTrainedConfig):
         if self.student_input == "visible" and self.predictor != "conv":
             raise ValueError(
                 f"student_input='visible' with predictor={self.predictor!r} has nothing to predict from: the student "
-                "does not encode masked positions, and only a decoder that looks at their neighbours can fill them in. "
-                "Set predictor='conv', or student_input='mask_token'."
+                "does not encode masked positions, and only a decoder that looks at their neighbours can fill them "
+                "in. Set predictor='conv', or student_input='mask_token'."
             )
 
 

@@ -16,7 +16,8 @@ class Family:
 
 
 FAMILIES: dict[str, Family] = {
-    "beit": Family(gathered_modules=("relative_position_bias",)),  # each block makes its bias from the window, not its input
+    # Each block makes its bias from the window, not from its input.
+    "beit": Family(gathered_modules=("relative_position_bias",)),
 }
 
 # Modules that no output of the backbone that data2vec reads depends on: without a gradient they would stall DDP.

@@ -1,7 +1,7 @@
 """data2vec around any encoder: the plain encoder, and the encoder with its teacher for pre-training.
 
-Shapes: B samples, M masks per sample, R = B * M rows (b0m0, b0m1, ..., b1m0, ...), T content positions (patches, frames
-or tokens, without prefix tokens such as CLS), C channels, N masked positions.
+Shapes: B samples, M masks per sample, R = B * M rows (b0m0, b0m1, ..., b1m0, ...), T content positions (patches,
+frames or tokens, without prefix tokens such as CLS), C channels, N masked positions.
 """
 
 import copy
@@ -72,13 +72,13 @@ class Data2VecGenericPreTrainedModel(PreTrainedModel):
     def __init__(self, config: Data2VecGenericConfig, encoder: PreTrainedModel | None = None):
         if encoder is None and config.encoder_config is None:
             raise ValueError(
-                f"{type(self).__name__} needs an encoder: set encoder_config in the config, e.g. AutoConfig.for_model('vit'), "
-                "or pass encoder=."
+                f"{type(self).__name__} needs an encoder: set encoder_config in the config, e.g. "
+                "AutoConfig.for_model('vit'), or pass encoder=."
             )
         if encoder is not None:
             config.encoder_config = encoder.config
             for module in encoder.modules():  # its weights stay as they are when this model is initialised
-                module._is_hf_initialized = True
+                vars(module)["_is_hf_initialized"] = True
         super().__init__(config)
         self.encoder = AutoModel.from_config(config.encoder_config) if encoder is None else encoder
         config.encoder_config = self.encoder.config
@@ -92,14 +92,14 @@ class Data2VecGenericPreTrainedModel(PreTrainedModel):
         """The encoder's own input embeddings."""
         return self.encoder.get_input_embeddings()
 
-    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
-        """Save config, weights and the code that loads them, so that `AutoModel` works with `trust_remote_code=True`."""
+    def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
+        """Save config, weights and the code that loads them, for `AutoModel` with `trust_remote_code=True`."""
         self.config.auto_map = {
             "AutoConfig": "configuration_data2vec_generic.Data2VecGenericConfig",
             "AutoModel": "modeling_data2vec_generic.Data2VecGenericModel",
             "AutoModelForPreTraining": "modeling_data2vec_generic.Data2VecGenericForPreTraining",
         }
-        super().save_pretrained(save_directory, **kwargs)
+        super().save_pretrained(save_directory, *args, **kwargs)
 
 
 class Data2VecGenericModel(Data2VecGenericPreTrainedModel):
@@ -110,6 +110,7 @@ class Data2VecGenericModel(Data2VecGenericPreTrainedModel):
         encoder: use this one instead of a new one from the config.
     """
 
+    _auto_class = "AutoModel"  # makes save_pretrained copy the code
     _keys_to_ignore_on_load_unexpected = [r"^teacher\.", r"^predictor\.", r"^mask_embedding$"]
 
     def __init__(self, config: Data2VecGenericConfig, encoder: PreTrainedModel | None = None):
@@ -137,6 +138,8 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         ValueError: K is larger than the depth, or the decoder's groups do not divide the widths.
     """
 
+    _auto_class = "AutoModelForPreTraining"
+
     def __init__(self, config: Data2VecGenericConfig, encoder: PreTrainedModel | None = None):
         super().__init__(config, encoder)
         _turn_off_own_masking(self.encoder.config)
@@ -144,8 +147,8 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         depth = max(len(self.seams.blocks), getattr(self.encoder.config, "num_hidden_layers", None) or 0)
         if (config.average_top_k_layers or 0) > depth:
             raise ValueError(
-                f"average_top_k_layers={config.average_top_k_layers} is larger than the depth of the encoder, which has "
-                f"{depth} blocks. Choose 1 to {depth}."
+                f"average_top_k_layers={config.average_top_k_layers} is larger than the depth of the encoder, which "
+                f"has {depth} blocks. Choose 1 to {depth}."
             )
         self.teacher = copy.deepcopy(self.encoder)
         width = self.encoder.config.hidden_size
@@ -183,7 +186,8 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         elif isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d):  # torch's own initialisation, as in the papers
             init.kaiming_uniform_(module.weight, a=math.sqrt(5))
             bound = 1 / math.sqrt(module.weight[0].numel())
-            init.uniform_(module.bias, -bound, bound)
+            if module.bias is not None:
+                init.uniform_(module.bias, -bound, bound)
 
     def train(self, mode: bool = True) -> "Data2VecGenericForPreTraining":
         """As ever, but the teacher stays in eval mode and frozen: loading a checkpoint resets `requires_grad`."""
@@ -228,12 +232,12 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
 
         Args:
             mask: (B, M, T) or, with one mask, (B, T) bool; True = to be predicted.
-            num_items_in_batch: masked positions of the whole optimizer step, by which the loss is divided; `None`: those
-                of this batch.
+            num_items_in_batch: masked positions of the whole optimizer step, by which the loss is divided; `None`:
+                those of this batch.
             return_loss: there so that `Trainer` knows that the loss needs no labels.
-            inputs: what the encoder takes, which is what the teacher reads. For any input NAME, `student_NAME` of shape
-                (B, M, ...) or, with one mask, of NAME's own shape is what the student reads instead. Where the student
-                gets its own main input, masked positions already hold what they should (text: the mask token).
+            inputs: what the encoder takes, which is what the teacher reads. For any input NAME, `student_NAME` of
+                shape (B, M, ...) or, with one mask, of NAME's own shape is what the student reads instead. Where the
+                student gets its own main input, masked positions already hold what they should (text: the mask token).
         """
         mask = mask.bool().unsqueeze(1) if mask.ndim == 2 else mask.bool()
         samples, num_masks, length = mask.shape
@@ -241,7 +245,9 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         masked = rows_mask.flatten().nonzero().squeeze(1)
         if len(masked) == 0:
             raise ValueError("mask covers no position of the batch, so there is nothing to predict. Raise mask_ratio.")
-        student_inputs = {name.removeprefix("student_"): inputs.pop(name) for name in list(inputs) if name.startswith("student_")}
+        student_inputs = {
+            name.removeprefix("student_"): inputs.pop(name) for name in list(inputs) if name.startswith("student_")
+        }
         real = real_positions(self.encoder, inputs, length) if self.config.ignore_padding else None
 
         targets = self._targets(inputs, length, real)
@@ -283,8 +289,8 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         prefix = layers[0].shape[1] - length
         if prefix < 0:
             raise ValueError(
-                f"mask has {length} positions per sample, but the encoder's blocks see only {layers[0].shape[1]}. It must have one "
-                "entry per patch, frame or token, without prefix tokens such as CLS."
+                f"mask has {length} positions per sample, but the encoder's blocks see only {layers[0].shape[1]}. It "
+                "must have one entry per patch, frame or token, without prefix tokens such as CLS."
             )
         top = layers[-(self.config.average_top_k_layers or len(layers)) :]
         return average_targets(
@@ -343,14 +349,12 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         noise = self.mask_noise(encoded, len(masked))
         return dense.flatten(0, 1).index_copy(0, masked, noise).view(rows, length, width)
 
-    def _cls_loss(
-        self, encoded: Tensor, prefix: int, targets: Tensor, real: Tensor | None, num_masks: int
-    ) -> Tensor:
-        """Loss between the last prefix token and the mean of the targets over positions, summed (data2vec 2.0, section 3.3)."""
+    def _cls_loss(self, encoded: Tensor, prefix: int, targets: Tensor, real: Tensor | None, num_masks: int) -> Tensor:
+        """Loss between the last prefix token and the mean of the targets, summed (data2vec 2.0, section 3.3)."""
         if prefix == 0:
             raise ValueError(
-                f"cls_loss_weight={self.config.cls_loss_weight} needs a prefix token such as CLS, and {type(self.encoder).__name__} has none. "
-                "Set it to 0."
+                f"cls_loss_weight={self.config.cls_loss_weight} needs a prefix token such as CLS, and "
+                f"{type(self.encoder).__name__} has none. Set it to 0."
             )
         if real is None:
             mean = targets.mean(1)
@@ -362,7 +366,8 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
 
 
 def _turn_off_own_masking(config: Any) -> None:
-    """Speech encoders mask and drop layers by themselves when they train; here the collator masks and every layer runs."""
+    """Speech encoders mask and drop layers by themselves when they train; here the collator masks and every layer
+    runs."""
     if hasattr(config, "mask_time_prob"):
         config.apply_spec_augment = False  # data2vec-audio reads it, but its config does not declare it
     if hasattr(config, "layerdrop"):
@@ -380,7 +385,8 @@ def _repeated(inputs: dict[str, Any], times: int) -> dict[str, Any]:
 def _flattened(student_inputs: dict[str, Tensor], inputs: dict[str, Any]) -> dict[str, Tensor]:
     """(B, M, ...) -> (R, ...); what has no axis of masks stays as it is."""
     return {
-        name: value.flatten(0, 1) if value.ndim > inputs[name].ndim else value for name, value in student_inputs.items()
+        name: value.flatten(0, 1) if value.ndim > inputs[name].ndim else value
+        for name, value in student_inputs.items()
     }
 
 

@@ -6,7 +6,6 @@ Shapes: B samples, M masks per sample, R = B * M rows, T content positions, C ch
 import torch
 from torch import Tensor, nn
 
-
 NORM_EPS = 1e-5
 
 
@@ -61,7 +60,8 @@ def average_targets(
 
 
 def regression_loss(predictions: Tensor, targets: Tensor, beta: float, scale: float | None) -> Tensor:
-    """Sum over all elements of the scaled smooth L1 loss, or of the squared error for `beta` 0 (data2vec, section 3.3).
+    """Sum over all elements of the scaled smooth L1 loss, or of the squared error for `beta` 0 (data2vec, section
+    3.3).
 
     Args:
         predictions, targets: (..., C); computed in float32.
@@ -80,7 +80,8 @@ def regression_loss(predictions: Tensor, targets: Tensor, beta: float, scale: fl
 
 
 def spread(x: Tensor) -> Tensor:
-    """How much the rows of x (N, C) differ: mean over C of sqrt(unbiased variance over N + 1e-6); 0 is full collapse."""
+    """How much the rows of x (N, C) differ: mean over C of sqrt(unbiased variance over N + 1e-6); 0 is full
+    collapse."""
     return torch.sqrt(x.float().var(0) + 1e-6).mean()
 
 
@@ -97,7 +98,9 @@ def mlp_predictor(width: int) -> nn.Module:
 class ConvDecoderLayer(nn.Module):
     """Grouped convolution that keeps the length, norm over channels without parameters, GELU, optional residual."""
 
-    def __init__(self, conv: type[nn.Conv1d] | type[nn.Conv2d], width: int, dim: int, kernel: int, groups: int, residual: bool):
+    def __init__(
+        self, conv: type[nn.Conv1d] | type[nn.Conv2d], width: int, dim: int, kernel: int, groups: int, residual: bool
+    ):
         super().__init__()
         self.conv = conv(width, dim, kernel, padding=kernel // 2, groups=groups)
         self.even_kernel = kernel % 2 == 0
@@ -114,7 +117,8 @@ class ConvDecoderLayer(nn.Module):
 
 
 class ConvDecoder(nn.Module):
-    """The light decoder of data2vec 2.0 (section 3.2 and appendix A): convolutions over the whole sequence, then a projection.
+    """The light decoder of data2vec 2.0 (section 3.2 and appendix A): convolutions over the whole sequence, then a
+    projection.
 
     Args:
         width: C, channels in and out.

@@ -8,7 +8,6 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-
 FIXTURES = Path(__file__).parent / "fixtures"
 RTOL = 1e-5
 

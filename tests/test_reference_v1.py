@@ -26,7 +26,6 @@ from .reference import (
     rename,
 )
 
-
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 QKV = {"q": "query", "k": "key", "v": "value"}
 
@@ -45,9 +44,7 @@ def assert_gradients_match(model: Data2VecGenericForPreTraining, gradients: dict
 
 def text_names(tensors: dict) -> dict:
     renamed = rename(tensors, V1_TEXT)
-    return {
-        ".".join(QKV.get(word, word) for word in name.split(".")): tensor for name, tensor in renamed.items()
-    }
+    return {".".join(QKV.get(word, word) for word in name.split(".")): tensor for name, tensor in renamed.items()}
 
 
 @pytest.fixture
@@ -107,7 +104,9 @@ def test_text_targets_match_independent_computation_from_reference_layers(text):
     model, settings, tensors = text
     tokens = tensors["target_tokens"]
     mask = tensors["mask"].bool()
-    output = model(input_ids=tokens, attention_mask=tokens.ne(settings["pad"]).long(), student_input_ids=tokens, mask=mask)
+    output = model(
+        input_ids=tokens, attention_mask=tokens.ne(settings["pad"]).long(), student_input_ids=tokens, mask=mask
+    )
     layers = tensors["teacher_layers"][-settings["top_k"] :]
     expected = torch.nn.functional.layer_norm(layers, layers.shape[-1:]).mean(0)[mask]
     assert_matches(output.targets, expected, "targets")

@@ -61,27 +61,26 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 @torch.no_grad()
 def extract_features(
     encoder: nn.Module, dataset: Dataset, collate: Collate, content_mask: ContentMask, batch_size: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The mean of the last hidden state over the content: features (N, C) float32, and the labels (N,) int64.
+) -> np.ndarray:
+    """The mean of the last hidden state over the content, (N, C) float32.
 
     `collate` must give the encoder's own inputs, unmasked and not augmented. Runs on the encoder's device.
     """
-
-    def with_labels(examples: list[dict[str, Any]]) -> tuple[Mapping[str, Tensor], list[int]]:
-        return collate(examples), [example["label"] for example in examples]
-
     device = next(encoder.parameters()).device
     features: list[np.ndarray] = []
-    labels: list[int] = []
     with evaluation_mode(encoder):
-        for inputs, batch_labels in DataLoader(dataset, batch_size=batch_size, collate_fn=with_labels):
+        for inputs in DataLoader(dataset, batch_size=batch_size, collate_fn=collate):
             hidden = encoder(**{name: value.to(device) for name, value in inputs.items()}).last_hidden_state.float()
             content = content_mask(inputs, hidden.shape[1]).to(device).unsqueeze(-1)
             # where, not a product: what an encoder leaves at padding may be infinite or NaN.
             mean = torch.where(content, hidden, 0.0).sum(dim=1) / content.sum(dim=1)
             features.append(mean.cpu().numpy())
-            labels.extend(batch_labels)
-    return np.concatenate(features), np.asarray(labels, dtype=np.int64)
+    return np.concatenate(features)
+
+
+def labels_of(dataset: Dataset) -> np.ndarray:
+    """(N,) int64, read without decoding an image or sound."""
+    return np.asarray(dataset.with_format(None)["label"][:], dtype=np.int64)
 
 
 def knn_accuracy(
@@ -104,6 +103,16 @@ def linear_accuracy(train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray
     return float(classifier.fit(train_x, train_y).score(test_x, test_y))
 
 
+def effective_rank(features: np.ndarray) -> float:
+    """How many dimensions features (N, C) really use: exp of the entropy of their singular values' shares.
+
+    RankMe, arXiv 2210.02885, equation 1. Near 1 means that all inputs look alike to the encoder.
+    """
+    singular_values = np.linalg.svd(features, compute_uv=False)
+    shares = singular_values / singular_values.sum() + 1e-7
+    return float(np.exp(-(shares * np.log(shares)).sum()))
+
+
 def subset(dataset: Dataset, max_samples: int, seed: int) -> Dataset:
     """At most `max_samples` rows, chosen at random by `seed`: files and folders are often sorted by class."""
     if len(dataset) <= max_samples:
@@ -114,15 +123,16 @@ def subset(dataset: Dataset, max_samples: int, seed: int) -> Dataset:
 
 @dataclass
 class Probe:
-    """The two accuracies of an encoder, on one fixed choice of labelled rows.
+    """What an encoder's features are worth, on one fixed choice of rows.
 
     Fields:
-        train, test: prepared data sets with a `label` column; fitted on the first, tested on the second.
+        train: prepared samples with a `label` column to fit the classifiers on; None where there are no labels.
+        test: prepared validation samples, with a `label` column if `train` is given.
         collate: the collator's un-augmented, unmasked inputs.
         content_mask: the positions to average, e.g. `after_prefix(1)`, `real_tokens` or `real_frames(num_frames)`.
     """
 
-    train: Dataset
+    train: Dataset | None
     test: Dataset
     collate: Collate
     content_mask: ContentMask
@@ -132,21 +142,27 @@ class Probe:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        self.test = subset(self.test, self.max_test_samples, self.seed)
+        if self.train is None:
+            return
         if find_spec("sklearn") is None:
             raise ImportError(
                 "The probe needs scikit-learn, which is not installed: `pip install scikit-learn`, or leave out "
                 "label_column_name to train without a probe."
             )
         self.train = subset(self.train, self.max_train_samples, self.seed)
-        self.test = subset(self.test, self.max_test_samples, self.seed)
-        labels = self.train.with_format(None)["label"]  # the column alone: no image or sound is decoded for it
-        if len(set(labels)) < 2:
+        if len(set(labels_of(self.train))) < 2:
             raise ValueError(
-                f"All {len(self.train)} training rows of the probe have one and the same label. It needs two "
-                "classes at least: check label_column_name and max_train_samples."
+                f"All {len(self.train)} training rows of the probe have one and the same label. It needs two classes "
+                "at least: check label_column_name and max_train_samples."
             )
 
     def __call__(self, encoder: nn.Module) -> dict[str, float]:
-        train = extract_features(encoder, self.train, self.collate, self.content_mask, self.batch_size)
+        """`effective_rank` of the test features and, where there are labels, `knn_accuracy` and `linear_accuracy`."""
         test = extract_features(encoder, self.test, self.collate, self.content_mask, self.batch_size)
-        return {"knn_accuracy": knn_accuracy(*train, *test), "linear_accuracy": linear_accuracy(*train, *test)}
+        metrics = {"effective_rank": effective_rank(test)}
+        if self.train is not None:
+            train = extract_features(encoder, self.train, self.collate, self.content_mask, self.batch_size)
+            labelled = (train, labels_of(self.train), test, labels_of(self.test))
+            metrics |= {"knn_accuracy": knn_accuracy(*labelled), "linear_accuracy": linear_accuracy(*labelled)}
+        return metrics

@@ -9,6 +9,7 @@ from torch import nn
 from modeling_data2vec_generic.training.probe import (
     Probe,
     after_prefix,
+    effective_rank,
     evaluation_mode,
     extract_features,
     knn_accuracy,
@@ -74,18 +75,17 @@ def test_real_frames__counts_the_frames_of_each_clip():
 
 def test_extract_features__averages_the_content_alone():
     encoder, dataset = TinyEncoder(), dataset_of([0, 1], [[3], [4, 5, 6]])
-    features, labels = extract_features(encoder, dataset, collate, real_tokens, batch_size=2)
+    features = extract_features(encoder, dataset, collate, real_tokens, batch_size=2)
     table = encoder.embedding.weight.detach()
     np.testing.assert_allclose(features, torch.stack([table[3], table[4:7].mean(0)]), rtol=1e-6)
     assert features.dtype == np.float32
-    assert labels.tolist() == [0, 1]
 
 
 def test_extract_features__ignores_nan_at_padding():
     encoder = TinyEncoder()
     with torch.no_grad():
         encoder.embedding.weight[0] = torch.nan
-    features, _ = extract_features(encoder, dataset_of([0, 1], [[3], [4, 5]]), collate, real_tokens, batch_size=2)
+    features = extract_features(encoder, dataset_of([0, 1], [[3], [4, 5]]), collate, real_tokens, batch_size=2)
     assert np.isfinite(features).all()
 
 
@@ -93,8 +93,7 @@ def test_extract_features__does_not_depend_on_the_batch_size():
     encoder, dataset = TinyEncoder(), dataset_of([0, 1, 2, 0, 1])
     one = extract_features(encoder, dataset, collate, real_tokens, batch_size=1)
     four = extract_features(encoder, dataset, collate, real_tokens, batch_size=4)
-    np.testing.assert_allclose(one[0], four[0], rtol=1e-6)
-    assert one[1].tolist() == four[1].tolist() == [0, 1, 2, 0, 1]
+    np.testing.assert_allclose(one, four, rtol=1e-6)
 
 
 def test_extract_features__restores_each_modules_own_mode():
@@ -153,8 +152,22 @@ def test_probe__tells_a_good_encoder_from_a_blind_one():
     blind = TinyEncoder()
     with torch.no_grad():
         blind.embedding.weight.fill_(1.0)
-    assert probe(TinyEncoder()) == {"knn_accuracy": 1.0, "linear_accuracy": 1.0}
-    assert probe(blind)["linear_accuracy"] == pytest.approx(1 / 3)
+    good, bad = probe(TinyEncoder()), probe(blind)
+    assert good["knn_accuracy"] == good["linear_accuracy"] == 1.0
+    assert bad["linear_accuracy"] == pytest.approx(1 / 3)
+    assert good["effective_rank"] > 2 > 1.01 > bad["effective_rank"]
+
+
+def test_probe__without_labels_measures_the_rank_alone():
+    dataset = dataset_of([0, 1, 2] * 5).remove_columns("label")
+    assert set(Probe(None, dataset, collate, real_tokens)(TinyEncoder())) == {"effective_rank"}
+
+
+@pytest.mark.parametrize("dimensions", [1, 3, 8])
+def test_effective_rank__of_equal_directions_is_their_number(dimensions):
+    features = np.zeros((dimensions * 10, 8), dtype=np.float32)
+    features[:, :dimensions] = np.tile(np.eye(dimensions), (10, 1))
+    assert effective_rank(features) == pytest.approx(dimensions, rel=1e-3)
 
 
 def test_probe__decodes_nothing_before_it_is_called():

@@ -1,0 +1,177 @@
+"""Flags about the backbone, the objective and the run. Flags about data and masks are in
+`modeling_data2vec_generic.data`."""
+
+from dataclasses import dataclass, field
+
+from transformers import TrainingArguments
+
+
+@dataclass
+class ModelArguments:
+    """Which encoder to train, and from what weights."""
+
+    model_name_or_path: str | None = field(
+        default=None,
+        metadata={
+            "help": "Encoder to go on training: a folder or a Hub id that AutoModel loads. Leave out to start from "
+            "scratch."
+        },
+    )
+    config_name: str | None = field(
+        default=None, metadata={"help": "Folder or Hub id of a configuration for a new encoder, when from scratch."}
+    )
+    model_type: str | None = field(
+        default=None,
+        metadata={"help": "Type of a new encoder with its default configuration, e.g. vit, bert, wav2vec2."},
+    )
+    config_overrides: str | None = field(
+        default=None,
+        metadata={
+            "help": "Changes to the configuration of a new encoder: hidden_size=96,num_hidden_layers=4,image_size=28"
+        },
+    )
+    processor_name: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder or Hub id of the tokenizer, image processor or feature extractor. Default: that of the "
+            "encoder."
+        },
+    )
+    trust_remote_code: bool = field(
+        default=False,
+        metadata={"help": "Run Python code that comes with the encoder. Only for sources that you have read."},
+    )
+
+    def __post_init__(self) -> None:
+        given = [
+            name for name in ("model_name_or_path", "config_name", "model_type") if getattr(self, name) is not None
+        ]
+        if len(given) != 1:
+            raise ValueError(
+                "Exactly one of model_name_or_path, config_name and model_type says which encoder to train, and "
+                f"{len(given)} are given{': ' + ', '.join(given) if given else ''}. To start from scratch, pass e.g. "
+                "--model_type vit."
+            )
+        if self.config_overrides is not None and self.model_name_or_path is not None:
+            raise ValueError(
+                "config_overrides changes the configuration of a new encoder, so it does not go with "
+                "model_name_or_path. Use --config_name with the same value to start from scratch with that "
+                "configuration."
+            )
+
+
+@dataclass
+class ObjectiveArguments:
+    """The objective. A field left out takes the value of `objective` for the modality; each is explained in the
+    config."""
+
+    objective: str = field(
+        default="data2vec",
+        metadata={
+            "help": "data2vec (first paper) or data2vec2 (2.0): fills the settings below and the mask settings."
+        },
+    )
+    teacher_embeddings: str | None = field(
+        default=None, metadata={"help": "ema or copy: how the teacher's embeddings follow the student's."}
+    )
+    student_input: str | None = field(
+        default=None, metadata={"help": "mask_token (full length) or visible (data2vec 2.0: visible positions only)."}
+    )
+    num_masks: int | None = field(
+        default=None, metadata={"help": "Masks per sample that share one pass of the teacher."}
+    )
+    average_top_k_layers: int | None = field(
+        default=None, metadata={"help": "Blocks, counted from the top, whose outputs are averaged to the target."}
+    )
+    target_source: str | None = field(
+        default=None,
+        metadata={"help": "ffn or block: feed-forward output before the residual, or the block's output."},
+    )
+    target_layer_norms: list[str] | None = field(
+        default=None, metadata={"help": "Norms of each layer's output, out of batch, instance, layer; or none."}
+    )
+    target_final_norms: list[str] | None = field(
+        default=None, metadata={"help": "Norms of the averaged target, out of batch, instance, layer; or none."}
+    )
+    ignore_padding: bool | None = field(
+        default=None,
+        metadata={"help": "Leave padding out of target statistics and decoder; False as the papers' code."},
+    )
+    predictor: str | None = field(default=None, metadata={"help": "linear, mlp or conv (a convolutional decoder)."})
+    decoder_dim: int | None = field(default=None, metadata={"help": "Channels of the convolutional decoder."})
+    decoder_layers: int | None = field(default=None, metadata={"help": "Convolutions of the decoder."})
+    decoder_kernel_size: int | None = field(
+        default=None, metadata={"help": "Positions that a convolution of the decoder spans, along each axis."}
+    )
+    decoder_groups: int | None = field(default=None, metadata={"help": "Groups of the decoder's convolutions."})
+    decoder_residual: bool | None = field(
+        default=None, metadata={"help": "Add a decoder layer's input to its output where the widths agree."}
+    )
+    decoder_projection_layers: int | None = field(
+        default=None, metadata={"help": "Linear layers after the decoder's convolutions."}
+    )
+    mask_noise_std: float | None = field(
+        default=None, metadata={"help": "Standard deviation of the noise in the masked places of the decoder's input."}
+    )
+    loss_beta: float | None = field(
+        default=None, metadata={"help": "Error at which the smooth L1 loss turns linear; 0 is the squared error."}
+    )
+    loss_scale: float | None = field(default=None, metadata={"help": "Factor of the loss. Default: 1/sqrt(width)."})
+    cls_loss_weight: float | None = field(
+        default=None, metadata={"help": "Weight of the loss between CLS and the mean target; 0 leaves it out."}
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("target_layer_norms", "target_final_norms"):
+            if getattr(self, name) == ["none"]:  # a flag can't be given an empty list
+                setattr(self, name, [])
+
+
+@dataclass
+class Data2VecTrainingArguments(TrainingArguments):
+    """transformers' TrainingArguments with the teacher's schedule.
+
+    Differs in one default: `remove_unused_columns` is False, since the collator picks what the encoder reads.
+    """
+
+    remove_unused_columns: bool = field(
+        default=False,
+        metadata={"help": "Drop columns that forward does not name; it can't name any encoder's inputs."},
+    )
+    ema_decay: float = field(
+        default=0.999,
+        metadata={"help": "Share of its old weights that the teacher keeps at each optimizer step, at first."},
+    )
+    ema_end_decay: float = field(
+        default=0.9999, metadata={"help": "The same once annealed. Closer to 1: a slower teacher."}
+    )
+    ema_anneal_steps: int | None = field(
+        default=None, metadata={"help": "Optimizer steps over which the decay rises. Default: all of the run's."}
+    )
+    probe_train_samples: int = field(
+        default=5000, metadata={"help": "Labelled training rows that the probe is fitted on, at most."}
+    )
+    probe_test_samples: int = field(
+        default=10000, metadata={"help": "Labelled validation rows that the probe is tested on, at most."}
+    )
+    overwrite_output_dir: bool = field(
+        default=False, metadata={"help": "Start anew in an output directory that already holds a run."}
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.device.type == "cpu":
+            self.dataloader_pin_memory = False  # there is no device to pin memory for, and torch warns at every loader
+        for name in ("ema_decay", "ema_end_decay"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}={getattr(self, name)} is a share and must lie between 0 and 1.")
+        if self.ema_decay > self.ema_end_decay:
+            raise ValueError(
+                f"ema_decay={self.ema_decay} is above ema_end_decay={self.ema_end_decay}. The teacher's decay may "
+                "only rise: swap them, or set both alike for a constant decay."
+            )
+        if self.ema_anneal_steps is not None and self.ema_anneal_steps < 1:
+            raise ValueError(
+                f"ema_anneal_steps={self.ema_anneal_steps} must be at least 1; for a constant decay set both decays "
+                "alike."
+            )

@@ -1,0 +1,87 @@
+"""From flags to an encoder: an existing one, or a new one of any model type."""
+
+import ast
+import difflib
+import re
+from typing import Any
+
+import torch
+from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+
+from ..modeling_data2vec_generic import Data2VecGenericModel
+from .arguments import ModelArguments
+
+
+def load_encoder(arguments: ModelArguments) -> PreTrainedModel:
+    """The encoder of `model_name_or_path`, in float32; of a data2vec checkpoint its student."""
+    encoder = AutoModel.from_pretrained(
+        str(arguments.model_name_or_path), dtype=torch.float32, trust_remote_code=arguments.trust_remote_code
+    )
+    return encoder.encoder if isinstance(encoder, Data2VecGenericModel) else encoder
+
+
+def new_encoder_config(arguments: ModelArguments, defaults: dict[str, Any] | None = None) -> PreTrainedConfig:
+    """Configuration of an encoder from scratch.
+
+    Args:
+        arguments: `model_type` or `config_name`, and `config_overrides`, which win.
+        defaults: what the data ask for, e.g. a vocabulary size.
+
+    Raises:
+        ValueError: the model type is unknown, or an override names no field of its configuration.
+    """
+    if arguments.config_name is not None:
+        config = AutoConfig.from_pretrained(arguments.config_name, trust_remote_code=arguments.trust_remote_code)
+    else:
+        config = _default_config(str(arguments.model_type))
+    overrides = (defaults or {}) | parse_overrides(arguments.config_overrides)
+    unknown = [name for name in overrides if not hasattr(config, name)]
+    if unknown:
+        close = difflib.get_close_matches(unknown[0], list(config.to_dict()), n=3)
+        raise ValueError(
+            f"config_overrides sets {unknown}, which a {config.model_type} configuration does not have."
+            + (f" Did you mean {' or '.join(close)}?" if close else "")
+        )
+    return type(config).from_dict(config.to_dict() | overrides)
+
+
+def new_encoder(config: PreTrainedConfig) -> PreTrainedModel:
+    """An encoder with new weights."""
+    return AutoModel.from_config(config)
+
+
+def parse_overrides(text: str | None) -> dict[str, Any]:
+    """`name=value,name=value` with Python's literals for values, lists included; other words are strings.
+
+    Raises:
+        ValueError: an item has no `=`.
+    """
+    overrides: dict[str, Any] = {}
+    for item in re.split(r",(?=\s*\w+\s*=)", text or ""):
+        name, equals, value = item.partition("=")
+        if item and not equals:
+            raise ValueError(
+                f"config_overrides has {item!r} where name=value is expected, as in "
+                "hidden_size=96,num_hidden_layers=4."
+            )
+        if item:
+            overrides[name.strip()] = _literal(value.strip())
+    return overrides
+
+
+def _literal(value: str) -> Any:
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError):  # a word, such as gelu
+        return {"true": True, "false": False, "none": None}.get(value.lower(), value)
+
+
+def _default_config(model_type: str) -> PreTrainedConfig:
+    if model_type not in CONFIG_MAPPING:
+        close = difflib.get_close_matches(model_type, list(CONFIG_MAPPING), n=3)
+        raise ValueError(
+            f"model_type={model_type!r} is not a type that transformers knows. "
+            + (f"Did you mean {' or '.join(close)}? " if close else "")
+            + "The types are listed in transformers.CONFIG_MAPPING, e.g. vit, beit, bert, roberta, wav2vec2."
+        )
+    return CONFIG_MAPPING[model_type]()

@@ -1,0 +1,84 @@
+"""The teacher's weights: an exponential moving average of the student's, accumulated in float32."""
+
+import torch
+from torch import Tensor, nn
+
+
+def ema_decay_at(update: int, start: float, end: float, anneal_steps: int) -> float:
+    """The teacher's decay at optimizer update `update`, counted from 1: linear from `start`, `end` once annealed.
+
+    data2vec, section 3.3.
+    """
+    return end if update >= anneal_steps else start + (end - start) * update / anneal_steps
+
+
+class EMATeacher:
+    """Moves a teacher towards its student, `teacher = decay * teacher + (1 - decay) * student`, one call per update.
+
+    Where the teacher's weights are not float32, float32 accumulators carry the average and the weights are their
+    rounded
+    copy: in half precision a step of 1 - decay is below the rounding and the teacher would stand still.
+
+    Args:
+        teacher, student: models of one structure; the teacher starts as it is.
+        copied: names of parameters that are copied instead of averaged. Parameters that are not trained are copied
+            too, and so are buffers.
+    """
+
+    def __init__(self, teacher: nn.Module, student: nn.Module, copied: frozenset[str] = frozenset()):
+        self._averaged: dict[str, tuple[Tensor, Tensor]] = {}
+        self._copied: list[tuple[Tensor, Tensor]] = []
+        pairs = zip(teacher.named_parameters(), student.named_parameters(), strict=True)
+        for (name, target), (student_name, source) in pairs:
+            if name != student_name:
+                raise ValueError(f"The teacher's parameter {name!r} stands where the student has {student_name!r}.")
+            if name in copied or not source.requires_grad:
+                self._copied.append((target.detach(), source.detach()))
+            else:
+                self._averaged[name] = (target.detach(), source.detach())
+        self._copied += zip(teacher.buffers(), student.buffers(), strict=True)
+        self._accumulators = {
+            name: target if target.dtype == torch.float32 else target.float()
+            for name, (target, _) in self._averaged.items()
+        }
+
+    @torch.no_grad()
+    def step(self, decay: float) -> None:
+        """One update with this decay."""
+        if self._averaged:
+            accumulators = list(self._accumulators.values())
+            targets, sources = zip(*self._averaged.values(), strict=True)
+            torch._foreach_lerp_(accumulators, [source.float() for source in sources], 1 - decay)
+            _copy([(t, a) for t, a in zip(targets, accumulators, strict=True) if t is not a])
+        _copy(self._copied)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Accumulators that the teacher's own weights do not hold: empty for a float32 teacher."""
+        return {
+            name: self._accumulators[name]
+            for name, (target, _) in self._averaged.items()
+            if target.dtype != torch.float32
+        }
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore what `state_dict` gave.
+
+        Raises:
+            ValueError: the state belongs to another teacher.
+        """
+        expected = self.state_dict()
+        if set(state) != set(expected):
+            raise ValueError(
+                f"The saved teacher accumulates {len(state)} parameters in float32, this one {len(expected)}. Resume "
+                "with the precision and the encoder that the checkpoint was made with."
+            )
+        for name, accumulator in expected.items():
+            accumulator.copy_(state[name])
+
+
+def _copy(pairs: list[tuple[Tensor, Tensor]]) -> None:
+    """Copy each pair's second tensor into its first, rounding where the types differ."""
+    if pairs:
+        targets, sources = zip(*pairs, strict=True)
+        torch._foreach_copy_(list(targets), list(sources))

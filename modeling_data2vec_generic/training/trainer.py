@@ -1,0 +1,228 @@
+"""transformers' Trainer with a teacher that follows the student, and what self-supervised training must log."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import Trainer, TrainerCallback
+from transformers.trainer_utils import EvalLoopOutput
+
+from ..backbone_data2vec_generic import real_positions
+from ..modeling_data2vec_generic import Data2VecGenericForPreTraining
+from ..objective_data2vec_generic import spread
+from .arguments import Data2VecTrainingArguments
+from .teacher import EMATeacher, ema_decay_at
+
+TEACHER_STATE_NAME = "teacher.safetensors"
+ENCODER_DIR = "encoder"
+
+
+class _Means:
+    """Running means of scalars that stay on their device until they are asked for."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._count = 0
+
+    def add(self, values: dict[str, Tensor]) -> None:
+        for name, value in values.items():
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+        self._count += 1
+
+    def pop(self) -> dict[str, float]:
+        """The means since the last call."""
+        means = {name: total.item() / self._count for name, total in self._sums.items()}
+        self._sums, self._count = {}, 0
+        return means
+
+
+class _StepCallback(TrainerCallback):
+    """Moves the teacher right after each optimizer step, and tells a collator that draws by epoch which one it is."""
+
+    def __init__(self, trainer: "Data2VecTrainer"):
+        self.trainer = trainer
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == 0 and self.trainer.feature_metrics is not None:
+            metrics = self.trainer.feature_metrics(self.trainer.model.encoder)
+            self.trainer.log({f"init_{name}": value for name, value in metrics.items()})
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if hasattr(self.trainer.data_collator, "set_epoch"):
+            self.trainer.data_collator.set_epoch(int(state.epoch or 0))
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if not self.trainer.accelerator.optimizer_step_was_skipped:
+            self.trainer.step_teacher()
+
+
+class Data2VecTrainer(Trainer):
+    """Trains a [`Data2VecGenericForPreTraining`].
+
+    The teacher takes one step after each optimizer step, whatever the gradient accumulation, none after a step that
+    fp16's loss scaling skipped. Logged besides the loss and the learning rate: `ema_decay`, `target_std` and
+    `prediction_std` (mean over channels of the standard deviation over rows; towards 0 means collapse) and
+    `mask_ratio` (share of real positions that are masked). Evaluation adds the same spreads and what `feature_metrics`
+    returns. Checkpoints hold the number of teacher updates and, for half-precision models, the float32 average.
+
+    Args:
+        model, args, and all further arguments: see `Trainer`.
+        eval_data_collator: collator of the evaluation, which neither augments nor varies by epoch; default: the
+            training one.
+        feature_metrics: called with the student's encoder before the first step and at each evaluation; returns
+            metrics by name, which are logged with "init_" and "eval_" in front.
+    """
+
+    model: Data2VecGenericForPreTraining
+    args: Data2VecTrainingArguments
+
+    def __init__(
+        self,
+        *args: Any,
+        eval_data_collator: Callable[..., Any] | None = None,
+        feature_metrics: Callable[[nn.Module], dict[str, float]] | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(*args, **kwargs)
+        self.eval_data_collator = eval_data_collator or self.data_collator
+        self.feature_metrics = feature_metrics
+        self.teacher_updates = 0
+        self._ema: EMATeacher | None = None
+        self._ema_state: dict[str, Tensor] = {}
+        self._means = {True: _Means(), False: _Means()}  # by whether the model is training
+        self.add_callback(_StepCallback(self))
+
+    def step_teacher(self) -> None:
+        """One update of the teacher towards the student (data2vec, section 3.3)."""
+        if (
+            self._ema is None
+        ):  # not earlier: a forward pass shows what "copy" covers, and devices and weights are settled
+            self._ema = EMATeacher(self.model.teacher, self.model.encoder, self.model.copied_parameters())
+            if self._ema_state:
+                self._ema.load_state_dict(self._ema_state)
+                self._ema_state = {}
+        self.teacher_updates += 1
+        self._ema.step(self.ema_decay)
+
+    @property
+    def ema_decay(self) -> float:
+        """The decay of the latest teacher update; before the first, the one it begins with."""
+        anneal_steps = self.args.ema_anneal_steps or self.state.max_steps
+        return ema_decay_at(max(self.teacher_updates, 1), self.args.ema_decay, self.args.ema_end_decay, anneal_steps)
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor | tuple[Tensor, Any]:
+        """As ever; notes the spread of targets and predictions on the way, without waiting for the device."""
+        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        with torch.no_grad():
+            self._means[model.training].add(
+                {
+                    "target_std": spread(outputs["targets"]),
+                    "prediction_std": spread(outputs["predictions"]),
+                    "mask_ratio": self._mask_ratio(inputs),
+                }
+            )
+        return (loss, outputs) if return_outputs else loss
+
+    def _mask_ratio(self, inputs: dict[str, Any]) -> Tensor:
+        mask = inputs["mask"]
+        real = real_positions(self.model.encoder, inputs, mask.shape[-1])
+        return mask.float().mean() if real is None else mask.sum() / (real.sum() * mask[0].numel() / mask.shape[-1])
+
+    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Tensor | int | None:
+        """Masked positions of the whole optimizer step: Trainer counts labels other than -100, so it is given such."""
+        return super()._get_num_items_in_batch(
+            [{"labels": torch.where(batch["mask"], 0, -100)} for batch in batch_samples], device
+        )
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Adds the means since the last log to a training log."""
+        if "loss" in logs:
+            logs = {**logs, **self._means[True].pop(), "ema_decay": self.ema_decay}
+        super().log(logs, start_time)
+
+    def initial_metrics(self) -> dict[str, float]:
+        """What `feature_metrics` gave before the first step, also of a run that was resumed since."""
+        entries = {name: value for entry in self.state.log_history for name, value in entry.items()}
+        return {name: value for name, value in entries.items() if name.startswith("init_")}
+
+    def save_encoder(self) -> None:
+        """Write the student's encoder and its processor to `encoder/`, for anyone to load with AutoModel."""
+        if self.args.should_save:
+            directory = os.path.join(str(self.args.output_dir), ENCODER_DIR)
+            self.model.encoder.save_pretrained(directory)
+            if self.processing_class is not None:
+                self.processing_class.save_pretrained(directory)
+
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """As ever, plus the spreads and the metrics of the encoder's features."""
+        output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
+        metrics = self._means[False].pop()
+        if self.feature_metrics is not None:
+            metrics |= self.feature_metrics(self.model.encoder)
+        named = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
+        return output._replace(metrics=(output.metrics or {}) | named)
+
+    def _get_dataloader(
+        self,
+        dataset: Any,
+        description: str,
+        batch_size: int,
+        sampler_fn: Callable[..., Any] | None = None,
+        is_training: bool = False,
+        dataloader_key: str | None = None,
+    ) -> DataLoader:
+        with self._collator(self.data_collator if is_training else self.eval_data_collator):
+            return super()._get_dataloader(dataset, description, batch_size, sampler_fn, is_training, dataloader_key)
+
+    @contextmanager
+    def _collator(self, collator: Any) -> Iterator[None]:
+        """Trainer knows one collator only, which it reads when it makes a loader."""
+        own, self.data_collator = self.data_collator, collator
+        try:
+            yield
+        finally:
+            self.data_collator = own
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        super()._save_optimizer_and_scheduler(output_dir)
+        if self.args.should_save:
+            accumulators = {} if self._ema is None else self._ema.state_dict()
+            state = {f"accumulator.{name}": tensor for name, tensor in accumulators.items()}
+            save_file(
+                state | {"updates": torch.tensor(self.teacher_updates)}, os.path.join(output_dir, TEACHER_STATE_NAME)
+            )
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is None:
+            return
+        path = os.path.join(checkpoint, TEACHER_STATE_NAME)
+        if not os.path.isfile(path):
+            raise FileNotFoundError(
+                f"{checkpoint} has no {TEACHER_STATE_NAME}, so how far the teacher's decay had risen is unknown. "
+                "Resume from a checkpoint that was saved without save_only_model."
+            )
+        state = load_file(path)
+        self.teacher_updates = int(state.pop("updates"))
+        self._ema, self._ema_state = (
+            None,
+            {name.removeprefix("accumulator."): tensor for name, tensor in state.items()},
+        )

@@ -1,0 +1,157 @@
+#!/usr/bin/env python
+"""Pre-train an encoder of images, text or speech with data2vec.
+
+    python run_pretraining.py examples/vision/digits.json
+    python run_pretraining.py examples/vision/digits.json --max_steps 100 --output_dir output/short
+    python run_pretraining.py --model_type vit --train_dir my_images --output_dir output/mine
+
+A recipe is a JSON object of flags; flags on the command line override it. See --help for all of them.
+"""
+
+import json
+import logging
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from transformers import HfArgumentParser, set_seed
+
+from modeling_data2vec_generic import Data2VecGenericConfig, Data2VecGenericForPreTraining
+from modeling_data2vec_generic.data.arguments import DataArguments
+from modeling_data2vec_generic.data.masking import MaskArguments, MaskSampler
+from modeling_data2vec_generic.data.sources import infer_modality, load_raw_datasets
+from modeling_data2vec_generic.modalities import MODALITIES
+from modeling_data2vec_generic.reporting.run_report import report
+from modeling_data2vec_generic.training.arguments import (
+    Data2VecTrainingArguments,
+    ModelArguments,
+    ObjectiveArguments,
+)
+from modeling_data2vec_generic.training.encoders import load_encoder, new_encoder, new_encoder_config
+from modeling_data2vec_generic.training.objectives import mask_settings, objective_config
+from modeling_data2vec_generic.training.output_dir import claim, resumed_checkpoint
+from modeling_data2vec_generic.training.probe import Probe
+from modeling_data2vec_generic.training.trainer import Data2VecTrainer
+
+REPORTED_TRAINING = (
+    "max_steps",
+    "num_train_epochs",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "learning_rate",
+    "lr_scheduler_type",
+    "warmup_steps",
+    "weight_decay",
+    "ema_decay",
+    "ema_end_decay",
+    "ema_anneal_steps",
+    "seed",
+)
+ARGUMENTS = (ModelArguments, DataArguments, MaskArguments, ObjectiveArguments, Data2VecTrainingArguments)
+
+
+def parse(argv: list[str]) -> tuple:
+    """One dataclass instance for each of ARGUMENTS; the flags of a recipe come before those of the command line."""
+    if argv and argv[0].endswith(".json"):
+        argv = recipe_flags(Path(argv[0])) + argv[1:]
+    return HfArgumentParser(ARGUMENTS).parse_args_into_dataclasses(argv)
+
+
+def recipe_flags(path: Path) -> list[str]:
+    """A recipe as command line flags."""
+    if not path.is_file():
+        raise ValueError(f"There is no recipe {path}. Recipes are JSON files such as examples/vision/digits.json.")
+    try:
+        recipe = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"The recipe {path} is not valid JSON: {error}.") from error
+    flags: list[str] = []
+    for name, value in recipe.items():
+        values = (value or ["none"]) if isinstance(value, list) else [value]
+        flags += [f"--{name}", *(json.dumps(item) if isinstance(item, dict) else str(item) for item in values)]
+    return flags
+
+
+def main(argv: list[str] | None = None) -> None:
+    model_args, data_args, mask_args, objective_args, training_args = parse(sys.argv[1:] if argv is None else argv)
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=training_args.get_process_log_level())
+    logging.getLogger("modeling_data2vec_generic").setLevel(
+        logging.INFO if training_args.should_log else logging.ERROR
+    )
+    checkpoint = resumed_checkpoint(training_args)
+    claim(training_args)
+    set_seed(training_args.seed)
+
+    modality_name = infer_modality(data_args)
+    raw = load_raw_datasets(data_args, modality_name)
+    modality = MODALITIES[modality_name](model_args, data_args, raw["train"])
+    if model_args.model_name_or_path is not None:
+        encoder = load_encoder(model_args)
+    else:
+        encoder = new_encoder(new_encoder_config(model_args, modality.encoder_defaults()))
+    modality.fit(encoder)
+    settings = mask_settings(mask_args, objective_args.objective, modality_name)
+    mask = MaskSampler(**{name.removeprefix("mask_"): value for name, value in settings.items()})
+    modality.check(mask)
+    config = objective_config(objective_args, encoder.config, modality_name)
+    model = Data2VecGenericForPreTraining(config, encoder)
+
+    prepared = {split: modality.prepare(rows, split, mask) for split, rows in raw.items()}
+    collator = modality.collator(mask, config.num_masks, training_args.seed, config.student_input)
+    probe = None
+    if "validation" in raw:
+        labelled = {split: modality.prepare_labelled(rows, split, prepared[split]) for split, rows in raw.items()}
+        probe = Probe(
+            labelled["train"],
+            prepared["validation"] if labelled["validation"] is None else labelled["validation"],
+            collator.plain,
+            modality.content_mask(),
+            training_args.per_device_eval_batch_size,
+            training_args.probe_train_samples,
+            training_args.probe_test_samples,
+            training_args.seed,
+        )
+    trainer = Data2VecTrainer(
+        model=model,
+        args=training_args,
+        train_dataset=prepared["train"],
+        eval_dataset=prepared.get("validation"),
+        data_collator=collator,
+        eval_data_collator=collator.for_evaluation(),
+        processing_class=modality.processor,
+        feature_metrics=probe,
+    )
+
+    trained = trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.log_metrics("train", trained.metrics)
+    trainer.save_metrics("train", trained.metrics)
+    if probe is not None:
+        metrics = trainer.evaluate()
+        trainer.log_metrics("eval", metrics)
+        trainer.save_metrics("eval", metrics)
+        trainer.save_metrics("init", trainer.initial_metrics())
+    trainer.save_model()
+    trainer.save_state()
+    trainer.save_encoder()
+    if trainer.is_world_process_zero():
+        report(
+            output_dir=Path(training_args.output_dir),
+            encoder=encoder,
+            modality=modality_name,
+            log_history=trainer.state.log_history,
+            plot_mask=lambda path: modality.plot_mask(collator([prepared["train"][0]]), path),
+            data={name: value for name, value in vars(data_args).items() if value is not None},
+            objective=chosen_settings(config, settings),
+            training={name: getattr(training_args, name) for name in REPORTED_TRAINING},
+        )
+
+
+def chosen_settings(config: Data2VecGenericConfig, mask: dict[str, Any]) -> dict[str, Any]:
+    """The objective as it was resolved, for the model card."""
+    own = {field.name for field in fields(ObjectiveArguments)}
+    return {name: value for name, value in config.to_dict().items() if name in own} | mask
+
+
+if __name__ == "__main__":
+    main()
