@@ -21,7 +21,7 @@ from modeling_data2vec_generic import Data2VecGenericConfig, Data2VecGenericForP
 from modeling_data2vec_generic.data.arguments import DataArguments
 from modeling_data2vec_generic.data.masking import MaskArguments, MaskSampler
 from modeling_data2vec_generic.data.sources import infer_modality, load_raw_datasets
-from modeling_data2vec_generic.modalities import MODALITIES
+from modeling_data2vec_generic.modalities import modality_class
 from modeling_data2vec_generic.reporting.run_report import report
 from modeling_data2vec_generic.training.arguments import (
     Data2VecTrainingArguments,
@@ -85,7 +85,7 @@ def main(argv: list[str] | None = None) -> None:
 
     modality_name = infer_modality(data_args)
     raw = load_raw_datasets(data_args, modality_name)
-    modality = MODALITIES[modality_name](model_args, data_args, raw["train"])
+    modality = modality_class(modality_name)(model_args, data_args, raw["train"])
     if model_args.model_name_or_path is not None:
         encoder = load_encoder(model_args)
     else:

@@ -3,11 +3,19 @@
 from transformers import AutoConfig, AutoModel, AutoModelForPreTraining
 
 from .configuration_data2vec_generic import Data2VecGenericConfig
+from .data.collators import (
+    DataCollatorForData2VecSpeech,
+    DataCollatorForData2VecText,
+    DataCollatorForData2VecVision,
+)
+from .data.masking import MaskSampler
 from .modeling_data2vec_generic import (
     Data2VecGenericForPreTraining,
     Data2VecGenericForPreTrainingOutput,
     Data2VecGenericModel,
 )
+from .training.arguments import Data2VecTrainingArguments
+from .training.trainer import Data2VecTrainer
 
 AutoConfig.register(Data2VecGenericConfig.model_type, Data2VecGenericConfig)
 AutoModel.register(Data2VecGenericConfig, Data2VecGenericModel)
@@ -18,4 +26,10 @@ __all__ = [
     "Data2VecGenericForPreTraining",
     "Data2VecGenericForPreTrainingOutput",
     "Data2VecGenericModel",
+    "Data2VecTrainer",
+    "Data2VecTrainingArguments",
+    "DataCollatorForData2VecSpeech",
+    "DataCollatorForData2VecText",
+    "DataCollatorForData2VecVision",
+    "MaskSampler",
 ]

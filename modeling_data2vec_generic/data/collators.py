@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -18,8 +18,10 @@ from transformers.data.data_collator import pad_without_fast_tokenizer_warning
 
 from .mask_shapes import bert_replace
 from .masking import MaskSampler, draw_grid_masks, draw_sequence_masks
-from .pixels import PixelPipeline, RandomResizedCrop
 from .row_streams import CROP, TOKENS, RowStreams
+
+if TYPE_CHECKING:
+    from .pixels import RandomResizedCrop
 
 Example = Mapping[str, Any]
 Batch = dict[str, torch.Tensor]
@@ -71,9 +73,11 @@ class DataCollatorForData2VecVision(_EpochSeeded):
     mask: MaskSampler
     num_masks: int = 1
     seed: int = 0
-    augment: RandomResizedCrop | None = None
+    augment: "RandomResizedCrop | None" = None
 
     def __post_init__(self) -> None:
+        from .pixels import PixelPipeline  # Pillow is an extra
+
         super().__post_init__()
         self.mask.check(self.grid)
         self._pixels = PixelPipeline(self.image_processor)

@@ -46,7 +46,7 @@ def test_grid_masks__have_the_same_exact_count(name, grid, rng):
 
 
 @pytest.mark.parametrize("size", [7, 20, 199])
-@pytest.mark.parametrize("name", set(SAMPLERS) - {"span"})
+@pytest.mark.parametrize("name", [name for name in SAMPLERS if name != "span"])
 def test_sequence_masks__have_the_same_exact_count(name, size, rng):
     masks = SAMPLERS[name]((size,), 50, rng)
     assert set(masks.sum(axis=1)) == {SAMPLERS[name].count(size)}

@@ -1,0 +1,88 @@
+"""Text: tokens, packed or line by line."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch import nn
+from transformers import AutoTokenizer, PreTrainedModel
+
+from ..data.arguments import DataArguments
+from ..data.collators import DataCollatorForData2VecText
+from ..data.masking import MaskSampler
+from ..data.text import check_tokenizer, prepare_text, sequence_length, train_tokenizer
+from ..training.arguments import ModelArguments
+from ..training.probe import ContentMask, real_tokens
+from .base import Modality
+
+
+class Text(Modality):
+    """Tokens, packed into full sequences or line by line."""
+
+    def __init__(self, model_args: ModelArguments, data_args: DataArguments, raw: Dataset):
+        super().__init__(model_args, data_args, raw)
+        if data_args.train_tokenizer:
+            self.processor = train_tokenizer((row["text"] for row in raw), data_args.tokenizer_vocab_size)
+            if data_args.max_seq_length is not None:
+                self.processor.model_max_length = data_args.max_seq_length
+        elif self.source is not None:
+            self.processor = AutoTokenizer.from_pretrained(self.source, trust_remote_code=model_args.trust_remote_code)
+        else:
+            raise ValueError(
+                "An encoder for text needs a tokenizer: name one with --processor_name, or let one be trained on "
+                "the data with --train_tokenizer."
+            )
+        check_tokenizer(self.processor)
+
+    def encoder_defaults(self) -> dict[str, Any]:
+        return {"vocab_size": len(self.processor), "pad_token_id": self.processor.pad_token_id}
+
+    def fit(self, encoder: PreTrainedModel) -> None:
+        if len(self.processor) > encoder.config.vocab_size:
+            raise ValueError(
+                f"The tokenizer has {len(self.processor)} tokens and the encoder embeds {encoder.config.vocab_size}: "
+                "they do not belong together. Name the encoder's own with --processor_name."
+            )
+        length, limit = sequence_length(self.processor, self.data_args), position_limit(encoder)
+        if limit is not None and length > limit:
+            raise ValueError(
+                f"Sequences of {length} tokens are longer than the {limit} positions of the encoder. Set "
+                f"--max_seq_length to at most {limit}, or raise max_position_embeddings with --config_overrides."
+            )
+        self.length = length
+
+    def check(self, mask: MaskSampler) -> None:
+        mask.check((self.length - self.processor.num_special_tokens_to_add(),))
+
+    def prepare(self, raw: Dataset, split: str, mask: MaskSampler) -> Dataset:
+        return prepare_text(raw, self.processor, self.data_args, split)
+
+    def prepare_labelled(self, raw: Dataset, split: str, prepared: Dataset) -> Dataset | None:
+        if "label" not in raw.column_names:
+            return None
+        return prepare_text(raw, self.processor, self.data_args, split, line_by_line=True)
+
+    def collator(self, mask: MaskSampler, num_masks: int, seed: int, student_input: str) -> Any:
+        return DataCollatorForData2VecText(
+            self.processor, mask, num_masks, seed, student_tokens=student_input == "mask_token"
+        )
+
+    def content_mask(self) -> ContentMask:
+        return real_tokens
+
+    def plot_mask(self, batch: dict[str, torch.Tensor], path: Path) -> None:
+        from ..reporting.figures import plot_text_mask  # matplotlib is an extra
+
+        real = batch["attention_mask"][0].bool()
+        tokens = [self.processor.decode([token]) for token in batch["input_ids"][0][real].tolist()]
+        plot_text_mask(tokens, batch["mask"][0, 0][real].numpy(), path)
+
+
+def position_limit(encoder: PreTrainedModel) -> int | None:
+    """Longest sequence that an encoder has learned positions for; `None` where positions are not learned."""
+    for name, module in encoder.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            # RoBERTa and its kin count positions from behind the padding index.
+            return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+    return None
