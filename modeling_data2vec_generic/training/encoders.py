@@ -31,18 +31,20 @@ def new_encoder_config(arguments: ModelArguments, defaults: dict[str, Any] | Non
         ValueError: the model type is unknown, or an override names no field of its configuration.
     """
     if arguments.config_name is not None:
-        config = AutoConfig.from_pretrained(arguments.config_name, trust_remote_code=arguments.trust_remote_code)
+        default = AutoConfig.from_pretrained(arguments.config_name, trust_remote_code=arguments.trust_remote_code)
+        saved, _ = type(default).get_config_dict(arguments.config_name)
     else:
-        config = _default_config(str(arguments.model_type))
+        default, saved = _default_config(str(arguments.model_type)), {}
     overrides = (defaults or {}) | parse_overrides(arguments.config_overrides)
-    unknown = [name for name in overrides if not hasattr(config, name)]
+    unknown = [name for name in overrides if not hasattr(default, name)]
     if unknown:
-        close = difflib.get_close_matches(unknown[0], list(config.to_dict()), n=3)
+        close = difflib.get_close_matches(unknown[0], list(default.to_dict()), n=3)
         raise ValueError(
-            f"config_overrides sets {unknown}, which a {config.model_type} configuration does not have."
+            f"config_overrides sets {unknown}, which a {default.model_type} configuration does not have."
             + (f" Did you mean {' or '.join(close)}?" if close else "")
         )
-    return type(config).from_dict(config.to_dict() | overrides)
+    # From the fields as given, not from `default`: it holds what was derived from those that are overridden.
+    return type(default).from_dict(saved | overrides)
 
 
 def new_encoder(config: PreTrainedConfig) -> PreTrainedModel:
