@@ -76,41 +76,43 @@ def recipe_flags(path: Path) -> list[str]:
 def main(argv: list[str] | None = None) -> None:
     model_args, data_args, mask_args, objective_args, training_args = parse(sys.argv[1:] if argv is None else argv)
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=training_args.get_process_log_level())
-    logging.getLogger("modeling_data2vec_generic").setLevel(
-        logging.INFO if training_args.should_log else logging.ERROR
-    )
+    own_level = logging.INFO if training_args.should_log else logging.ERROR
+    logging.getLogger("modeling_data2vec_generic").setLevel(own_level)
     checkpoint = resumed_checkpoint(training_args)
     claim(training_args)
     set_seed(training_args.seed)
 
-    modality_name = infer_modality(data_args)
-    raw = load_raw_datasets(data_args, modality_name)
-    modality = modality_class(modality_name)(model_args, data_args, raw["train"])
+    with training_args.main_process_first(desc="loading the data"):
+        modality_name = infer_modality(data_args)
+        raw = load_raw_datasets(data_args, modality_name)
+        modality = modality_class(modality_name)(model_args, data_args, raw["train"])
     if model_args.model_name_or_path is not None:
         encoder = load_encoder(model_args)
     else:
         encoder = new_encoder(new_encoder_config(model_args, modality.encoder_defaults()))
     modality.fit(encoder)
-    settings = mask_settings(mask_args, objective_args.objective, modality_name)
-    mask = MaskSampler(**{name.removeprefix("mask_"): value for name, value in settings.items()})
+    mask_choice = mask_settings(mask_args, objective_args.objective, modality_name)
+    mask = MaskSampler(**{name.removeprefix("mask_"): value for name, value in mask_choice.items()})
     modality.check(mask)
     config = objective_config(objective_args, encoder.config, modality_name)
     model = Data2VecGenericForPreTraining(config, encoder)
 
-    prepared = {split: modality.prepare(rows, split, mask) for split, rows in raw.items()}
+    # The settings are known to be good before the data, which may take long, are looked through.
+    with training_args.main_process_first(desc="preparing the data"):
+        prepared = {split: modality.prepare(rows, split, mask) for split, rows in raw.items()}
+        labelled = {split: modality.prepare_labelled(rows, split, prepared[split]) for split, rows in raw.items()}
     collator = modality.collator(mask, config.num_masks, training_args.seed, config.student_input)
     probe = None
     if "validation" in raw:
-        labelled = {split: modality.prepare_labelled(rows, split, prepared[split]) for split, rows in raw.items()}
         probe = Probe(
-            labelled["train"],
-            prepared["validation"] if labelled["validation"] is None else labelled["validation"],
-            collator.plain,
-            modality.content_mask(),
-            training_args.per_device_eval_batch_size,
-            training_args.probe_train_samples,
-            training_args.probe_test_samples,
-            training_args.seed,
+            train=labelled["train"],
+            test=prepared["validation"] if labelled["validation"] is None else labelled["validation"],
+            collate=collator.plain,
+            content_mask=modality.content_mask(),
+            batch_size=training_args.per_device_eval_batch_size,
+            max_train_samples=training_args.probe_train_samples,
+            max_test_samples=training_args.probe_test_samples,
+            seed=training_args.seed,
         )
     trainer = Data2VecTrainer(
         model=model,
@@ -122,18 +124,7 @@ def main(argv: list[str] | None = None) -> None:
         processing_class=modality.processor,
         feature_metrics=probe,
     )
-
-    trained = trainer.train(resume_from_checkpoint=checkpoint)
-    trainer.log_metrics("train", trained.metrics)
-    trainer.save_metrics("train", trained.metrics)
-    if probe is not None:
-        metrics = trainer.evaluate()
-        trainer.log_metrics("eval", metrics)
-        trainer.save_metrics("eval", metrics)
-        trainer.save_metrics("init", trainer.initial_metrics())
-    trainer.save_model()
-    trainer.save_state()
-    trainer.save_encoder()
+    run(trainer, checkpoint)
     if trainer.is_world_process_zero():
         report(
             output_dir=Path(training_args.output_dir),
@@ -142,15 +133,30 @@ def main(argv: list[str] | None = None) -> None:
             log_history=trainer.state.log_history,
             plot_mask=lambda path: modality.plot_mask(collator([prepared["train"][0]]), path),
             data={name: value for name, value in vars(data_args).items() if value is not None},
-            objective=chosen_settings(config, settings),
+            objective=chosen_settings(config) | mask_choice,
             training={name: getattr(training_args, name) for name in REPORTED_TRAINING},
         )
 
 
-def chosen_settings(config: Data2VecGenericConfig, mask: dict[str, Any]) -> dict[str, Any]:
+def run(trainer: Data2VecTrainer, checkpoint: str | None) -> None:
+    """Train, evaluate once more, and save everything that can be loaded again."""
+    trained = trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.log_metrics("train", trained.metrics)
+    trainer.save_metrics("train", trained.metrics)
+    if trainer.eval_dataset is not None:
+        metrics = trainer.evaluate()
+        trainer.log_metrics("eval", metrics)
+        trainer.save_metrics("eval", metrics)
+        trainer.save_metrics("init", trainer.initial_metrics())
+    trainer.save_model()
+    trainer.save_state()
+    trainer.save_encoder()
+
+
+def chosen_settings(config: Data2VecGenericConfig) -> dict[str, Any]:
     """The objective as it was resolved, for the model card."""
     own = {field.name for field in fields(ObjectiveArguments)}
-    return {name: value for name, value in config.to_dict().items() if name in own} | mask
+    return {name: value for name, value in config.to_dict().items() if name in own}
 
 
 if __name__ == "__main__":

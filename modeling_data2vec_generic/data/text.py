@@ -97,13 +97,15 @@ def prepare_text(
     args: DataArguments,
     split: str,
     line_by_line: bool | None = None,
+    min_tokens: int = _MIN_TOKENS,
 ) -> Dataset:
     """Map-style dataset of `input_ids` and `special_tokens_mask` (lists of int of one length) and `sample_index`.
 
     `raw` as load_raw_datasets gives it. Packed (default): rows are joined and cut into sequences of exactly
     `sequence_length`, special tokens around each; the rest at the end is dropped unless it is all there is; no labels.
     Line by line: a sequence per row, cut at that length, with `label` if `raw` has it. `line_by_line` overrides the
-    flag. Rows without text, or line by line with less than two tokens, are left out (`good_rows`).
+    flag. Rows without text, or line by line with less than `min_tokens` besides special ones, are left out
+    (`good_rows`).
     """
     check_tokenizer(tokenizer)
     length = sequence_length(tokenizer, args)
@@ -117,7 +119,7 @@ def prepare_text(
         num_proc=args.preprocessing_num_workers,
         desc=f"Tokenising {split} text",
     )
-    fewest = _MIN_TOKENS if line_by_line else 1
+    fewest = min_tokens if line_by_line else 1
     counts = tokenised["content_tokens"][:]
     problems = ["" if count >= fewest else "too short" if count else "no text" for count in counts]
     good = good_rows(

@@ -56,11 +56,11 @@ class Text(Modality):
         mask.check((self.length - self.processor.num_special_tokens_to_add(),))
 
     def prepare(self, raw: Dataset, split: str, mask: MaskSampler) -> Dataset:
-        return prepare_text(raw, self.processor, self.data_args, split)
+        return prepare_text(raw, self.processor, self.data_args, split, min_tokens=mask.min_positions)
 
     def prepare_labelled(self, raw: Dataset, split: str, prepared: Dataset) -> Dataset | None:
-        if "label" not in raw.column_names:
-            return None
+        if "label" not in raw.column_names or self.data_args.line_by_line:
+            return super().prepare_labelled(raw, split, prepared)
         return prepare_text(raw, self.processor, self.data_args, split, line_by_line=True)
 
     def collator(self, mask: MaskSampler, num_masks: int, seed: int, student_input: str) -> Any:

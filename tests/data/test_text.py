@@ -186,3 +186,9 @@ def test_embedded_prose__from_flag_to_sequences():
     dataset = prepare_text(raw["train"], tokenizer, args, "train")
     assert len(dataset) > 1000
     assert "class" in tokenizer.decode(sum(dataset[:50]["input_ids"], []))
+
+
+def test_bad_rows__lines_too_short_for_the_mask_are_left_out(tokenizer):
+    texts = ["red green blue teacher student"] * 19 + ["red green"]
+    kept = prepare_text(rows(texts), tokenizer, DataArguments(line_by_line=True), "train", min_tokens=3)
+    assert kept["sample_index"][:] == list(range(19))
