@@ -63,7 +63,8 @@ def run(*flags: str, output_dir: Path, steps: int = 2) -> Any:
 
     own, run_pretraining.Data2VecTrainer = run_pretraining.Data2VecTrainer, Recorded
     try:
-        run_pretraining.main([*flags, *run_flags(output_dir, steps)])
+        recipe = [flag for flag in flags[:1] if flag.endswith(".json")]
+        run_pretraining.main([*recipe, *run_flags(output_dir, steps), *flags[len(recipe) :]])
     finally:
         run_pretraining.Data2VecTrainer = own
         transformers.logging.set_verbosity_warning()
