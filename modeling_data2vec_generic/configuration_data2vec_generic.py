@@ -88,6 +88,8 @@ class Data2VecGenericConfig(PreTrainedConfig):
     cls_loss_weight: float = 0.0
 
     def __post_init__(self, **kwargs: Any) -> None:
+        if isinstance(self.encoder_config, PreTrainedConfig):  # transformers would reset it to its default
+            kwargs.setdefault("attn_implementation", self.encoder_config._attn_implementation)
         super().__post_init__(**kwargs)
         self.target_layer_norms = list(self.target_layer_norms)
         self.target_final_norms = list(self.target_final_norms)

@@ -99,6 +99,8 @@ class Data2VecGenericPreTrainedModel(PreTrainedModel):
             "AutoModel": "modeling_data2vec_generic.Data2VecGenericModel",
             "AutoModelForPreTraining": "modeling_data2vec_generic.Data2VecGenericForPreTraining",
         }
+        # Trainer resumes by load_state_dict, which knows the names in memory only, not those of older checkpoints.
+        kwargs.setdefault("save_original_format", False)
         super().save_pretrained(save_directory, *args, **kwargs)
 
 

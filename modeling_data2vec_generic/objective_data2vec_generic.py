@@ -102,17 +102,23 @@ class ConvDecoderLayer(nn.Module):
         self, conv: type[nn.Conv1d] | type[nn.Conv2d], width: int, dim: int, kernel: int, groups: int, residual: bool
     ):
         super().__init__()
-        self.conv = conv(width, dim, kernel, padding=kernel // 2, groups=groups)
-        self.even_kernel = kernel % 2 == 0
+        self.conv = conv(width, dim, kernel, groups=groups)
         self.residual = residual and width == dim
 
     def forward(self, x: Tensor) -> Tensor:
-        """(R, width, T) or (R, width, rows, columns) -> the same with dim channels."""
-        y = self.conv(x)
-        if self.even_kernel:  # such a kernel makes one position too many along each axis
-            y = y[..., :-1] if y.ndim == 3 else y[..., :-1, :-1]
-        y = nn.functional.layer_norm(y.movedim(1, -1), y.shape[1:2], eps=NORM_EPS).movedim(-1, 1)
-        y = nn.functional.gelu(y)
+        """(R, rows, columns, width) -> (R, rows, columns, dim); a sequence has one row.
+
+        Channels stay last, as norm and projection want them, and a sequence goes through the two-dimensional
+        convolution: on a CPU this takes a third to a half of the time.
+        """
+        weight = self.conv.weight if self.conv.weight.ndim == 4 else self.conv.weight.unsqueeze(2)
+        padding = [size // 2 for size in weight.shape[2:]]
+        y = nn.functional.conv2d(
+            x.permute(0, 3, 1, 2), weight, self.conv.bias, padding=padding, groups=self.conv.groups
+        )
+        # An even kernel makes one position too many along its axes; the last one is dropped.
+        y = y[..., : x.shape[1], : x.shape[2]].permute(0, 2, 3, 1)
+        y = nn.functional.gelu(nn.functional.layer_norm(y, y.shape[3:], eps=NORM_EPS))
         return x + y if self.residual else y
 
 
@@ -162,15 +168,12 @@ class ConvDecoder(nn.Module):
         Returns:
             (R, T, C).
         """
-        rows, length, _ = x.shape
-        x = x.transpose(1, 2)
-        keep = None if real is None else real.unsqueeze(1).to(x.dtype)
-        if grid is not None:
-            x = x.unflatten(2, grid)
-            keep = None if keep is None else keep.unflatten(2, grid)
+        grid = grid or (1, x.shape[1])
+        x = x.unflatten(1, grid)
+        keep = None if real is None else real.unflatten(1, grid).unsqueeze(-1).to(x.dtype)
         for layer in self.layers:
             x = layer(x if keep is None else x * keep)
-        return self.projection(x.reshape(rows, -1, length).transpose(1, 2))
+        return self.projection(x.flatten(1, 2))
 
 
 __all__ = [
