@@ -19,7 +19,6 @@ _FRAMES = {  # 400 samples for the first frame, 320 for each further one
     "conv_dim": [8, 8, 8],
     "conv_kernel": [20, 8, 3],
     "conv_stride": [20, 8, 2],
-    "num_feat_extract_layers": 3,
     "num_conv_pos_embeddings": 2,
     "num_conv_pos_embedding_groups": 2,
 }

@@ -1,0 +1,119 @@
+"""From flags to an encoder."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModel, BertConfig, Wav2Vec2Config
+
+from modeling_data2vec_generic import Data2VecGenericConfig, Data2VecGenericForPreTraining
+from modeling_data2vec_generic.training.arguments import ModelArguments
+from modeling_data2vec_generic.training.encoders import load_encoder, new_encoder, new_encoder_config, parse_overrides
+
+from ..tiny import new_encoder as tiny_encoder
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (None, {}),
+        ("", {}),
+        ("hidden_size=96", {"hidden_size": 96}),
+        ("layer_norm_eps=1e-6,hidden_act=gelu", {"layer_norm_eps": 1e-6, "hidden_act": "gelu"}),
+        (
+            "conv_dim=[8,8],conv_stride=(5, 2), patch_size=4",
+            {"conv_dim": [8, 8], "conv_stride": (5, 2), "patch_size": 4},
+        ),
+        ("a=True,b=false,c=none,d=None", {"a": True, "b": False, "c": None, "d": None}),
+        ("hidden_size=8,hidden_size=16", {"hidden_size": 16}),
+    ],
+)
+def test_overrides__are_python_literals_or_words(text, expected):
+    assert parse_overrides(text) == expected
+
+
+def test_overrides__need_a_value():
+    with pytest.raises(ValueError, match="'hidden_size' where name=value is expected"):
+        parse_overrides("hidden_size,num_hidden_layers=2")
+
+
+def test_new_config__overrides_win_over_what_the_data_ask_for():
+    arguments = ModelArguments(model_type="bert", config_overrides="vocab_size=500,hidden_size=24")
+    config = new_encoder_config(arguments, {"vocab_size": 300, "pad_token_id": 7})
+    assert type(config) is BertConfig
+    assert (config.vocab_size, config.pad_token_id, config.hidden_size) == (500, 7, 24)
+    assert config.intermediate_size == BertConfig().intermediate_size
+
+
+def test_new_config__derives_what_follows_from_overridden_fields():
+    overrides = "conv_dim=[8,8,8],conv_kernel=[20,8,3],conv_stride=[20,8,2]"
+    config = new_encoder_config(ModelArguments(model_type="wav2vec2", config_overrides=overrides))
+    assert config.num_feat_extract_layers == 3
+    assert list(config.conv_stride) == [20, 8, 2]
+
+
+def test_new_config__of_a_saved_one_takes_derived_fields_too(tmp_path):
+    Wav2Vec2Config(hidden_size=48).save_pretrained(tmp_path)
+    overrides = "conv_dim=[8,8,8],conv_kernel=[20,8,3],conv_stride=[20,8,2],num_feat_extract_layers=3"
+    config = new_encoder_config(ModelArguments(config_name=str(tmp_path), config_overrides=overrides))
+    assert (list(config.conv_dim), config.hidden_size) == ([8, 8, 8], 48)
+
+
+def test_new_config__takes_a_saved_configuration_and_changes_it(tmp_path):
+    BertConfig(hidden_size=24, num_attention_heads=2, layer_norm_eps=1e-3).save_pretrained(tmp_path)
+    config = new_encoder_config(ModelArguments(config_name=str(tmp_path), config_overrides="num_hidden_layers=3"))
+    assert (config.hidden_size, config.layer_norm_eps, config.num_hidden_layers) == (24, 1e-3, 3)
+
+
+def test_new_config__unknown_names_are_refused_with_a_hint():
+    with pytest.raises(ValueError, match=r"\['hiden_size'\], which a vit configuration .*mean hidden_size"):
+        new_encoder_config(ModelArguments(model_type="vit", config_overrides="hiden_size=8"))
+    with pytest.raises(ValueError, match="model_type='wave2vec2' is not a type .*Did you mean wav2vec2"):
+        new_encoder_config(ModelArguments(model_type="wave2vec2"))
+
+
+def test_new_encoder__has_the_sizes_of_its_configuration():
+    overrides = "hidden_size=16,num_hidden_layers=2,num_attention_heads=2,intermediate_size=32,vocab_size=50"
+    encoder = new_encoder(new_encoder_config(ModelArguments(model_type="roberta", config_overrides=overrides)))
+    assert encoder.get_input_embeddings().weight.shape == (50, 16)
+
+
+def test_load__is_in_float32_whatever_it_was_saved_in(tmp_path):
+    encoder = tiny_encoder("vit").bfloat16()
+    encoder.save_pretrained(tmp_path)
+    loaded = load_encoder(ModelArguments(model_name_or_path=str(tmp_path)))
+    assert {weight.dtype for weight in loaded.parameters()} == {torch.float32}
+    for name, tensor in encoder.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor.float()), name
+
+
+def test_load__takes_the_student_out_of_a_data2vec_checkpoint(tmp_path):
+    model = Data2VecGenericForPreTraining(Data2VecGenericConfig(), tiny_encoder("bert", vocab_size=50))
+    with torch.no_grad():
+        for weight in model.teacher.parameters():
+            weight.zero_()
+    model.save_pretrained(tmp_path)
+    loaded = load_encoder(ModelArguments(model_name_or_path=str(tmp_path)))
+    assert type(loaded) is type(model.encoder)
+    for name, tensor in model.encoder.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor), name
+
+
+def test_load__gives_what_auto_model_gives(tmp_path: Path):
+    tiny_encoder("wav2vec2").save_pretrained(tmp_path)
+    expected = AutoModel.from_pretrained(tmp_path).state_dict()
+    loaded = load_encoder(ModelArguments(model_name_or_path=str(tmp_path))).state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in loaded.items())
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "0 are given"),
+        ({"model_type": "vit", "config_name": "x"}, "2 are given: config_name, model_type"),
+        ({"model_name_or_path": "x", "config_overrides": "a=1"}, "Use --config_name"),
+    ],
+)
+def test_arguments__that_contradict_each_other(given, message):
+    with pytest.raises(ValueError, match=message):
+        ModelArguments(**given)

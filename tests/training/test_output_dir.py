@@ -1,0 +1,78 @@
+"""Whose output directory is it."""
+
+from pathlib import Path
+
+import pytest
+
+from modeling_data2vec_generic import Data2VecTrainingArguments
+from modeling_data2vec_generic.training.output_dir import claim, resumed_checkpoint
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """A directory with two checkpoints and a finished model."""
+    for step in (9, 10):
+        (tmp_path / "out" / f"checkpoint-{step}").mkdir(parents=True)
+    (tmp_path / "out" / "config.json").write_text("{}")
+    return tmp_path / "out"
+
+
+def arguments(folder: Path, **flags: object) -> Data2VecTrainingArguments:
+    return Data2VecTrainingArguments(output_dir=str(folder), **flags)
+
+
+@pytest.mark.parametrize("wanted", [None, "false", "False"])
+def test_resumed__is_none_unless_asked_for(wanted, out):
+    assert resumed_checkpoint(arguments(out, resume_from_checkpoint=wanted)) is None
+
+
+@pytest.mark.parametrize("wanted", ["true", "True"])
+def test_resumed__true_is_the_last_checkpoint_by_number(wanted, out):
+    assert resumed_checkpoint(arguments(out, resume_from_checkpoint=wanted)) == str(out / "checkpoint-10")
+
+
+def test_resumed__a_folder_is_taken_as_it_is(out):
+    wanted = str(out / "checkpoint-9")
+    assert resumed_checkpoint(arguments(out, resume_from_checkpoint=wanted)) == wanted
+
+
+@pytest.mark.parametrize("name", ["empty", "absent"])
+def test_resumed__without_any_checkpoint(name, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=f"{name} holds no checkpoint.*Leave the flag out"):
+        resumed_checkpoint(arguments(tmp_path / name, resume_from_checkpoint="true"))
+
+
+def test_resumed__a_folder_that_is_not_there(out):
+    with pytest.raises(ValueError, match=r"checkpoint-11' is no folder.*'true'"):
+        resumed_checkpoint(arguments(out, resume_from_checkpoint=str(out / "checkpoint-11")))
+
+
+def test_claim__takes_an_empty_or_new_directory(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    for folder in (tmp_path, tmp_path / "new"):
+        claim(arguments(folder))
+    assert (tmp_path / "notes.txt").exists()
+
+
+@pytest.mark.parametrize("trace", ["checkpoint-5", "config.json", "trainer_state.json"])
+def test_claim__refuses_what_holds_a_run(trace, tmp_path):
+    (tmp_path / trace).mkdir()
+    with pytest.raises(ValueError, match=rf"already holds a run \({trace}\).*--resume_from_checkpoint true.*anew"):
+        claim(arguments(tmp_path))
+
+
+def test_claim__lets_a_run_be_resumed(out):
+    claim(arguments(out, resume_from_checkpoint="true"))
+    assert len(list(out.glob("checkpoint-*"))) == 2
+
+
+def test_claim__clears_old_checkpoints_if_told_to_overwrite(out):
+    claim(arguments(out, overwrite_output_dir=True))
+    assert not list(out.glob("checkpoint-*"))
+
+
+def test_claim__refuses_a_file(tmp_path):
+    (tmp_path / "out").write_text("")
+    with pytest.raises(ValueError, match="is a file. Name a folder"):
+        claim(arguments(tmp_path / "out"))
