@@ -273,8 +273,12 @@ class VisiblePositions:
     def __init__(self, visible: Tensor, padding: Tensor | None, samples: Tensor):
         counts = visible.sum(1)
         fillable = counts == counts.max() if padding is None else (counts == counts.max()) | padding.any(1)
-        # One wait for the device, not two.
-        width, every_row_fits = torch.stack((counts.max(), fillable.all())).tolist()
+        # One wait for the device, not three.
+        width, fewest, every_row_fits = torch.stack((counts.max(), counts.min(), fillable.all())).tolist()
+        if fewest == 0:
+            raise ValueError(
+                "mask leaves a row without any visible position, so its student has nothing to read. Lower mask_ratio."
+            )
         if not every_row_fits:
             raise ValueError(
                 "Some rows of mask leave fewer positions visible than others and have no padding to fill up with. "

@@ -18,6 +18,7 @@ class Family:
 FAMILIES: dict[str, Family] = {
     # Each block makes its bias from the window, not from its input.
     "beit": Family(gathered_modules=("relative_position_bias",)),
+    "data2vec-vision": Family(gathered_modules=("relative_position_bias",)),
 }
 
 # Modules that no output of the backbone that data2vec reads depends on: without a gradient they would stall DDP.

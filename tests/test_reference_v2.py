@@ -402,3 +402,14 @@ def test_noise_has_the_deviation_that_is_set():
     assert noise.shape == (4000, 32)
     assert noise.std().item() == pytest.approx(0.3, rel=0.02)
     assert abs(noise.mean().item()) < 0.01
+
+
+def test_loss__of_parts_divided_by_a_common_count_adds_up_to_the_whole():
+    case = build("v2_image", cls_loss_weight=0.7, mask_noise_std=0.0)
+    torch.manual_seed(6)
+    images, mask = case.tensors["source"], random_mask((2, 2, 36), 27)
+    whole = case.model(pixel_values=images, mask=mask).loss
+    parts = [
+        case.model(pixel_values=images[[i]], mask=mask[[i]], num_items_in_batch=int(mask.sum())).loss for i in (0, 1)
+    ]
+    assert sum(parts).item() == pytest.approx(whole.item(), rel=1e-5)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from modeling_data2vec_generic import Data2VecGenericConfig, Data2VecGenericForPreTraining
 from modeling_data2vec_generic.backbone_data2vec_generic import VisiblePositions, mixes_neighbours, visible_only
 
-from .tiny_configs import SAMPLES, TINY, Tiny
+from .tiny_configs import SAMPLES, TINY, Tiny, tokens
 
 RAGGED = [name for name, tiny in TINY.items() if tiny.crop is not None]
 SHORT = 9
@@ -289,3 +289,52 @@ def test_padding__changes_nothing_at_real_positions(name, student_input, num_mas
     assert (content[1:, :, :SHORT] - own_content).abs().max() <= 1e-5
     assert (predictions[-len(own_predictions) :] - own_predictions).abs().max() <= 1e-5
     assert (targets[-len(own_targets) :] - own_targets).abs().max() <= 1e-5
+
+
+@pytest.mark.parametrize("student_input", ["visible", "mask_token"])
+@pytest.mark.parametrize("name", TINY)
+def test_activation_checkpointing__changes_no_gradient(name, student_input):
+    tiny = TINY[name]
+    gradients = []
+    for enabled in (False, True):
+        model = model_of(tiny, student_input)
+        if enabled:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        mask = random_masks(3, [tiny.length] * SAMPLES, tiny.length)
+        model(mask=mask, **tiny.inputs()).loss.backward()
+        gradients.append({key: weight.grad for key, weight in model.named_parameters() if weight.requires_grad})
+    for key, gradient in gradients[0].items():
+        assert torch.equal(gradients[1][key], gradient), key
+
+
+@pytest.mark.parametrize("name", ["bert", "wav2vec2", "vit"])
+def test_visible_only__refuses_a_row_without_visible_positions(name):
+    tiny = TINY[name]
+    model = model_of(tiny, "visible")
+    with pytest.raises(ValueError, match=r"mask.*visible"):
+        model(mask=torch.ones(SAMPLES, 1, tiny.length, dtype=torch.bool), **tiny.inputs())
+
+
+def test_visible_only__refuses_rows_that_leave_different_numbers_visible():
+    tiny = TINY["vit"]
+    mask = torch.zeros(SAMPLES, 1, tiny.length, dtype=torch.bool)
+    mask[0, 0, :3] = mask[1, 0, :4] = True
+    with pytest.raises(ValueError, match=r"Mask the same number of positions in every row of the same length"):
+        model_of(tiny, "visible")(mask=mask, **tiny.inputs())
+
+
+@pytest.mark.parametrize("length", [4, 8, 32], ids=["number of heads", "width of a head", "width"])
+@pytest.mark.parametrize("samples", [1, 3, "as many as positions"])
+def test_visible_only__finds_the_sequence_where_sizes_are_alike(length, samples, monkeypatch):
+    model = model_of(tokens("bert", max_position_embeddings=64), "visible")
+    samples = length if isinstance(samples, str) else samples
+    inputs = {"input_ids": torch.randint(5, 50, (samples, length))}
+    inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+    if samples > 1:
+        inputs["attention_mask"][-1, -1] = 0
+    real = inputs["attention_mask"].bool()
+    mask = random_masks(3, real.sum(1).tolist(), length)
+    content, *_ = Student(model)(mask, inputs)
+    visible = ~mask & real.unsqueeze(1)
+    expected = full_length_run(model, inputs, mask, monkeypatch).unflatten(0, mask.shape[:2])
+    assert (content[visible] - expected[visible]).abs().max() <= 1e-5

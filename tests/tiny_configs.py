@@ -49,7 +49,7 @@ class Tiny:
         return inputs | {"attention_mask": real}
 
 
-def _config(model_type: str, settings: dict[str, Any]) -> Callable[[], PreTrainedConfig]:
+def config_of(model_type: str, settings: dict[str, Any]) -> Callable[[], PreTrainedConfig]:
     def make() -> PreTrainedConfig:
         config = AutoConfig.for_model(model_type, **WIDTHS | settings)
         for name, value in vars(config).items():
@@ -63,7 +63,7 @@ def _config(model_type: str, settings: dict[str, Any]) -> Callable[[], PreTraine
 ROWS, COLUMNS, PATCH = 3, 5, 4
 
 
-def _images(model_type: str, **settings: Any) -> Tiny:
+def images(model_type: str, **settings: Any) -> Tiny:
     size = (ROWS * PATCH, COLUMNS * PATCH)
 
     def scramble(inputs: dict[str, Tensor], masked: Tensor) -> dict[str, Tensor]:
@@ -72,7 +72,7 @@ def _images(model_type: str, **settings: Any) -> Tiny:
         return inputs | {"pixel_values": torch.where(pixels, torch.randn_like(images), images)}
 
     return Tiny(
-        _config(model_type, {"image_size": size, "patch_size": PATCH} | settings),
+        config_of(model_type, {"image_size": size, "patch_size": PATCH} | settings),
         lambda: {"pixel_values": torch.randn(SAMPLES, 3, *size)},
         ROWS * COLUMNS,
         scramble,
@@ -82,14 +82,14 @@ def _images(model_type: str, **settings: Any) -> Tiny:
 TOKENS, VOCABULARY, FIRST_WORD = 13, 50, 5
 
 
-def _tokens(model_type: str, **settings: Any) -> Tiny:
+def tokens(model_type: str, **settings: Any) -> Tiny:
     def scramble(inputs: dict[str, Tensor], masked: Tensor) -> dict[str, Tensor]:
         tokens = inputs["input_ids"]
         others = FIRST_WORD + (tokens + 1) % (VOCABULARY - FIRST_WORD)
         return inputs | {"input_ids": torch.where(masked, others, tokens)}
 
     return Tiny(
-        _config(model_type, {"vocab_size": VOCABULARY, "max_position_embeddings": 2 * TOKENS} | settings),
+        config_of(model_type, {"vocab_size": VOCABULARY, "max_position_embeddings": 2 * TOKENS} | settings),
         lambda: {"input_ids": torch.randint(FIRST_WORD, VOCABULARY, (SAMPLES, TOKENS))},
         TOKENS,
         scramble,
@@ -100,7 +100,7 @@ def _tokens(model_type: str, **settings: Any) -> Tiny:
 FRAMES, FRAME_SAMPLES, FRAME_STEP = 22, 40, 20  # what the convolutions below read per frame
 
 
-def _sound(model_type: str, **settings: Any) -> Tiny:
+def sound(model_type: str, **settings: Any) -> Tiny:
     # Group norm in the feature encoder sees every sample of a clip, so no content can be hidden from it: layer norm.
     convolutions = {"conv_dim": (16, 16, 16), "conv_kernel": (10, 3, 3), "conv_stride": (5, 2, 2)}
     positions = {"num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 4, "conv_pos_kernel_size": 5}
@@ -119,7 +119,7 @@ def _sound(model_type: str, **settings: Any) -> Tiny:
         return inputs | {"input_values": torch.where(hidden, torch.randn_like(sound), sound)}
 
     return Tiny(
-        _config(model_type, {"feat_extract_norm": "layer", **convolutions, **positions, **settings}),
+        config_of(model_type, {"feat_extract_norm": "layer", **convolutions, **positions, **settings}),
         lambda: {"input_values": torch.randn(SAMPLES, samples(FRAMES))},
         FRAMES,
         scramble,
@@ -129,12 +129,13 @@ def _sound(model_type: str, **settings: Any) -> Tiny:
 
 
 TINY: dict[str, Tiny] = {
-    "vit": _images("vit"),
-    "beit": _images("beit", use_relative_position_bias=True, use_mask_token=True),
-    "data2vec-vision": _images("data2vec-vision", use_shared_relative_position_bias=True, use_mask_token=True),
-    "bert": _tokens("bert"),
-    "roberta": _tokens("roberta"),
-    "wav2vec2": _sound("wav2vec2"),
-    "wav2vec2, norm first": _sound("wav2vec2", do_stable_layer_norm=True),
-    "data2vec-audio": _sound("data2vec-audio"),
+    "vit": images("vit"),
+    "beit": images("beit", use_relative_position_bias=True, use_mask_token=True),
+    "data2vec-vision": images("data2vec-vision", use_shared_relative_position_bias=True, use_mask_token=True),
+    "data2vec-vision, biased blocks": images("data2vec-vision", use_relative_position_bias=True, use_mask_token=True),
+    "bert": tokens("bert"),
+    "roberta": tokens("roberta"),
+    "wav2vec2": sound("wav2vec2"),
+    "wav2vec2, norm first": sound("wav2vec2", do_stable_layer_norm=True),
+    "data2vec-audio": sound("data2vec-audio"),
 }
