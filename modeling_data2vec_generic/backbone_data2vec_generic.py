@@ -363,8 +363,35 @@ def visible_only(encoder: nn.Module, seams: Seams, positions: VisiblePositions, 
         for name in seams.stacks:
             stack.enter_context(_hook(encoder.get_submodule(name).register_forward_pre_hook, enter, with_kwargs=True))
         for name in seams.gathered:
-            stack.enter_context(_hook(encoder.get_submodule(name).register_forward_hook, restrict))
+            block = next(block for block in seams.stacks if _is_within(name, (block,)))
+            stack.enter_context(_inner_hook(encoder.get_submodule(block), encoder.get_submodule(name), restrict))
         yield
+
+
+@contextmanager
+def _inner_hook(block: Any, module: nn.Module, hook: Callable[..., Any]) -> Iterator[None]:
+    """A forward hook on a module inside a block that is also there when activation checkpointing runs the block again.
+
+    That happens in the backward pass, after this context has ended.
+    """
+    if not (block.training and getattr(block, "gradient_checkpointing", False)):
+        with _hook(module.register_forward_hook, hook):
+            yield
+        return
+    checkpoint = block._gradient_checkpointing_func
+
+    def with_hook(function: Callable[..., Any], *args: Any) -> Any:
+        def run(*args: Any) -> Any:
+            with _hook(module.register_forward_hook, hook):
+                return function(*args)
+
+        return checkpoint(run, *args)
+
+    block._gradient_checkpointing_func = with_hook
+    try:
+        yield
+    finally:
+        block._gradient_checkpointing_func = checkpoint
 
 
 class _FirstBlock(Exception):
