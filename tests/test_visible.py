@@ -299,7 +299,7 @@ def test_activation_checkpointing__changes_no_gradient(name, student_input):
     for enabled in (False, True):
         model = model_of(tiny, student_input)
         if enabled:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
+            model.activation_checkpointing_enable({"use_reentrant": False})
         mask = random_masks(3, [tiny.length] * SAMPLES, tiny.length)
         model(mask=mask, **tiny.inputs()).loss.backward()
         gradients.append({key: weight.grad for key, weight in model.named_parameters() if weight.requires_grad})
