@@ -1,0 +1,124 @@
+"""What a run asks of each kind of data, between the data and the encoder."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from datasets import Dataset
+
+from modeling_data2vec_generic.data.arguments import DataArguments
+from modeling_data2vec_generic.data.masking import MaskSampler
+from modeling_data2vec_generic.modalities import modality_class
+from modeling_data2vec_generic.modalities.text import position_limit
+from modeling_data2vec_generic.training.arguments import ModelArguments
+
+from ..tiny import BACKBONES, new_encoder, sentences
+
+TEXTS = Dataset.from_dict({"text": sentences(20), "sample_index": range(20)})
+NOTHING = Dataset.from_dict({"sample_index": [0]})
+PREFIX = {"vit": 1, "beit": 1, "data2vec-vision": 1}
+
+
+def vision(model_type: str = "vit", **changes: object):
+    made = modality_class("vision")(ModelArguments(model_type=model_type), DataArguments(), NOTHING)
+    made.fit(new_encoder(model_type, **changes))
+    return made
+
+
+def speech(model_type: str = "wav2vec2", **settings: object):
+    made = modality_class("speech")(ModelArguments(model_type=model_type), DataArguments(**settings), NOTHING)
+    made.fit(new_encoder(model_type))
+    return made
+
+
+def text(**settings: object):
+    arguments = DataArguments(
+        **{"train_tokenizer": True, "tokenizer_vocab_size": 300, "max_seq_length": 16} | settings
+    )
+    return modality_class("text")(ModelArguments(model_type="bert"), arguments, TEXTS)
+
+
+@pytest.mark.parametrize("model_type", PREFIX)
+def test_vision__takes_grid_and_prefix_from_the_encoder(model_type):
+    made = vision(model_type)
+    assert made.grid == (4, 4)
+    assert made.num_prefix_tokens == PREFIX[model_type]
+    content = made.content_mask()({"pixel_values": torch.zeros(2, 3, 16, 16)}, 17)
+    assert content.tolist() == [[False] + [True] * 16] * 2
+
+
+def test_vision__new_processor_resizes_to_the_encoders_image():
+    made = vision(image_size=(16, 24))
+    assert made.grid == (4, 6)
+    assert (made.processor.size["height"], made.processor.size["width"]) == (16, 24)
+
+
+def test_vision__mask_is_checked_on_the_grid():
+    made = vision()
+    made.check(MaskSampler("random", 0.5))
+    with pytest.raises(ValueError, match="16 positions"):
+        made.check(MaskSampler("block", 0.05))
+
+
+@pytest.mark.parametrize("model_type", [name for name, (modality, _) in BACKBONES.items() if modality == "speech"])
+def test_speech__counts_frames_as_the_encoder_does(model_type):
+    made = speech(model_type)
+    frames = new_encoder(model_type)(torch.zeros(1, 4000)).last_hidden_state.shape[1]
+    assert made.num_frames(4000) == frames
+    assert made.processor.sampling_rate == 16000
+    assert made.processor.return_attention_mask
+
+
+def test_speech__mask_is_checked_on_the_longest_clip():
+    made = speech(max_duration_in_seconds=0.25)  # 4000 samples
+    longest = made.num_frames(4000)
+    made.check(MaskSampler("span", 0.5, length=longest - 1))
+    with pytest.raises(ValueError, match=f"a span of {longest} leaves nothing visible"):
+        made.check(MaskSampler("span", 0.5, length=longest))
+
+
+def test_text__trains_a_tokenizer_that_the_encoder_is_made_for():
+    made = text()
+    defaults = made.encoder_defaults()
+    assert defaults == {"vocab_size": len(made.processor), "pad_token_id": made.processor.pad_token_id}
+    assert made.processor.model_max_length == 16
+    made.fit(new_encoder("bert", **defaults))
+    made.check(MaskSampler("random", 0.15))
+
+
+def test_text__mask_is_checked_without_special_tokens():
+    made = text()
+    made.fit(new_encoder("bert", **made.encoder_defaults()))
+    made.check(MaskSampler("span", 0.5, length=13))
+    with pytest.raises(ValueError, match="14 positions"):
+        made.check(MaskSampler("span", 0.5, length=14))
+
+
+@pytest.mark.parametrize(("model_type", "limit"), [("bert", 40), ("roberta", 38)])
+def test_position_limit__is_what_the_encoder_can_read(model_type, limit):
+    encoder = new_encoder(model_type)  # roberta's padding index is 1: its first position is 2
+    assert position_limit(encoder) == limit
+    encoder(torch.full((1, limit), 7))
+    with pytest.raises((IndexError, RuntimeError)):
+        encoder(torch.full((1, limit + 1), 7))
+
+
+def test_position_limit__of_an_encoder_without_learned_positions():
+    assert position_limit(new_encoder("wav2vec2")) is None
+
+
+IMPORTS = """
+import sys
+for name in ("PIL", "soundfile", "soxr", "matplotlib"):
+    sys.modules[name] = None  # as if it were not installed
+from modeling_data2vec_generic.modalities import modality_class
+modality_class("text")
+del sys.modules["PIL"]
+modality_class("vision")
+"""
+
+
+def test_modalities__need_no_packages_of_one_another():
+    done = subprocess.run([sys.executable, "-c", IMPORTS], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
