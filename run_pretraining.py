@@ -32,6 +32,7 @@ from modeling_data2vec_generic.training.encoders import load_encoder, new_encode
 from modeling_data2vec_generic.training.objectives import mask_settings, objective_config
 from modeling_data2vec_generic.training.output_dir import claim, resumed_checkpoint
 from modeling_data2vec_generic.training.probe import Probe
+from modeling_data2vec_generic.training.scaling import scale_to_batch
 from modeling_data2vec_generic.training.trainer import Data2VecTrainer
 
 REPORTED_TRAINING = (
@@ -80,6 +81,7 @@ def main(argv: list[str] | None = None) -> None:
     logging.getLogger("modeling_data2vec_generic").setLevel(own_level)
     checkpoint = resumed_checkpoint(training_args)
     claim(training_args)
+    scale_to_batch(training_args)
     set_seed(training_args.seed)
 
     with training_args.main_process_first(desc="loading the data"):

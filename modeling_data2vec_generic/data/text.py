@@ -64,13 +64,19 @@ def train_tokenizer(texts: Iterable[str | None], vocab_size: int) -> PreTrainedT
 
 
 def check_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
-    """ValueError unless the tokenizer has the mask and padding tokens that pre-training needs."""
+    """ValueError unless the tokenizer has a vocabulary, and the mask and padding tokens that pre-training needs."""
+    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
+        # What transformers makes of an encoder's folder that holds no tokenizer.
+        raise ValueError(
+            f"The tokenizer of {tokenizer.name_or_path or type(tokenizer).__name__} knows special tokens only. Name "
+            "one with --processor_name, or let one be trained with --train_tokenizer."
+        )
     for kind in ("mask", "pad"):
         if getattr(tokenizer, f"{kind}_token_id") is None:
             raise ValueError(
                 f"The tokenizer {tokenizer.name_or_path or type(tokenizer).__name__} has no {kind} token, which "
-                "pre-training on text needs. Choose one of an encoder (BERT, RoBERTa, …), or let one be trained with "
-                "--train_tokenizer."
+                "pre-training on text needs. Choose one of an encoder (BERT, RoBERTa, …), or let one be trained "
+                "with --train_tokenizer."
             )
 
 

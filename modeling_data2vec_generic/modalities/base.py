@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from datasets import Dataset
@@ -32,6 +32,8 @@ class Modality(ABC):
     """
 
     processor: Any
+    reads: ClassVar[str]  # the main input of an encoder for this kind of data
+    suggestions: ClassVar[str]
 
     def __init__(self, model_args: ModelArguments, data_args: DataArguments, raw: Dataset):
         self.model_args, self.data_args = model_args, data_args
@@ -61,6 +63,14 @@ class Modality(ABC):
         Raises:
             ValueError: encoder and data do not go together.
         """
+
+    def check_encoder(self, encoder: PreTrainedModel) -> None:
+        """Raise ValueError if the encoder is one for another kind of data."""
+        if encoder.main_input_name != self.reads:
+            raise ValueError(
+                f"A {encoder.config.model_type} encoder reads {encoder.main_input_name}, and these data give "
+                f"{self.reads}. Choose e.g. {self.suggestions}, or say what the data are with --modality."
+            )
 
     @abstractmethod
     def check(self, mask: MaskSampler) -> None:

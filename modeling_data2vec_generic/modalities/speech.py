@@ -18,7 +18,11 @@ from .base import Modality
 class Speech(Modality):
     """Waveforms, turned into frames by the encoder's convolutions."""
 
+    reads = "input_values"
+    suggestions = "wav2vec2 or data2vec-audio"
+
     def fit(self, encoder: PreTrainedModel) -> None:
+        self.check_encoder(encoder)
         config = encoder.config
         if not hasattr(config, "conv_kernel") or not hasattr(config, "conv_stride"):
             raise ValueError(

@@ -20,6 +20,9 @@ from .base import Modality
 class Text(Modality):
     """Tokens, packed into full sequences or line by line."""
 
+    reads = "input_ids"
+    suggestions = "bert or roberta"
+
     def __init__(self, model_args: ModelArguments, data_args: DataArguments, raw: Dataset):
         super().__init__(model_args, data_args, raw)
         if data_args.train_tokenizer:
@@ -39,6 +42,7 @@ class Text(Modality):
         return {"vocab_size": len(self.processor), "pad_token_id": self.processor.pad_token_id}
 
     def fit(self, encoder: PreTrainedModel) -> None:
+        self.check_encoder(encoder)
         if len(self.processor) > encoder.config.vocab_size:
             raise ValueError(
                 f"The tokenizer has {len(self.processor)} tokens and the encoder embeds {encoder.config.vocab_size}: "

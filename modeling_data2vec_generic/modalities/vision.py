@@ -19,7 +19,11 @@ from .base import Modality
 class Vision(Modality):
     """Images of one size, cut into patches."""
 
+    reads = "pixel_values"
+    suggestions = "vit or beit"
+
     def fit(self, encoder: PreTrainedModel) -> None:
+        self.check_encoder(encoder)
         config = encoder.config
         grid = patch_grid(config)
         if grid is None:

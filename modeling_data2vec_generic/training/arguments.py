@@ -148,6 +148,13 @@ class Data2VecTrainingArguments(TrainingArguments):
     ema_anneal_steps: int | None = field(
         default=None, metadata={"help": "Optimizer steps over which the decay rises. Default: all of the run's."}
     )
+    reference_batch_size: int | None = field(
+        default=None,
+        metadata={
+            "help": "Samples per optimizer step that warmup_steps and the ema_* flags were written for. If this run's "
+            "batch differs, they are rescaled to stay the same in samples, and the log says how."
+        },
+    )
     probe_train_samples: int = field(
         default=5000, metadata={"help": "Labelled training rows that the probe is fitted on, at most."}
     )
@@ -170,6 +177,8 @@ class Data2VecTrainingArguments(TrainingArguments):
                 f"ema_decay={self.ema_decay} is above ema_end_decay={self.ema_end_decay}. The teacher's decay may "
                 "only rise: swap them, or set both alike for a constant decay."
             )
+        if self.reference_batch_size is not None and self.reference_batch_size < 1:
+            raise ValueError(f"reference_batch_size={self.reference_batch_size} must be at least 1 sample.")
         if self.ema_anneal_steps is not None and self.ema_anneal_steps < 1:
             raise ValueError(
                 f"ema_anneal_steps={self.ema_anneal_steps} must be at least 1; for a constant decay set both decays "

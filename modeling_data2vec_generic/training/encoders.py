@@ -25,7 +25,7 @@ def new_encoder_config(arguments: ModelArguments, defaults: dict[str, Any] | Non
 
     Args:
         arguments: `model_type` or `config_name`, and `config_overrides`, which win.
-        defaults: what the data ask for, e.g. a vocabulary size.
+        defaults: what the data ask for, e.g. a vocabulary size, where the configuration has such a field.
 
     Raises:
         ValueError: the model type is unknown, or an override names no field of its configuration.
@@ -35,7 +35,7 @@ def new_encoder_config(arguments: ModelArguments, defaults: dict[str, Any] | Non
         saved, _ = type(default).get_config_dict(arguments.config_name)
     else:
         default, saved = _default_config(str(arguments.model_type)), {}
-    overrides = (defaults or {}) | parse_overrides(arguments.config_overrides)
+    overrides = parse_overrides(arguments.config_overrides)
     unknown = [name for name in overrides if not hasattr(default, name)]
     if unknown:
         close = difflib.get_close_matches(unknown[0], list(default.to_dict()), n=3)
@@ -44,7 +44,8 @@ def new_encoder_config(arguments: ModelArguments, defaults: dict[str, Any] | Non
             + (f" Did you mean {' or '.join(close)}?" if close else "")
         )
     # From the fields as given, not from `default`: it holds what was derived from those that are overridden.
-    return type(default).from_dict(saved | overrides)
+    fitting = {name: value for name, value in (defaults or {}).items() if hasattr(default, name)}
+    return type(default).from_dict(saved | fitting | overrides)
 
 
 def new_encoder(config: PreTrainedConfig) -> PreTrainedModel:

@@ -27,17 +27,17 @@ class _Means:
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
-        self._count = 0
+        self._counts: dict[str, int] = {}
 
     def add(self, values: dict[str, Tensor]) -> None:
         for name, value in values.items():
             self._sums[name] = self._sums[name] + value if name in self._sums else value
-        self._count += 1
+            self._counts[name] = self._counts.get(name, 0) + 1
 
     def pop(self) -> dict[str, float]:
         """The means since the last call."""
-        means = {name: total.item() / self._count for name, total in self._sums.items()}
-        self._sums, self._count = {}, 0
+        means = {name: total.item() / self._counts[name] for name, total in self._sums.items()}
+        self._sums, self._counts = {}, {}
         return means
 
 
@@ -125,13 +125,11 @@ class Data2VecTrainer(Trainer):
         """As ever; notes the spread of targets and predictions on the way, without waiting for the device."""
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         with torch.no_grad():
-            self._means[model.training].add(
-                {
-                    "target_std": spread(outputs["targets"]),
-                    "prediction_std": spread(outputs["predictions"]),
-                    "mask_ratio": self._mask_ratio(inputs),
-                }
-            )
+            values = {"mask_ratio": self._mask_ratio(inputs)}
+            if len(outputs["targets"]) > 1:  # one row has no spread
+                values["target_std"] = spread(outputs["targets"])
+                values["prediction_std"] = spread(outputs["predictions"])
+            self._means[model.training].add(values)
         return (loss, outputs) if return_outputs else loss
 
     def _mask_ratio(self, inputs: dict[str, Any]) -> Tensor:

@@ -1,0 +1,38 @@
+"""A recipe written for one batch size, run with another: schedules kept the same in samples, not in steps."""
+
+from transformers.utils import logging
+
+from .arguments import Data2VecTrainingArguments
+
+logger = logging.get_logger(__name__)
+
+
+def scale_to_batch(arguments: Data2VecTrainingArguments) -> None:
+    """Rescale warm-up and the teacher's schedule from `reference_batch_size` to the batch that the run really has.
+
+    Warm-up and EMA annealing take the same number of samples as in the recipe, and so does the teacher to forget half
+    of
+    its old weights: a decay d per step of n samples becomes d^(m / n) per step of m. Learning rate and `max_steps`
+    stay as they are. Without `reference_batch_size` nothing changes.
+    """
+    reference = arguments.reference_batch_size
+    if reference is None:
+        return
+    batch = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
+    ratio = batch / reference
+    scaled: dict[str, int | float] = {
+        "ema_decay": arguments.ema_decay**ratio,
+        "ema_end_decay": arguments.ema_end_decay**ratio,
+    }
+    if arguments.warmup_steps >= 1:  # below 1 it is a share of the run, which needs no scaling
+        scaled["warmup_steps"] = max(1, round(arguments.warmup_steps / ratio))
+    if arguments.ema_anneal_steps is not None:
+        scaled["ema_anneal_steps"] = max(1, round(arguments.ema_anneal_steps / ratio))
+    changes = ", ".join(f"{name} {getattr(arguments, name):g} -> {value:g}" for name, value in scaled.items())
+    for name, value in scaled.items():
+        setattr(arguments, name, value)
+    logger.info(
+        f"The recipe is for batches of {reference} samples and this run has {batch} per optimizer step, so schedules "
+        f"are kept in samples: {changes}. The learning rate ({arguments.learning_rate:g}) and the length of the run "
+        "are left as they are."
+    )
