@@ -202,6 +202,46 @@ def test_run__probe_tells_more_labels_than_chance_where_inputs_show_them(name, f
         assert done.results[key] > 0.5 if done.modality != "text" else 0 <= done.results[key] <= 1
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "--gradient_checkpointing true",
+        "--dataloader_num_workers 2 --dataloader_persistent_workers true",
+        "--per_device_train_batch_size 2 --gradient_accumulation_steps 2",
+    ],
+)
+def test_run__computes_the_same_losses_however_it_is_run(flags, finished, tmp_path):
+    expected = finished("vit")
+    trainer = run(
+        *from_scratch("vit"), *images_by_class(tmp_path), *flags.split(), output_dir=tmp_path / "out", steps=4
+    )
+    for key in ("loss", "mask_ratio"):
+        losses = [[e[key] for e in t.state.log_history if key in e] for t in (trainer, expected.trainer)]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-4), key
+    assert len(losses[0]) == 4  # in the second epoch, so that new masks reach the workers
+
+
+@pytest.mark.parametrize("name", ["vit", "roberta", "wav2vec2"])
+def test_run__data2vec2_trains_too(name, finished, tmp_path):
+    flags = [*CASES[name].source(tmp_path), "--objective", "data2vec2", "--num_masks", "3", "--decoder_groups", "2"]
+    flags += ["--mask_length", "2"] if name != "roberta" else ["--decoder_groups", "1"]
+    trainer = run(*from_scratch(name), *flags, output_dir=tmp_path / "out")
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    assert len(losses) == 2
+    assert all(math.isfinite(loss) for loss in losses)
+    loaded = Data2VecGenericForPreTraining.from_pretrained(tmp_path / "out")
+    assert_same_weights(loaded, trainer.model)
+    assert trainer.model.config.num_masks == 3
+
+
+@pytest.mark.parametrize("name", ["vit", "bert", "wav2vec2"])
+def test_run__in_mixed_precision_keeps_weights_and_results_whole(name, tmp_path):
+    trainer = run(*from_scratch(name), *CASES[name].source(tmp_path), "--bf16", "true", output_dir=tmp_path / "out")
+    assert {weight.dtype for weight in trainer.model.parameters()} == {torch.float32}
+    results = json.loads((tmp_path / "out" / "all_results.json").read_text())
+    assert all(math.isfinite(value) for value in results.values())
+
+
 def test_run__without_validation_data_leaves_evaluation_out(tmp_path):
     flags = ["--train_dir", str(image_folder(tmp_path / "train")), "--validation_split_percentage", "0"]
     run(*from_scratch("vit"), *flags, output_dir=tmp_path / "out")
