@@ -67,7 +67,7 @@ def run(*flags: str, output_dir: Path, steps: int = 2) -> Any:
     finally:
         run_pretraining.Data2VecTrainer = own
         transformers.logging.set_verbosity_warning()
-    return trainers[0]
+    return trainers.pop()  # else it would be held by its own class, and its workers would take seconds to stop
 
 
 def run_flags(output_dir: Path, steps: int) -> list[str]:
