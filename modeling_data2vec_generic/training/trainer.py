@@ -1,6 +1,7 @@
 """transformers' Trainer with a teacher that follows the student, and what self-supervised training must log."""
 
 import os
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -45,7 +46,8 @@ class _StepCallback(TrainerCallback):
     """Moves the teacher right after each optimizer step, and tells a collator that draws by epoch which one it is."""
 
     def __init__(self, trainer: "Data2VecTrainer"):
-        self.trainer = trainer
+        # Not a cycle: dataloaders with workers are to be freed with the trainer, not by the garbage collector.
+        self.trainer = weakref.proxy(trainer)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step == 0 and self.trainer.feature_metrics is not None:
