@@ -205,7 +205,7 @@ def test_run__probe_tells_more_labels_than_chance_where_inputs_show_them(name, f
 @pytest.mark.parametrize(
     "flags",
     [
-        "--gradient_checkpointing true",
+        "--activation_checkpointing true",
         "--dataloader_num_workers 2 --dataloader_persistent_workers true",
         "--per_device_train_batch_size 2 --gradient_accumulation_steps 2",
     ],
