@@ -17,6 +17,7 @@ from ..backbone_data2vec_generic import real_positions
 from ..modeling_data2vec_generic import Data2VecGenericForPreTraining
 from ..objective_data2vec_generic import spread
 from .arguments import Data2VecTrainingArguments
+from .compilation import compile_student
 from .teacher import EMATeacher, ema_decay_at
 
 TEACHER_STATE_NAME = "teacher.safetensors"
@@ -98,6 +99,8 @@ class Data2VecTrainer(Trainer):
         self._ema_state: dict[str, Tensor] = {}
         self._means = {True: _Means(), False: _Means()}  # by whether the model is training
         self.add_callback(_StepCallback(self))
+        if self.args.torch_compile:
+            compile_student(self.model, self.accelerator, self.args)
 
     def step_teacher(self) -> None:
         """One update of the teacher towards the student (data2vec, section 3.3)."""

@@ -1,0 +1,27 @@
+"""`--torch_compile` for a student and a teacher that are reached into by hooks."""
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DynamoBackend
+
+from ..modeling_data2vec_generic import Data2VecGenericForPreTraining
+from .arguments import Data2VecTrainingArguments
+
+
+def compile_student(
+    model: Data2VecGenericForPreTraining, accelerator: Accelerator, arguments: Data2VecTrainingArguments
+) -> None:
+    """Compile the student's blocks and the predictor, one by one, in place of the whole model.
+
+    The whole model can't be compiled: hooks that differ from pass to pass choose what blocks read, and torch.compile
+    takes the hooks of its first pass for good. Around a block they stay outside of what is compiled. The teacher runs
+    as it is, since its targets are read by hooks inside its blocks, and so do blocks of a student that have such hooks.
+    """
+    accelerator.state.dynamo_plugin.backend = DynamoBackend.NO  # accelerate would compile the whole model
+    hooked = model.seams.gathered if model.config.student_input == "visible" else ()
+    blocks = [block for block in model.seams.stacks if not any(name.startswith(f"{block}.") for name in hooked)]
+    for module in (*map(model.encoder.get_submodule, blocks), model.predictor):
+        compiled = torch.compile(
+            module.forward, backend=arguments.torch_compile_backend or "inductor", mode=arguments.torch_compile_mode
+        )
+        module.forward = compiled  # not module.compile(), which takes the hooks along
