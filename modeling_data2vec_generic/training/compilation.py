@@ -15,7 +15,8 @@ def compile_student(
 
     The whole model can't be compiled: hooks that differ from pass to pass choose what blocks read, and torch.compile
     takes the hooks of its first pass for good. Around a block they stay outside of what is compiled. The teacher runs
-    as it is, since its targets are read by hooks inside its blocks, and so do blocks of a student that have such hooks.
+    as it is, since its targets are read by hooks inside its blocks, and so do blocks of a student that have such
+    hooks.
     """
     accelerator.state.dynamo_plugin.backend = DynamoBackend.NO  # accelerate would compile the whole model
     hooked = model.seams.gathered if model.config.student_input == "visible" else ()

@@ -15,7 +15,13 @@ from modeling_data2vec_generic.training.compilation import compile_student
 ENCODER = ViTConfig(
     hidden_size=32, num_hidden_layers=3, num_attention_heads=4, intermediate_size=64, image_size=16, patch_size=4
 )
-VISIBLE = {"student_input": "visible", "predictor": "conv", "decoder_dim": 32, "decoder_layers": 2, "decoder_groups": 4}
+VISIBLE = {
+    "student_input": "visible",
+    "predictor": "conv",
+    "decoder_dim": 32,
+    "decoder_layers": 2,
+    "decoder_groups": 4,
+}
 
 
 @pytest.mark.parametrize("settings", [{}, VISIBLE], ids=["mask_token", "visible"])
