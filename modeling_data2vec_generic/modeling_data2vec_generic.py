@@ -264,7 +264,7 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         if isinstance(self.predictor, ConvDecoder):
             grid = grid_of(inputs[self.main_input_name].shape, length) if self.reads_images else None
             rows_real = None if real is None else real.repeat_interleave(num_masks, 0)
-            predictions = self.predictor(content, grid, rows_real).flatten(0, 1).index_select(0, masked)
+            predictions = self.predictor(content, grid, rows_real, masked)
         else:
             predictions = self.predictor(content.flatten(0, 1).index_select(0, masked))
         target_rows = masked // (num_masks * length) * length + masked % length

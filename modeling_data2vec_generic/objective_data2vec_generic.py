@@ -157,23 +157,31 @@ class ConvDecoder(nn.Module):
             projection += [nn.Linear(fan_in, 2 * dim), nn.GELU()]
         self.projection = nn.Sequential(*projection, nn.Linear(widths[-1], width))
 
-    def forward(self, x: Tensor, grid: tuple[int, int] | None = None, real: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        grid: tuple[int, int] | None = None,
+        real: Tensor | None = None,
+        selected: Tensor | None = None,
+    ) -> Tensor:
         """Fill in the masked positions.
 
         Args:
             x: (R, T, C), the student's output at visible positions and noise at masked ones.
             grid: (rows, columns) of the patches with rows * columns = T; needed by a two-dimensional decoder.
             real: (R, T) bool; what False marks is held at zero, as if the sequence ended there.
+            selected: (N), indices of the flat R * T positions that alone are projected.
 
         Returns:
-            (R, T, C).
+            (R, T, C), or (N, C) where positions are selected.
         """
         grid = grid or (1, x.shape[1])
         x = x.unflatten(1, grid)
         keep = None if real is None else real.unflatten(1, grid).unsqueeze(-1).to(x.dtype)
         for layer in self.layers:
             x = layer(x if keep is None else x * keep)
-        return self.projection(x.flatten(1, 2))
+        x = x.flatten(1, 2)
+        return self.projection(x if selected is None else x.flatten(0, 1).index_select(0, selected))
 
 
 __all__ = [
