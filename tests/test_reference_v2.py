@@ -206,14 +206,15 @@ def test_matches_reference(name, monkeypatch):
     noise_row = tensors["ids_restore"] - tensors["ids_keep"].shape[1]
     noise = torch.cat([tensors["noise"][row, noise_row[row][mask[row]]] for row in range(len(mask))])
     give_noise(monkeypatch, case.model, noise)
-    decoder: list[tuple[Tensor, Tensor]] = []
-    case.model.predictor.register_forward_hook(lambda module, args, output: decoder.append((args[0], output)))
+    decoder: list[tuple] = []
+    case.model.predictor.register_forward_hook(lambda module, args, output: decoder.append(args))
 
     output = case.model(mask=mask.unflatten(0, (-1, settings["clone_batch"])), **case.inputs())
     output.loss.backward()
 
-    assert_close(decoder[0][0], tensors["decoder_input_dense"], "decoder input")
-    assert_close(decoder[0][1], tensors["decoder_output_dense"], "decoder output")
+    dense, grid, real, _ = decoder[0]
+    assert_close(dense, tensors["decoder_input_dense"], "decoder input")
+    assert_close(case.model.predictor(dense, grid, real), tensors["decoder_output_dense"], "decoder output")
     assert_close(output.predictions, tensors["pred_masked"], "predictions")
     assert_close(output.targets, tensors["target_masked"], "targets")
     assert output.loss.item() == pytest.approx(settings["loss_logged"], rel=1e-5)
