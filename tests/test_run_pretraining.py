@@ -567,6 +567,7 @@ def test_base_recipe__takes_a_step_at_reduced_width(modality, data, sizes, maske
     narrow = ",hidden_size=16,num_attention_heads=2,intermediate_size=32" + sizes  # the last of a name counts
     flags = ["--config_overrides", json.loads(recipe.read_text())["config_overrides"] + narrow, *data(tmp_path)]
     flags += ["--gradient_accumulation_steps", "1", "--dataloader_num_workers", "0", *HELD_OUT]
+    flags += ["--reference_batch_size", "4"]  # the batch of a tiny run, so that the schedule is the recipe's own
     trainer = run(str(recipe), *flags, output_dir=tmp_path / "out", steps=1)
     assert trainer.teacher_updates == 1
     logged = next(entry for entry in trainer.state.log_history if "loss" in entry)

@@ -23,11 +23,20 @@ def test_recipes__are_the_ones_the_readme_names():
         "vision/digits.json",
         "vision/fashion_mnist.json",
         "vision/data2vec_base.json",
+        "vision/data2vec_large.json",
+        "vision/data2vec2_base.json",
+        "vision/data2vec2_large.json",
+        "vision/data2vec2_huge.json",
         "text/python_docs.json",
         "text/wordnet.json",
+        "text/wordnet_data2vec2.json",
         "text/data2vec_base.json",
+        "text/data2vec2_base.json",
         "speech/asterisk.json",
+        "speech/asterisk_data2vec2.json",
         "speech/data2vec_base.json",
+        "speech/data2vec2_base.json",
+        "speech/data2vec2_large.json",
     }
 
 
