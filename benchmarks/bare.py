@@ -1,0 +1,228 @@
+"""The floor: one optimizer step of data2vec written out by hand over the same modules.
+
+No hooks, no generic look-ups, no Trainer: the least that a step can cost with these modules. It knows the three
+encoders of the benchmark and batches without padding, and nothing else.
+
+Shapes: B samples, M masks per sample, R = B * M rows, T content positions, L = prefix tokens + T, V visible
+positions, C channels, N masked positions.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import layer_norm, mse_loss, smooth_l1_loss
+
+from modeling_data2vec_generic import Data2VecGenericConfig, Data2VecGenericForPreTraining
+
+NORM_EPS = 1e-5
+PREFIX = {"vit": 1, "roberta": 0, "data2vec-audio": 0}
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """How to run one type of encoder piece by piece; each piece takes the encoder first.
+
+    Args:
+        content: raw input -> (B, T, C), what stands at each position before positions are added.
+        enter: content -> (B, L, C), the input of the first block.
+        blocks: the blocks.
+        block: one block, (R, L, C) -> its output and its feed-forward output, both (R, L, C).
+        leave: what comes behind the last block.
+        mixes: whether `enter` lets positions see their neighbours.
+    """
+
+    content: Callable[[Any, Tensor], Tensor]
+    enter: Callable[[Any, Tensor], Tensor]
+    blocks: Callable[[Any], nn.ModuleList]
+    block: Callable[[Any, Tensor], tuple[Tensor, Tensor]]
+    leave: Callable[[Any, Tensor], Tensor]
+    mixes: bool = False
+
+
+def _vit_enter(encoder: Any, content: Tensor) -> Tensor:
+    cls = encoder.embeddings.cls_token.expand(len(content), -1, -1)
+    return torch.cat((cls, content), 1) + encoder.embeddings.position_embeddings
+
+
+def _vit_block(layer: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+    x = x + layer.attention(layer.layernorm_before(x))[0]
+    ffn = layer.mlp(layer.layernorm_after(x))
+    return x + ffn, ffn
+
+
+def _roberta_block(layer: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+    x = layer.attention(x)[0]
+    ffn = layer.output.dense(layer.intermediate(x))
+    return layer.output.LayerNorm(x + ffn), ffn
+
+
+def _audio_content(encoder: Any, waveforms: Tensor) -> Tensor:
+    return encoder.feature_projection(encoder.feature_extractor(waveforms).transpose(1, 2))[0]
+
+
+def _audio_enter(encoder: Any, content: Tensor) -> Tensor:
+    return encoder.encoder.layer_norm(content + encoder.encoder.pos_conv_embed(content))
+
+
+def _audio_block(layer: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+    x = layer.layer_norm(x + layer.attention(x)[0])
+    ffn = layer.feed_forward(x)
+    return layer.final_layer_norm(x + ffn), ffn
+
+
+ENCODERS = {
+    "vit": Encoder(
+        content=lambda encoder, pixels: encoder.embeddings.patch_embeddings(pixels),
+        enter=_vit_enter,
+        blocks=lambda encoder: encoder.layers,
+        block=_vit_block,
+        leave=lambda encoder, x: encoder.layernorm(x),
+    ),
+    "roberta": Encoder(
+        content=lambda encoder, ids: encoder.embeddings.word_embeddings(ids),
+        enter=lambda encoder, content: encoder.embeddings(inputs_embeds=content),
+        blocks=lambda encoder: encoder.encoder.layer,
+        block=_roberta_block,
+        leave=lambda encoder, x: x,
+    ),
+    "data2vec-audio": Encoder(
+        content=_audio_content,
+        enter=_audio_enter,
+        blocks=lambda encoder: encoder.encoder.layers,
+        block=_audio_block,
+        leave=lambda encoder, x: x,
+        mixes=True,
+    ),
+}
+
+
+class BareLoop:
+    """Takes steps on the modules of a model of the library, without any code of the library around them.
+
+    Args:
+        model: whose encoder, teacher, predictor and mask embedding are used; its forward is not.
+        optimizer: over the model's parameters.
+        decay: of the teacher.
+    """
+
+    def __init__(self, model: Data2VecGenericForPreTraining, optimizer: torch.optim.Optimizer, decay: float):
+        self.config: Data2VecGenericConfig = model.config
+        self.student, self.teacher, self.predictor = model.encoder, model.teacher, model.predictor
+        self.mask_embedding = getattr(model, "mask_embedding", None)
+        self.model_type = model.encoder.config.model_type
+        self.parts = ENCODERS[self.model_type]
+        self.prefix = PREFIX[self.model_type]
+        self.optimizer, self.decay = optimizer, decay
+        self.averaged, self.copied = self._teacher_pairs(model)
+
+    def step(self, batch: dict[str, Tensor]) -> Tensor:
+        """One optimizer step and one teacher update; returns the loss."""
+        loss = self.loss(batch)
+        loss.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        with torch.no_grad():
+            torch._foreach_lerp_(*self.averaged, 1 - self.decay)
+            if self.copied[0]:
+                torch._foreach_copy_(*self.copied)
+        return loss.detach()
+
+    def loss(self, batch: dict[str, Tensor]) -> Tensor:
+        """The objective of the model's config."""
+        mask = batch["mask"]
+        inputs = next(batch[name] for name in ("pixel_values", "input_values", "input_ids") if name in batch)
+        targets = self._targets(inputs)
+        masked = mask.flatten().nonzero().squeeze(1)
+        samples = torch.arange(len(mask)).repeat_interleave(mask.shape[1])
+        if self.config.student_input == "visible":
+            encoded, content = self._visible_student(inputs, mask, samples, masked)
+            grid = None
+            if self.model_type == "vit":
+                side = round(mask.shape[-1] ** 0.5)
+                grid = (side, side)
+            predictions = self.predictor(content, grid).flatten(0, 1)[masked]
+        else:
+            encoded = self._masked_student(batch.get("student_input_ids", inputs), mask)
+            predictions = self.predictor(encoded[:, self.prefix :].flatten(0, 1)[masked])
+        loss = self._regression(predictions, targets[samples].flatten(0, 1)[masked]) / len(masked)
+        if self.config.cls_loss_weight:
+            loss = loss + self.config.cls_loss_weight * self._regression(encoded[:, 0], targets.mean(1)[samples])
+        return loss
+
+    @torch.no_grad()
+    def _targets(self, inputs: Tensor) -> Tensor:
+        """(B, T, C): the mean of the top K blocks, normalised as the config says."""
+        blocks = self.parts.blocks(self.teacher)
+        x = self.parts.enter(self.teacher, self.parts.content(self.teacher, inputs))
+        layers = []
+        for block in blocks:
+            x, ffn = self.parts.block(block, x)
+            layers.append(ffn if self.config.target_source == "ffn" else x)
+        self.parts.leave(self.teacher, x)
+        top = [layer[:, self.prefix :] for layer in layers[-self.config.average_top_k_layers :]]
+        for norm in self.config.target_layer_norms:
+            top = [_normalised(layer, norm) for layer in top]
+        mean = torch.stack(top).mean(0)
+        for norm in self.config.target_final_norms:
+            mean = _normalised(mean, norm)
+        return mean
+
+    def _masked_student(self, inputs: Tensor, mask: Tensor) -> Tensor:
+        """(R, L, C): every position, with the mask embedding at masked ones; text comes with its mask tokens in."""
+        content = self.parts.content(self.student, inputs.flatten(0, 1) if inputs.ndim == 3 else inputs)
+        if self.mask_embedding is not None:
+            content = torch.where(mask.flatten(0, 1).unsqueeze(-1), self.mask_embedding, content)
+        x = self.parts.enter(self.student, content)
+        return self._encode(x)
+
+    def _visible_student(self, inputs: Tensor, mask: Tensor, samples: Tensor, masked: Tensor) -> tuple[Tensor, Tensor]:
+        """(R, prefix + V, C) of visible positions, and (R, T, C) with noise at the others."""
+        rows = mask.flatten(0, 1)
+        visible = (~rows).nonzero()[:, 1].view(len(rows), -1)
+        content = self.parts.content(self.student, inputs)
+        if self.parts.mixes:  # what is masked must be gone before its neighbours see it
+            content = torch.where(rows.unsqueeze(-1), 0.0, content[samples])
+            samples = torch.arange(len(rows))
+        x = self.parts.enter(self.student, content)
+        kept = torch.cat((torch.arange(self.prefix).expand(len(rows), -1), visible + self.prefix), 1)
+        x = self._encode(x[samples.unsqueeze(1), kept])
+        dense = x.new_zeros(*rows.shape, x.shape[-1])
+        dense = dense.scatter(1, visible.unsqueeze(-1).expand(-1, -1, x.shape[-1]), x[:, self.prefix :])
+        noise = torch.randn(len(masked), x.shape[-1]) * self.config.mask_noise_std
+        return x, dense.flatten(0, 1).index_copy(0, masked, noise).view(dense.shape)
+
+    def _encode(self, x: Tensor) -> Tensor:
+        for block in self.parts.blocks(self.student):
+            x, _ = self.parts.block(block, x)
+        return self.parts.leave(self.student, x)
+
+    def _regression(self, predictions: Tensor, targets: Tensor) -> Tensor:
+        if self.config.loss_beta:
+            total = smooth_l1_loss(predictions, targets, reduction="sum", beta=self.config.loss_beta)
+        else:
+            total = mse_loss(predictions, targets, reduction="sum")
+        scale = self.config.loss_scale
+        return total * (predictions.shape[-1] ** -0.5 if scale is None else scale)
+
+    def _teacher_pairs(self, model: Data2VecGenericForPreTraining) -> tuple[Any, Any]:
+        """(teacher's tensors, student's tensors) to average, and to copy."""
+        copy = self.config.teacher_embeddings == "copy"
+        pairs: tuple[tuple[list[Tensor], list[Tensor]], ...] = (([], []), ([], []))
+        teacher = dict(model.teacher.named_parameters())
+        for name, parameter in model.encoder.named_parameters():
+            embeds = name.startswith(("embeddings.", "feature_"))
+            targets, sources = pairs[copy and embeds or not parameter.requires_grad]
+            targets.append(teacher[name].detach())
+            sources.append(parameter.detach())
+        return pairs
+
+
+def _normalised(x: Tensor, norm: str) -> Tensor:
+    """(B, T, C), over C for "layer" and over T for "instance"."""
+    if norm == "layer":
+        return layer_norm(x, x.shape[-1:], eps=NORM_EPS)
+    variance, mean = torch.var_mean(x, 1, correction=0, keepdim=True)
+    return (x - mean) * torch.rsqrt(variance + NORM_EPS)

@@ -1,0 +1,186 @@
+"""What is measured: an encoder, a batch of made-up data, and both objectives with the library's own settings."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import torch
+from tokenizers import Tokenizer, models
+from torch import Tensor
+from transformers import (
+    CONFIG_MAPPING,
+    AutoModel,
+    PreTrainedConfig,
+    PreTrainedTokenizerFast,
+    ViTImageProcessorPil,
+    Wav2Vec2FeatureExtractor,
+)
+
+from modeling_data2vec_generic import (
+    Data2VecGenericForPreTraining,
+    DataCollatorForData2VecSpeech,
+    DataCollatorForData2VecText,
+    DataCollatorForData2VecVision,
+    MaskSampler,
+)
+from modeling_data2vec_generic.backbone_data2vec_generic import FrameCounter, patch_grid
+from modeling_data2vec_generic.data.masking import MaskArguments
+from modeling_data2vec_generic.data.pixels import RandomResizedCrop
+from modeling_data2vec_generic.training.arguments import ObjectiveArguments
+from modeling_data2vec_generic.training.objectives import mask_settings, objective_config
+
+OBJECTIVES = ("data2vec", "data2vec2")
+SIZES = {
+    "base": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072},
+    "small": {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 6, "intermediate_size": 1536},
+    "quick": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64},
+}
+NO_DROPOUT = {
+    "vit": ("hidden_dropout_prob", "attention_probs_dropout_prob"),
+    "roberta": ("hidden_dropout_prob", "attention_probs_dropout_prob"),
+    "data2vec-audio": ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout"),
+}
+SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
+SAMPLING_RATE = 16000
+
+
+@dataclass(frozen=True)
+class Case:
+    """One encoder on one kind of batch.
+
+    Args:
+        modality: "text", "vision" or "speech".
+        model_type: of transformers.
+        size: of the blocks, out of `SIZES`.
+        length: tokens, pixels along a side, or samples of a waveform.
+        batch_size: samples per step.
+        settings: further fields of the encoder's config.
+        num_masks: M of data2vec 2.0; data2vec has one.
+    """
+
+    modality: str
+    model_type: str
+    size: str
+    length: int
+    batch_size: int
+    settings: tuple[tuple[str, Any], ...] = ()
+    num_masks: int = 8
+
+    def encoder_config(self) -> PreTrainedConfig:
+        """Without dropout, which on a CPU would keep attention from its fast kernel."""
+        settings = SIZES[self.size] | dict(self.settings) | dict.fromkeys(NO_DROPOUT[self.model_type], 0.0)
+        return CONFIG_MAPPING[self.model_type](**settings)
+
+    def model(self, objective: str) -> Data2VecGenericForPreTraining:
+        """A new model, in training mode, with the settings that `--objective` stands for."""
+        torch.manual_seed(0)
+        config = self.encoder_config()
+        chosen = ObjectiveArguments(objective=objective, num_masks=self._masks(objective))
+        model = Data2VecGenericForPreTraining(
+            objective_config(chosen, config, self.modality), AutoModel.from_config(config)
+        )
+        return model.train()
+
+    def collator(self, objective: str) -> Any:
+        """The library's collator with the masks that `--objective` stands for."""
+        chosen = mask_settings(MaskArguments(), objective, self.modality)
+        mask = MaskSampler(**{name.removeprefix("mask_"): value for name, value in chosen.items()})
+        config, num_masks = self.encoder_config(), self._masks(objective)
+        if self.modality == "vision":
+            side = {"height": self.length, "width": self.length}
+            processor = ViTImageProcessorPil(size=side, image_mean=[0.5] * 3, image_std=[0.5] * 3)
+            grid = patch_grid(config)
+            assert grid is not None
+            return DataCollatorForData2VecVision(processor, grid, mask, num_masks, augment=RandomResizedCrop())
+        if self.modality == "text":
+            return DataCollatorForData2VecText(
+                _tokenizer(config.vocab_size), mask, num_masks, student_tokens=objective == "data2vec"
+            )
+        frames = FrameCounter(tuple(config.conv_kernel), tuple(config.conv_stride))
+        extractor = Wav2Vec2FeatureExtractor(return_attention_mask=True)
+        return DataCollatorForData2VecSpeech(extractor, frames, mask, num_masks)
+
+    def examples(self) -> list[dict[str, Any]]:
+        """Samples of noise, as datasets give them to collators: decoded, not yet cropped or padded."""
+        rng = np.random.default_rng(0)
+        return [{"sample_index": i, **self._sample(rng)} for i in range(self.batch_size)]
+
+    def batch(self, objective: str) -> dict[str, Tensor]:
+        """One collated batch."""
+        return self.collator(objective)(self.examples())
+
+    def masks_per_step(self, objective: str) -> int:
+        return self.batch_size * self._masks(objective)
+
+    def _masks(self, objective: str) -> int:
+        return 1 if objective == "data2vec" else self.num_masks
+
+    def _sample(self, rng: np.random.Generator) -> dict[str, Any]:
+        if self.modality == "vision":
+            side = self.length * 5 // 4
+            return {"image": PIL.Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8))}
+        if self.modality == "text":
+            vocabulary = self.encoder_config().vocab_size
+            words = rng.integers(len(SPECIAL_TOKENS), vocabulary, self.length - 2).tolist()
+            special = [1] + [0] * len(words) + [1]
+            return {"input_ids": [0, *words, 2], "special_tokens_mask": special}
+        return {"audio": rng.normal(0, 0.1, self.length).astype(np.float32)}
+
+
+def _tokenizer(vocab_size: int) -> PreTrainedTokenizerFast:
+    """As many words as the encoder embeds, none of which means anything."""
+    words = [*SPECIAL_TOKENS, *(f"word{i}" for i in range(vocab_size - len(SPECIAL_TOKENS)))]
+    vocabulary = models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(vocabulary),
+        bos_token="<s>",
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        mask_token="<mask>",
+    )
+
+
+def _text(size: str, **changes: Any) -> Case:
+    settings = {"vocab_size": 50265, "max_position_embeddings": 514, "type_vocab_size": 1} | changes
+    return Case("text", "roberta", size, 512, 4, tuple(settings.items()))
+
+
+def _images(size: str, side: int, patch: int, batch_size: int) -> Case:
+    return Case("vision", "vit", size, side, batch_size, (("image_size", side), ("patch_size", patch)))
+
+
+def _speech(size: str, **changes: Any) -> Case:
+    # From scratch the config's own weights for spec augmentation are of no use.
+    settings = {"mask_time_prob": 0.0, "vocab_size": 32} | changes
+    return Case("speech", "data2vec-audio", size, 10 * SAMPLING_RATE, 2, tuple(settings.items()))
+
+
+CASES = {
+    f"{name}-{size}": case
+    for size in ("base", "small")
+    for name, case in {
+        "text": _text(size),
+        "images-224": _images(size, 224, 16, 8),
+        "images-64": _images(size, 64, 8, 32),
+        "speech": _speech(size),
+    }.items()
+}
+# The same shapes in little, to see within seconds that everything runs.
+QUICK_CASES = {
+    "text-quick": replace(_text("quick", vocab_size=100), length=64),
+    "images-224-quick": _images("quick", 32, 4, 4),
+    "images-64-quick": _images("quick", 16, 4, 4),
+    "speech-quick": replace(
+        _speech(
+            "quick",
+            conv_dim=(16, 16, 16),
+            conv_kernel=(20, 8, 3),
+            conv_stride=(20, 8, 2),
+            num_conv_pos_embeddings=2,
+            conv_pos_kernel_size=5,
+        ),
+        length=SAMPLING_RATE,
+    ),
+}

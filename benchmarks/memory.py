@@ -1,0 +1,134 @@
+"""Peak memory of one configuration, in a process of its own, since a process's peak never falls.
+
+`python -m benchmarks.memory NAME OBJECTIVE BATCH_SIZE THREADS` prints one line of JSON.
+"""
+
+import json
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from modeling_data2vec_generic.objective_data2vec_generic import ConvDecoder
+
+from .cases import CASES, OBJECTIVES, QUICK_CASES, Case
+from .timing import LibraryLoop, adamw
+
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Memory:
+    """MiB.
+
+    Args:
+        loaded: the process with model, teacher and a batch, before the first step.
+        step: how much further it grew in two steps.
+        trained: how much of that are gradients and the optimizer's two moments.
+        predictor: activations that the predictor keeps for its backward pass.
+        checkpointed: how much less that were with each of a convolutional decoder's layers checkpointed: all but the
+            layers' inputs and the inside of the one that is being computed again.
+    """
+
+    loaded: float
+    step: float
+    trained: float
+    predictor: float
+    checkpointed: float
+
+
+def peak_memory(name: str, objective: str, batch_size: int, threads: int) -> Memory:
+    """Measure in a new process."""
+    command = [sys.executable, "-m", "benchmarks.memory", name, objective, str(batch_size), str(threads)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return Memory(**json.loads(done.stdout))
+
+
+def measure(case: Case, objective: str) -> Memory:
+    """Measure in this process."""
+    model, batch = case.model(objective), case.batch(objective)
+    loop = LibraryLoop(model, adamw(model))
+    loaded = _peak()
+    for _ in range(2):
+        loop.step(batch)
+    step = _peak() - loaded
+    trained = 3 * sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad) / MIB
+    decoder = isinstance(model.predictor, ConvDecoder)
+    kept, layers = saved_for_backward(
+        model.predictor, list(model.predictor.layers) if decoder else [], lambda: model(**batch)
+    )
+    inputs = [layer_input for layer_input, _ in layers]
+    insides = [inside for _, inside in layers]
+    checkpointed = sum(insides) - sum(inputs) - max(insides, default=0.0)
+    return Memory(loaded, step, trained, kept, max(checkpointed, 0.0))
+
+
+def saved_for_backward(
+    module: nn.Module, layers: list[nn.Module], forward: Callable[[], Any]
+) -> tuple[float, list[tuple[float, float]]]:
+    """MiB of activations that a module keeps, and for each of its layers those of its input and those it keeps.
+
+    A storage that several operations keep counts once. Parameters are not activations.
+    """
+    own = {parameter.untyped_storage().data_ptr() for parameter in module.parameters()}
+    per_module: dict[nn.Module, dict[int, int]] = {watched: {} for watched in (module, *layers)}
+    inputs: dict[nn.Module, float] = {}
+    open_modules: list[tuple[nn.Module, ExitStack]] = []
+    alive: list[Tensor] = []  # so that no address is given twice
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            alive.append(tensor)
+            for watched, _ in open_modules:
+                per_module[watched][storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    def enter(watched: nn.Module, args: tuple[Tensor, ...]) -> None:
+        stack = ExitStack()
+        if not open_modules:  # hooks of an inner module would hide those of an outer one
+            stack.enter_context(torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor))
+        inputs[watched] = args[0].numel() * args[0].element_size() / MIB
+        open_modules.append((watched, stack))
+
+    def leave(watched: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+        open_modules.pop()[1].close()
+
+    with ExitStack() as handles:
+        for watched in per_module:
+            handles.callback(watched.register_forward_pre_hook(enter).remove)
+            handles.callback(watched.register_forward_hook(leave).remove)
+        forward()
+    sizes = {watched: sum(storages.values()) / MIB for watched, storages in per_module.items()}
+    return sizes[module], [(inputs[layer], sizes[layer]) for layer in layers]
+
+
+def _peak() -> float:
+    """MiB, the most this process has held so far.
+
+    Not `ru_maxrss` on Linux: there a new process starts with the peak of the one that made it.
+    """
+    if sys.platform == "linux":
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
+    return peak / (MIB if sys.platform == "darwin" else 1024)
+
+
+def main() -> None:
+    name, objective, batch_size, threads = sys.argv[1:]
+    assert objective in OBJECTIVES
+    torch.set_num_threads(int(threads))
+    case = replace((CASES | QUICK_CASES)[name], batch_size=int(batch_size))
+    json.dump(asdict(measure(case, objective)), sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
