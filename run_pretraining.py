@@ -141,12 +141,12 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def run(trainer: Data2VecTrainer, checkpoint: str | None) -> None:
-    """Train, evaluate once more, and save everything that can be loaded again."""
+    """Train, evaluate what came out, and save everything that can be loaded again."""
     trained = trainer.train(resume_from_checkpoint=checkpoint)
     trainer.log_metrics("train", trained.metrics)
     trainer.save_metrics("train", trained.metrics)
     if trainer.eval_dataset is not None:
-        metrics = trainer.evaluate()
+        metrics = trainer.final_metrics()
         trainer.log_metrics("eval", metrics)
         trainer.save_metrics("eval", metrics)
         trainer.save_metrics("init", trainer.initial_metrics())

@@ -143,11 +143,13 @@ class BareLoop:
             if self.model_type == "vit":
                 side = round(mask.shape[-1] ** 0.5)
                 grid = (side, side)
-            predictions = self.predictor(content, grid).flatten(0, 1)[masked]
+            predictions = self.predictor(content, grid).flatten(0, 1).index_select(0, masked)
         else:
             encoded = self._masked_student(batch.get("student_input_ids", inputs), mask)
-            predictions = self.predictor(encoded[:, self.prefix :].flatten(0, 1)[masked])
-        loss = self._regression(predictions, targets[samples].flatten(0, 1)[masked]) / len(masked)
+            predictions = self.predictor(encoded[:, self.prefix :].flatten(0, 1).index_select(0, masked))
+        length = mask.shape[-1]
+        target_rows = samples[masked // length] * length + masked % length
+        loss = self._regression(predictions, targets.flatten(0, 1).index_select(0, target_rows)) / len(masked)
         if self.config.cls_loss_weight:
             loss = loss + self.config.cls_loss_weight * self._regression(encoded[:, 0], targets.mean(1)[samples])
         return loss

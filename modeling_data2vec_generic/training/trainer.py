@@ -159,6 +159,17 @@ class Data2VecTrainer(Trainer):
         entries = {name: value for entry in self.state.log_history for name, value in entry.items()}
         return {name: value for name, value in entries.items() if name.startswith("init_")}
 
+    def final_metrics(self) -> dict[str, float]:
+        """Evaluation metrics of the model as training left it: those of its last step if it was evaluated there."""
+        logged = [
+            entry
+            for entry in self.state.log_history
+            if entry["step"] == self.state.global_step and "eval_loss" in entry
+        ]
+        if logged and not self.args.load_best_model_at_end:
+            return {name: value for name, value in logged[-1].items() if name != "step"}
+        return self.evaluate()
+
     def save_encoder(self) -> None:
         """Write the student's encoder and its processor to `encoder/`, for anyone to load with AutoModel."""
         if self.args.should_save:
