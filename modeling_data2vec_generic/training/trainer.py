@@ -145,7 +145,7 @@ class Data2VecTrainer(Trainer):
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Tensor | int | None:
         """Masked positions of the whole optimizer step: Trainer counts labels other than -100, so it is given such."""
         return super()._get_num_items_in_batch(
-            [{"labels": torch.where(batch["mask"], 0, -100)} for batch in batch_samples], device
+            [{"labels": torch.where(batch["mask"].bool(), 0, -100)} for batch in batch_samples], device
         )
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
