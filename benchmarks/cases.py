@@ -24,9 +24,9 @@ from modeling_data2vec_generic import (
     DataCollatorForData2VecVision,
     MaskSampler,
 )
-from modeling_data2vec_generic.backbone_data2vec_generic import FrameCounter, patch_grid
 from modeling_data2vec_generic.data.masking import MaskArguments
 from modeling_data2vec_generic.data.pixels import RandomResizedCrop
+from modeling_data2vec_generic.geometry_data2vec_generic import FrameCounter
 from modeling_data2vec_generic.training.arguments import ObjectiveArguments
 from modeling_data2vec_generic.training.objectives import mask_settings, objective_config
 
@@ -90,8 +90,7 @@ class Case:
         if self.modality == "vision":
             side = {"height": self.length, "width": self.length}
             processor = ViTImageProcessorPil(size=side, image_mean=[0.5] * 3, image_std=[0.5] * 3)
-            grid = patch_grid(config)
-            assert grid is not None
+            grid = (self.length // config.patch_size,) * 2
             return DataCollatorForData2VecVision(processor, grid, mask, num_masks, augment=RandomResizedCrop())
         if self.modality == "text":
             return DataCollatorForData2VecText(

@@ -1,176 +1,47 @@
-"""Reaching into any encoder: where its blocks are, where content goes in, how it runs on visible positions alone.
+"""Reaching into any encoder for one forward pass: what its blocks give, what goes into it, which positions it reads.
 
 Nothing here keeps a hook on the encoder: each function below is a context around one forward pass, and the encoder is
 an ordinary model again when it ends.
 
 Shapes: B samples, M masks per sample, R = B * M rows, T content positions, L = prefix tokens + T, V visible positions,
-C channels, E channels at the content seam.
+C channels, E channels at the content seam, H attention heads.
 """
 
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
-from .families_data2vec_generic import MASK_PARAMETERS, UNUSED_MODULES, family_of
+from .seams_data2vec_generic import Seams, UnsupportedBackboneError, describe, is_within
 
-
-class UnsupportedBackboneError(ValueError):
-    """The encoder lacks something that data2vec needs; the message says what, and what to do."""
-
-
-@dataclass(frozen=True)
-class Seams:
-    """Where data2vec reaches into an encoder, as module names, which hold for the student and the teacher alike.
-
-    Args:
-        blocks: the main stack, in order; its top K outputs make the target.
-        stacks: every block of the same class, e.g. those of a prenet in front of the main stack.
-        content: the module whose output is the content of each position, before positions are added.
-        gathered: modules inside the blocks whose output must be gathered with the sequence.
-        unused: parameters that never get a gradient.
-        mask_parameter: the encoder's own mask embedding, if it has one.
-        reads_tokens: the content is looked up from token ids.
-    """
-
-    blocks: tuple[str, ...]
-    stacks: tuple[str, ...]
-    content: str
-    gathered: tuple[str, ...]
-    unused: tuple[str, ...]
-    mask_parameter: str | None
-    reads_tokens: bool
-
-
-def find_seams(encoder: PreTrainedModel) -> Seams:
-    """Look at an encoder's structure; no forward pass, so it works on the meta device too.
-
-    Raises:
-        UnsupportedBackboneError: there is no stack of blocks, or no module that embeds the content.
-    """
-    family = family_of(encoder.config.model_type)
-    blocks, stacks = _find_blocks(encoder)
-    content = _find_content(encoder)
-    names = [name for name, _ in encoder.named_parameters()]
-    return Seams(
-        blocks=blocks,
-        stacks=stacks,
-        content=content,
-        gathered=tuple(
-            name
-            for name, _ in encoder.named_modules()
-            if name.endswith(family.gathered_modules or ("\0",)) and _is_within(name, stacks)
-        ),
-        unused=tuple(name for name in names if set(UNUSED_MODULES) & set(name.split("."))),
-        mask_parameter=next((name for name in names if name.split(".")[-1] in MASK_PARAMETERS), None),
-        reads_tokens=isinstance(encoder.get_submodule(content), nn.Embedding),
-    )
-
-
-def _find_blocks(encoder: PreTrainedModel) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The largest list of modules of one class, and the members of every list of that class (outermost on ties)."""
-    lists = [
-        (name, module)
-        for name, module in encoder.named_modules()
-        if isinstance(module, nn.ModuleList) and len({type(member) for member in module}) == 1
-    ]
-    sizes = [sum(parameter.numel() for parameter in module.parameters()) for _, module in lists]
-    if not lists or max(sizes) == 0:
-        raise UnsupportedBackboneError(
-            f"{type(encoder).__name__} (model type {encoder.config.model_type!r}) has no stack of blocks: no "
-            "torch.nn.ModuleList whose members are of one class. data2vec needs an encoder made of such blocks."
-        )
-    main_name, main = lists[sizes.index(max(sizes))]
-    block_class = type(main[0])
-    members = {
-        name: [f"{name}.{i}" for i in range(len(module))] for name, module in lists if type(module[0]) is block_class
-    }
-    return tuple(members[main_name]), tuple(block for blocks in members.values() for block in blocks)
-
-
-def _find_content(encoder: PreTrainedModel) -> str:
-    """The feature projection of speech encoders, else the input embeddings (patch projections included)."""
-    for name, _ in encoder.named_modules():
-        if name.split(".")[-1] == "feature_projection":
-            return name
-    try:
-        embeddings = encoder.get_input_embeddings()
-    except NotImplementedError as error:
-        raise UnsupportedBackboneError(
-            f"{type(encoder).__name__} (model type {encoder.config.model_type!r}) does not say where its content is "
-            "embedded: it has no module named feature_projection, and get_input_embeddings() is not implemented. "
-            "Implement it so that it returns the word, patch or frame embedding."
-        ) from error
-    return next(name for name, module in encoder.named_modules() if module is embeddings)
-
-
-def _is_within(name: str, ancestors: tuple[str, ...]) -> bool:
-    return any(name.startswith(f"{ancestor}.") for ancestor in ancestors)
-
-
-@dataclass
-class Trace:
-    """What one forward pass showed of the order in which an encoder's modules run.
-
-    Args:
-        entry: the first module that works on the raw input; it leads to the content seam or is the seam itself.
-        embeddings: modules that make up what runs before the first block, up to and around the content seam.
-    """
-
-    entry: str = ""
-    embeddings: frozenset[str] = frozenset()
-
-    def covers(self, parameter: str) -> bool:
-        """Whether a parameter belongs to the embeddings, in the sense of `teacher_embeddings`."""
-        return _is_within(parameter, tuple(self.embeddings))
+# A block's arguments that span the sequence, by what their names hold: along two of its axes, or along one.
+PAIRWISE = ("mask", "bias", "rel_pos", "rel_2d_pos", "relative_pos")
+TABLES = ("position_embeddings", "sinusoidal_pos")
 
 
 @contextmanager
-def traced(encoder: nn.Module, seams: Seams) -> Iterator[Trace]:
-    """Watch one forward pass; the trace is complete when the context ends.
-
-    The embeddings are the modules that end before the first block starts and start before the content seam ends. A
-    positional convolution behind the seam starts later and is left out; position embeddings and their norm sit in a
-    module around the seam and are included.
-    """
-    started: dict[str, int] = {}
-    ended: dict[str, int] = {}
-    clock = iter(range(1 << 60))
-    with ExitStack() as stack:
-        for name, module in encoder.named_modules():
-            if name:
-                stack.enter_context(
-                    _hook(module.register_forward_pre_hook, lambda *_, name=name: _once(started, name, clock))
-                )
-                stack.enter_context(
-                    _hook(module.register_forward_hook, lambda *_, name=name: _once(ended, name, clock))
-                )
-        trace = Trace()
-        yield trace
-    first_block = min(started[name] for name in seams.stacks if name in started)
-    trace.embeddings = frozenset(
-        name for name, end in ended.items() if end < first_block and started[name] < ended[seams.content]
-    )
-    leading = (name for name in sorted(started, key=started.__getitem__) if not seams.content.startswith(f"{name}."))
-    trace.entry = next(leading)
-
-
-def _once(times: dict[str, int], name: str, clock: Iterator[int]) -> None:
-    times.setdefault(name, next(clock))
-
-
-@contextmanager
-def _hook(register: Callable[..., Any], hook: Callable[..., Any], **options: Any) -> Iterator[None]:
+def hooked(register: Callable[..., Any], hook: Callable[..., Any], **options: Any) -> Iterator[None]:
+    """A hook, put in by one of a module's `register_..._hook`, for as long as the context lasts."""
     handle = register(hook, **options)
     try:
         yield
     finally:
         handle.remove()
+
+
+def first(output: Any) -> Tensor:
+    """The hidden states in what a module returns: the tensor, or the first of several."""
+    return output if isinstance(output, Tensor) else output[0]
+
+
+def as_sequence(hidden: Tensor, channels_first: bool = False) -> Tensor:
+    """(B, ..., C) or, with channels first, (B, C, ...) as (B, T, C)."""
+    if hidden.ndim <= 3:
+        return hidden
+    return hidden.flatten(2).transpose(1, 2) if channels_first else hidden.flatten(1, -2)
 
 
 @contextmanager
@@ -188,12 +59,16 @@ def recorded_layers(encoder: nn.Module, seams: Seams, source: str) -> Iterator[l
         last_linear[:] = [output]
 
     def keep_layer(module: nn.Module, args: Any, output: Any) -> None:
-        block_output = output if isinstance(output, Tensor) else output[0]
-        layer = last_linear.pop() if source == "ffn" else block_output
-        if layer.shape != block_output.shape:
+        block_output = as_sequence(first(output), seams.family.channels_first)
+        if source == "block":
+            layers.append(block_output)
+            return
+        layer = as_sequence(last_linear.pop()) if last_linear else None
+        if layer is None or layer.shape != block_output.shape:
             raise UnsupportedBackboneError(
-                f"The last linear layer of {type(module).__name__} returns {tuple(layer.shape)} where the block "
-                f"returns {tuple(block_output.shape)}, so it is not a feed-forward output. Set target_source='block'."
+                f"The last linear layer of {type(module).__name__} in {describe(encoder)} returns "
+                f"{layer if layer is None else tuple(layer.shape)} where the block returns "
+                f"{tuple(block_output.shape)}, so it is not a feed-forward output. Set target_source='block'."
             )
         layers.append(layer)
 
@@ -203,23 +78,63 @@ def recorded_layers(encoder: nn.Module, seams: Seams, source: str) -> Iterator[l
             if source == "ffn":
                 for module in block.modules():
                     if isinstance(module, nn.Linear):
-                        stack.enter_context(_hook(module.register_forward_hook, keep_linear))
-            stack.enter_context(_hook(block.register_forward_hook, keep_layer))
+                        stack.enter_context(hooked(module.register_forward_hook, keep_linear))
+            stack.enter_context(hooked(block.register_forward_hook, keep_layer))
         yield layers
+
+
+def content_of(module: nn.Module, output: Any) -> tuple[Tensor, Callable[[Tensor], Any]]:
+    """The content (B, T, E) in what the module at the content seam returned, and how to put changed content back."""
+    content = first(output)
+    channels_first = isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)
+    flat = content.flatten(2).transpose(1, 2) if channels_first else content.flatten(1, -2)
+
+    def put_back(changed: Tensor) -> Any:
+        shaped = changed.transpose(1, 2) if channels_first else changed
+        shaped = shaped.reshape(len(changed), *content.shape[1:])
+        return shaped if isinstance(output, Tensor) else (shaped, *output[1:])
+
+    return flat, put_back
+
+
+def stretched(mask: Tensor, positions: int, grid: tuple[int, int] | None) -> Tensor:
+    """(R, T) -> (R, positions): each entry of a mask on a coarser grid covers the positions below it.
+
+    Args:
+        grid: (rows, columns) of the mask's T entries on an image; `None`: they lie in one row.
+    """
+    if mask.shape[1] == positions:
+        return mask
+    if grid is None:
+        stride = positions // mask.shape[1]
+        mask = mask.repeat_interleave(stride, 1)
+        return torch.cat([mask, mask[:, -1:].expand(-1, positions - mask.shape[1])], 1)
+    stride = round((positions / mask.shape[1]) ** 0.5)
+    return mask.unflatten(1, grid).repeat_interleave(stride, 1).repeat_interleave(stride, 2).flatten(1)
 
 
 @contextmanager
 def masked_content(
-    encoder: nn.Module, seams: Seams, mask: Tensor, embedding: Tensor | None, copies: int = 1, entry: str | None = None
+    encoder: nn.Module,
+    seams: Seams,
+    mask: Tensor,
+    embedding: Tensor | None,
+    *,
+    stride: int = 1,
+    grid: tuple[int, int] | None = None,
+    copies: int = 1,
+    entry: str | None = None,
 ) -> Iterator[None]:
     """Replace the content of masked positions in one forward pass, before positions are added.
 
     Args:
         mask: (R, T) bool, True = masked.
         embedding: (E) in some shape, what masked positions hold instead; `None` is zero.
+        stride: positions at the content seam that lie below one entry of the mask; on an image, along each side.
+        grid: (rows, columns) of the mask on an image; needed if the stride is more than 1 there.
         copies: the R input rows are R / copies samples, each repeated `copies` times in a row. With more than one, the
             modules from `entry` to the content seam run once per sample, and their output is repeated.
-        entry: see `Trace`; needed if copies > 1.
+        entry: see `Examination`; needed if copies > 1.
     """
 
     def thin(
@@ -233,26 +148,25 @@ def masked_content(
         return tuple(map(pick, args)), {name: pick(value) for name, value in kwargs.items()}
 
     def replace(module: nn.Module, args: Any, output: Any) -> Any:
-        content = output if isinstance(output, Tensor) else output[0]
-        content = content.repeat_interleave(copies, 0) if copies > 1 else content
-        channels_first = content.ndim > 3 or isinstance(module, nn.Conv1d)
-        flat = content.flatten(2).transpose(1, 2) if channels_first else content
-        if flat.shape[:2] != mask.shape:
+        if copies > 1:
+            repeated = first(output).repeat_interleave(copies, 0)
+            output = repeated if isinstance(output, Tensor) else (repeated, *output[1:])
+        flat, put_back = content_of(module, output)
+        covered = flat.shape[1] // (stride if grid is None else stride**2)
+        if (len(flat), covered) != tuple(mask.shape):
             raise ValueError(
                 f"mask covers {mask.shape[1]} positions in {mask.shape[0]} rows, but the encoder embeds "
-                f"{flat.shape[1]} in {flat.shape[0]}. It must have one entry per patch, frame or token, without "
+                f"{covered} in {len(flat)}. It must have one entry per patch, frame or token, without "
                 "prefix tokens such as CLS."
             )
         filler = flat.new_zeros(()) if embedding is None else embedding.to(flat.dtype).view(-1)
-        flat = torch.where(mask.unsqueeze(-1), filler, flat)
-        content = flat.transpose(1, 2).reshape(content.shape) if channels_first else flat
-        return content if isinstance(output, Tensor) else (content, *output[1:])
+        return put_back(torch.where(stretched(mask, flat.shape[1], grid).unsqueeze(-1), filler, flat))
 
     with ExitStack() as stack:
         if copies > 1:
             assert entry is not None
-            stack.enter_context(_hook(encoder.get_submodule(entry).register_forward_pre_hook, thin, with_kwargs=True))
-        stack.enter_context(_hook(encoder.get_submodule(seams.content).register_forward_hook, replace))
+            stack.enter_context(hooked(encoder.get_submodule(entry).register_forward_pre_hook, thin, with_kwargs=True))
+        stack.enter_context(hooked(encoder.get_submodule(seams.content).register_forward_hook, replace))
         yield
 
 
@@ -263,14 +177,12 @@ class VisiblePositions:
         visible: (R, T) bool, the positions to encode.
         padding: (R, T) bool or `None`: positions that attention ignores. Rows with fewer visible positions than the
             fullest one repeat one of theirs, which therefore no other position sees.
-        samples: (R) index of each row's sample among the rows that reach the first block.
 
     Attributes:
         index: (R, V) content positions in rising order, fillers last.
-        filled: (R, V) bool, False at fillers.
     """
 
-    def __init__(self, visible: Tensor, padding: Tensor | None, samples: Tensor):
+    def __init__(self, visible: Tensor, padding: Tensor | None):
         counts = visible.sum(1)
         fillable = counts == counts.max() if padding is None else (counts == counts.max()) | padding.any(1)
         # One wait for the device, not three.
@@ -284,11 +196,10 @@ class VisiblePositions:
                 "Some rows of mask leave fewer positions visible than others and have no padding to fill up with. "
                 "Mask the same number of positions in every row of the same length."
             )
-        self.samples = samples
-        self.filled = torch.arange(width, device=visible.device) < counts.unsqueeze(1)
+        filled = torch.arange(width, device=visible.device) < counts.unsqueeze(1)
         self.index = visible.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :width]
         if padding is not None:
-            self.index = torch.where(self.filled, self.index, padding.to(torch.uint8).argmax(1, keepdim=True))
+            self.index = torch.where(filled, self.index, padding.to(torch.uint8).argmax(1, keepdim=True))
 
     def full_index(self, prefix: int) -> Tensor:
         """(R, prefix + V): the prefix tokens, then the visible positions behind them."""
@@ -297,73 +208,102 @@ class VisiblePositions:
 
 
 @contextmanager
-def visible_only(encoder: nn.Module, seams: Seams, positions: VisiblePositions, length: int) -> Iterator[None]:
-    """Run the blocks on visible positions alone (data2vec 2.0, section 3.2), in one forward pass.
+def visible_only(
+    encoder: nn.Module, seams: Seams, index: Tensor, samples: Tensor, prefix: int, length: int
+) -> Iterator[None]:
+    """Run the blocks on some positions alone (data2vec 2.0, section 3.2), in one forward pass.
 
-    The first block that runs gathers its (B or R, L, C) input to (R, prefix + V, C), so that embeddings cost B
-    samples and blocks R rows. Every block gathers whatever else it gets that spans the sequence: masks, biases,
-    rotary tables.
+    The first block that runs gathers its (B or R, L, C) input to (R, V, C), so that embeddings cost B samples and
+    blocks R rows. Every block gathers whatever else it gets that spans the sequence: masks, biases, rotary tables.
 
     Args:
+        index: (R, V), which of the L positions each row reads, in the order in which it reads them.
+        samples: (R) index of each row's sample among the rows that reach the first block.
+        prefix: prefix tokens, L - T.
         length: T, content positions of the full sequence.
     """
-    index = torch.empty(0)
-    full_length = 0
+    family = seams.family
+    full_length = prefix + length
+    heads = getattr(encoder.config, "num_attention_heads", 1)
     cache: dict[int, tuple[Tensor, Tensor]] = {}
+    entered = False
 
     def rows_of(tensor: Tensor) -> Tensor:
-        return positions.samples if tensor.shape[0] > 1 else torch.zeros_like(positions.samples)
+        return samples if tensor.shape[0] > 1 else torch.zeros_like(samples)
 
     def along_sequence(tensor: Tensor) -> Tensor:  # (B, L, ...)
         return tensor[rows_of(tensor).unsqueeze(1), index]
 
-    def along_both(tensor: Tensor) -> Tensor:  # (B, heads, L or 1, L)
+    def along_pairs(tensor: Tensor) -> Tensor:  # (B, H or 1, L or 1, L), (B, L, L), (B, L)
         rows = rows_of(tensor)
+        if tensor.ndim == 2:
+            return along_sequence(tensor)
+        if tensor.ndim == 3:
+            return tensor[rows[:, None, None], index.unsqueeze(2), index.unsqueeze(1)]
         if tensor.shape[-2] == 1:
             return tensor[rows.unsqueeze(1), :, :, index].permute(0, 2, 3, 1)
         return tensor[rows[:, None, None], :, index.unsqueeze(2), index.unsqueeze(1)].permute(0, 3, 1, 2)
 
-    def gather(name: str, value: Any) -> Any:
+    def along_table(tensor: Tensor) -> Tensor:  # (L or T, d), (B, L, d), (B, 1, L, d)
+        if tensor.ndim == 2:  # without a batch, and for the content alone where it has no rows for prefix tokens
+            rows = index if len(tensor) == full_length else index[:, prefix:] - prefix
+            return tensor[rows].unsqueeze(1)
+        return along_sequence(tensor) if tensor.ndim == 3 else along_sequence(tensor[:, 0]).unsqueeze(1)
+
+    def restricted(name: str, value: Any) -> Any:
         if isinstance(value, tuple):
-            return tuple(gather(name, item) for item in value)
-        if not isinstance(value, Tensor) or full_length not in value.shape:
+            return tuple(restricted(name, item) for item in value)
+        if not isinstance(value, Tensor) or value.ndim < 2:
             return value
-        if id(value) not in cache:  # blocks share these, so each is gathered once
-            if "mask" in name or "bias" in name:
-                gathered = along_both(value) if value.ndim == 4 else along_sequence(value)
-            elif name in ("position_embeddings", "position_ids"):
-                gathered = along_sequence(value)
-            else:
-                raise UnsupportedBackboneError(
-                    f"A block of {type(encoder).__name__} gets {name!r} of shape {tuple(value.shape)}, which seems "
-                    f"to span the sequence of {full_length}, and how to restrict it to visible positions is unknown. "
-                    "Set student_input='mask_token'."
-                )
-            cache[id(value)] = (value, gathered)  # keeps the key alive, so that its id is not given to another tensor
-        return cache[id(value)][1]
+        if id(value) in cache:  # blocks share these, so each is gathered once
+            return cache[id(value)][1]
+        if name == family.pairs_per_head:
+            gathered = along_pairs(value).repeat_interleave(heads, 0).unsqueeze(0)
+        elif name in TABLES:
+            gathered = along_table(value)
+        elif name == "position_ids":
+            gathered = along_sequence(value)
+        elif any(part in name for part in PAIRWISE) and value.shape[-1] == full_length:
+            gathered = along_pairs(value)
+        else:  # whether anything else matters is what the self-test finds out
+            return value
+        cache[id(value)] = (value, gathered)  # keeps the key alive, so that its id is not given to another tensor
+        return gathered
 
     def enter(
         block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        nonlocal index, full_length
+        nonlocal entered
         names = list(inspect.signature(block.forward).parameters)
         values = {**dict(zip(names, args, strict=False)), **kwargs}
-        hidden = values[names[0]]
-        if full_length == 0:
-            full_length = hidden.shape[1]
-            index = positions.full_index(full_length - length)
+        hidden = values.pop(names[0])
+        values = {
+            name: value if name == "position_bias" and family.position_bias else restricted(name, value)
+            for name, value in values.items()
+        }
+        if not entered:
             hidden = along_sequence(hidden)
-        values = {name: gather(name, value) for name, value in values.items() if name != names[0]} | {names[0]: hidden}
+            if family.position_bias is not None:
+                values["position_bias"] = first_bias(block.get_submodule(family.position_bias))
+        if family.position_argument is not None:
+            values[family.position_argument] = index - prefix
+        entered = True
+        values[names[0]] = hidden
         return tuple(values.pop(name) for name in names[: len(args)]), values
 
+    def first_bias(module: Any) -> Tensor:
+        bias = module.compute_bias(full_length, full_length)  # (1, H, L, L) or (H, L, L)
+        gathered = along_pairs(bias if bias.ndim == 4 else bias.unsqueeze(0))
+        return gathered if bias.ndim == 4 else gathered.flatten(0, 1)
+
     def restrict(module: nn.Module, args: Any, output: Tensor) -> Tensor:
-        return along_both(output)
+        return along_pairs(output)
 
     with ExitStack() as stack:
         for name in seams.stacks:
-            stack.enter_context(_hook(encoder.get_submodule(name).register_forward_pre_hook, enter, with_kwargs=True))
+            stack.enter_context(hooked(encoder.get_submodule(name).register_forward_pre_hook, enter, with_kwargs=True))
         for name in seams.gathered:
-            block = next(block for block in seams.stacks if _is_within(name, (block,)))
+            block = next(block for block in seams.stacks if is_within(name, (block,)))
             stack.enter_context(_inner_hook(encoder.get_submodule(block), encoder.get_submodule(name), restrict))
         yield
 
@@ -375,14 +315,14 @@ def _inner_hook(block: Any, module: nn.Module, hook: Callable[..., Any]) -> Iter
     That happens in the backward pass, after this context has ended.
     """
     if not (block.training and getattr(block, "gradient_checkpointing", False)):
-        with _hook(module.register_forward_hook, hook):
+        with hooked(module.register_forward_hook, hook):
             yield
         return
     checkpoint = block._gradient_checkpointing_func
 
     def with_hook(function: Callable[..., Any], *args: Any) -> Any:
         def run(*args: Any) -> Any:
-            with _hook(module.register_forward_hook, hook):
+            with hooked(module.register_forward_hook, hook):
                 return function(*args)
 
         return checkpoint(run, *args)
@@ -394,121 +334,13 @@ def _inner_hook(block: Any, module: nn.Module, hook: Callable[..., Any]) -> Iter
         block._gradient_checkpointing_func = checkpoint
 
 
-class _FirstBlock(Exception):
-    """Carries the input of the first block out of a forward pass that need not go on."""
-
-
-@torch.no_grad()
-def mixes_neighbours(encoder: PreTrainedModel, seams: Seams, inputs: dict[str, Any], length: int) -> bool:
-    """Whether something between the content seam and the first block lets a position see its neighbours.
-
-    Positional convolutions do. With every second position masked, a masked row that reaches the first block then
-    differs from what it is with all of them masked.
-
-    Args:
-        inputs: one sample, as the encoder takes it.
-        length: T of that sample.
-    """
-
-    def stop(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        raise _FirstBlock(args[0] if args else kwargs[next(iter(inspect.signature(block.forward).parameters))])
-
-    def first_block_input(mask: Tensor) -> Tensor:
-        with ExitStack() as stack:
-            stack.enter_context(masked_content(encoder, seams, mask, None))
-            for name in seams.stacks:
-                stack.enter_context(
-                    _hook(encoder.get_submodule(name).register_forward_pre_hook, stop, with_kwargs=True)
-                )
-            try:
-                encoder(**inputs)
-            except _FirstBlock as reached:
-                return reached.args[0]
-        raise UnsupportedBackboneError(f"No block of {type(encoder).__name__} ran in its forward pass.")
-
-    training = encoder.training
-    encoder.eval()
-    device = next(encoder.parameters()).device
-    full = torch.ones(1, length, dtype=torch.bool, device=device)
-    partial = full.clone()
-    partial[:, 1::2] = False
-    seen, unseen = (first_block_input(mask)[0, -length:][partial[0]] for mask in (partial, full))
-    encoder.train(training)
-    return not torch.equal(seen, unseen)
-
-
-def real_positions(encoder: PreTrainedModel, inputs: dict[str, Any], length: int) -> Tensor | None:
-    """(B, T) bool, False at padding, from the attention mask of tokens or samples; `None` if there is no such mask."""
-    attention_mask = inputs.get("attention_mask")
-    if attention_mask is None:
-        return None
-    if attention_mask.shape[-1] == length:
-        return attention_mask.bool()
-    frame_mask = getattr(encoder, "_get_feature_vector_attention_mask", None)
-    if frame_mask is not None:
-        return frame_mask(length, attention_mask).bool()
-    raise UnsupportedBackboneError(
-        f"attention_mask has {attention_mask.shape[-1]} entries per sample and mask has {length}, and "
-        f"{type(encoder).__name__} does not say which positions are padding. Give it "
-        "_get_feature_vector_attention_mask(length, attention_mask), as the speech encoders of transformers have, "
-        "or set ignore_padding=False."
-    )
-
-
-def patch_grid(config: Any) -> tuple[int, int] | None:
-    """(rows, columns) of an image encoder's patches, `None` if the config describes no image.
-
-    Raises:
-        ValueError: the patches do not tile the image.
-    """
-    if getattr(config, "image_size", None) is None or getattr(config, "patch_size", None) is None:
-        return None
-    image, patch = _pair(config.image_size), _pair(config.patch_size)
-    if image[0] % patch[0] or image[1] % patch[1]:
-        raise ValueError(
-            f"patch_size={config.patch_size} does not divide image_size={config.image_size}: a border of the image "
-            "would be cut off. Choose a patch size that divides both sides, or resize the images."
-        )
-    return image[0] // patch[0], image[1] // patch[1]
-
-
-def _pair(size: int | list[int] | tuple[int, int]) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else (size[0], size[1])
-
-
-@dataclass(frozen=True)
-class FrameCounter:
-    """Frames that a stack of unpadded convolutions makes of a number of samples, e.g. wav2vec 2.0's feature
-    encoder."""
-
-    kernels: tuple[int, ...]
-    strides: tuple[int, ...]
-
-    def __call__(self, samples: int) -> int:
-        for kernel, stride in zip(self.kernels, self.strides, strict=True):
-            samples = (samples - kernel) // stride + 1
-        return samples
-
-    def samples_for(self, frames: int) -> int:
-        """The fewest samples that make this many frames."""
-        samples = frames
-        for kernel, stride in zip(reversed(self.kernels), reversed(self.strides), strict=True):
-            samples = (samples - 1) * stride + kernel
-        return samples
-
-
 __all__ = [
-    "FrameCounter",
-    "Seams",
-    "Trace",
-    "UnsupportedBackboneError",
     "VisiblePositions",
-    "find_seams",
+    "as_sequence",
+    "content_of",
+    "first",
+    "hooked",
     "masked_content",
-    "mixes_neighbours",
-    "patch_grid",
-    "real_positions",
     "recorded_layers",
-    "traced",
     "visible_only",
 ]

@@ -1,6 +1,8 @@
 """What differs from the generic rules, one line per model type of transformers, with its reason."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -8,21 +10,57 @@ class Family:
     """Knowledge about one model type that can't be found by looking at the encoder.
 
     Args:
+        content: name of the module whose output is the content of each position, where the generic rule finds none or
+            another one.
+        channels_first: blocks return (B, C, rows, columns) instead of (B, ..., C).
+        channels_apart: blocks return (B, channels, T, C), and each channel of the input is a series of its own.
+        inputs: what every forward pass is to be given besides the data.
+        ordered_input: an input that must hold 0, 1, ..., T - 1 for each sample.
         gathered_modules: names of modules inside a block whose output, (1 or B, heads, L, L), spans the whole sequence
             and must be gathered along with it when the student reads visible positions only.
+        position_bias: the module inside the first block whose `compute_bias(L, L)`, (1, heads, L, L) or (heads, L, L),
+            is handed from block to block as `position_bias`.
+        position_argument: the block's argument for the (R, V) indices of the positions that it reads.
+        pairs_per_head: the block's argument of pairwise positions (1, L, L) that, when they differ from row to row,
+            must be given as (1, R * heads, V, V).
     """
 
+    content: str | None = None
+    channels_first: bool = False
+    channels_apart: bool = False
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    ordered_input: str | None = None
     gathered_modules: tuple[str, ...] = ()
+    position_bias: str | None = None
+    position_argument: str | None = None
+    pairs_per_head: str | None = None
 
 
 FAMILIES: dict[str, Family] = {
     # Each block makes its bias from the window, not from its input.
     "beit": Family(gathered_modules=("relative_position_bias",)),
     "data2vec-vision": Family(gathered_modules=("relative_position_bias",)),
+    # The first block makes the bias of all from the length of its input.
+    "wavlm": Family(position_bias="attention"),
+    "t5": Family(position_bias="layer.0.SelfAttention"),
+    "mt5": Family(position_bias="layer.0.SelfAttention"),
+    # Rotary angles come from the place in the sequence unless positions are given; the predictor is not needed.
+    "vjepa2": Family(position_argument="position_mask", inputs={"skip_predictor": True}),
+    # Attention flattens heads into the batch.
+    "deberta-v2": Family(pairs_per_head="relative_pos"),
+    # It shuffles patches by noise, even with mask_ratio 0.
+    "vit_mae": Family(ordered_input="noise"),
+    # The last of three convolutions that make the frames.
+    "moonshine": Family(content="conv3"),
+    # The convolutions that make the frames have no name that others share.
+    "speech_to_text": Family(content="conv"),
+    "convnext": Family(channels_first=True),
+    "convnextv2": Family(channels_first=True),
+    "vitdet": Family(channels_first=True),
+    "poolformer": Family(channels_first=True, content="patch_embeddings.0.projection"),
+    "patchtst": Family(content="encoder.embedder", channels_apart=True),
+    "patchtsmixer": Family(content="patcher", channels_apart=True),
 }
-
-# Modules that no output of the backbone that data2vec reads depends on: without a gradient they would stall DDP.
-UNUSED_MODULES = ("pooler",)
 
 # Parameters that an encoder keeps for masked positions; the first that is found is the student's mask embedding.
 MASK_PARAMETERS = ("mask_token", "masked_spec_embed")
@@ -33,4 +71,4 @@ def family_of(model_type: str) -> Family:
     return FAMILIES.get(model_type, Family())
 
 
-__all__ = ["MASK_PARAMETERS", "UNUSED_MODULES", "family_of"]
+__all__ = ["FAMILIES", "MASK_PARAMETERS", "Family", "family_of"]

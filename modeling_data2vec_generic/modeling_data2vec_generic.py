@@ -5,9 +5,9 @@ frames or tokens, without prefix tokens such as CLS), C channels, N masked posit
 """
 
 import copy
-import inspect
 import math
 import os
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,19 +17,18 @@ from transformers import AutoModel, PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
-from .backbone_data2vec_generic import (
-    Seams,
-    Trace,
-    VisiblePositions,
-    find_seams,
-    masked_content,
-    mixes_neighbours,
-    real_positions,
-    recorded_layers,
-    traced,
-    visible_only,
-)
+from .backbone_data2vec_generic import VisiblePositions, masked_content, recorded_layers, visible_only
 from .configuration_data2vec_generic import Data2VecGenericConfig
+from .examination_data2vec_generic import (
+    Examination,
+    all_inputs,
+    encode,
+    examine,
+    made_up_sample,
+    main_input,
+    require_visible_only,
+)
+from .geometry_data2vec_generic import grid_of, real_positions
 from .objective_data2vec_generic import (
     ConvDecoder,
     average_targets,
@@ -37,6 +36,7 @@ from .objective_data2vec_generic import (
     mlp_predictor,
     regression_loss,
 )
+from .seams_data2vec_generic import Seams, find_seams
 
 
 @dataclass
@@ -80,12 +80,9 @@ class Data2VecGenericPreTrainedModel(PreTrainedModel):
             for module in encoder.modules():  # its weights stay as they are when this model is initialised
                 vars(module)["_is_hf_initialized"] = True
         super().__init__(config)
-        self.encoder = AutoModel.from_config(config.encoder_config) if encoder is None else encoder
+        self.encoder = encoder_of(AutoModel.from_config(config.encoder_config)) if encoder is None else encoder
         config.encoder_config = self.encoder.config
-        # Own encoders may leave main_input_name at the default of transformers, "input_ids".
-        arguments = list(inspect.signature(self.encoder.forward).parameters)
-        declared = self.encoder.main_input_name
-        self.main_input_name = declared if declared in arguments else arguments[0]
+        self.main_input_name = main_input(self.encoder)
         self._no_split_modules = self.encoder._no_split_modules
 
     def get_input_embeddings(self) -> nn.Module:
@@ -102,6 +99,11 @@ class Data2VecGenericPreTrainedModel(PreTrainedModel):
         # Trainer resumes by load_state_dict, which knows the names in memory only, not those of older checkpoints.
         kwargs.setdefault("save_original_format", False)
         super().save_pretrained(save_directory, *args, **kwargs)
+
+
+def encoder_of(model: PreTrainedModel) -> PreTrainedModel:
+    """The encoder of an encoder-decoder (T5, BART, Whisper); any other model is one by itself."""
+    return model.get_encoder() if type(model.config).is_encoder_decoder else model
 
 
 class Data2VecGenericModel(Data2VecGenericPreTrainedModel):
@@ -146,15 +148,11 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         super().__init__(config, encoder)
         _turn_off_own_masking(self.encoder.config)
         self.seams: Seams = find_seams(self.encoder)
-        depth = max(len(self.seams.blocks), getattr(self.encoder.config, "num_hidden_layers", None) or 0)
-        if (config.average_top_k_layers or 0) > depth:
-            raise ValueError(
-                f"average_top_k_layers={config.average_top_k_layers} is larger than the depth of the encoder, which "
-                f"has {depth} blocks. Choose 1 to {depth}."
-            )
+        self.examination: Examination | None = None
+        self._look_at_encoder()
         self.teacher = copy.deepcopy(self.encoder)
-        width = self.encoder.config.hidden_size
-        self.reads_images = self.main_input_name == "pixel_values"
+        width = self.seams.width
+        self.reads_images = self.main_input_name == "pixel_values" and not hasattr(self.encoder.config, "num_frames")
         self.predictor: nn.Module
         if config.predictor == "conv":
             self.predictor = ConvDecoder(
@@ -170,11 +168,33 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         else:
             self.predictor = linear_predictor(width) if config.predictor == "linear" else mlp_predictor(width)
         if self._needs_mask_embedding and self.seams.mask_parameter is None:
-            self.mask_embedding = nn.Parameter(torch.zeros(width))
-        self._trace: Trace | None = None
-        self._mixes_neighbours: bool | None = None
+            self.mask_embedding = nn.Parameter(torch.zeros(self.seams.content_width))
         self.post_init()
         self._freeze()
+
+    def _look_at_encoder(self) -> None:
+        """Examine the encoder on made-up input; where none can be made up, the first batch will do.
+
+        While a checkpoint is being loaded there is nothing to run yet; loading ends with a call of `train`.
+        """
+        if self.examination is not None or any(parameter.is_meta for parameter in self.encoder.parameters()):
+            return
+        inputs = made_up_sample(self.encoder, self.seams)
+        if inputs is not None:
+            self._examine(inputs)
+
+    def _examine(self, inputs: dict[str, Any]) -> Examination:
+        examination = examine(self.encoder, self.seams, inputs)
+        wanted = self.config.average_top_k_layers or 1
+        if wanted > examination.num_layers:
+            raise ValueError(
+                f"average_top_k_layers={wanted} is larger than the depth of the encoder, which has "
+                f"{examination.num_layers} blocks. Choose 1 to {examination.num_layers}."
+            )
+        if self.config.student_input == "visible":
+            require_visible_only(self.encoder, self.seams, examination, inputs)
+        self.examination = examination
+        return examination
 
     @property
     def _needs_mask_embedding(self) -> bool:
@@ -195,6 +215,7 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         """As ever, but the teacher stays in eval mode and frozen: loading a checkpoint resets `requires_grad`."""
         super().train(mode)
         if hasattr(self, "teacher"):
+            self._look_at_encoder()
             self._freeze()
         return self
 
@@ -202,7 +223,7 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         self.teacher.eval()
         self.teacher.requires_grad_(False)
         parameters = dict(self.encoder.named_parameters())
-        for name in self.seams.unused:
+        for name in frozenset() if self.examination is None else self.examination.unused:
             parameters[name].requires_grad_(False)
         if self.seams.mask_parameter is not None and not self._needs_mask_embedding:
             parameters[self.seams.mask_parameter].requires_grad_(False)
@@ -215,9 +236,9 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         """
         if self.config.teacher_embeddings == "ema":
             return frozenset()
-        if self._trace is None:
+        if self.examination is None:
             raise RuntimeError("teacher_embeddings='copy' is resolved in a forward pass, and none has been made yet.")
-        return frozenset(name for name, _ in self.encoder.named_parameters() if self._trace.covers(name))
+        return frozenset(name for name, _ in self.encoder.named_parameters() if self.examination.embeds(name))
 
     def mask_noise(self, like: Tensor, count: int) -> Tensor:
         """(count, C) noise for the masked places of the decoder's input, of the dtype and device of `like`."""
@@ -250,21 +271,25 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         student_inputs = {
             name.removeprefix("student_"): inputs.pop(name) for name in list(inputs) if name.startswith("student_")
         }
-        real = real_positions(self.encoder, inputs, length) if self.config.ignore_padding else None
+        examination = self.examination
+        if examination is None:
+            examination = self._examine(inputs)
+            self._freeze()
+        real = None
+        if self.config.ignore_padding:
+            real = real_positions(self.encoder, inputs, length, examination.stride)
 
-        targets = self._targets(inputs, length, real)
+        targets = self._targets(inputs, length, real, examination)
+        grid = grid_of(inputs[self.main_input_name].shape, length) if self.reads_images else None
         if self.config.student_input == "visible":
-            encoded, positions = self._encode_visible(inputs, student_inputs, mask, real)
-            prefix = encoded.shape[1] - positions.index.shape[1]
-            content = self._reassemble(encoded[:, prefix:], positions, masked, length)
+            encoded, positions = self._encode_visible(inputs, student_inputs, mask, real, examination)
+            content = self._reassemble(encoded[:, examination.prefix :], positions, masked, length)
         else:
-            encoded = self._encode_masked(inputs, student_inputs, mask)
-            prefix = encoded.shape[1] - length
-            content = encoded[:, prefix:]
+            encoded = self._encode_masked(inputs, student_inputs, mask, grid, examination)
+            content = encoded[:, examination.prefix : examination.prefix + length]
         if isinstance(self.predictor, ConvDecoder):
-            grid = grid_of(inputs[self.main_input_name].shape, length) if self.reads_images else None
             rows_real = None if real is None else real.repeat_interleave(num_masks, 0)
-            predictions = self.predictor(content, grid, rows_real, masked)
+            predictions = self.predictor(self._each_series(content), grid, rows_real, masked)
         else:
             predictions = self.predictor(content.flatten(0, 1).index_select(0, masked))
         target_rows = masked // (num_masks * length) * length + masked % length
@@ -273,75 +298,104 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         loss = regression_loss(predictions, masked_targets, self.config.loss_beta, self.config.loss_scale)
         loss = loss / (len(masked) if num_items_in_batch is None else num_items_in_batch)
         if self.config.cls_loss_weight:
-            loss = loss + self.config.cls_loss_weight * self._cls_loss(encoded, prefix, targets, real, num_masks)
+            loss = loss + self.config.cls_loss_weight * self._cls_loss(
+                encoded, examination.prefix, targets, real, num_masks
+            )
         return Data2VecGenericForPreTrainingOutput(
             loss=loss, predictions=predictions, targets=masked_targets, num_masked=mask.sum()
         )
 
+    def _each_series(self, hidden: Tensor) -> Tensor:
+        """(R, T, C) -> (R * channels, T / channels, C) for encoders of time series that keep their channels apart."""
+        if not self.seams.family.channels_apart:
+            return hidden
+        return hidden.reshape(-1, hidden.shape[1] // self.encoder.config.num_input_channels, hidden.shape[2])
+
     @torch.no_grad()
-    def _targets(self, inputs: dict[str, Any], length: int, real: Tensor | None) -> Tensor:
+    def _targets(self, inputs: dict[str, Any], length: int, real: Tensor | None, examination: Examination) -> Tensor:
         """(B, T, C) float32: the teacher's view of the full input."""
+        prefix = examination.prefix
         with recorded_layers(self.teacher, self.seams, self.config.target_source) as layers:
-            if self._trace is None:
-                with traced(self.teacher, self.seams) as trace:
-                    self.teacher(**inputs)
-                self._trace = trace
-            else:
-                self.teacher(**inputs)
-        prefix = layers[0].shape[1] - length
-        if prefix < 0:
+            self.teacher(**all_inputs(self.seams, inputs, length))
+        if layers[0].shape[1] < prefix + length:
             raise ValueError(
-                f"mask has {length} positions per sample, but the encoder's blocks see only {layers[0].shape[1]}. It "
-                "must have one entry per patch, frame or token, without prefix tokens such as CLS."
+                f"mask has {length} positions per sample, but the encoder's blocks see only "
+                f"{layers[0].shape[1] - prefix}. It must have one entry per patch, frame or token, without prefix "
+                "tokens such as CLS."
             )
         top = layers[-(self.config.average_top_k_layers or len(layers)) :]
-        return average_targets(
-            [layer[:, prefix:] for layer in top], self.config.target_layer_norms, self.config.target_final_norms, real
-        )
+        content = [self._each_series(layer[:, prefix : prefix + length]) for layer in top]
+        targets = average_targets(content, self.config.target_layer_norms, self.config.target_final_norms, real)
+        return targets.view(-1, length, targets.shape[-1])
 
-    def _encode_masked(self, inputs: dict[str, Any], student_inputs: dict[str, Any], mask: Tensor) -> Tensor:
+    def _encode_masked(
+        self,
+        inputs: dict[str, Any],
+        student_inputs: dict[str, Any],
+        mask: Tensor,
+        grid: tuple[int, int] | None,
+        examination: Examination,
+    ) -> Tensor:
         """(R, prefix + T, C): the student on the whole sequence, its content replaced at masked positions."""
-        assert self._trace is not None
-        num_masks = mask.shape[1]
+        _, num_masks, length = mask.shape
         inputs = _repeated(inputs, num_masks) | _flattened(student_inputs, inputs)
         if self.main_input_name in student_inputs:
-            return self.encoder(**inputs)[0]
+            return encode(self.encoder, self.seams, inputs, length, examination.takes_last_block)
         embedding = None
         if self.seams.mask_parameter is not None:
             embedding = self.encoder.get_parameter(self.seams.mask_parameter)
         elif not self.seams.reads_tokens:
             embedding = self.mask_embedding
-        with masked_content(self.encoder, self.seams, mask.flatten(0, 1), embedding, num_masks, self._trace.entry):
-            return self.encoder(**inputs)[0]
+        with masked_content(
+            self.encoder,
+            self.seams,
+            mask.flatten(0, 1),
+            embedding,
+            stride=examination.stride,
+            grid=grid,
+            copies=num_masks,
+            entry=examination.entry,
+        ):
+            return encode(self.encoder, self.seams, inputs, length, examination.takes_last_block)
 
     def _encode_visible(
-        self, inputs: dict[str, Any], student_inputs: dict[str, Any], mask: Tensor, real: Tensor | None
+        self,
+        inputs: dict[str, Any],
+        student_inputs: dict[str, Any],
+        mask: Tensor,
+        real: Tensor | None,
+        examination: Examination,
     ) -> tuple[Tensor, VisiblePositions]:
         """(R, prefix + V, C): the student on the visible positions alone, and which they are."""
-        assert self._trace is not None
         _, num_masks, length = mask.shape
         rows_mask = mask.flatten(0, 1)
         visible, padding = ~rows_mask, None
         if real is not None:
             rows_real = real.repeat_interleave(num_masks, 0)
             visible, padding = visible & rows_real, ~rows_real
+        positions = VisiblePositions(visible, padding)
+        index = positions.full_index(examination.prefix)
         rows = torch.arange(len(rows_mask), device=mask.device)
-        if self._mixes_neighbours is None:
-            self._mixes_neighbours = mixes_neighbours(self.encoder, self.seams, _first_sample(inputs), length)
         own_content = self.main_input_name in student_inputs
-        if not own_content and not self._mixes_neighbours:
-            positions = VisiblePositions(visible, padding, rows // num_masks)
-            with visible_only(self.encoder, self.seams, positions, length):
-                return self.encoder(**inputs)[0], positions
-        # Masked content must be gone before a neighbour can see it, so each mask needs embeddings of its own.
-        positions = VisiblePositions(visible, padding, rows)
-        repeated = _repeated(inputs, num_masks) | _flattened(student_inputs, inputs)
-        copies = 1 if own_content else num_masks
-        with (
-            visible_only(self.encoder, self.seams, positions, length),
-            masked_content(self.encoder, self.seams, rows_mask, None, copies, self._trace.entry),
-        ):
-            return self.encoder(**repeated)[0], positions
+        with ExitStack() as stack:
+            if own_content or examination.mixes_neighbours:
+                # Masked content must be gone before a neighbour can see it, so each mask needs embeddings of its own.
+                inputs = _repeated(inputs, num_masks) | _flattened(student_inputs, inputs)
+                stack.enter_context(
+                    masked_content(
+                        self.encoder,
+                        self.seams,
+                        rows_mask,
+                        None,
+                        stride=examination.stride,
+                        copies=1 if own_content else num_masks,
+                        entry=examination.entry,
+                    )
+                )
+            else:
+                rows = rows // num_masks
+            stack.enter_context(visible_only(self.encoder, self.seams, index, rows, examination.prefix, length))
+            return encode(self.encoder, self.seams, inputs, length, examination.takes_last_block), positions
 
     def _reassemble(self, encoded: Tensor, positions: VisiblePositions, masked: Tensor, length: int) -> Tensor:
         """(R, V, C) -> (R, T, C): visible positions back in their places, noise at masked ones, zero at padding."""
@@ -390,19 +444,6 @@ def _flattened(student_inputs: dict[str, Tensor], inputs: dict[str, Any]) -> dic
         name: value.flatten(0, 1) if value.ndim > inputs[name].ndim else value
         for name, value in student_inputs.items()
     }
-
-
-def _first_sample(inputs: dict[str, Any]) -> dict[str, Any]:
-    return {name: value[:1] if isinstance(value, Tensor) and value.ndim else value for name, value in inputs.items()}
-
-
-def grid_of(image_shape: torch.Size, length: int) -> tuple[int, int]:
-    """(rows, columns) of `length` square patches that tile images of shape (B, channels, height, width)."""
-    height, width = image_shape[-2:]
-    rows = round(math.sqrt(length * height / width))
-    if rows * round(length / rows) != length:
-        raise ValueError(f"{length} positions do not tile an image of {height} x {width} pixels with square patches.")
-    return rows, length // rows
 
 
 __all__ = [

@@ -2,15 +2,10 @@
 
 import pytest
 import torch
-from transformers import SwinConfig
 
-from modeling_data2vec_generic.backbone_data2vec_generic import (
-    FrameCounter,
-    find_seams,
-    patch_grid,
-    real_positions,
-    traced,
-)
+from modeling_data2vec_generic.examination_data2vec_generic import examine
+from modeling_data2vec_generic.geometry_data2vec_generic import FrameCounter, grid_of, real_positions
+from modeling_data2vec_generic.seams_data2vec_generic import find_seams
 
 from .tiny import BACKBONES, new_encoder
 
@@ -33,39 +28,31 @@ def test_seams__are_the_blocks_and_the_content(model_type):
     assert seams.stacks == seams.blocks
     assert (seams.content + ".").startswith(CONTENT[model_type] + ".")
     assert seams.reads_tokens == (BACKBONES[model_type][0] == "text")
-    assert all("pooler" in name for name in seams.unused)
 
 
 @pytest.mark.parametrize("model_type", BACKBONES)
-def test_hooks__are_gone_after_a_traced_pass(model_type):
+def test_hooks__are_gone_after_an_examination(model_type):
     encoder = new_encoder(model_type)
     inputs = {"pixel_values": torch.randn(1, 3, 16, 16)}
     if BACKBONES[model_type][0] == "text":
         inputs = {"input_ids": torch.ones(1, 8, dtype=torch.long)}
     elif BACKBONES[model_type][0] == "speech":
         inputs = {"input_values": torch.randn(1, 4000)}
-    with traced(encoder, find_seams(encoder)) as trace:
-        encoder(**inputs)
-    assert trace.entry
-    assert trace.embeddings
+    examination = examine(encoder, find_seams(encoder), inputs)
+    assert examination.entry
+    assert examination.embeddings
+    assert all("pooler" in name or "mask" in name for name in examination.unused)
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in encoder.modules())
 
 
-@pytest.mark.parametrize(
-    ("image", "patch", "expected"), [(28, 4, (7, 7)), ((32, 48), 16, (2, 3)), ([32, 48], (8, 16), (4, 3))]
-)
-def test_patch_grid__is_rows_by_columns(image, patch, expected):
-    assert patch_grid(SwinConfig(image_size=image, patch_size=patch)) == expected
+@pytest.mark.parametrize(("image", "length", "expected"), [((28, 28), 49, (7, 7)), ((32, 48), 6, (2, 3))])
+def test_grid__is_rows_by_columns(image, length, expected):
+    assert grid_of(torch.Size((1, 3, *image)), length) == expected
 
 
-@pytest.mark.parametrize(("image", "patch"), [(30, 4), ((32, 30), 8), (8, 16)])
-def test_patch_grid__of_patches_that_leave_a_border(image, patch):
-    with pytest.raises(ValueError, match="patch_size=.* does not divide image_size="):
-        patch_grid(SwinConfig(image_size=image, patch_size=patch))
-
-
-def test_patch_grid__of_what_reads_no_images():
-    assert patch_grid(new_encoder("bert").config) is None
+def test_grid__of_positions_that_do_not_tile_the_image():
+    with pytest.raises(ValueError, match="7 positions do not tile an image of 32 x 48 pixels"):
+        grid_of(torch.Size((1, 3, 32, 48)), 7)
 
 
 @pytest.mark.parametrize("model_type", ["wav2vec2", "data2vec-audio"])

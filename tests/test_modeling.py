@@ -4,7 +4,12 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModel, AutoModelForPreTraining, BertConfig
 
-from modeling_data2vec_generic import Data2VecGenericConfig, Data2VecGenericForPreTraining, Data2VecGenericModel
+from modeling_data2vec_generic import (
+    Data2VecGenericConfig,
+    Data2VecGenericForPreTraining,
+    Data2VecGenericModel,
+    modeling_data2vec_generic,
+)
 
 from .tiny import BACKBONES, new_encoder
 
@@ -166,15 +171,18 @@ def test_mask__that_covers_nothing_or_another_length_is_refused():
         model(mask=torch.zeros(2, 1, 16, dtype=torch.bool), **inputs_of("vit"))
     with pytest.raises(ValueError, match=r"mask (covers|has) \d+ positions .*one entry per patch"):
         model(mask=torch.ones(2, 1, 9, dtype=torch.bool), **inputs_of("vit"))
-    with pytest.raises(ValueError, match=r"mask has 18 positions .*blocks see only 17"):
+    with pytest.raises(ValueError, match=r"mask has 18 positions .*blocks see only 16"):
         model(mask=torch.ones(2, 1, 18, dtype=torch.bool), **inputs_of("vit"))
 
 
-def test_copied_parameters__are_known_after_a_forward_pass_only():
+def test_copied_parameters__of_an_encoder_that_reads_no_made_up_sample_are_known_after_a_forward_pass(monkeypatch):
+    monkeypatch.setattr(modeling_data2vec_generic, "made_up_sample", lambda encoder, seams: None)
     model = new_model("vit", teacher_embeddings="copy")
     with pytest.raises(RuntimeError, match="none has been made yet"):
         model.copied_parameters()
+    assert model.encoder.pooler.dense.weight.requires_grad
     model(mask=mask_of(2), **inputs_of("vit"))
+    assert not model.encoder.pooler.dense.weight.requires_grad
     assert "embeddings.cls_token" in model.copied_parameters()
     assert new_model("vit").copied_parameters() == frozenset()
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from modeling_data2vec_generic import Data2VecGenericConfig, Data2VecGenericForPreTraining
-from modeling_data2vec_generic.backbone_data2vec_generic import VisiblePositions, mixes_neighbours, visible_only
+from modeling_data2vec_generic.backbone_data2vec_generic import VisiblePositions, visible_only
+from modeling_data2vec_generic.examination_data2vec_generic import examine, visible_only_fault
 
 from .tiny_configs import SAMPLES, TINY, Tiny, tokens
 
@@ -141,37 +142,15 @@ def test_visible_only__of_ragged_rows_equals_full_length_too(name, num_masks, mo
 
 
 @pytest.mark.parametrize("name", TINY)
-def test_shuffled_positions_give_shuffled_output(name):
-    tiny = TINY[name]
-    model = model_of(tiny, "visible").eval()
-    inputs = tiny.inputs()
-    visible = ~random_masks(1, [tiny.length] * SAMPLES, tiny.length).squeeze(1)
-    positions = VisiblePositions(visible, None, torch.arange(SAMPLES))
-
-    def run() -> Tensor:
-        with torch.no_grad(), visible_only(model.encoder, model.seams, positions, tiny.length):
-            return model.encoder(**inputs)[0]
-
-    in_order = run()
-    count = positions.index.shape[1]
-    order = torch.randperm(count)
-    positions.index = positions.index[:, order]
-    shuffled = run()
-    prefix = in_order.shape[1] - count
-    assert (shuffled[:, prefix:] - in_order[:, prefix:][:, order]).abs().max() <= 1e-5
-    assert (shuffled[:, :prefix] - in_order[:, :prefix]).abs().sum() <= 1e-3
-    assert not torch.allclose(shuffled, in_order)
-
-
-@pytest.mark.parametrize("name", TINY)
 def test_visible_only__with_everything_visible_is_the_plain_encoder(name):
     tiny = TINY[name]
     model = model_of(tiny, "visible").eval()
     inputs = tiny.inputs()
-    positions = VisiblePositions(torch.ones(SAMPLES, tiny.length, dtype=torch.bool), None, torch.arange(SAMPLES))
+    prefix = model.examination.prefix
+    index = VisiblePositions(torch.ones(SAMPLES, tiny.length, dtype=torch.bool), None).full_index(prefix)
     with torch.no_grad():
         plain = model.encoder(**inputs)[0]
-        with visible_only(model.encoder, model.seams, positions, tiny.length):
+        with visible_only(model.encoder, model.seams, index, torch.arange(SAMPLES), prefix, tiny.length):
             assert (model.encoder(**inputs)[0] - plain).abs().max() <= 1e-5
         assert torch.equal(model.encoder(**inputs)[0], plain)  # no hook is left behind
 
@@ -207,8 +186,9 @@ def test_masks_of_a_sample_share_the_teacher_and_what_runs_before_the_blocks(nam
 def test_mixing_before_the_blocks_is_noticed(name):
     tiny = TINY[name]
     model = model_of(tiny, "visible")
-    one = {key: value[:1] for key, value in tiny.inputs().items()}
-    assert mixes_neighbours(model.encoder, model.seams, one, tiny.length) is tiny.premixes
+    examination = examine(model.encoder, model.seams, tiny.inputs())
+    assert examination.mixes_neighbours is tiny.premixes
+    assert visible_only_fault(model.encoder, model.seams, examination, tiny.inputs()) is None
     assert model.encoder.training
 
 

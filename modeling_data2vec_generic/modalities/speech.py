@@ -7,10 +7,10 @@ import torch
 from datasets import Dataset
 from transformers import AutoFeatureExtractor, PreTrainedModel, Wav2Vec2FeatureExtractor
 
-from ..backbone_data2vec_generic import FrameCounter
 from ..data.collators import DataCollatorForData2VecSpeech
 from ..data.masking import MaskSampler
 from ..data.speech import prepare_speech
+from ..geometry_data2vec_generic import FrameCounter
 from ..training.probe import ContentMask, real_frames
 from .base import Modality
 

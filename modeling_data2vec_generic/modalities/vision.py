@@ -7,12 +7,14 @@ import torch
 from datasets import Dataset
 from transformers import AutoImageProcessor, PreTrainedModel, ViTImageProcessorPil
 
-from ..backbone_data2vec_generic import patch_grid
 from ..data.collators import DataCollatorForData2VecVision
 from ..data.images import prepare_images
 from ..data.masking import MaskSampler
 from ..data.pixels import RandomResizedCrop
-from ..training.probe import ContentMask, after_prefix, evaluation_mode
+from ..examination_data2vec_generic import examine
+from ..geometry_data2vec_generic import grid_of
+from ..seams_data2vec_generic import find_seams
+from ..training.probe import ContentMask, after_prefix
 from .base import Modality
 
 
@@ -25,22 +27,22 @@ class Vision(Modality):
     def fit(self, encoder: PreTrainedModel) -> None:
         self.check_encoder(encoder)
         config = encoder.config
-        grid = patch_grid(config)
-        if grid is None:
+        if getattr(config, "image_size", None) is None:
             raise ValueError(
-                f"A {config.model_type} encoder has no image_size and patch_size, so it does not read images. Choose "
+                f"A {config.model_type} encoder has no image_size, so which images it reads is unknown. Choose "
                 "e.g. vit or beit, or say what the data are with --modality."
             )
-        self.grid = grid
         height, width = (config.image_size,) * 2 if isinstance(config.image_size, int) else config.image_size
         saved = self.saved_processor(AutoImageProcessor, backend="pil")
         half = [0.5] * config.num_channels
         self.processor = saved or ViTImageProcessorPil(
             size={"height": height, "width": width}, image_mean=half, image_std=half
         )
+        check_patch_size(config, (height, width))
         pixels = torch.zeros(1, config.num_channels, height, width, device=encoder.device)
-        with evaluation_mode(encoder), torch.no_grad():
-            self.num_prefix_tokens = encoder(pixels).last_hidden_state.shape[1] - grid[0] * grid[1]
+        examination = examine(encoder, find_seams(encoder), {self.reads: pixels})
+        self.grid = grid_of(pixels.shape, examination.length)
+        self.num_prefix_tokens = examination.prefix
 
     def check(self, mask: MaskSampler) -> None:
         mask.check(self.grid)
@@ -59,3 +61,14 @@ class Vision(Modality):
         from ..reporting.figures import plot_image_mask  # matplotlib is an extra
 
         plot_image_mask(batch["pixel_values"][0].numpy(), batch["mask"][0, 0].numpy(), self.grid, path)
+
+
+def check_patch_size(config: Any, size: tuple[int, int]) -> None:
+    """Raise ValueError if patches of the one size that a configuration names do not tile the image."""
+    patch = getattr(config, "patch_size", None)
+    sides = (patch, patch) if isinstance(patch, int) else patch
+    if sides is not None and len(sides) == 2 and any(side % step for side, step in zip(size, sides, strict=True)):
+        raise ValueError(
+            f"patch_size={patch} does not divide image_size={config.image_size}: a border of the image would be cut "
+            "off. Choose a patch size that divides both sides, or resize the images."
+        )

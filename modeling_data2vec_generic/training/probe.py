@@ -4,8 +4,7 @@ Labels are used here and nowhere else: pre-training itself never sees them. The 
 would: full, unmasked input, evaluation mode, the mean of the last hidden state over the real content.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -15,6 +14,8 @@ import torch
 from datasets import Dataset
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
+
+from ..examination_data2vec_generic import evaluation_mode
 
 Collate = Callable[[list[dict[str, Any]]], Mapping[str, Tensor]]
 ContentMask = Callable[[Mapping[str, Tensor], int], Tensor]
@@ -44,18 +45,6 @@ def real_frames(num_frames: Callable[[int], int]) -> ContentMask:
         return torch.arange(length) < torch.tensor(counts)[:, None]
 
     return content
-
-
-@contextmanager
-def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Puts every module in evaluation mode and gives each its own mode back: some may be held in it on purpose."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 @torch.no_grad()

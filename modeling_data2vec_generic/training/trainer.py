@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput
 
-from ..backbone_data2vec_generic import real_positions
+from ..geometry_data2vec_generic import real_positions
 from ..modeling_data2vec_generic import Data2VecGenericForPreTraining
 from ..objective_data2vec_generic import spread
 from .arguments import Data2VecTrainingArguments
@@ -139,7 +139,7 @@ class Data2VecTrainer(Trainer):
 
     def _mask_ratio(self, inputs: dict[str, Any]) -> Tensor:
         mask = inputs["mask"]
-        real = real_positions(self.model.encoder, inputs, mask.shape[-1])
+        real = real_positions(self.model.encoder, inputs, mask.shape[-1], self.model.examination.stride)
         return mask.float().mean() if real is None else mask.sum() / (real.sum() * mask[0].numel() / mask.shape[-1])
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Tensor | int | None:

@@ -1,0 +1,431 @@
+"""Running an encoder a few times on one sample, to learn what its modules alone do not tell.
+
+Shapes: n positions at the content seam, T content positions of the blocks, L = prefix tokens + T, V visible positions,
+C channels.
+"""
+
+import copy
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.utils import logging
+
+from .backbone_data2vec_generic import as_sequence, content_of, first, hooked, recorded_layers, visible_only
+from .geometry_data2vec_generic import FrameCounter
+from .seams_data2vec_generic import Seams, UnsupportedBackboneError, describe, is_within
+
+logger = logging.get_logger(__name__)
+
+PROBE_POSITIONS = 12
+# Which weights of a mixture of experts a sample reaches depends on the sample.
+ROUTED = "experts"
+TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What a few forward passes showed.
+
+    Args:
+        length: T of the sample that was looked at.
+        prefix: tokens in front of the content, such as CLS and registers.
+        stride: positions at the content seam that lie below one content position of the blocks; on images along each
+            side.
+        mixes_neighbours: something between the content seam and the first block, such as a positional convolution,
+            lets a position see its neighbours.
+        takes_last_block: what follows the blocks changes the shape, so the last block's output is the encoding.
+        entry: the first module that works on the raw input; it leads to the content seam or is the seam itself.
+        embeddings: modules that make up what runs before the first block, up to and around the content seam.
+        unused: parameters that the encoding does not depend on. Without a gradient they would stall DDP.
+        num_layers: blocks that ran; one that runs several times counts each time.
+    """
+
+    length: int
+    prefix: int
+    stride: int
+    mixes_neighbours: bool
+    takes_last_block: bool
+    entry: str
+    embeddings: frozenset[str]
+    unused: frozenset[str]
+    num_layers: int
+
+    def embeds(self, parameter: str) -> bool:
+        """Whether a parameter belongs to the embeddings, in the sense of `teacher_embeddings`."""
+        return is_within(parameter, tuple(self.embeddings))
+
+
+def main_input(encoder: PreTrainedModel) -> str:
+    """The name of what the encoder reads; own encoders may leave `main_input_name` at transformers' "input_ids"."""
+    arguments = list(inspect.signature(encoder.forward).parameters)
+    declared = getattr(encoder, "main_input_name", None)
+    return next((name for name in (declared, "inputs_embeds") if name in arguments), arguments[0])
+
+
+def all_inputs(seams: Seams, inputs: Mapping[str, Any], length: int) -> dict[str, Any]:
+    """Inputs with what the encoder's family asks for on top."""
+    family = seams.family
+    extra = dict(family.inputs)
+    if family.ordered_input is not None and family.ordered_input not in inputs:
+        main = next(value for value in inputs.values() if isinstance(value, Tensor))
+        extra[family.ordered_input] = torch.arange(length, device=main.device, dtype=main.dtype).expand(len(main), -1)
+    return {**extra, **inputs}
+
+
+def encode(encoder: nn.Module, seams: Seams, inputs: Mapping[str, Any], length: int, takes_last_block: bool) -> Tensor:
+    """(B, L, C): what the encoder makes of its input."""
+    inputs = all_inputs(seams, inputs, length)
+    if not takes_last_block:
+        return as_sequence(first(encoder(**inputs)), seams.family.channels_first)
+    with recorded_layers(encoder, seams, "block") as layers:
+        encoder(**inputs)
+    return layers[-1]
+
+
+def made_up_sample(encoder: PreTrainedModel, seams: Seams) -> dict[str, Tensor] | None:
+    """A sample such as the encoder's configuration describes; `None` if it does not say enough, or wants more."""
+    inputs = _made_up_inputs(encoder)
+    if inputs is None:
+        return None
+    try:
+        with _undisturbed(encoder), torch.no_grad():
+            encoder(**all_inputs(seams, inputs, 0) if seams.family.ordered_input is None else inputs)
+    except Exception as error:  # whatever an encoder of unknown kind raises
+        logger.info(f"{describe(encoder)} can't read a made-up sample, so the first batch is looked at: {error}")
+        return None
+    return inputs
+
+
+def _made_up_inputs(encoder: PreTrainedModel) -> dict[str, Tensor] | None:
+    name, config = main_input(encoder), encoder.config
+    generator = torch.Generator().manual_seed(0)
+    try:
+        shape = _PROBE_SHAPES[name](config)
+    except (KeyError, AttributeError, TypeError):
+        return None
+    if name == "input_ids":
+        special = {value for field, value in vars(config).items() if field.endswith("_token_id")}
+        words = [word for word in range(min(config.vocab_size, 10 * PROBE_POSITIONS)) if word not in special]
+        if not words:
+            return None
+        values = torch.tensor(words)[torch.randint(len(words), shape, generator=generator)]
+    else:
+        values = torch.randn(shape, generator=generator, dtype=torch.float32).to(encoder.dtype)
+    return {name: values.to(encoder.device)}
+
+
+def _image_shape(config: Any) -> tuple[int, ...]:
+    size = config.image_size
+    sides = (size, size) if isinstance(size, int) else tuple(size)
+    frames = () if getattr(config, "num_frames", None) is None else (config.num_frames,)
+    return (1, *frames, getattr(config, "num_channels", 3), *sides)
+
+
+def _sound_shape(config: Any) -> tuple[int, ...]:
+    if hasattr(config, "num_mel_bins"):
+        return 1, config.max_length, config.num_mel_bins
+    if not hasattr(config, "conv_kernel"):
+        return 1, 1000 * PROBE_POSITIONS
+    return 1, FrameCounter(tuple(config.conv_kernel), tuple(config.conv_stride)).samples_for(PROBE_POSITIONS)
+
+
+def _features_shape(config: Any) -> tuple[int, ...]:
+    if hasattr(config, "max_source_positions") and hasattr(config, "num_mel_bins"):
+        return 1, config.num_mel_bins, 2 * config.max_source_positions
+    for field in ("feature_projection_input_dim", "num_mel_bins", "input_feat_per_channel"):
+        if hasattr(config, field):
+            return 1, 8 * PROBE_POSITIONS, getattr(config, field)
+    raise AttributeError("no width of the features")
+
+
+_PROBE_SHAPES: dict[str, Callable[[Any], tuple[int, ...]]] = {
+    "input_ids": lambda config: (
+        (1, min(PROBE_POSITIONS, config.max_position_embeddings // 2))
+        if getattr(config, "max_position_embeddings", 0) > 0
+        else (1, PROBE_POSITIONS)
+    ),
+    "pixel_values": _image_shape,
+    "pixel_values_videos": lambda config: (1, config.frames_per_clip, 3, config.crop_size, config.crop_size),
+    "input_values": _sound_shape,
+    "input_features": _features_shape,
+    "past_values": lambda config: (1, config.context_length, config.num_input_channels),
+    "inputs_embeds": lambda config: (1, PROBE_POSITIONS, config.feature_size),
+}
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Puts every module in evaluation mode and gives each its own mode back: some may be held in it on purpose."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+@contextmanager
+def _undisturbed(encoder: PreTrainedModel) -> Iterator[None]:
+    """Evaluation mode, and the random numbers that follow are those that would have followed anyway."""
+    devices = [encoder.device] if encoder.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), evaluation_mode(encoder):
+        yield
+
+
+def first_sample(inputs: Mapping[str, Any], copies: int = 1) -> dict[str, Any]:
+    """The first sample of a batch, several times over."""
+    return {
+        name: value[:1].repeat_interleave(copies, 0) if isinstance(value, Tensor) and value.ndim else value
+        for name, value in inputs.items()
+    }
+
+
+def examine(encoder: PreTrainedModel, seams: Seams, inputs: Mapping[str, Any]) -> Examination:
+    """Look at an encoder at work on the first sample of some inputs.
+
+    Raises:
+        UnsupportedBackboneError: no block runs, the batch does not come first, or the content does not stay in order.
+    """
+    with _undisturbed(encoder), torch.no_grad():
+        content, _ = _first_block(encoder, seams, first_sample(inputs))
+        positions = content.shape[1]
+        given = all_inputs(seams, first_sample(inputs, copies=2), positions)
+        started, ended, layers, output = _watched(encoder, seams, given)
+        if len(content) != 1 or len(layers[0]) != 2:
+            raise UnsupportedBackboneError(
+                f"{describe(encoder)} does not keep samples apart as (batch, positions, channels): of two samples, "
+                f"its blocks make {tuple(layers[0].shape)}."
+            )
+        given = all_inputs(seams, first_sample(inputs), positions)
+        length, prefix, stride, mixes = _placement(encoder, seams, given, positions, layers[0].shape[1])
+    takes_last_block = output.shape != layers[-1].shape
+    with _undisturbed(encoder):
+        unused = _unused(encoder, seams, given, length, takes_last_block)
+    first_block = min(started[name] for name in seams.stacks if name in started)
+    return Examination(
+        length=length,
+        prefix=prefix,
+        stride=stride,
+        mixes_neighbours=mixes,
+        takes_last_block=takes_last_block,
+        entry=next(
+            name for name in sorted(started, key=started.__getitem__) if not seams.content.startswith(f"{name}.")
+        ),
+        # A positional convolution behind the seam starts after it ends and is left out; position embeddings and their
+        # norm sit in a module around the seam and are included.
+        embeddings=frozenset(
+            name for name, end in ended.items() if end < first_block and started[name] < ended[seams.content]
+        ),
+        unused=unused,
+        num_layers=len(layers),
+    )
+
+
+def _watched(
+    encoder: PreTrainedModel, seams: Seams, inputs: dict[str, Any]
+) -> tuple[dict[str, int], dict[str, int], list[Tensor], Tensor]:
+    """When each module started and ended in one forward pass, what the blocks returned, and what the encoder did."""
+    started: dict[str, int] = {}
+    ended: dict[str, int] = {}
+    clock = iter(range(1 << 60))
+    with ExitStack() as stack:
+        layers = stack.enter_context(recorded_layers(encoder, seams, "block"))
+        for name, module in encoder.named_modules():
+            if name:
+                for register, times in (
+                    (module.register_forward_pre_hook, started),
+                    (module.register_forward_hook, ended),
+                ):
+                    hook = lambda *_, times=times, name=name: _once(times, name, clock)  # noqa: E731
+                    stack.enter_context(hooked(register, hook))
+        output = as_sequence(first(encoder(**inputs)), seams.family.channels_first)
+    if not layers:
+        raise _no_block_ran(encoder, seams)
+    return started, ended, layers, output
+
+
+def _once(times: dict[str, int], name: str, clock: Iterator[int]) -> None:
+    times.setdefault(name, next(clock))
+
+
+def _no_block_ran(encoder: PreTrainedModel, seams: Seams) -> UnsupportedBackboneError:
+    return UnsupportedBackboneError(
+        f"{describe(encoder)} did not call {seams.blocks[0]} in its forward pass, which looks like the first of its "
+        "blocks, so what its blocks return can't be read."
+    )
+
+
+class _Reached(Exception):
+    """Carries the input of the first block out of a forward pass that need not go on."""
+
+
+def _first_block(
+    encoder: PreTrainedModel, seams: Seams, inputs: Mapping[str, Any], changed: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """(1, n, E) at the content seam and (1, L, C) at the first block.
+
+    Args:
+        changed: a position whose content is changed on the way.
+    """
+    contents: list[Tensor] = []
+
+    def change(module: nn.Module, args: Any, output: Any) -> Any:
+        content, put_back = content_of(module, output)
+        contents.append(content)
+        if changed is None:
+            return output
+        content = content.clone()
+        noise = torch.randn(content.shape[-1], generator=torch.Generator().manual_seed(changed))
+        content[:, changed] += noise.to(content) * content.std().clamp(min=1e-3)
+        return put_back(content)
+
+    def stop(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        raise _Reached(args[0] if args else kwargs[next(iter(inspect.signature(block.forward).parameters))])
+
+    with ExitStack() as stack:
+        stack.enter_context(hooked(encoder.get_submodule(seams.content).register_forward_hook, change))
+        for name in seams.stacks:
+            stack.enter_context(hooked(encoder.get_submodule(name).register_forward_pre_hook, stop, with_kwargs=True))
+        try:
+            encoder(**inputs)
+        except _Reached as reached:
+            if not contents:
+                raise UnsupportedBackboneError(
+                    f"{describe(encoder)} reached its first block without a call of {seams.content}, which looks like "
+                    "the module that embeds its content."
+                ) from None
+            return contents[0], as_sequence(reached.args[0], seams.family.channels_first)
+    raise _no_block_ran(encoder, seams)
+
+
+def _placement(
+    encoder: PreTrainedModel, seams: Seams, inputs: Mapping[str, Any], positions: int, block_length: int
+) -> tuple[int, int, int, bool]:
+    """T, the number of prefix tokens, the stride, and whether neighbours are mixed.
+
+    A change at position j of the content must reach row prefix + j of the first block, and no other unless neighbours
+    are mixed on the way.
+    """
+    if seams.hierarchical:
+        stride = round((positions / block_length) ** 0.5)
+        if stride**2 * block_length != positions:
+            raise UnsupportedBackboneError(
+                f"{describe(encoder)} embeds {positions} positions and its last stage has {block_length}: not the "
+                "same number of them along each side of an image."
+            )
+        return block_length, 0, stride, False
+    stride = max(positions // block_length, 1)
+    length = positions // stride
+    _, plain = _first_block(encoder, seams, inputs)
+    probed = sorted({0, positions // 2, length * stride - 1})
+    reached = []
+    for position in probed:
+        _, changed = _first_block(encoder, seams, inputs, changed=position)
+        reached.append(set((changed != plain).any(-1)[0].nonzero().flatten().tolist()))
+    for prefix in range(block_length - length + 1):
+        if all(prefix + position // stride in rows for position, rows in zip(probed, reached, strict=True)):
+            return length, prefix, stride, max(map(len, reached)) > 1
+    raise UnsupportedBackboneError(
+        f"{describe(encoder)} does not keep its content in order: a change at positions {probed} of {positions} "
+        f"reaches rows {[sorted(rows)[:3] for rows in reached]} of {block_length} at its first block."
+    )
+
+
+def _unused(
+    encoder: PreTrainedModel, seams: Seams, inputs: Mapping[str, Any], length: int, takes_last_block: bool
+) -> frozenset[str]:
+    trainable = {name: parameter for name, parameter in encoder.named_parameters() if parameter.requires_grad}
+    if not trainable:
+        return frozenset()
+    with torch.enable_grad():
+        output = encode(encoder, seams, inputs, length, takes_last_block)
+        gradients = torch.autograd.grad(output.float().sum(), list(trainable.values()), allow_unused=True)
+    return frozenset(
+        name
+        for name, gradient in zip(trainable, gradients, strict=True)
+        if gradient is None and name != seams.mask_parameter and ROUTED not in name
+    )
+
+
+@torch.no_grad()
+def visible_only_fault(
+    encoder: PreTrainedModel, seams: Seams, examination: Examination, inputs: Mapping[str, Any]
+) -> str | None:
+    """Why the blocks can't run on visible positions alone, or `None` if they can.
+
+    They can if a row's encoding depends on what the other rows hold and on nothing else: all positions give the plain
+    output, shuffled positions the shuffled output, and positions that are given twice the output of once.
+    """
+    if seams.hierarchical:
+        return "it works in stages that merge neighbouring positions"
+    if encoder.dtype != torch.float32:
+        encoder = copy.deepcopy(encoder).float()
+        inputs = {
+            name: value.float() if isinstance(value, Tensor) and value.is_floating_point() else value
+            for name, value in inputs.items()
+        }
+    sample = first_sample(inputs)
+    prefix, length, device = examination.prefix, examination.length, encoder.device
+
+    def run(index: Tensor | None) -> Tensor:
+        if index is None:
+            return encode(encoder, seams, sample, length, examination.takes_last_block)
+        only = torch.zeros(1, dtype=torch.long, device=device)
+        with visible_only(encoder, seams, index.unsqueeze(0), only, prefix, length):
+            return encode(encoder, seams, sample, length, takes_last_block=True)
+
+    everything = torch.arange(prefix + length, device=device)
+    content = everything[prefix:][::2]
+    order = torch.cat([content[1::2], content[::2]]).flip(0)
+    some, shuffled = (torch.cat([everything[:prefix], rows]) for rows in (content, order))
+    with _undisturbed(encoder):
+        try:
+            plain = encode(encoder, seams, sample, length, takes_last_block=True)
+            if _differ(run(everything), plain[:, : prefix + length]):
+                return "given all positions in order, its blocks give something else than in a plain pass"
+            expected = run(some)
+            if _differ(run(shuffled)[:, torch.argsort(shuffled)], expected):
+                return "its blocks take a position's place from where it stands among the visible ones"
+            if prefix == 0 and _differ(run(some.repeat(2))[:, : len(some)], expected):
+                return "what its blocks make of a position depends on how many positions there are"
+        except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+            return f"its blocks do not run on a part of the positions ({type(error).__name__}: {error})"
+    return None
+
+
+def _differ(one: Tensor, other: Tensor) -> bool:
+    return one.shape != other.shape or bool((one - other).abs().max() > TOLERANCE * other.abs().max())
+
+
+def require_visible_only(
+    encoder: PreTrainedModel, seams: Seams, examination: Examination, inputs: Mapping[str, Any]
+) -> None:
+    """Raise UnsupportedBackboneError if the blocks can't run on visible positions alone."""
+    fault = visible_only_fault(encoder, seams, examination, inputs)
+    if fault is not None:
+        raise UnsupportedBackboneError(
+            f"student_input='visible' is not possible with {describe(encoder)}: {fault}. Set "
+            "student_input='mask_token': masked positions then hold a mask embedding, and every block runs on all of "
+            "them, so that each mask costs about as much as a whole sample. All else of data2vec 2.0 stays as it is."
+        )
+
+
+__all__ = [
+    "Examination",
+    "all_inputs",
+    "encode",
+    "evaluation_mode",
+    "examine",
+    "first_sample",
+    "made_up_sample",
+    "main_input",
+    "require_visible_only",
+    "visible_only_fault",
+]

@@ -1,0 +1,192 @@
+"""Where data2vec reaches into an encoder: its blocks, and where content goes in. Found by looking at its modules.
+
+Nothing here runs the encoder, so all of it works on the meta device too.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from .families_data2vec_generic import MASK_PARAMETERS, Family, family_of
+
+# Modules that turn raw input into the content of each position; where an encoder has one, its input embeddings are
+# something else or an earlier step.
+CONTENT_MODULES = ("feature_projection", "subsampling", "value_embedding", "conv2")
+WIDTH_FIELDS = ("hidden_size", "d_model", "embed_dim")
+
+
+class UnsupportedBackboneError(ValueError):
+    """The encoder lacks something that data2vec needs; the message says what, and what to do."""
+
+
+@dataclass(frozen=True)
+class Seams:
+    """Where data2vec reaches into an encoder, as module names, which hold for the student and the teacher alike.
+
+    Args:
+        family: what is known of this model type.
+        blocks: the main stack, in order; its top K outputs make the target. Of an encoder in stages, the last stage's.
+        stacks: every block of the same class, e.g. those of a prenet in front of the main stack.
+        hierarchical: the encoder works in stages of different widths.
+        content: the module whose output is the content of each position, before positions are added.
+        gathered: modules inside the blocks whose output must be gathered with the sequence.
+        mask_parameter: the encoder's own mask embedding, if it has one.
+        reads_tokens: the content is looked up from token ids.
+        width: C, channels of the blocks' output.
+        content_width: E, channels at the content seam.
+    """
+
+    family: Family
+    blocks: tuple[str, ...]
+    stacks: tuple[str, ...]
+    hierarchical: bool
+    content: str
+    gathered: tuple[str, ...]
+    mask_parameter: str | None
+    reads_tokens: bool
+    width: int
+    content_width: int
+
+
+def find_seams(encoder: PreTrainedModel) -> Seams:
+    """Look at an encoder's structure.
+
+    Raises:
+        UnsupportedBackboneError: there is no stack of blocks, no module that embeds the content, or no known width.
+    """
+    family = family_of(encoder.config.model_type)
+    blocks, stacks, hierarchical = _find_blocks(encoder)
+    content = _find_content(encoder, family, stacks)
+    reads_tokens = isinstance(encoder.get_submodule(content), nn.Embedding)
+    width = _width(encoder)
+    return Seams(
+        family=family,
+        blocks=blocks,
+        stacks=stacks,
+        hierarchical=hierarchical,
+        content=content,
+        gathered=tuple(
+            name
+            for name, _ in encoder.named_modules()
+            if name.endswith(family.gathered_modules or ("\0",)) and is_within(name, stacks)
+        ),
+        mask_parameter=next(
+            (name for name, _ in encoder.named_parameters() if name.split(".")[-1] in MASK_PARAMETERS), None
+        ),
+        reads_tokens=reads_tokens,
+        width=width,
+        content_width=_output_channels(encoder.get_submodule(content)) if hierarchical else width,
+    )
+
+
+def is_within(name: str, ancestors: tuple[str, ...]) -> bool:
+    """Whether a module or parameter belongs to one of these modules."""
+    return any(name.startswith(f"{ancestor}.") for ancestor in ancestors)
+
+
+def describe(encoder: nn.Module) -> str:
+    """How an encoder is called in messages."""
+    model_type = getattr(getattr(encoder, "config", None), "model_type", None)
+    return f"{type(encoder).__name__} (model type {model_type!r})"
+
+
+def _find_blocks(encoder: PreTrainedModel) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
+    """Names of the main stack and of every block of its class, and whether it is the last of several stages.
+
+    The main stack is the largest list of modules of one class that are more than a single layer (outermost on ties).
+    Where its members are of different widths they are stages, and the blocks are those of the last one.
+    """
+    lists = [
+        (name, module)
+        for name, module in encoder.named_modules()
+        if isinstance(module, nn.ModuleList)
+        and len({type(member) for member in module}) == 1
+        and any(True for _ in module[0].children())
+    ]
+    sizes = [sum(parameter.numel() for parameter in module.parameters()) for _, module in lists]
+    if not lists or max(sizes) == 0:
+        raise UnsupportedBackboneError(
+            f"{describe(encoder)} has no stack of blocks: no torch.nn.ModuleList whose members are of one class. "
+            "data2vec needs an encoder made of such blocks."
+        )
+    name, main = lists[sizes.index(max(sizes))]
+    if _widths_differ(main):
+        name, main = _largest_list(encoder, f"{name}.{len(main) - 1}")
+        blocks = tuple(f"{name}.{i}" for i in range(len(main)))
+        return blocks, blocks, True
+    block_class = type(main[0])
+    members = {
+        name: [f"{name}.{i}" for i in range(len(module))] for name, module in lists if type(module[0]) is block_class
+    }
+    return tuple(members[name]), tuple(block for blocks in members.values() for block in blocks), False
+
+
+def _widths_differ(modules: nn.ModuleList) -> bool:
+    """Whether norms and biases of the same name differ in size between members, as in stages."""
+    widths: dict[str, int] = {}
+    return any(
+        parameter.ndim == 1 and widths.setdefault(name, len(parameter)) != len(parameter)
+        for member in modules
+        for name, parameter in member.named_parameters()
+    )
+
+
+def _largest_list(encoder: PreTrainedModel, stage: str) -> tuple[str, nn.ModuleList]:
+    lists = [
+        (f"{stage}.{name}" if name else stage, module)
+        for name, module in encoder.get_submodule(stage).named_modules()
+        if isinstance(module, nn.ModuleList) and len({type(member) for member in module}) == 1
+    ]
+    if not lists:
+        raise UnsupportedBackboneError(
+            f"{describe(encoder)} works in stages of different widths, and its last one, {stage}, holds no list of "
+            "blocks (torch.nn.ModuleList) to take targets from."
+        )
+    return max(lists, key=lambda item: sum(parameter.numel() for parameter in item[1].parameters()))
+
+
+def _find_content(encoder: PreTrainedModel, family: Family, stacks: tuple[str, ...]) -> str:
+    """What the family says, else a module known by its name, else the input embeddings."""
+    names = [name for name, _ in encoder.named_modules() if name and not is_within(name, stacks)]
+    if family.content is not None:
+        return next(name for name in names if f".{name}".endswith(f".{family.content}"))
+    for known in CONTENT_MODULES:
+        for name in names:
+            if name.split(".")[-1] == known:
+                return name
+    try:
+        embeddings = encoder.get_input_embeddings()
+    except (NotImplementedError, AttributeError):
+        embeddings = None
+    found = next((name for name, module in encoder.named_modules() if name and module is embeddings), None)
+    found = found or next((name for name in names if name.split(".")[-1] == "patch_embeddings"), None)
+    if found is None:
+        raise UnsupportedBackboneError(
+            f"{describe(encoder)} does not say where its content is embedded: it has no module named "
+            f"{', '.join(CONTENT_MODULES)} or patch_embeddings, and get_input_embeddings() is not implemented. "
+            "Implement it so that it returns the module that makes the word, patch or frame embeddings."
+        )
+    return found
+
+
+def _width(encoder: PreTrainedModel) -> int:
+    config: Any = encoder.config
+    for field in WIDTH_FIELDS:
+        if isinstance(getattr(config, field, None), int):
+            return int(getattr(config, field))
+    widths = getattr(config, "hidden_sizes", None)
+    if widths:
+        return int(widths[-1])
+    raise UnsupportedBackboneError(
+        f"{describe(encoder)} does not say how wide its blocks are. Give its configuration a field hidden_size."
+    )
+
+
+def _output_channels(module: nn.Module) -> int:
+    """Channels that come out of a module whose last layer is a linear layer or a convolution."""
+    return next(parameter.shape[0] for parameter in reversed(list(module.parameters())) if parameter.ndim > 1)
+
+
+__all__ = ["Seams", "UnsupportedBackboneError", "describe", "find_seams", "is_within"]
