@@ -1,23 +1,26 @@
-"""From flags to an encoder: an existing one, or a new one of any model type."""
+"""From flags to an encoder, an existing one or a new one of any type, and back to a folder that AutoModel loads."""
 
 import ast
+import copy
 import difflib
+import os
 import re
 from typing import Any
 
 import torch
-from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import CONFIG_MAPPING, MODEL_MAPPING, AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
-from ..modeling_data2vec_generic import Data2VecGenericModel
+from ..modeling_data2vec_generic import Data2VecGenericModel, encoder_of
 from .arguments import ModelArguments
 
 
 def load_encoder(arguments: ModelArguments) -> PreTrainedModel:
-    """The encoder of `model_name_or_path`, in float32; of a data2vec checkpoint its student."""
-    encoder = AutoModel.from_pretrained(
+    """The encoder of `model_name_or_path`, in float32; of a data2vec checkpoint its student, of an encoder-decoder its
+    encoder."""
+    model = AutoModel.from_pretrained(
         str(arguments.model_name_or_path), dtype=torch.float32, trust_remote_code=arguments.trust_remote_code
     )
-    return encoder.encoder if isinstance(encoder, Data2VecGenericModel) else encoder
+    return model.encoder if isinstance(model, Data2VecGenericModel) else encoder_of(model)
 
 
 def new_encoder_config(arguments: ModelArguments, defaults: dict[str, Any] | None = None) -> PreTrainedConfig:
@@ -45,12 +48,33 @@ def new_encoder_config(arguments: ModelArguments, defaults: dict[str, Any] | Non
         )
     # From the fields as given, not from `default`: it holds what was derived from those that are overridden.
     fitting = {name: value for name, value in (defaults or {}).items() if hasattr(default, name)}
-    return type(default).from_dict(saved | fitting | overrides)
+    # The name says where code that comes with the configuration lies.
+    return type(default).from_dict(saved | fitting | overrides, name_or_path=default.name_or_path)
 
 
-def new_encoder(config: PreTrainedConfig) -> PreTrainedModel:
-    """An encoder with new weights."""
-    return AutoModel.from_config(config)
+def new_encoder(config: PreTrainedConfig, trust_remote_code: bool = False) -> PreTrainedModel:
+    """An encoder with new weights; of an encoder-decoder its encoder."""
+    return encoder_of(AutoModel.from_config(config, trust_remote_code=trust_remote_code))
+
+
+def save_encoder(encoder: PreTrainedModel, directory: str | os.PathLike) -> None:
+    """Write an encoder to a folder so that `AutoModel` loads it.
+
+    `AutoModel` takes the configuration of an encoder-decoder to the whole of it, so the encoder of one is saved within
+    the whole; the decoder is that of the model that the encoder was loaded from, or else new.
+    """
+    config: Any = encoder.config
+    is_part = type(config).is_encoder_decoder and type(config) in MODEL_MAPPING
+    whole_class: Any = MODEL_MAPPING[type(config)] if is_part else type(encoder)
+    if isinstance(encoder, whole_class):
+        encoder.save_pretrained(directory)
+        return
+    if encoder.name_or_path:
+        whole = whole_class.from_pretrained(encoder.name_or_path, dtype=encoder.dtype)
+    else:
+        whole = whole_class(copy.deepcopy(config)).to(encoder.dtype)
+    encoder_of(whole).load_state_dict(encoder_of(encoder).state_dict())
+    whole.save_pretrained(directory)
 
 
 def parse_overrides(text: str | None) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from ..modeling_data2vec_generic import Data2VecGenericForPreTraining
 from ..objective_data2vec_generic import spread
 from .arguments import Data2VecTrainingArguments
 from .compilation import compile_student
+from .encoders import save_encoder
 from .teacher import EMATeacher, ema_decay_at
 
 TEACHER_STATE_NAME = "teacher.safetensors"
@@ -174,7 +175,7 @@ class Data2VecTrainer(Trainer):
         """Write the student's encoder and its processor to `encoder/`, for anyone to load with AutoModel."""
         if self.args.should_save:
             directory = os.path.join(str(self.args.output_dir), ENCODER_DIR)
-            self.model.encoder.save_pretrained(directory)
+            save_encoder(self.model.encoder, directory)
             if self.processing_class is not None:
                 self.processing_class.save_pretrained(directory)
 

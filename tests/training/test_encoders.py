@@ -4,13 +4,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModel, BertConfig, Wav2Vec2Config
+from transformers import AutoConfig, AutoModel, BertConfig, PreTrainedModel, T5EncoderModel, Wav2Vec2Config
 
 from modeling_data2vec_generic import Data2VecGenericConfig, Data2VecGenericForPreTraining
 from modeling_data2vec_generic.training.arguments import ModelArguments
-from modeling_data2vec_generic.training.encoders import load_encoder, new_encoder, new_encoder_config, parse_overrides
+from modeling_data2vec_generic.training.encoders import (
+    load_encoder,
+    new_encoder,
+    new_encoder_config,
+    parse_overrides,
+    save_encoder,
+)
 
 from ..tiny import new_encoder as tiny_encoder
+from ..tiny import run, text_file
 
 
 @pytest.mark.parametrize(
@@ -104,6 +111,106 @@ def test_load__gives_what_auto_model_gives(tmp_path: Path):
     expected = AutoModel.from_pretrained(tmp_path).state_dict()
     loaded = load_encoder(ModelArguments(model_name_or_path=str(tmp_path))).state_dict()
     assert all(torch.equal(tensor, expected[name]) for name, tensor in loaded.items())
+
+
+_BOTH = {"d_model": 16, "vocab_size": 300, "pad_token_id": 0} | {
+    f"{part}_{name}": size
+    for part in ("encoder", "decoder")
+    for name, size in {"layers": 2, "attention_heads": 2, "ffn_dim": 32}.items()
+}
+ENCODER_DECODERS = {
+    "t5": {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 2, "vocab_size": 300},
+    "bart": _BOTH,
+    "whisper": _BOTH | {"num_mel_bins": 8, "max_source_positions": 12, "bos_token_id": 1, "eos_token_id": 2},
+}
+
+
+def whole(model_type: str) -> PreTrainedModel:
+    return AutoModel.from_config(AutoConfig.for_model(model_type, **ENCODER_DECODERS[model_type]))
+
+
+def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert set(one) == set(other)
+    assert [name for name, tensor in one.items() if not torch.equal(tensor, other[name])] == []
+
+
+@pytest.mark.parametrize("model_type", ENCODER_DECODERS)
+def test_load__takes_the_encoder_of_an_encoder_decoder(model_type, tmp_path):
+    saved = whole(model_type)
+    saved.save_pretrained(tmp_path)
+    loaded = load_encoder(ModelArguments(model_name_or_path=str(tmp_path)))
+    assert type(loaded) is type(saved.get_encoder())
+    assert_same(loaded.state_dict(), saved.get_encoder().state_dict())
+
+
+@pytest.mark.parametrize("model_type", ENCODER_DECODERS)
+def test_save__puts_an_encoder_back_into_the_model_that_it_came_from(model_type, tmp_path):
+    saved = whole(model_type)
+    saved.save_pretrained(tmp_path / "source")
+    encoder = load_encoder(ModelArguments(model_name_or_path=str(tmp_path / "source")))
+    for parameter in encoder.parameters():
+        parameter.data.add_(1.0)
+    save_encoder(encoder, tmp_path / "encoder")
+    loaded = AutoModel.from_pretrained(tmp_path / "encoder")
+    assert type(loaded) is type(saved)
+    assert_same(loaded.get_encoder().state_dict(), encoder.state_dict())
+    layers = [loaded.decoder.state_dict(), saved.decoder.state_dict()]
+    for state in layers:
+        state.pop("embed_tokens.weight")  # shared with the encoder where that reads tokens, and so moved with it
+    assert_same(*layers)
+    if model_type != "whisper":
+        assert torch.equal(loaded.decoder.embed_tokens.weight, encoder.embed_tokens.weight)
+
+
+@pytest.mark.parametrize("model_type", ENCODER_DECODERS)
+def test_save__gives_a_new_encoder_a_new_decoder(model_type, tmp_path):
+    arguments = ModelArguments(
+        model_type=model_type,
+        config_overrides=",".join(f"{name}={value}" for name, value in ENCODER_DECODERS[model_type].items()),
+    )
+    encoder = new_encoder(new_encoder_config(arguments))
+    assert type(encoder) is type(whole(model_type).get_encoder())
+    save_encoder(encoder, tmp_path)
+    assert_same(AutoModel.from_pretrained(tmp_path).get_encoder().state_dict(), encoder.state_dict())
+
+
+def test_save__of_the_student_of_a_data2vec_checkpoint_has_a_new_decoder(tmp_path):
+    model = Data2VecGenericForPreTraining(Data2VecGenericConfig(), whole("t5").get_encoder())
+    model.save_pretrained(tmp_path / "data2vec")
+    student = load_encoder(ModelArguments(model_name_or_path=str(tmp_path / "data2vec")))
+    save_encoder(student, tmp_path / "encoder")
+    loaded = AutoModel.from_pretrained(tmp_path / "encoder").get_encoder()
+    assert_same(loaded.state_dict(), model.encoder.state_dict())
+
+
+def test_save__takes_an_encoder_in_a_class_of_its_own(tmp_path):
+    whole("t5").save_pretrained(tmp_path / "source")
+    encoder = T5EncoderModel.from_pretrained(tmp_path / "source")
+    save_encoder(encoder, tmp_path / "encoder")
+    loaded = AutoModel.from_pretrained(tmp_path / "encoder").get_encoder()
+    assert_same(loaded.state_dict(), encoder.get_encoder().state_dict())
+
+
+def test_save__keeps_the_precision_of_the_encoder(tmp_path):
+    encoder = whole("bart").get_encoder().bfloat16()
+    save_encoder(encoder, tmp_path)
+    loaded = AutoModel.from_pretrained(tmp_path)
+    assert {parameter.dtype for parameter in loaded.parameters()} == {torch.bfloat16}
+    assert_same(loaded.get_encoder().state_dict(), encoder.state_dict())
+
+
+def test_run__on_an_encoder_decoder_leaves_one_with_the_trained_encoder(tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    saved = whole("t5")
+    saved.save_pretrained(tmp_path / "source")
+    data = ["--train_file", str(text_file(tmp_path / "text.txt")), "--train_tokenizer", "--max_seq_length", "16"]
+    flags = ["--model_name_or_path", str(tmp_path / "source"), *data, "--tokenizer_vocab_size", "300"]
+    trainer = run(*flags, output_dir=tmp_path / "out")
+    loaded = AutoModel.from_pretrained(tmp_path / "out" / "encoder")
+    student = trainer.model.encoder.state_dict()
+    assert_same(loaded.get_encoder().state_dict(), student)
+    assert any(not torch.equal(tensor, student[name]) for name, tensor in saved.get_encoder().state_dict().items())
+    assert torch.equal(loaded.decoder.final_layer_norm.weight, saved.decoder.final_layer_norm.weight)
 
 
 @pytest.mark.parametrize(
