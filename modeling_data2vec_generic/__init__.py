@@ -4,8 +4,10 @@ from transformers import AutoConfig, AutoModel, AutoModelForPreTraining
 
 from .configuration_data2vec_generic import Data2VecGenericConfig
 from .data.collators import (
+    DataCollatorForData2VecSeries,
     DataCollatorForData2VecSpeech,
     DataCollatorForData2VecText,
+    DataCollatorForData2VecVideo,
     DataCollatorForData2VecVision,
 )
 from .data.masking import MaskSampler
@@ -28,8 +30,10 @@ __all__ = [
     "Data2VecGenericModel",
     "Data2VecTrainer",
     "Data2VecTrainingArguments",
+    "DataCollatorForData2VecSeries",
     "DataCollatorForData2VecSpeech",
     "DataCollatorForData2VecText",
+    "DataCollatorForData2VecVideo",
     "DataCollatorForData2VecVision",
     "MaskSampler",
 ]

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-MODALITIES = ("text", "vision", "speech")
+MODALITIES = ("text", "vision", "speech", "series", "video")
 
 
 @dataclass
@@ -14,7 +14,10 @@ class DataArguments:
     # Source
     modality: str | None = field(
         default=None,
-        metadata={"help": "text, vision or speech. Inferred from the files or columns where these leave no doubt."},
+        metadata={
+            "help": "text, vision, speech, series or video. Inferred from the files or columns where these leave no "
+            "doubt. Proteins (FASTA files) are text; a folder of frames needs to be called video."
+        },
     )
     dataset_name: str | None = field(
         default=None,
@@ -27,20 +30,22 @@ class DataArguments:
         default=None, metadata={"help": "The configuration of the Hub dataset, where it has several."}
     )
     train_file: str | None = field(
-        default=None, metadata={"help": "Training rows: a csv, json, jsonl, txt or parquet file."}
+        default=None,
+        metadata={"help": "Training rows: a csv, json, jsonl, txt or parquet file, or proteins as fasta, fa or faa."},
     )
     validation_file: str | None = field(
-        default=None, metadata={"help": "Validation rows: a csv, json, jsonl, txt or parquet file."}
+        default=None, metadata={"help": "Validation rows: a file of any kind that train_file takes."}
     )
     train_dir: str | None = field(
         default=None,
         metadata={
             "help": "Folder of training images or sound, read recursively. If every file lies exactly one folder "
-            "deep, the folders' names are the labels of the probe."
+            "deep, the folders' names are the labels of the probe. Of video, each folder with images is a clip, and "
+            "its images are the frames, by their numbers."
         },
     )
     validation_dir: str | None = field(
-        default=None, metadata={"help": "Folder of validation images or sound, laid out as train_dir."}
+        default=None, metadata={"help": "Folder of validation images, sound or clips, laid out as train_dir."}
     )
 
     # Columns
@@ -52,6 +57,17 @@ class DataArguments:
     )
     audio_column_name: str | None = field(
         default=None, metadata={"help": "Column with the sound. Default: 'audio', or the only column of sound."}
+    )
+    series_column_name: str | None = field(
+        default=None,
+        metadata={
+            "help": "Column with the time series: lists of T numbers, or of T lists with a number per channel. "
+            "Default: 'series', or the only column of such lists."
+        },
+    )
+    video_column_name: str | None = field(
+        default=None,
+        metadata={"help": "Column with the clips, lists of images. Default: 'video', or the only column of these."},
     )
     label_column_name: str | None = field(
         default=None,
@@ -99,10 +115,13 @@ class DataArguments:
         default=8192, metadata={"help": "Vocabulary of the trained tokenizer, special tokens included; at least 261."}
     )
 
-    # Vision
+    # Vision, video
     crop_scale_min: float = field(
         default=0.2,
-        metadata={"help": "Training images are cropped to a random share of their area, from this to 1. 1: no crop."},
+        metadata={
+            "help": "Training images are cropped to a random share of their area, from this to 1. 1: no crop. All "
+            "frames of a clip are cropped alike."
+        },
     )
     horizontal_flip: bool = field(
         default=True,

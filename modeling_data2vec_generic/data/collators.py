@@ -28,7 +28,7 @@ Batch = dict[str, torch.Tensor]
 
 
 class _EpochSeeded:
-    """What the three collators share: the epoch, and which samples a batch holds."""
+    """What the collators share: the epoch, and which samples a batch holds."""
 
     num_masks: int
 
@@ -214,6 +214,89 @@ class DataCollatorForData2VecSpeech(_EpochSeeded):
             return_tensors="pt",
         )
         return {"input_values": padded["input_values"].float(), "attention_mask": padded["attention_mask"].long()}
+
+
+@dataclass
+class DataCollatorForData2VecSeries(_EpochSeeded):
+    """Time series (`series`, float32 (S, channels)) to `past_values` (B, S, channels) float32 and `mask` (B, M, T)
+    bool.
+
+    `grid`: sequences and patches of each, T = sequences * patches, counted sequence by sequence. Encoders that keep
+    channels apart have a sequence per channel. Each is masked by itself: masks of the same kind, drawn independently.
+    """
+
+    grid: tuple[int, int]
+    mask: MaskSampler
+    num_masks: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.mask.check(self.grid[1:])
+
+    def __call__(self, examples: Sequence[Example]) -> Batch:
+        indices = self._sample_indices(examples)
+        sequences, patches = self.grid
+        masks = draw_grid_masks(self.mask, (patches,), self.num_masks * sequences, self.seed, self.epoch, indices)
+        masks = masks.reshape(len(examples), self.num_masks, -1)
+        return {**self.plain(examples), "mask": torch.from_numpy(masks)}
+
+    def plain(self, examples: Sequence[Example]) -> Batch:
+        """The encoder's input without masks: `past_values`."""
+        return {"past_values": torch.from_numpy(np.stack(_column(examples, "series")).astype(np.float32))}
+
+
+@dataclass
+class DataCollatorForData2VecVideo(_EpochSeeded):
+    """Clips (`video`, lists of F PIL images) to `pixel_values` (B, F, C, H, W) float32 and `mask` (B, M, T) bool.
+
+    `grid`: steps in time, rows and columns of patches, T = steps * rows * columns. Masks are tubes, as in VideoMAE
+    (arXiv 2203.12602): one mask of the rows and columns, drawn as for an image, holds for all of a clip, or what is
+    masked could be read off the frames before and after. `augment`: a random crop for each sample and epoch, the same
+    for all frames; None = as the processor does it.
+    """
+
+    image_processor: Any
+    grid: tuple[int, int, int]
+    mask: MaskSampler
+    num_masks: int = 1
+    seed: int = 0
+    augment: "RandomResizedCrop | None" = None
+
+    def __post_init__(self) -> None:
+        from .pixels import PixelPipeline  # Pillow is an extra
+        from .video import FrameProcessor
+
+        super().__post_init__()
+        self.mask.check(self.grid[1:])
+        self._pixels = PixelPipeline(FrameProcessor(self.image_processor))
+
+    def __call__(self, examples: Sequence[Example]) -> Batch:
+        indices = self._sample_indices(examples)
+        steps, rows, columns = self.grid
+        masks = draw_grid_masks(self.mask, (rows, columns), self.num_masks, self.seed, self.epoch, indices)
+        if self.augment is None:
+            batch = self.plain(examples)
+        else:
+            frames = [frame for example in examples for frame in example["video"]]
+            # The frames of a sample share its stream, and with it the crop.
+            repeated = np.repeat(indices, [len(example["video"]) for example in examples]).tolist()
+            streams = RowStreams.for_samples(self.seed, self.epoch, repeated, CROP)
+            batch = self._clips(self._pixels.cropped(frames, self.augment, streams), len(examples))
+        return {**batch, "mask": torch.from_numpy(np.tile(masks, steps))}
+
+    def plain(self, examples: Sequence[Example]) -> Batch:
+        """The encoder's input without crop or mask, equal to what the image processor gives."""
+        frames = [frame for example in examples for frame in example["video"]]
+        return self._clips(self._pixels.plain(frames), len(examples))
+
+    def for_evaluation(self) -> Self:
+        """The same collator with its epoch fixed at 0 and no crops, so that evaluations see and mask the same."""
+        return dataclasses.replace(self, augment=None)
+
+    @staticmethod
+    def _clips(frames: torch.Tensor, clips: int) -> Batch:
+        return {"pixel_values": frames.unflatten(0, (clips, -1))}
 
 
 def _column(examples: Sequence[Example], name: str) -> list[Any]:

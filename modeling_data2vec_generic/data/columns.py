@@ -1,24 +1,40 @@
-"""Names and types of columns: whatever a source calls them becomes `image`, `text` or `audio`, and `label`."""
+"""Names and types of columns: whatever a source calls them becomes `image`, `text`, `audio`, `series` or `video`, and
+`label`."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from datasets import Audio, ClassLabel, Dataset, Image, Value
+from datasets import Array2D, Audio, ClassLabel, Dataset, Image, LargeList, List, Value
 from transformers.utils import logging
 
 from .arguments import DataArguments
 
 logger = logging.get_logger(__name__)
 
-CONTENT_COLUMN = {"vision": "image", "text": "text", "speech": "audio"}
-_UNDECODED = {"vision": Image(decode=False), "speech": Audio(decode=False)}
+CONTENT_COLUMN = {"vision": "image", "text": "text", "speech": "audio", "series": "series", "video": "video"}
+_UNDECODED = {"vision": Image(decode=False), "speech": Audio(decode=False), "video": List(Image(decode=False))}
+# Whether a column holds files is seen when it is cast to the types above; these have to be of the right type already.
+_EXPECTED = {"text": "strings", "series": "lists of numbers, or of lists with a number per channel"}
 
 
 def holds(feature: Any, modality: str) -> bool:
     """Whether a column of this type is made for the modality."""
     if modality == "text":
         return isinstance(feature, Value) and feature.dtype in ("string", "large_string")
+    if modality == "series":
+        return isinstance(feature, Array2D) or _is_numbers(feature) or _is_list(feature, _is_numbers)
+    if modality == "video":
+        return _is_list(feature, lambda item: isinstance(item, Image))
     return isinstance(feature, Image if modality == "vision" else Audio)
+
+
+def _is_list(feature: Any, holds_item: Callable[[Any], bool]) -> bool:
+    return isinstance(feature, List | LargeList) and holds_item(feature.feature)
+
+
+def _is_numbers(feature: Any) -> bool:
+    return _is_list(feature, lambda item: isinstance(item, Value) and item.dtype.startswith(("int", "uint", "float")))
 
 
 def content_column(dataset: Dataset, modality: str, args: DataArguments, split: str) -> str:
@@ -38,17 +54,18 @@ def content_column(dataset: Dataset, modality: str, args: DataArguments, split: 
                 f"Name the column with --{flag}; there are: {_listed(dataset)}."
             )
     _require(dataset, chosen, flag, split)
-    if modality == "text" and not holds(dataset.features[chosen], modality):
+    if modality in _EXPECTED and not holds(dataset.features[chosen], modality):
         raise ValueError(
-            f"{flag}={chosen!r} holds {dataset.features[chosen]} in the {split} data, not strings. "
+            f"{flag}={chosen!r} holds {dataset.features[chosen]} in the {split} data, not {_EXPECTED[modality]}. "
             f"Choose another column: {_listed(dataset)}."
         )
     return chosen
 
 
 def canonical(dataset: Dataset, modality: str, args: DataArguments, split: str) -> Dataset:
-    """Columns `image`, `text` or `audio` (not decoded), `label` if there is one (as the source has it), and
-    `sample_index`: the row's number in the source, which stays with it through every later selection."""
+    """Columns `image`, `text`, `audio`, `series` or `video` (files not decoded), `label` if there is one (as the
+    source has it), and `sample_index`: the row's number in the source, which stays with it through every later
+    selection."""
     content = content_column(dataset, modality, args, split)
     usual = CONTENT_COLUMN[modality]
     if args.label_column_name is not None:
@@ -66,7 +83,8 @@ def canonical(dataset: Dataset, modality: str, args: DataArguments, split: str) 
         except (TypeError, ValueError, NotImplementedError) as error:  # datasets' and pyarrow's, by the type found
             raise ValueError(
                 f"{usual}_column_name={content!r} holds {found} in the {split} data, which cannot be read as "
-                f"{modality}: expected encoded files (bytes) or paths to them."
+                f"{modality}: expected {'lists of ' if modality == 'video' else ''}encoded files (bytes) or paths to "
+                "them."
             ) from error
     return dataset.add_column("sample_index", np.arange(len(dataset)))
 

@@ -1,33 +1,40 @@
 """Rows from one file or one folder."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, Features, Value, load_dataset_builder
+from datasets import Dataset, Features, List, Value, load_dataset_builder
 from datasets.exceptions import DatasetGenerationError
 
 from .columns import CONTENT_COLUMN
+from .fasta import FASTA_ENDINGS, is_fasta, load_fasta
 
 EXTENSIONS = {
     "vision": frozenset(".png .jpg .jpeg .bmp .gif .tif .tiff .webp .ppm .pgm .pbm .jp2 .avif".split()),
     "speech": frozenset(".wav .flac .ogg .oga .opus .mp3 .aif .aiff .au".split()),
 }
+_NOUNS = {"vision": "images", "speech": "sound", "video": "clips, that is, folders of images"}
 _FILE_BUILDERS = {".csv": "csv", ".json": "json", ".jsonl": "json", ".txt": "text", ".parquet": "parquet"}
 
 
 def load_file(file: str, flag: str) -> Dataset:
-    """The rows of a csv, json, jsonl, txt (lines with text, column `text`) or parquet file. `flag` is for messages."""
+    """The rows of a csv, json, jsonl, txt (lines with text, column `text`) or parquet file, or of a FASTA file (column
+    `text`, see `fasta`). `flag` is for messages."""
     path = Path(file)
-    kind = _FILE_BUILDERS.get(path.suffix.lower())
+    kind = "fasta" if is_fasta(path) else _FILE_BUILDERS.get(path.suffix.lower())
     if kind is None:
-        raise ValueError(f"{flag}={file!r} is of an unknown kind: expected one of {', '.join(_FILE_BUILDERS)}.")
+        known = ", ".join([*_FILE_BUILDERS, *FASTA_ENDINGS])
+        raise ValueError(f"{flag}={file!r} is of an unknown kind: expected one of {known}.")
     if not path.is_file():
         raise ValueError(f"{flag}={file!r} is not a file. Check the path.")
     if path.stat().st_size == 0:
         raise ValueError(f"{flag}={file!r} is empty (0 bytes). Give a file with rows.")
+    if kind == "fasta":
+        return load_fasta(path, flag)
     try:
         builder = load_dataset_builder(kind, data_files={"train": _escaped(path)})
         builder.download_and_prepare()
@@ -71,27 +78,34 @@ def walk(folder: str, flag: str) -> list[tuple[Path, tuple[float, int]]]:
 def load_folder(folder: str, flag: str, modality: str | None) -> Dataset:
     """Columns `image` or `audio` with paths, and `label` (string) if every file lies exactly one folder deep.
 
+    Of video, each folder that holds images is a clip: column `video` with the paths of its frames, sorted by the
+    numbers in their names (frame2 before frame10), and `label` if every clip's folder lies exactly one folder deep.
+
     datasets' own imagefolder and audiofolder are not used: the latter cannot read without torchcodec, and both take
     folders called train or test for splits.
     """
-    if modality not in EXTENSIONS:
+    if modality not in _NOUNS:
         raise ValueError(
-            f"{flag}={folder!r} goes with images or sound, not with modality={modality!r}: use --train_file."
+            f"{flag}={folder!r} goes with images, sound or video, not with modality={modality!r}: use --train_file."
         )
     everything = walk(folder, flag)
-    files = [entry for entry in everything if entry[0].suffix.lower() in EXTENSIONS[modality]]
+    extensions = EXTENSIONS["vision" if modality == "video" else modality]
+    files = [entry for entry in everything if entry[0].suffix.lower() in extensions]
     if not files:
-        noun = "images" if modality == "vision" else "sound"
         kinds = Counter(path.suffix.lower() for path, _ in everything)
-        raise ValueError(nothing_found(folder, flag, f"{noun} ({' '.join(sorted(EXTENSIONS[modality]))})", kinds))
+        raise ValueError(nothing_found(folder, flag, f"{_NOUNS[modality]} ({' '.join(sorted(extensions))})", kinds))
     root = Path(os.path.abspath(folder))
     features: dict[str, Any] = {CONTENT_COLUMN[modality]: Value("string")}
-    if all(len(path.relative_to(root).parts) == 2 for path, _ in files):
+    samples = [path for path, _ in files]
+    if modality == "video":
+        features = {"video": List(Value("string"))}
+        samples = list(dict.fromkeys(path.parent for path in samples))
+    if all(len(path.relative_to(root).parts) == 2 for path in samples):
         features["label"] = Value("string")
     # A generator rather than from_dict: it is kept on disk under a key of these very files, their times and sizes, so
     # that a second run finds all that was made of it (the check of every file) in the cache.
     return Dataset.from_generator(
-        _folder_rows,
+        _clip_rows if modality == "video" else _folder_rows,
         features=Features(features),
         gen_kwargs={"files": tuple((str(path), *state) for path, state in files), "columns": tuple(features)},
     )
@@ -100,6 +114,19 @@ def load_folder(folder: str, flag: str, modality: str | None) -> Dataset:
 def _folder_rows(files: tuple[tuple[str, float, int], ...], columns: tuple[str, ...]) -> Iterator[dict[str, str]]:
     for path, *_ in files:
         yield dict(zip(columns, (path, Path(path).parent.name), strict=False))
+
+
+def _clip_rows(files: tuple[tuple[str, float, int], ...], columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    frames: dict[Path, list[str]] = {}
+    for path, *_ in files:
+        frames.setdefault(Path(path).parent, []).append(path)
+    for folder, paths in frames.items():
+        yield dict(zip(columns, (sorted(paths, key=_by_number), folder.parent.name), strict=False))
+
+
+def _by_number(path: str) -> list[tuple[int, str]]:
+    """A sorting key by which the numbers in a file's name count as numbers."""
+    return [(int(part) if part.isdecimal() else -1, part) for part in re.split(r"(\d+)", Path(path).name)]
 
 
 def nothing_found(folder: str, flag: str, wanted: str, kinds: Counter[str]) -> str:

@@ -1,13 +1,14 @@
 """Where rows come from: embedded data, a folder, a file, or anything `datasets.load_dataset` knows.
 
 `load_raw_datasets` gives every source the same shape: `train` and, if there is or shall be one, `validation`, with the
-columns `image`, `text` or `audio` (images and sound not decoded), `sample_index`, and `label` where labels exist.
+columns `image`, `text`, `audio`, `series` or `video` (files not decoded), `sample_index`, and `label` where labels
+exist.
 """
 
 from collections import Counter
 
 import numpy as np
-from datasets import Dataset, DatasetDict, load_dataset_builder
+from datasets import Dataset, DatasetDict, Features, load_dataset_builder
 from transformers.utils import logging
 
 from .arguments import DataArguments
@@ -17,6 +18,7 @@ from .files import EXTENSIONS, load_file, load_folder, nothing_found, walk
 
 logger = logging.get_logger(__name__)
 
+_FILES = ("vision", "speech", "video")  # modalities whose columns hold files, by which their types can be told
 _VALIDATION_SPLITS = ("validation", "test")
 _SPLIT_SEED = 0  # not the training seed: runs that differ in their seed are evaluated on the same rows
 
@@ -38,16 +40,24 @@ def infer_modality(args: DataArguments) -> str:
             raise ValueError(nothing_found(args.train_dir, "train_dir", "images or sound", kinds))
     else:
         features = _load_splits(args, None)["train"].features
-        # A column of strings goes with images and sound as their caption or path: it says text only where it is alone.
-        found = [name for name in EXTENSIONS if any(holds(feature, name) for feature in features.values())]
-        found = found or [name for name in EXTENSIONS if CONTENT_COLUMN[name] in features]
-        found = found or ["text"] * any(holds(feature, "text") for feature in features.values())
+        found = _told_by(features, args.label_column_name or "label")
     if len(found) != 1:
         raise ValueError(
             f"The data hold {' and '.join(found) or 'no known modality'}: say which to use with --modality."
         )
     logger.info(f"modality={found[0]}, inferred from the data.")
     return found[0]
+
+
+def _told_by(features: Features, label: str) -> list[str]:
+    """The modalities that columns of these types and names may be of; more than one leaves it open."""
+    # A column of strings goes with all else as its caption, path or name, one of numbers may be the label or a
+    # feature of it: they tell only where there is nothing better, text by its name before series by their type.
+    found = [name for name in _FILES if any(holds(feature, name) for feature in features.values())]
+    found = found or [name for name, column in CONTENT_COLUMN.items() if name != "text" and column in features]
+    found = found or ["text"] * ("text" in features)
+    columns = [feature for column, feature in features.items() if column != label]
+    return found or [name for name in ("text", "series") if any(holds(feature, name) for feature in columns)]
 
 
 def load_raw_datasets(args: DataArguments, modality: str, validation: bool = True) -> DatasetDict:

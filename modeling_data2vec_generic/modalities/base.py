@@ -28,7 +28,8 @@ class Modality(ABC):
         raw: the training rows, as `load_raw_datasets` gives them.
 
     Attributes:
-        processor: the tokenizer, image processor or feature extractor, to be saved beside the encoder.
+        processor: the tokenizer, image processor or feature extractor, to be saved beside the encoder; `None` where
+            there is none.
     """
 
     processor: Any

@@ -1,4 +1,4 @@
-"""Text: tokens, packed or line by line."""
+"""Text: tokens, packed or line by line. Proteins are text of amino acids."""
 
 from pathlib import Path
 from typing import Any
@@ -6,10 +6,11 @@ from typing import Any
 import torch
 from datasets import Dataset
 from torch import nn
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..data.arguments import DataArguments
 from ..data.collators import DataCollatorForData2VecText
+from ..data.fasta import amino_acid_tokenizer
 from ..data.masking import MaskSampler
 from ..data.text import check_tokenizer, prepare_text, sequence_length, train_tokenizer
 from ..training.arguments import ModelArguments
@@ -25,21 +26,27 @@ class Text(Modality):
 
     def __init__(self, model_args: ModelArguments, data_args: DataArguments, raw: Dataset):
         super().__init__(model_args, data_args, raw)
-        if data_args.train_tokenizer:
-            self.processor = train_tokenizer((row["text"] for row in raw), data_args.tokenizer_vocab_size)
-            if data_args.max_seq_length is not None:
-                self.processor.model_max_length = data_args.max_seq_length
-        elif self.source is not None:
+        if self.source is not None and not data_args.train_tokenizer:
             self.processor = AutoTokenizer.from_pretrained(self.source, trust_remote_code=model_args.trust_remote_code)
         else:
-            raise ValueError(
-                "An encoder for text needs a tokenizer: name one with --processor_name, or let one be trained on "
-                "the data with --train_tokenizer."
-            )
+            self.processor = self._new_tokenizer(raw)
+            if data_args.max_seq_length is not None:
+                self.processor.model_max_length = data_args.max_seq_length
         check_tokenizer(self.processor)
 
+    def _new_tokenizer(self, raw: Dataset) -> PreTrainedTokenizerBase:
+        if self.data_args.train_tokenizer:
+            return train_tokenizer((row["text"] for row in raw), self.data_args.tokenizer_vocab_size)
+        if self.model_args.model_type == "esm":  # its type has one vocabulary for all proteins
+            return amino_acid_tokenizer()
+        raise ValueError(
+            "An encoder for text needs a tokenizer: name one with --processor_name, or let one be trained on "
+            "the data with --train_tokenizer."
+        )
+
     def encoder_defaults(self) -> dict[str, Any]:
-        return {"vocab_size": len(self.processor), "pad_token_id": self.processor.pad_token_id}
+        ids = {f"{kind}_token_id": getattr(self.processor, f"{kind}_token_id") for kind in ("pad", "mask")}
+        return {"vocab_size": len(self.processor), **ids}
 
     def fit(self, encoder: PreTrainedModel) -> None:
         self.check_encoder(encoder)

@@ -27,6 +27,11 @@ class Vision(Modality):
     def fit(self, encoder: PreTrainedModel) -> None:
         self.check_encoder(encoder)
         config = encoder.config
+        if getattr(config, "num_frames", None) is not None:
+            raise ValueError(
+                f"A {config.model_type} encoder reads clips of {config.num_frames} frames, and these data are images. "
+                f"Choose e.g. {self.suggestions}, or give clips with --modality video."
+            )
         if getattr(config, "image_size", None) is None:
             raise ValueError(
                 f"A {config.model_type} encoder has no image_size, so which images it reads is unknown. Choose "

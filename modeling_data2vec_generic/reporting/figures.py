@@ -73,27 +73,54 @@ def plot_training(log_history: LogHistory, directory: Path) -> list[Path]:
     return paths
 
 
+def as_pictures(pixels: np.ndarray) -> np.ndarray:
+    """(..., channels, height, width), normalised in any way, as (..., height, width, 3) of 0 to 1."""
+    colours = pixels if pixels.shape[-3] == 3 else np.repeat(pixels.mean(axis=-3, keepdims=True), 3, axis=-3)
+    pictures = np.moveaxis(colours, -3, -1).astype(np.float64)
+    return (pictures - pictures.min()) / max(pictures.max() - pictures.min(), 1e-12)
+
+
+def painted_over(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """A picture (height, width, 3) with its masked patches (rows, columns) in one colour."""
+    height, width = picture.shape[:2]
+    rows, columns = np.arange(height) * mask.shape[0] // height, np.arange(width) * mask.shape[1] // width
+    return np.where(mask[rows][:, columns][..., None], to_rgb(MASKED), picture)
+
+
 def plot_image_mask(pixels: np.ndarray, mask: np.ndarray, grid: tuple[int, int], path: Path) -> None:
     """The image beside the same image with its masked patches painted over.
 
     pixels (channels, height, width), normalised in any way; mask (rows * columns,) bool, True = to be predicted.
     """
-    colours = pixels if len(pixels) == 3 else np.repeat(pixels.mean(axis=0, keepdims=True), 3, axis=0)
-    image = np.moveaxis(colours, 0, -1).astype(np.float64)
-    image = (image - image.min()) / max(image.max() - image.min(), 1e-12)
-    height, width = image.shape[:2]
-    rows, columns = np.arange(height) * grid[0] // height, np.arange(width) * grid[1] // width
-    masked = mask.reshape(grid)[rows][:, columns]
-
+    image = as_pictures(pixels)
     figure = Figure(figsize=(7, 3.8), layout="constrained")
     titles = ("image", f"seen by the student: {mask.sum()} of {mask.size} patches masked")
     for place, (title, picture) in enumerate(
-        zip(titles, (image, np.where(masked[..., None], to_rgb(MASKED), image)), strict=True)
+        zip(titles, (image, painted_over(image, mask.reshape(grid))), strict=True)
     ):
         axes = figure.add_subplot(1, 2, place + 1)
         axes.imshow(picture, interpolation="nearest")
         axes.set_title(title, fontsize=9)
         axes.set_axis_off()
+    save(figure, path)
+
+
+def plot_video_mask(pixels: np.ndarray, mask: np.ndarray, path: Path, most: int = 8) -> None:
+    """Frames of a clip, at most `most`, above the same frames with their masked patches painted over.
+
+    pixels (frames, channels, height, width), normalised in any way; mask (steps, rows, columns) bool, each step
+    covering equally many frames.
+    """
+    pictures = as_pictures(pixels)
+    shown = np.unique(np.linspace(0, len(pictures) - 1, min(most, len(pictures))).round().astype(int))
+    figure = Figure(figsize=(max(1.2 * len(shown), 4), 3.0), layout="constrained")
+    figure.suptitle(f"above: clip; below: seen by the student, {mask.sum()} of {mask.size} patches masked", fontsize=9)
+    for place, number in enumerate(shown):
+        masked = painted_over(pictures[number], mask[number * len(mask) // len(pictures)])
+        for row, picture in enumerate((pictures[number], masked)):
+            axes = figure.add_subplot(2, len(shown), row * len(shown) + place + 1)
+            axes.imshow(picture, interpolation="nearest")
+            axes.set_axis_off()
     save(figure, path)
 
 
@@ -112,6 +139,26 @@ def plot_speech_mask(waveform: np.ndarray, mask: np.ndarray, sampling_rate: int,
     axes.plot(np.arange(len(waveform)) / sampling_rate, waveform, linewidth=0.5)
     for start, end in runs(mask):
         axes.axvspan(start / mask.size * seconds, end / mask.size * seconds, color=MASKED, alpha=0.3, linewidth=0)
+    save(figure, path)
+
+
+def plot_series_mask(values: np.ndarray, mask: np.ndarray, path: Path, most: int = 8) -> None:
+    """The channels of a series, at most the first `most`, one below the other, with what is masked shaded.
+
+    values (T, channels); mask (channels, patches) bool, or (1, patches) if it is one for all channels. Patches are
+    drawn side by side, also where an encoder's overlap.
+    """
+    length, channels = values.shape
+    shown = min(most, channels)
+    figure = Figure(figsize=(9, 1 + 1.5 * shown), layout="constrained")
+    figure.suptitle(f"{mask.sum()} of {mask.size} patches masked", fontsize=9)
+    for channel in range(shown):
+        axes = figure.add_subplot(shown, 1, channel + 1, ylabel=f"channel {channel}", xlim=(0, length))
+        axes.plot(np.arange(length) + 0.5, values[:, channel], linewidth=0.8)
+        for start, end in runs(mask[channel % len(mask)]):
+            first, last = (edge / mask.shape[1] * length for edge in (start, end))
+            axes.axvspan(first, last, color=MASKED, alpha=0.3, linewidth=0)
+    figure.axes[-1].set_xlabel("values")
     save(figure, path)
 
 

@@ -4,15 +4,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# Modality: the class that loads the encoder's processor, the encoder's pipeline tag on the Hub, and how it is called.
-PROCESSORS = {
-    "vision": ("AutoImageProcessor", "image-feature-extraction", 'processor(images, return_tensors="pt")'),
-    "text": ("AutoTokenizer", "feature-extraction", 'processor(texts, padding=True, return_tensors="pt")'),
+# Modality: the class that loads the encoder's processor, if it has one, the encoder's pipeline tag on the Hub, and
+# what the encoder is called with.
+PROCESSORS: dict[str, tuple[str | None, str, str]] = {
+    "vision": ("AutoImageProcessor", "image-feature-extraction", '**processor(images, return_tensors="pt")'),
+    "text": ("AutoTokenizer", "feature-extraction", '**processor(texts, padding=True, return_tensors="pt")'),
     "speech": (
         "AutoFeatureExtractor",
         "feature-extraction",
-        'processor(waves, sampling_rate=processor.sampling_rate, padding=True, return_tensors="pt")',
+        '**processor(waves, sampling_rate=processor.sampling_rate, padding=True, return_tensors="pt")',
     ),
+    "series": (None, "feature-extraction", "past_values=series"),
+    "video": ("AutoImageProcessor", "feature-extraction", '**processor(frames, return_tensors="pt")'),
 }
 
 # Figure name: what a reader should see in it.
@@ -44,7 +47,7 @@ class RunSummary:
     Fields:
         name: title of the card.
         model_type: the encoder's `config.model_type`.
-        modality: "vision", "text" or "speech".
+        modality: one of PROCESSORS.
         num_parameters: of the encoder alone.
         data: where the training data came from and how much of it there was.
         objective: the settings of the objective and of the mask.
@@ -78,6 +81,10 @@ def table(header: tuple[str, str], rows: Mapping[str, object]) -> str:
 def model_card(summary: RunSummary, output_dir: Path) -> str:
     """The text of the card; figures are linked relative to `output_dir`."""
     processor, pipeline_tag, call = PROCESSORS[summary.modality]
+    imported, loaded, needs = "AutoModel", "", "The encoder is in `encoder/` and needs"
+    if processor is not None:
+        imported, loaded = f"AutoModel, {processor}", f'processor = {processor}.from_pretrained("encoder")\n'
+        needs = "The encoder and its processor are in `encoder/` and need"
     results = {METRICS[name]: summary.results[name] for name in METRICS if name in summary.results}
     figures = "\n\n".join(
         f"![{CAPTIONS[path.stem]}]({path.relative_to(output_dir).as_posix()})\n\n{CAPTIONS[path.stem]}"
@@ -102,14 +109,13 @@ that sees part of the input predicts, at the masked places, what a slow moving a
 
 ## Use
 
-The encoder and its processor are in `encoder/` and need nothing but transformers:
+{needs} nothing but transformers:
 
 ```python
-from transformers import AutoModel, {processor}
+from transformers import {imported}
 
-processor = {processor}.from_pretrained("encoder")
-encoder = AutoModel.from_pretrained("encoder")
-features = encoder(**{call}).last_hidden_state
+{loaded}encoder = AutoModel.from_pretrained("encoder")
+features = encoder({call}).last_hidden_state
 ```
 
 The top of the directory holds the whole model, with teacher and predictor, for further pre-training:

@@ -3,7 +3,7 @@
 The values are those of the papers' base models; each modality's README under examples/ names the source of every one.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from transformers import PreTrainedConfig
@@ -58,6 +58,13 @@ PRESETS = {
             mask={"mask_strategy": "span", "mask_ratio": 0.65, "mask_length": 10},
             top_k_share=8 / 12,
         ),
+        # The papers have no time series. Targets as of speech, but block outputs, since PatchTST folds the channels
+        # into the batch around its feed-forward layers; masks as PatchTST's own pre-training (arXiv 2211.14730).
+        "series": Preset(
+            config={"teacher_embeddings": "copy", "target_source": "block", "target_layer_norms": ["instance"]},
+            mask={"mask_strategy": "random", "mask_ratio": 0.4},
+            top_k_share=8 / 12,
+        ),
     },
     "data2vec2": {
         "text": Preset(
@@ -107,8 +114,29 @@ PRESETS = {
             top_k_share=8 / 12,
             decoder_share=0.5,
         ),
+        # As above, with the decoder of speech. PatchTST's blocks cannot leave positions out.
+        "series": Preset(
+            config={
+                "teacher_embeddings": "copy",
+                "student_input": "mask_token",
+                "num_masks": 8,
+                "target_source": "block",
+                "target_layer_norms": ["instance"],
+                "predictor": "conv",
+                "decoder_layers": 4,
+                "decoder_kernel_size": 7,
+                "decoder_groups": 16,
+            },
+            mask={"mask_strategy": "random", "mask_ratio": 0.4},
+            top_k_share=8 / 12,
+            decoder_share=0.5,
+        ),
     },
 }
+# Nor have they video: clips are treated as images are, except that VideoMAE has no CLS whose loss could be weighed.
+PRESETS["data2vec"]["video"] = PRESETS["data2vec"]["vision"]
+_IMAGES = PRESETS["data2vec2"]["vision"]
+PRESETS["data2vec2"]["video"] = replace(_IMAGES, config=_IMAGES.config | {"cls_loss_weight": 0.0})
 
 
 def preset_of(objective: str, modality: str) -> Preset:

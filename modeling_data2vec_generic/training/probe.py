@@ -23,7 +23,8 @@ ContentMask = Callable[[Mapping[str, Tensor], int], Tensor]
 
 
 def after_prefix(num_prefix_tokens: int) -> ContentMask:
-    """For inputs without padding (images): every position but the `num_prefix_tokens` first (CLS, registers)."""
+    """For inputs without padding (images, series, video): every position but the `num_prefix_tokens` first (CLS,
+    registers)."""
 
     def content(inputs: Mapping[str, Tensor], length: int) -> Tensor:
         batch_size = len(next(iter(inputs.values())))
@@ -53,6 +54,9 @@ def extract_features(
 ) -> np.ndarray:
     """The mean of the last hidden state over the content, (N, C) float32.
 
+    Where the encoder keeps the channels of a series apart, (B, channels, T, C), the means of the channels stand side
+    by side, (N, channels * C), as its classification head in transformers takes them.
+
     `collate` must give the encoder's own inputs, unmasked and not augmented. Runs on the encoder's device.
     """
     device = next(encoder.parameters()).device
@@ -60,10 +64,12 @@ def extract_features(
     with evaluation_mode(encoder):
         for inputs in DataLoader(dataset, batch_size=batch_size, collate_fn=collate):
             hidden = encoder(**{name: value.to(device) for name, value in inputs.items()}).last_hidden_state.float()
-            content = content_mask(inputs, hidden.shape[1]).to(device).unsqueeze(-1)
+            content = content_mask(inputs, hidden.shape[-2]).to(device).unsqueeze(-1)
+            if hidden.ndim == 4:
+                content = content.unsqueeze(1)
             # where, not a product: what an encoder leaves at padding may be infinite or NaN.
-            mean = torch.where(content, hidden, 0.0).sum(dim=1) / content.sum(dim=1)
-            features.append(mean.cpu().numpy())
+            mean = torch.where(content, hidden, 0.0).sum(dim=-2) / content.sum(dim=-2)
+            features.append(mean.flatten(1).cpu().numpy())
     return np.concatenate(features)
 
 

@@ -32,7 +32,7 @@ def text_csv(path, rows, header="text,label"):
 @pytest.mark.parametrize(
     ("flags", "named"),
     [
-        ({"modality": "video"}, "modality='video'"),
+        ({"modality": "smell"}, "modality='smell'"),
         ({"max_train_samples": 0}, "max_train_samples=0"),
         ({"max_eval_samples": -1}, "max_eval_samples=-1"),
         ({"preprocessing_num_workers": 0}, "preprocessing_num_workers=0"),

@@ -81,7 +81,8 @@ def test_speech__mask_is_checked_on_the_longest_clip():
 def test_text__trains_a_tokenizer_that_the_encoder_is_made_for():
     made = text()
     defaults = made.encoder_defaults()
-    assert defaults == {"vocab_size": len(made.processor), "pad_token_id": made.processor.pad_token_id}
+    ids = {f"{kind}_token_id": getattr(made.processor, f"{kind}_token_id") for kind in ("pad", "mask")}
+    assert defaults == {"vocab_size": len(made.processor), **ids}
     assert made.processor.model_max_length == 16
     made.fit(new_encoder("bert", **defaults))
     made.check(MaskSampler("random", 0.15))

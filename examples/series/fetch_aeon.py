@@ -1,0 +1,77 @@
+"""Sets of time series that the Python package aeon brings along, each as train.parquet and test.parquet.
+
+The package (BSD licence) is downloaded, not installed, and only its data are unpacked. The sets are those of the UCR
+and UEA archives of time series classification (timeseriesclassification.com), divided as they are there. The columns
+are `series`, T lists with a number per channel, and `label`.
+"""
+
+import argparse
+import logging
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from datasets import ClassLabel, Dataset, Features, List, Value
+
+logger = logging.getLogger(__name__)
+
+WHEEL = "aeon==1.6.0"
+NAMES = ("OSULeaf", "BasicMotions")
+
+
+def download(directory: Path) -> zipfile.ZipFile:
+    """The package as an open archive."""
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--dest", str(directory), WHEEL]
+    pip = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if pip.returncode != 0:
+        raise SystemExit(f"pip could not download {WHEEL}:\n{pip.stdout}")
+    return zipfile.ZipFile(next(directory.glob("aeon-*.whl")))
+
+
+def read_ts(lines: Iterable[str]) -> tuple[list[list[list[float]]], list[str], list[str]]:
+    """The series (each T x channels), their classes, and all classes, of a file in aeon's format.
+
+    A head of lines that begin with `@`, then a series per line: channels between colons, values between commas (`?`
+    where one is missing), and the class at the end.
+    """
+    classes: list[str] = []
+    series, labels = [], []
+    for line in map(str.strip, lines):
+        if line.lower().startswith("@classlabel true"):
+            classes = line.split()[2:]
+        elif line and not line.startswith(("#", "@")):
+            *channels, label = line.split(":")
+            values = [[float("nan" if value == "?" else value) for value in row.split(",")] for row in channels]
+            series.append([list(row) for row in zip(*values, strict=True)])
+            labels.append(label)
+    return series, labels, classes
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", default=list(NAMES), help=f"which sets; default: {' '.join(NAMES)}")
+    parser.add_argument("--output_dir", type=Path, default=Path("data"), help="has a folder for each set")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+
+    with tempfile.TemporaryDirectory() as scratch:
+        logger.info(f"Fetching {WHEEL}")
+        with download(Path(scratch)) as wheel:
+            for name in arguments.names:
+                for split in ("train", "test"):
+                    member = f"aeon/datasets/data/{name}/{name}_{split.upper()}.ts"
+                    if member not in wheel.namelist():
+                        raise SystemExit(f"{WHEEL} has no {member}. Its sets are listed in aeon/datasets/data.")
+                    series, labels, classes = read_ts(wheel.read(member).decode("utf-8").splitlines())
+                    features = Features({"series": List(List(Value("float32"))), "label": ClassLabel(names=classes)})
+                    path = arguments.output_dir / name / f"{split}.parquet"
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    Dataset.from_dict({"series": series, "label": labels}, features=features).to_parquet(path)
+                    logger.info(f"{len(series)} series of {len(classes)} classes in {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""Clips as lists of frames: check every frame before training, cut long clips, decode on access.
+
+Frames are images (files or encoded bytes): there is one way to read them, whatever codec a film came in.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset, Features, Value
+from PIL import Image
+
+from .arguments import DataArguments
+from .images import decode_image
+from .screening import good_rows
+from .windows import windows
+
+
+def prepare_video(raw: Dataset, args: DataArguments, split: str, num_frames: int) -> Dataset:
+    """Map-style dataset of `video` (list of `num_frames` PIL RGB images of one size, decoded on access),
+    `sample_index` and, if `raw` has it, `label`.
+
+    `raw` as load_raw_datasets gives it. Clips with more frames become consecutive pieces of `num_frames`, each with
+    the clip's label; a rest at the end is dropped. Clips with fewer frames, with frames that cannot be decoded or of
+    different sizes are left out as bad (see `good_rows`).
+    """
+    report = raw.map(
+        _inspect,
+        input_columns="video",
+        remove_columns=raw.column_names,
+        features=Features({"problem": Value("string"), "frames": Value("int64")}),
+        num_proc=args.preprocessing_num_workers,
+        desc=f"Checking {split} clips",
+    )
+    frames = np.array(report["frames"][:])
+    problems = [
+        problem or (f"too short ({count} frames, the encoder reads {num_frames})" if count < num_frames else "")
+        for problem, count in zip(report["problem"][:], frames, strict=True)
+    ]
+
+    def name_of(position: int) -> str:
+        row = raw[position]
+        first = row["video"][0] if row["video"] else None
+        return first and first.get("path") or f"row {row['sample_index']}"
+
+    good = good_rows(problems, name_of, noun="clip", split=split, max_bad_fraction=args.max_bad_fraction)
+    pieces = windows(raw, good, frames, num_frames, noun="clips", split=split)
+    return pieces.with_transform(FrameReader(raw.select_columns("video"), num_frames))
+
+
+class FrameReader:
+    """Transform of a dataset of pieces (row, start) into one of `video`, decoded from the clips of `source`."""
+
+    def __init__(self, source: Dataset, num_frames: int) -> None:
+        self.source = source
+        self.num_frames = num_frames
+
+    def __call__(self, batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        if not {"row", "start"} <= batch.keys():  # other columns were selected
+            return batch
+        places = zip(batch.pop("row"), batch.pop("start"), strict=True)
+        batch["video"] = [
+            [decode_image(frame) for frame in self.source[row]["video"][start : start + self.num_frames]]
+            for row, start in places
+        ]
+        return batch
+
+
+class FrameProcessor:
+    """An image or video processor as one of single frames: what `PixelPipeline` asks for."""
+
+    def __init__(self, processor: Any) -> None:
+        self.processor = processor
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "processor":  # not there yet while being unpickled
+            raise AttributeError(name)
+        return getattr(self.processor, name)
+
+    def __call__(self, frames: list[Image.Image], **settings: Any) -> dict[str, torch.Tensor]:
+        pixels = self.processor(frames, **settings)["pixel_values"]  # (1, F, C, H, W), or of images (F, C, H, W)
+        return {"pixel_values": pixels.reshape(-1, *pixels.shape[-3:])}
+
+
+def _inspect(frames: list[dict[str, Any] | None] | None) -> dict[str, Any]:
+    """What is wrong with a clip ("" if nothing) and its number of frames. Decodes all of them."""
+    if not frames:
+        return {"problem": "no frames", "frames": 0}
+    sizes = set()
+    for number, frame in enumerate(frames):
+        if frame is None or (frame["bytes"] is None and frame["path"] is None):
+            return {"problem": f"frame {number} is missing", "frames": len(frames)}
+        try:
+            sizes.add(decode_image(frame).size)
+        except Exception as error:  # decoders of broken files raise about anything; the reason is reported
+            return {"problem": f"frame {number}: {type(error).__name__}: {error}", "frames": len(frames)}
+    problem = f"frames of {len(sizes)} different sizes" if len(sizes) > 1 else ""
+    return {"problem": problem, "frames": len(frames)}
