@@ -129,6 +129,40 @@ def text_file(path: Path, count: int = 40, column: str = "text") -> Path:
     return path
 
 
+def protein_file(path: Path, count: int = 40) -> Path:
+    """A FASTA file of proteins of 8 to 38 residues, in lines of 10."""
+    rng = np.random.default_rng(0)
+    entries = []
+    for i in range(count):
+        residues = "".join(rng.choice(list("ACDEFGHIKLMNPQRSTVWY"), size=8 + i % 31))
+        lines = [residues[start : start + 10] for start in range(0, len(residues), 10)]
+        entries.append("\n".join([f">protein {i}", *lines]))
+    path.write_text("\n".join(entries) + "\n", encoding="utf-8")
+    return path
+
+
+def series_parquet(path: Path, count: int = 18, length: int = 63, channels: int = 2) -> Path:
+    """A column `series` of (length, channels) values, waves whose frequency goes with the class, and `label`."""
+    from datasets import Dataset
+
+    rng = np.random.default_rng(0)
+    times = np.arange(length)[:, None] + 10 * np.arange(channels)
+    waves = [np.sin(times * (0.2, 0.7, 1.5)[i % 3]) + 0.1 * rng.normal(size=times.shape) for i in range(count)]
+    Dataset.from_dict({"series": waves, "label": [CLASSES[i % 3] for i in range(count)]}).to_parquet(path)
+    return path
+
+
+def video_parquet(path: Path, count: int = 9, frames: int = 8) -> Path:
+    """A column `video` of clips, a picture that moves to the right, and `label`, which the brightness gives away."""
+    from datasets import Dataset, Features, Image, List, Value
+
+    clips = [[picture.rotate(0, translate=(t, 0)) for t in range(frames)] for picture in pictures(count)]
+    features = Features({"video": List(Image()), "label": Value("string")})
+    labels = [CLASSES[i % 3] for i in range(count)]
+    Dataset.from_dict({"video": clips, "label": labels}, features=features).to_parquet(path)
+    return path
+
+
 def sound_folder(folder: Path, count: int = 18, labelled: bool = True, seconds: float = 0.25) -> Path:
     """wav, flac and ogg at three rates, every second one stereo; the pitch goes with the class."""
     rng = np.random.default_rng(0)

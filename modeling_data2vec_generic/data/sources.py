@@ -51,8 +51,8 @@ def infer_modality(args: DataArguments) -> str:
 
 def _told_by(features: Features, label: str) -> list[str]:
     """The modalities that columns of these types and names may be of; more than one leaves it open."""
-    # A column of strings goes with all else as its caption, path or name, one of numbers may be the label or a
-    # feature of it: they tell only where there is nothing better, text by its name before series by their type.
+    # A column of strings goes with anything else as its caption, path or name, and one of lists of numbers as its
+    # features: types tell these two only where nothing else does.
     found = [name for name in _FILES if any(holds(feature, name) for feature in features.values())]
     found = found or [name for name, column in CONTENT_COLUMN.items() if name != "text" and column in features]
     found = found or ["text"] * ("text" in features)

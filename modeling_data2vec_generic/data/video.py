@@ -13,7 +13,7 @@ from PIL import Image
 from .arguments import DataArguments
 from .images import decode_image
 from .screening import good_rows
-from .windows import windows
+from .windows import count_windows
 
 
 def prepare_video(raw: Dataset, args: DataArguments, split: str, num_frames: int) -> Dataset:
@@ -44,7 +44,12 @@ def prepare_video(raw: Dataset, args: DataArguments, split: str, num_frames: int
         return first and first.get("path") or f"row {row['sample_index']}"
 
     good = good_rows(problems, name_of, noun="clip", split=split, max_bad_fraction=args.max_bad_fraction)
-    pieces = windows(raw, good, frames, num_frames, noun="clips", split=split)
+    counts = count_windows(frames[good], num_frames, noun="clips", split=split)
+    rows = np.repeat(good, counts)
+    starts = np.concatenate([np.arange(count) * num_frames for count in counts])
+    pieces = Dataset.from_dict({"row": rows, "start": starts, "sample_index": np.arange(len(rows))})
+    if "label" in raw.features:
+        pieces = pieces.add_column("label", np.array(raw["label"][:])[rows], feature=raw.features["label"])
     return pieces.with_transform(FrameReader(raw.select_columns("video"), num_frames))
 
 

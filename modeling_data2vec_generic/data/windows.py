@@ -1,29 +1,21 @@
-"""Long samples to pieces of one length: which window of which row each piece is."""
+"""Samples of any length to pieces of one length: how many there are, and what gets lost."""
 
 import numpy as np
-from datasets import Dataset
 from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
 
 
-def windows(raw: Dataset, good: np.ndarray, lengths: np.ndarray, size: int, *, noun: str, split: str) -> Dataset:
-    """Columns `row` and `start` of consecutive windows of `size`, `sample_index` and, if `raw` has it, `label`.
+def count_windows(lengths: np.ndarray, size: int, *, noun: str, split: str) -> np.ndarray:
+    """How many consecutive windows of `size` samples of these lengths (N,), each at least `size`, have: (N,) int64.
 
-    Rows `good` of `raw` are cut, row i being lengths[i] >= `size` long. What is left at a row's end is dropped; the
-    log says how much.
+    What is left at a sample's end is dropped; if there is anything to cut, the log says how much.
     """
-    counts = lengths[good] // size
-    rows = np.repeat(good, counts)
-    starts = np.concatenate([np.arange(count) * size for count in counts])
-    if longer := int((lengths[good] > size).sum()):
-        dropped = int(lengths[good].sum() - counts.sum() * size)
+    counts = lengths // size
+    if longer := int((lengths > size).sum()):
+        lost = 1 - counts.sum() * size / lengths.sum()
         logger.info(
-            f"{longer} of {len(good)} {split} {noun} are longer than {size} and cut into pieces of it: {len(rows)} "
-            f"pieces in all, and {dropped / lengths[good].sum():.1%} of the data, at the ends, are left out."
+            f"{longer} of {len(lengths)} {split} {noun} are longer than {size} and cut into pieces of it: "
+            f"{counts.sum()} pieces in all. What remains at the ends, {lost:.1%} of the data, is left out."
         )
-    found = Dataset.from_dict({"row": rows, "start": starts, "sample_index": np.arange(len(rows))})
-    if "label" in raw.features:
-        labels = np.array(raw["label"][:])[rows]
-        found = found.add_column("label", labels, feature=raw.features["label"])
-    return found
+    return counts

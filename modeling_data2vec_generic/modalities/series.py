@@ -38,8 +38,8 @@ class Series(Modality):
             return {}  # `prepare` says what is wrong with them
         length, channels = shape
         logger.info(
-            f"A new encoder reads context_length={length} values, as long as the shortest training series, of "
-            f"num_input_channels={channels}, unless --config_overrides sets them."
+            f"A new encoder reads context_length={length} values of num_input_channels={channels}, as the training "
+            "series say, unless --config_overrides sets them."
         )
         return {"context_length": length, "num_input_channels": channels}
 

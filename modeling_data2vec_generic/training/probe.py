@@ -12,10 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
+from transformers import PreTrainedModel
 
+from ..backbone_data2vec_generic import as_sequence
 from ..examination_data2vec_generic import evaluation_mode
+from ..families_data2vec_generic import family_of
 
 Collate = Callable[[list[dict[str, Any]]], Mapping[str, Tensor]]
 ContentMask = Callable[[Mapping[str, Tensor], int], Tensor]
@@ -50,7 +53,7 @@ def real_frames(num_frames: Callable[[int], int]) -> ContentMask:
 
 @torch.no_grad()
 def extract_features(
-    encoder: nn.Module, dataset: Dataset, collate: Collate, content_mask: ContentMask, batch_size: int
+    encoder: PreTrainedModel, dataset: Dataset, collate: Collate, content_mask: ContentMask, batch_size: int
 ) -> np.ndarray:
     """The mean of the last hidden state over the content, (N, C) float32.
 
@@ -60,12 +63,15 @@ def extract_features(
     `collate` must give the encoder's own inputs, unmasked and not augmented. Runs on the encoder's device.
     """
     device = next(encoder.parameters()).device
+    family = family_of(encoder.config.model_type)
     features: list[np.ndarray] = []
     with evaluation_mode(encoder):
         for inputs in DataLoader(dataset, batch_size=batch_size, collate_fn=collate):
             hidden = encoder(**{name: value.to(device) for name, value in inputs.items()}).last_hidden_state.float()
+            if not family.channels_apart:
+                hidden = as_sequence(hidden, family.channels_first)
             content = content_mask(inputs, hidden.shape[-2]).to(device).unsqueeze(-1)
-            if hidden.ndim == 4:
+            if family.channels_apart:
                 content = content.unsqueeze(1)
             # where, not a product: what an encoder leaves at padding may be infinite or NaN.
             mean = torch.where(content, hidden, 0.0).sum(dim=-2) / content.sum(dim=-2)
@@ -152,7 +158,7 @@ class Probe:
                 "at least: check label_column_name and max_train_samples."
             )
 
-    def __call__(self, encoder: nn.Module) -> dict[str, float]:
+    def __call__(self, encoder: PreTrainedModel) -> dict[str, float]:
         """`effective_rank` of the test features and, where there are labels, `knn_accuracy` and `linear_accuracy`."""
         test = extract_features(encoder, self.test, self.collate, self.content_mask, self.batch_size)
         metrics = {"effective_rank": effective_rank(test)}

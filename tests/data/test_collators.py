@@ -4,11 +4,18 @@ import torch
 from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch.utils.data import DataLoader
-from transformers import PreTrainedTokenizerFast, ViTImageProcessor, Wav2Vec2FeatureExtractor
+from transformers import (
+    PreTrainedTokenizerFast,
+    VideoMAEImageProcessorPil,
+    ViTImageProcessor,
+    Wav2Vec2FeatureExtractor,
+)
 
 from modeling_data2vec_generic.data.collators import (
+    DataCollatorForData2VecSeries,
     DataCollatorForData2VecSpeech,
     DataCollatorForData2VecText,
+    DataCollatorForData2VecVideo,
     DataCollatorForData2VecVision,
 )
 from modeling_data2vec_generic.data.masking import MaskSampler
@@ -79,10 +86,35 @@ def speech(feature_extractor=None, **changes):
     return DataCollatorForData2VecSpeech(extractor, num_frames, **{"mask": sampler, **changes})
 
 
+def series(**changes):
+    sampler = MaskSampler("block", 0.5, length=2)
+    return DataCollatorForData2VecSeries(**{"grid": (3, 6), "mask": sampler, **changes})
+
+
+def series_examples(count):
+    rng = np.random.default_rng(0)
+    return [{"sample_index": i, "series": rng.normal(size=(24, 3)).astype(np.float32)} for i in range(count)]
+
+
+def video(processor=None, **changes):
+    processor = processor or VideoMAEImageProcessorPil(size={"height": 12, "width": 16}, do_center_crop=False)
+    sampler = MaskSampler("inverse_block", 0.7, length=2)
+    return DataCollatorForData2VecVideo(processor, **{"grid": (2, 3, 4), "mask": sampler, **changes})
+
+
+def video_examples(count):
+    frames = image_examples(4 * count)
+    return [
+        {"sample_index": i, "video": [frame["image"] for frame in frames[4 * i : 4 * i + 4]]} for i in range(count)
+    ]
+
+
 CASES = {
     "vision": (vision(num_masks=3, augment=RandomResizedCrop()), image_examples(12)),
     "text": (text(num_masks=3), text_examples([9, 14, 5, 30, 30, 11, 8, 21, 6, 7, 19, 9])),
     "speech": (speech(num_masks=3), speech_examples([900, 500, 700, 900, 640, 333, 900, 808, 450, 460, 470, 480])),
+    "series": (series(num_masks=3), series_examples(12)),
+    "video": (video(num_masks=3, augment=RandomResizedCrop()), video_examples(12)),
 }
 
 
@@ -96,7 +128,7 @@ def by_sample(batches, examples):
             for name, values in batch.items():
                 if name == "mask" and "audio" in example:
                     kept[name] = values[row][..., : num_frames(len(example["audio"]))]
-                elif "image" in example:
+                elif "input_ids" not in example and "audio" not in example:
                     kept[name] = values[row]
                 else:
                     kept[name] = values[row][..., : len(example.get("input_ids", example.get("audio")))]
@@ -359,3 +391,68 @@ def test_speech__too_short_a_clip_is_named():
 def test_speech__left_padding_is_refused():
     with pytest.raises(ValueError, match="padding_side='left'.*Set padding_side='right'"):
         speech(Wav2Vec2FeatureExtractor(padding_side="left"))
+
+
+# --- series ---
+
+
+def test_series__shapes_and_values():
+    examples = series_examples(2)
+    batch = series(num_masks=4)(examples)
+    assert batch["past_values"].shape == (2, 24, 3)
+    assert batch["past_values"].dtype == torch.float32
+    np.testing.assert_array_equal(batch["past_values"][1].numpy(), examples[1]["series"])
+    assert batch["mask"].shape == (2, 4, 18)
+    assert batch["mask"].dtype == torch.bool
+
+
+def test_series__every_channel_is_masked_by_itself_at_the_same_ratio():
+    mask = series(num_masks=5)(series_examples(8))["mask"].unflatten(2, (3, 6))
+    assert (mask.sum(3) == 3).all()
+    assert (mask[:, :, 0] != mask[:, :, 1]).any()
+    assert (mask[:, 0] != mask[:, 1]).any()
+
+
+def test_series__a_mask_that_no_channel_can_have_is_refused():
+    with pytest.raises(ValueError, match="a span of 6 leaves nothing visible"):
+        series(mask=MaskSampler("span", 0.5, length=6))
+
+
+# --- video ---
+
+
+@pytest.mark.parametrize(
+    "processor",
+    [
+        VideoMAEImageProcessorPil(size={"height": 12, "width": 16}, do_center_crop=False),
+        VideoMAEImageProcessorPil(size={"shortest_edge": 20}, crop_size={"height": 12, "width": 16}),
+        ViTImageProcessor(size={"height": 12, "width": 16}),
+    ],
+    ids=["resized", "cut to the centre", "of images"],
+)
+def test_video__plain_gives_what_the_processor_gives(processor):
+    examples = video_examples(3)
+    pixels = video(processor).plain(examples)["pixel_values"]
+    assert pixels.shape == (3, 4, 3, 12, 16)
+    for row, example in zip(pixels, examples, strict=True):
+        expected = processor(example["video"], return_tensors="pt")["pixel_values"].reshape(4, 3, 12, 16)
+        torch.testing.assert_close(row, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_video__masks_are_tubes():
+    mask = video(num_masks=3)(video_examples(4))["mask"].unflatten(2, (2, 12))
+    assert (mask[:, :, 0] == mask[:, :, 1]).all()
+    assert (mask[:, :, 0].sum(2) == 9).all()  # 3 of 12 stay visible
+    assert (mask[:, 0] != mask[:, 1]).any()
+
+
+def test_video__all_frames_of_a_clip_are_cropped_alike_and_clips_differently():
+    frame = image_examples(1)[0]["image"]
+    examples = [{"sample_index": i, "video": [frame] * 4} for i in range(6)]
+    collator = video(augment=RandomResizedCrop(scale_min=0.2))
+    pixels = collator(examples)["pixel_values"]
+    assert (pixels == pixels[:, :1]).all()
+    assert len({row.numpy().tobytes() for row in pixels[:, 0]}) == 6
+    assert (
+        collator.for_evaluation()(examples)["pixel_values"][0] == collator.plain(examples)["pixel_values"][0]
+    ).all()

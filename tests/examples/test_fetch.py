@@ -44,6 +44,41 @@ def test_held_out_glosses__do_not_depend_on_order_or_repetition():
     assert held_out(texts) == held_out(reversed(texts * 2))
 
 
+def test_read_ts__gives_values_by_time_and_channel_with_their_class():
+    lines = ["# about", "@problemName X", "@classLabel true up down", "@data", "1,2,3:4,?,6:down\n", "", "7,8:9,0:up"]
+    series, labels, classes = script("series/fetch_aeon.py").read_ts(lines)
+    np.testing.assert_array_equal(series[0], [[1, 4], [2, np.nan], [3, 6]])
+    assert series[1] == [[7, 9], [8, 0]]
+    assert (labels, classes) == (["down", "up"], ["up", "down"])
+
+
+def test_entries__join_the_lines_of_a_sequence():
+    lines = [">a one\n", "MK\n", "V\n", ">b\n", "\n", ">c\n", "AA"]
+    expected = [("a one", "MKV"), ("b", ""), ("c", "AA")]
+    assert list(script("protein/fetch_proteins.py").entries(lines)) == expected
+
+
+def test_held_out_proteins__do_not_depend_on_order_or_repetition():
+    held_out = script("protein/fetch_proteins.py").held_out
+    sequences = ["A" * number for number in range(1, 201)]
+    assert len(held_out(sequences)) == 10
+    assert held_out(sequences) == held_out(reversed(sequences * 2))
+
+
+def test_clip__keeps_the_whole_digit_within_the_frame_as_it_moves():
+    module = script("video/make_clips.py")
+    frames = module.clip(np.full((8, 8), 255, dtype=np.uint8), np.random.default_rng(0))
+    assert [frame.size for frame in frames] == [(24, 24)] * module.FRAMES
+    brightness = [np.asarray(frame).sum() for frame in frames]
+    assert min(brightness) > 0.8 * 255 * 16 * 16  # turning cuts corners, no more
+    assert len({np.asarray(frame).tobytes() for frame in frames}) == module.FRAMES
+
+
+def test_bounced__goes_back_and_forth():
+    places = script("video/make_clips.py").bounced(np.array([-3.0, 0.0, 5.0, 8.0, 10.0, 17.0]), 8)
+    assert places.tolist() == [3, 0, 5, 8, 6, 1]
+
+
 def test_transcripts__skip_comments_and_what_is_no_speech():
     lines = ["; Core Sounds\n", "\n", "digits/1: one\n", "beep: [this is a beep]\n", "demo: Press one: sales.\n"]
     assert script("speech/fetch_asterisk.py").transcripts(lines) == {"digits/1": "one", "demo": "Press one: sales."}

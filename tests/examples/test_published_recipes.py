@@ -13,7 +13,16 @@ from modeling_data2vec_generic.data.masking import MaskSampler
 from modeling_data2vec_generic.training.encoders import new_encoder_config
 from modeling_data2vec_generic.training.objectives import mask_settings, objective_config
 
-from ..tiny import image_folder, image_parquet, run, sound_folder, text_file
+from ..tiny import (
+    image_folder,
+    image_parquet,
+    protein_file,
+    run,
+    series_parquet,
+    sound_folder,
+    text_file,
+    video_parquet,
+)
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 RECIPES = sorted(path.relative_to(EXAMPLES).as_posix() for path in EXAMPLES.glob("*/*.json"))
@@ -294,7 +303,12 @@ def data_flags(recipe: dict[str, Any], folder: Path) -> list[str]:
     if "dataset_name" in recipe:
         return ["--max_train_samples", "32", "--max_eval_samples", "32"]
     splits = {"train": folder / "train", "validation": folder / "validation"}
-    if recipe["modality"] == "text":
+    tables = {"series": series_parquet, "video": video_parquet}
+    if recipe["modality"] in tables:
+        files = {split: tables[recipe["modality"]](path.with_suffix(".parquet")) for split, path in splits.items()}
+    elif recipe.get("train_file", "").endswith(".fasta"):
+        files = {split: protein_file(path.with_suffix(".fasta")) for split, path in splits.items()}
+    elif recipe["modality"] == "text":
         files = {split: text_file(path.with_suffix(".parquet"), 120) for split, path in splits.items()}
     elif recipe["modality"] == "vision" and "train_file" in recipe:
         files = {split: image_parquet(path.with_suffix(".parquet")) for split, path in splits.items()}
@@ -312,6 +326,8 @@ def data_flags(recipe: dict[str, Any], folder: Path) -> list[str]:
 def narrow(recipe: dict[str, Any]) -> list[str]:
     """The recipe's encoder and decoder at a width of 16; depth, patches, kernels and groups stay."""
     sizes = "hidden_size=16,num_attention_heads=2,intermediate_size=32"
+    if recipe["modality"] == "series":
+        sizes = "d_model=16,num_attention_heads=2,ffn_dim=32"
     if recipe["modality"] == "speech":
         sizes += ",conv_dim=[8,8,8,8,8,8,8],num_conv_pos_embedding_groups=2"
     flags = ["--config_overrides", f"{recipe['config_overrides']},{sizes}"]  # the last of a name counts

@@ -6,9 +6,11 @@ from matplotlib.image import imread
 from modeling_data2vec_generic.reporting.figures import (
     MASKED,
     plot_image_mask,
+    plot_series_mask,
     plot_speech_mask,
     plot_text_mask,
     plot_training,
+    plot_video_mask,
     runs,
     series,
 )
@@ -87,3 +89,29 @@ def test_plot_text_mask__marks_masked_tokens_and_takes_any_token(tmp_path):
     plot_text_mask(tokens, np.array([False, True, True, False, True, False] * 20), tmp_path / "some.png")
     assert shaded_share(tmp_path / "none.png") == 0
     assert shaded_share(tmp_path / "some.png") > 0.05
+
+
+def test_plot_series_mask__shades_each_channels_own_mask(tmp_path):
+    values = np.zeros((30, 3), dtype=np.float32)
+    masks = {0: np.zeros((3, 6)), 9: np.repeat([[1, 1, 1, 0, 0, 0]], 3, axis=0), 18: np.ones((3, 6))}
+    for count, mask in masks.items():
+        plot_series_mask(values, mask.astype(bool), tmp_path / f"{count}.png")
+    none, half, everything = (shaded_share(tmp_path / f"{count}.png") for count in masks)
+    assert none == 0
+    assert half == pytest.approx(everything / 2, rel=0.05)
+    assert everything > 0.3
+    plot_series_mask(values, np.ones((1, 6), dtype=bool), tmp_path / "shared.png")
+    assert shaded_share(tmp_path / "shared.png") == pytest.approx(everything, rel=0.05)
+
+
+def test_plot_video_mask__paints_the_masked_patches_of_every_frame(tmp_path):
+    pixels = np.random.default_rng(0).choice([-1.0, 2.0], size=(4, 3, 12, 12)).astype(np.float32)
+    mask = np.zeros((2, 3, 3), dtype=bool)
+    plot_video_mask(pixels, mask, tmp_path / "none.png")
+    mask[0] = True
+    plot_video_mask(pixels, mask, tmp_path / "half.png")
+    plot_video_mask(pixels, np.ones_like(mask), tmp_path / "all.png")
+    none, half, everything = (painted_share(tmp_path / f"{name}.png") for name in ("none", "half", "all"))
+    assert none == 0
+    assert half == pytest.approx(everything / 2, rel=0.05)
+    assert everything > 0.2

@@ -33,6 +33,7 @@ def header(card):
         ("vision", "AutoImageProcessor", "image-feature-extraction"),
         ("text", "AutoTokenizer", "feature-extraction"),
         ("speech", "AutoFeatureExtractor", "feature-extraction"),
+        ("video", "AutoImageProcessor", "feature-extraction"),
     ],
 )
 def test_model_card__loads_with_the_processor_of_its_modality(modality, processor, pipeline_tag, tmp_path):
@@ -45,6 +46,14 @@ def test_model_card__loads_with_the_processor_of_its_modality(modality, processo
     code = card.split("```python\n")[1].split("```")[0]
     compile(code, "card", "exec")
     assert f'{processor}.from_pretrained("encoder")' in code
+
+
+def test_model_card__of_series_loads_no_processor(tmp_path):
+    card = model_card(summary(tmp_path, modality="series"), tmp_path)
+    code = card.split("```python\n")[1].split("```")[0]
+    compile(code, "card", "exec")
+    assert "rocessor" not in code
+    assert "encoder(past_values=series)" in code
 
 
 def test_model_card__tells_settings_and_results(tmp_path):

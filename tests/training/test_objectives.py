@@ -1,7 +1,7 @@
 """What `--objective` stands for, and that the user's own flags win."""
 
 import pytest
-from transformers import BertConfig, ViTConfig, Wav2Vec2Config
+from transformers import BertConfig, PatchTSTConfig, VideoMAEConfig, ViTConfig, Wav2Vec2Config
 
 from modeling_data2vec_generic.data.masking import MaskArguments, MaskSampler
 from modeling_data2vec_generic.training.arguments import ObjectiveArguments
@@ -73,6 +73,17 @@ MASKS = {
         "mask_adjust": 0.07,
     },
     ("data2vec2", "speech"): {"mask_strategy": "block", "mask_ratio": 0.5, "mask_length": 5, "mask_adjust": 0.05},
+    ("data2vec", "series"): {"mask_strategy": "random", "mask_ratio": 0.4},
+    ("data2vec2", "series"): {"mask_strategy": "random", "mask_ratio": 0.4},
+}
+for objective in ("data2vec", "data2vec2"):
+    MASKS[objective, "video"] = MASKS[objective, "vision"]
+SERIES = {
+    "teacher_embeddings": "copy",
+    "student_input": "mask_token",
+    "target_source": "block",
+    "target_layer_norms": ["instance"],
+    "average_top_k_layers": 8,
 }
 CHOICES = [(objective, modality) for objective in PRESETS for modality in PRESETS[objective]]
 
@@ -96,6 +107,21 @@ def test_masks__are_those_of_the_paper(objective, modality):
     settings = mask_settings(MaskArguments(), objective, modality)
     assert settings == MASKS[objective, modality] | {"mask_exact": False}
     MaskSampler(**{name.removeprefix("mask_"): value for name, value in settings.items()})
+
+
+@pytest.mark.parametrize("objective", PRESETS)
+def test_series__are_trained_as_patchtst_can_be(objective):
+    encoder_config = PatchTSTConfig(num_hidden_layers=12, d_model=64)
+    config = objective_config(ObjectiveArguments(objective=objective), encoder_config, "series")
+    expected = SERIES | ({"predictor": "linear"} if objective == "data2vec" else {"predictor": "conv", "num_masks": 8})
+    assert {name: getattr(config, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize("objective", PRESETS)
+def test_video__is_trained_as_images_but_for_the_loss_of_a_cls_token(objective):
+    arguments = ObjectiveArguments(objective=objective)
+    images, clips = (objective_config(arguments, VideoMAEConfig(), kind).to_dict() for kind in ("vision", "video"))
+    assert clips == images | {"cls_loss_weight": 0.0}
 
 
 @pytest.mark.parametrize(("depth", "expected"), [(1, 1), (2, 1), (4, 2), (24, 12)])

@@ -25,6 +25,7 @@ class TinyEncoder(nn.Module):
 
     def __init__(self, vocab_size: int = 16, channels: int = 4):
         super().__init__()
+        self.config = SimpleNamespace(model_type="tiny")
         self.embedding = nn.Embedding(vocab_size, channels)
         self.dropout = nn.Dropout(0.5)
         self.frozen = nn.Dropout(0.5).eval()
@@ -135,6 +136,39 @@ def test_knn_accuracy__fewer_rows_than_neighbours():
 
 def test_subset__small_data_are_left_as_they_are():
     assert subset(dataset_of([0, 1, 2]), max_samples=3, seed=0)["label"][:] == [0, 1, 2]
+
+
+class ShapedEncoder(nn.Module):
+    """Returns what it is given as an encoder of a type would."""
+
+    def __init__(self, model_type):
+        super().__init__()
+        self.config = SimpleNamespace(model_type=model_type)
+        self.unused = nn.Parameter(torch.zeros(1))
+
+    def forward(self, hidden):
+        return SimpleNamespace(last_hidden_state=hidden)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "shape", "axes"),
+    [
+        ("vit", (5, 7, 4), (1,)),
+        ("patchtst", (5, 3, 7, 4), (2,)),  # channels, patches: each channel's mean by itself
+        ("convnext", (5, 4, 2, 3), (2, 3)),  # channels first
+    ],
+)
+def test_extract_features__averages_the_positions_of_any_shape(model_type, shape, axes):
+    hidden = torch.randn(shape)
+    dataset = Dataset.from_dict({"row": range(5)})
+    features = extract_features(
+        ShapedEncoder(model_type),
+        dataset,
+        lambda rows: {"hidden": hidden[[row["row"] for row in rows]]},
+        after_prefix(0),
+        batch_size=2,
+    )
+    np.testing.assert_allclose(features, hidden.mean(axes).reshape(5, -1).numpy(), rtol=1e-5, atol=1e-6)
 
 
 def test_subset__is_spread_over_the_data_and_fixed_by_the_seed():
