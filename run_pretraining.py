@@ -91,7 +91,8 @@ def main(argv: list[str] | None = None) -> None:
     if model_args.model_name_or_path is not None:
         encoder = load_encoder(model_args)
     else:
-        encoder = new_encoder(new_encoder_config(model_args, modality.encoder_defaults()))
+        encoder_config = new_encoder_config(model_args, modality.encoder_defaults())
+        encoder = new_encoder(encoder_config, model_args.trust_remote_code)
     modality.fit(encoder)
     mask_choice = mask_settings(mask_args, objective_args.objective, modality_name)
     mask = MaskSampler(**{name.removeprefix("mask_"): value for name, value in mask_choice.items()})

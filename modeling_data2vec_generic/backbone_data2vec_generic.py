@@ -49,8 +49,9 @@ def recorded_layers(encoder: nn.Module, seams: Seams, source: str) -> Iterator[l
     """Collect one (B, L, C) tensor from each block that runs, in order.
 
     Args:
-        source: "block" takes what the block returns; "ffn" the output of the last linear layer that ran in it, which
-            is the feed-forward output before dropout, residual and norm (data2vec, section 3.3).
+        source: "block" takes what the block returns; "ffn" the output of the last linear layer that ran in it (or
+            of the one that the family names), which is the feed-forward output before dropout, residual and norm
+            (data2vec, section 3.3).
     """
     layers: list[Tensor] = []
     last_linear: list[Tensor] = []
@@ -64,6 +65,8 @@ def recorded_layers(encoder: nn.Module, seams: Seams, source: str) -> Iterator[l
             layers.append(block_output)
             return
         layer = as_sequence(last_linear.pop()) if last_linear else None
+        if layer is not None and seams.family.channels_apart:  # (B * channels, T, C) within the block
+            layer = layer.reshape(block_output.shape)
         if layer is None or layer.shape != block_output.shape:
             raise UnsupportedBackboneError(
                 f"The last linear layer of {type(module).__name__} in {describe(encoder)} returns "
@@ -75,10 +78,9 @@ def recorded_layers(encoder: nn.Module, seams: Seams, source: str) -> Iterator[l
     with ExitStack() as stack:
         for name in seams.blocks:
             block = encoder.get_submodule(name)
-            if source == "ffn":
-                for module in block.modules():
-                    if isinstance(module, nn.Linear):
-                        stack.enter_context(hooked(module.register_forward_hook, keep_linear))
+            for module_name, module in block.named_modules() if source == "ffn" else ():
+                if isinstance(module, nn.Linear) and seams.family.feed_forward in (None, module_name):
+                    stack.enter_context(hooked(module.register_forward_hook, keep_linear))
             stack.enter_context(hooked(block.register_forward_hook, keep_layer))
         yield layers
 
@@ -137,30 +139,39 @@ def masked_content(
         entry: see `Examination`; needed if copies > 1.
     """
 
+    replaced = False
+
     def thin(
         module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         def pick(value: Any) -> Any:
-            return (
-                value[::copies] if isinstance(value, Tensor) and value.ndim and value.shape[0] == len(mask) else value
-            )
+            if replaced or not isinstance(value, Tensor) or value.ndim == 0 or len(value) != len(mask):
+                return value
+            return value[::copies]
 
         return tuple(map(pick, args)), {name: pick(value) for name, value in kwargs.items()}
 
     def replace(module: nn.Module, args: Any, output: Any) -> Any:
+        nonlocal replaced
+        if replaced:  # LED embeds its padding separately
+            return output
+        replaced = True
         if copies > 1:
             repeated = first(output).repeat_interleave(copies, 0)
             output = repeated if isinstance(output, Tensor) else (repeated, *output[1:])
         flat, put_back = content_of(module, output)
         covered = flat.shape[1] // (stride if grid is None else stride**2)
-        if (len(flat), covered) != tuple(mask.shape):
+        masked = mask
+        if seams.reads_tokens:  # tokens that the encoder pads to a multiple of a window
+            masked = nn.functional.pad(mask, (0, max(flat.shape[1] - mask.shape[1], 0)))
+        if (len(flat), covered) != tuple(masked.shape):
             raise ValueError(
                 f"mask covers {mask.shape[1]} positions in {mask.shape[0]} rows, but the encoder embeds "
                 f"{covered} in {len(flat)}. It must have one entry per patch, frame or token, without "
                 "prefix tokens such as CLS."
             )
         filler = flat.new_zeros(()) if embedding is None else embedding.to(flat.dtype).view(-1)
-        return put_back(torch.where(stretched(mask, flat.shape[1], grid).unsqueeze(-1), filler, flat))
+        return put_back(torch.where(stretched(masked, flat.shape[1], grid).unsqueeze(-1), filler, flat))
 
     with ExitStack() as stack:
         if copies > 1:
@@ -251,15 +262,19 @@ def visible_only(
         return along_sequence(tensor) if tensor.ndim == 3 else along_sequence(tensor[:, 0]).unsqueeze(1)
 
     def restricted(name: str, value: Any) -> Any:
-        if isinstance(value, tuple):
+        if isinstance(value, tuple | list):
             return tuple(restricted(name, item) for item in value)
-        if not isinstance(value, Tensor) or value.ndim < 2:
+        if not isinstance(value, Tensor):
+            return value
+        if name == family.per_sample:
+            return value[samples]
+        if value.ndim < 2:
             return value
         if id(value) in cache:  # blocks share these, so each is gathered once
             return cache[id(value)][1]
         if name == family.pairs_per_head:
             gathered = along_pairs(value).repeat_interleave(heads, 0).unsqueeze(0)
-        elif name in TABLES:
+        elif name in TABLES and value.shape[-2] in (full_length, length):
             gathered = along_table(value)
         elif name == "position_ids":
             gathered = along_sequence(value)

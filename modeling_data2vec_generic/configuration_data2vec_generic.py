@@ -2,8 +2,10 @@
 
 from typing import Any
 
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
+
+from .own_encoders_data2vec_generic import unknown_encoder_config
 
 TARGET_NORMS = ("batch", "instance", "layer")
 CHOICES = {
@@ -88,6 +90,9 @@ class Data2VecGenericConfig(PreTrainedConfig):
     cls_loss_weight: float = 0.0
 
     def __post_init__(self, **kwargs: Any) -> None:
+        encoder_config = self.encoder_config
+        if isinstance(encoder_config, dict) and encoder_config.get("model_type", "bert") not in CONFIG_MAPPING:
+            self.encoder_config = unknown_encoder_config(encoder_config)
         if isinstance(self.encoder_config, PreTrainedConfig):  # transformers would reset it to its default
             kwargs.setdefault("attn_implementation", self.encoder_config._attn_implementation)
         super().__post_init__(**kwargs)

@@ -23,6 +23,8 @@ from .seams_data2vec_generic import Seams, UnsupportedBackboneError, describe, i
 logger = logging.get_logger(__name__)
 
 PROBE_POSITIONS = 12
+# Some attention leaves out what it has no use for in a short text.
+PROBE_TOKENS = 64
 # Which weights of a mixture of experts a sample reaches depends on the sample.
 ROUTED = "experts"
 TOLERANCE = 1e-4
@@ -111,7 +113,9 @@ def _made_up_inputs(encoder: PreTrainedModel) -> dict[str, Tensor] | None:
         return None
     if name == "input_ids":
         special = {value for field, value in vars(config).items() if field.endswith("_token_id")}
-        words = [word for word in range(min(config.vocab_size, 10 * PROBE_POSITIONS)) if word not in special]
+        words = [
+            word for word in range(min(getattr(config, "vocab_size", 0), 4 * PROBE_TOKENS)) if word not in special
+        ]
         if not words:
             return None
         values = torch.tensor(words)[torch.randint(len(words), shape, generator=generator)]
@@ -120,8 +124,13 @@ def _made_up_inputs(encoder: PreTrainedModel) -> dict[str, Tensor] | None:
     return {name: values.to(encoder.device)}
 
 
+def _tokens_shape(config: Any) -> tuple[int, ...]:
+    most = getattr(config, "max_position_embeddings", None) or -1  # -1: as many as one likes
+    return 1, min(PROBE_TOKENS, most // 2) if most > 0 else PROBE_TOKENS
+
+
 def _image_shape(config: Any) -> tuple[int, ...]:
-    size = config.image_size
+    size = getattr(config, "image_size", None) or 224  # encoders without it read any size
     sides = (size, size) if isinstance(size, int) else tuple(size)
     frames = () if getattr(config, "num_frames", None) is None else (config.num_frames,)
     return (1, *frames, getattr(config, "num_channels", 3), *sides)
@@ -155,7 +164,7 @@ _PROBE_SHAPES: dict[str, Callable[[Any], tuple[int, ...]]] = {
     "input_values": _sound_shape,
     "input_features": _features_shape,
     "past_values": lambda config: (1, config.context_length, config.num_input_channels),
-    "inputs_embeds": lambda config: (1, PROBE_POSITIONS, config.feature_size),
+    "inputs_embeds": lambda config: (1, min(PROBE_TOKENS, config.context_length), config.feature_size),
 }
 
 
@@ -196,16 +205,25 @@ def examine(encoder: PreTrainedModel, seams: Seams, inputs: Mapping[str, Any]) -
     with _undisturbed(encoder), torch.no_grad():
         content, _ = _first_block(encoder, seams, first_sample(inputs))
         positions = content.shape[1]
+        if seams.reads_tokens:  # some encoders pad their tokens to a multiple of a window
+            positions = min(positions, inputs[main_input(encoder)].shape[1])
         given = all_inputs(seams, first_sample(inputs, copies=2), positions)
         started, ended, layers, output = _watched(encoder, seams, given)
         if len(content) != 1 or len(layers[0]) != 2:
             raise UnsupportedBackboneError(
-                f"{describe(encoder)} does not keep samples apart as (batch, positions, channels): of two samples, "
-                f"its blocks make {tuple(layers[0].shape)}."
+                f"{describe(encoder)} does not keep samples apart, as (batch, positions, channels): it embeds one "
+                f"sample as {tuple(content.shape)}, and of two samples its blocks make {tuple(layers[0].shape)}."
+            )
+        if len({layer.shape for layer in layers}) > 1:
+            raise UnsupportedBackboneError(
+                f"{describe(encoder)} has blocks that return different shapes: {[*map(_shape, layers)]}. If a setting "
+                "shortens the sequence between blocks, turn it off."
             )
         given = all_inputs(seams, first_sample(inputs), positions)
         length, prefix, stride, mixes = _placement(encoder, seams, given, positions, layers[0].shape[1])
-    takes_last_block = output.shape != layers[-1].shape
+    last = layers[-1]
+    keeps_positions = output.ndim == 3 and prefix + length <= output.shape[1] <= last.shape[1]
+    takes_last_block = not keeps_positions or output.shape[2] != last.shape[2]
     with _undisturbed(encoder):
         unused = _unused(encoder, seams, given, length, takes_last_block)
     first_block = min(started[name] for name in seams.stacks if name in started)
@@ -251,6 +269,10 @@ def _watched(
     return started, ended, layers, output
 
 
+def _shape(tensor: Tensor) -> tuple[int, ...]:
+    return tuple(tensor.shape)
+
+
 def _once(times: dict[str, int], name: str, clock: Iterator[int]) -> None:
     times.setdefault(name, next(clock))
 
@@ -279,7 +301,7 @@ def _first_block(
     def change(module: nn.Module, args: Any, output: Any) -> Any:
         content, put_back = content_of(module, output)
         contents.append(content)
-        if changed is None:
+        if changed is None or len(contents) > 1:
             return output
         content = content.clone()
         noise = torch.randn(content.shape[-1], generator=torch.Generator().manual_seed(changed))
@@ -372,13 +394,13 @@ def visible_only_fault(
             for name, value in inputs.items()
         }
     sample = first_sample(inputs)
+    if seams.reads_tokens and "attention_mask" in inspect.signature(encoder.forward).parameters:
+        sample = {"attention_mask": torch.ones_like(sample[main_input(encoder)]), **sample}
     prefix, length, device = examination.prefix, examination.length, encoder.device
 
-    def run(index: Tensor | None) -> Tensor:
-        if index is None:
-            return encode(encoder, seams, sample, length, examination.takes_last_block)
-        only = torch.zeros(1, dtype=torch.long, device=device)
-        with visible_only(encoder, seams, index.unsqueeze(0), only, prefix, length):
+    def run(*rows: Tensor) -> Tensor:
+        samples = torch.zeros(len(rows), dtype=torch.long, device=device)
+        with visible_only(encoder, seams, torch.stack(rows), samples, prefix, length):
             return encode(encoder, seams, sample, length, takes_last_block=True)
 
     everything = torch.arange(prefix + length, device=device)
@@ -390,10 +412,10 @@ def visible_only_fault(
             plain = encode(encoder, seams, sample, length, takes_last_block=True)
             if _differ(run(everything), plain[:, : prefix + length]):
                 return "given all positions in order, its blocks give something else than in a plain pass"
-            expected = run(some)
-            if _differ(run(shuffled)[:, torch.argsort(shuffled)], expected):
+            expected, moved = run(some, shuffled)
+            if _differ(moved[torch.argsort(shuffled)], expected):
                 return "its blocks take a position's place from where it stands among the visible ones"
-            if prefix == 0 and _differ(run(some.repeat(2))[:, : len(some)], expected):
+            if prefix == 0 and _differ(run(some.repeat(2))[0, : len(some)], expected):
                 return "what its blocks make of a position depends on how many positions there are"
         except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
             return f"its blocks do not run on a part of the positions ({type(error).__name__}: {error})"

@@ -12,6 +12,7 @@ class Family:
     Args:
         content: name of the module whose output is the content of each position, where the generic rule finds none or
             another one.
+        feed_forward: the linear layer of a block that makes the feed-forward output, if not the last that runs.
         channels_first: blocks return (B, C, rows, columns) instead of (B, ..., C).
         channels_apart: blocks return (B, channels, T, C), and each channel of the input is a series of its own.
         inputs: what every forward pass is to be given besides the data.
@@ -23,9 +24,11 @@ class Family:
         position_argument: the block's argument for the (R, V) indices of the positions that it reads.
         pairs_per_head: the block's argument of pairwise positions (1, L, L) that, when they differ from row to row,
             must be given as (1, R * heads, V, V).
+        per_sample: the block's argument of one entry per sample, (B).
     """
 
     content: str | None = None
+    feed_forward: str | None = None
     channels_first: bool = False
     channels_apart: bool = False
     inputs: Mapping[str, Any] = field(default_factory=dict)
@@ -34,6 +37,7 @@ class Family:
     position_bias: str | None = None
     position_argument: str | None = None
     pairs_per_head: str | None = None
+    per_sample: str | None = None
 
 
 FAMILIES: dict[str, Family] = {
@@ -44,22 +48,27 @@ FAMILIES: dict[str, Family] = {
     "wavlm": Family(position_bias="attention"),
     "t5": Family(position_bias="layer.0.SelfAttention"),
     "mt5": Family(position_bias="layer.0.SelfAttention"),
+    "switch_transformers": Family(position_bias="layer.0.SelfAttention"),
     # Rotary angles come from the place in the sequence unless positions are given; the predictor is not needed.
     "vjepa2": Family(position_argument="position_mask", inputs={"skip_predictor": True}),
     # Attention flattens heads into the batch.
     "deberta-v2": Family(pairs_per_head="relative_pos"),
+    "sew-d": Family(pairs_per_head="relative_pos"),
     # It shuffles patches by noise, even with mask_ratio 0.
     "vit_mae": Family(ordered_input="noise"),
     # The last of three convolutions that make the frames.
     "moonshine": Family(content="conv3"),
     # The convolutions that make the frames have no name that others share.
     "speech_to_text": Family(content="conv"),
+    # An adapter, or a layer of another stream, comes after the feed-forward layer.
+    "lilt": Family(feed_forward="output.dense"),
+    "xmod": Family(feed_forward="output.dense", per_sample="lang_ids"),
     "convnext": Family(channels_first=True),
     "convnextv2": Family(channels_first=True),
     "vitdet": Family(channels_first=True),
     "poolformer": Family(channels_first=True, content="patch_embeddings.0.projection"),
     "patchtst": Family(content="encoder.embedder", channels_apart=True),
-    "patchtsmixer": Family(content="patcher", channels_apart=True),
+    "patchtsmixer": Family(content="patcher", channels_apart=True, feed_forward="feature_mixer.mlp.fc2"),
 }
 
 # Parameters that an encoder keeps for masked positions; the first that is found is the student's mask embedding.

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModel, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
@@ -36,6 +36,7 @@ from .objective_data2vec_generic import (
     mlp_predictor,
     regression_loss,
 )
+from .own_encoders_data2vec_generic import new_encoder, save_encoder_code, with_encoder_code
 from .seams_data2vec_generic import Seams, find_seams
 
 
@@ -80,10 +81,19 @@ class Data2VecGenericPreTrainedModel(PreTrainedModel):
             for module in encoder.modules():  # its weights stay as they are when this model is initialised
                 vars(module)["_is_hf_initialized"] = True
         super().__init__(config)
-        self.encoder = encoder_of(AutoModel.from_config(config.encoder_config)) if encoder is None else encoder
+        if encoder is None:
+            encoder = encoder_of(new_encoder(config.encoder_config, config.name_or_path))
+        self.encoder = encoder
         config.encoder_config = self.encoder.config
         self.main_input_name = main_input(self.encoder)
         self._no_split_modules = self.encoder._no_split_modules
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *model_args: Any, **kwargs: Any) -> Any:
+        """As ever. `trust_remote_code=True` also runs the code of an encoder that is not in transformers."""
+        if kwargs.get("trust_remote_code"):
+            kwargs = with_encoder_code(cls.config_class, pretrained_model_name_or_path, kwargs)
+        return super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
 
     def get_input_embeddings(self) -> nn.Module:
         """The encoder's own input embeddings."""
@@ -96,6 +106,7 @@ class Data2VecGenericPreTrainedModel(PreTrainedModel):
             "AutoModel": "modeling_data2vec_generic.Data2VecGenericModel",
             "AutoModelForPreTraining": "modeling_data2vec_generic.Data2VecGenericForPreTraining",
         }
+        save_encoder_code(self.encoder, save_directory)
         # Trainer resumes by load_state_dict, which knows the names in memory only, not those of older checkpoints.
         kwargs.setdefault("save_original_format", False)
         super().save_pretrained(save_directory, *args, **kwargs)
@@ -148,7 +159,10 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         super().__init__(config, encoder)
         _turn_off_own_masking(self.encoder.config)
         self.seams: Seams = find_seams(self.encoder)
+        # Tables of sines, for instance; loading a checkpoint makes everything trainable.
+        self._fixed = {name for name, parameter in self.encoder.named_parameters() if not parameter.requires_grad}
         self.examination: Examination | None = None
+        self._saw_batch = False
         self._look_at_encoder()
         self.teacher = copy.deepcopy(self.encoder)
         width = self.seams.width
@@ -179,12 +193,13 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         """
         if self.examination is not None or any(parameter.is_meta for parameter in self.encoder.parameters()):
             return
-        inputs = made_up_sample(self.encoder, self.seams)
+        encoder = copy.deepcopy(self.encoder)  # BigBird, for one, settles on an attention by its first input
+        inputs = made_up_sample(encoder, self.seams)
         if inputs is not None:
-            self._examine(inputs)
+            self.examination = self._examined(encoder, inputs)
 
-    def _examine(self, inputs: dict[str, Any]) -> Examination:
-        examination = examine(self.encoder, self.seams, inputs)
+    def _examined(self, encoder: PreTrainedModel, inputs: dict[str, Any]) -> Examination:
+        examination = examine(encoder, self.seams, inputs)
         wanted = self.config.average_top_k_layers or 1
         if wanted > examination.num_layers:
             raise ValueError(
@@ -192,9 +207,18 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
                 f"{examination.num_layers} blocks. Choose 1 to {examination.num_layers}."
             )
         if self.config.student_input == "visible":
-            require_visible_only(self.encoder, self.seams, examination, inputs)
-        self.examination = examination
+            require_visible_only(encoder, self.seams, examination, inputs)
         return examination
+
+    def _examination_for(self, inputs: dict[str, Any]) -> Examination:
+        if self.examination is None:
+            self.examination = self._examined(self.encoder, inputs)
+            self._freeze()
+        elif not self._saw_batch and self.seams.reads_tokens and self.config.student_input == "visible":
+            # Attention may be another one in long texts than it was in the short one that was made up.
+            self._examined(self.encoder, inputs)
+        self._saw_batch = True
+        return self.examination
 
     @property
     def _needs_mask_embedding(self) -> bool:
@@ -223,7 +247,8 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         self.teacher.eval()
         self.teacher.requires_grad_(False)
         parameters = dict(self.encoder.named_parameters())
-        for name in frozenset() if self.examination is None else self.examination.unused:
+        unused = frozenset() if self.examination is None else self.examination.unused
+        for name in self._fixed | unused:
             parameters[name].requires_grad_(False)
         if self.seams.mask_parameter is not None and not self._needs_mask_embedding:
             parameters[self.seams.mask_parameter].requires_grad_(False)
@@ -271,10 +296,7 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         student_inputs = {
             name.removeprefix("student_"): inputs.pop(name) for name in list(inputs) if name.startswith("student_")
         }
-        examination = self.examination
-        if examination is None:
-            examination = self._examine(inputs)
-            self._freeze()
+        examination = self._examination_for(inputs)
         real = None
         if self.config.ignore_padding:
             real = real_positions(self.encoder, inputs, length, examination.stride)

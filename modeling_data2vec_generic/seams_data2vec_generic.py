@@ -13,7 +13,7 @@ from .families_data2vec_generic import MASK_PARAMETERS, Family, family_of
 
 # Modules that turn raw input into the content of each position; where an encoder has one, its input embeddings are
 # something else or an earlier step.
-CONTENT_MODULES = ("feature_projection", "subsampling", "value_embedding", "conv2")
+CONTENT_MODULES = ("feature_projection", "subsampling", "value_embedding")
 WIDTH_FIELDS = ("hidden_size", "d_model", "embed_dim")
 
 
@@ -60,7 +60,7 @@ def find_seams(encoder: PreTrainedModel) -> Seams:
     blocks, stacks, hierarchical = _find_blocks(encoder)
     content = _find_content(encoder, family, stacks)
     reads_tokens = isinstance(encoder.get_submodule(content), nn.Embedding)
-    width = _width(encoder)
+    width = _output_channels(encoder.get_submodule(blocks[-1])) if hierarchical else _width(encoder)
     return Seams(
         family=family,
         blocks=blocks,
@@ -124,13 +124,13 @@ def _find_blocks(encoder: PreTrainedModel) -> tuple[tuple[str, ...], tuple[str, 
 
 
 def _widths_differ(modules: nn.ModuleList) -> bool:
-    """Whether norms and biases of the same name differ in size between members, as in stages."""
-    widths: dict[str, int] = {}
-    return any(
-        parameter.ndim == 1 and widths.setdefault(name, len(parameter)) != len(parameter)
-        for member in modules
-        for name, parameter in member.named_parameters()
-    )
+    """Whether most norms and biases that the first and the last member share by name differ in size, as in stages."""
+    widths = [
+        {name: len(parameter) for name, parameter in member.named_parameters() if parameter.ndim == 1}
+        for member in (modules[0], modules[-1])
+    ]
+    shared = widths[0].keys() & widths[1].keys()
+    return 2 * sum(widths[0][name] != widths[1][name] for name in shared) > len(shared)
 
 
 def _largest_list(encoder: PreTrainedModel, stage: str) -> tuple[str, nn.ModuleList]:
@@ -148,7 +148,10 @@ def _largest_list(encoder: PreTrainedModel, stage: str) -> tuple[str, nn.ModuleL
 
 
 def _find_content(encoder: PreTrainedModel, family: Family, stacks: tuple[str, ...]) -> str:
-    """What the family says, else a module known by its name, else the input embeddings."""
+    """What the family says, else a module known by its name, else the input embeddings.
+
+    Encoders of spectrograms (Whisper) have two convolutions in front, of which `get_input_embeddings()` is the first.
+    """
     names = [name for name, _ in encoder.named_modules() if name and not is_within(name, stacks)]
     if family.content is not None:
         return next(name for name in names if f".{name}".endswith(f".{family.content}"))
@@ -156,6 +159,8 @@ def _find_content(encoder: PreTrainedModel, family: Family, stacks: tuple[str, .
         for name in names:
             if name.split(".")[-1] == known:
                 return name
+    if "conv1" in names and "conv2" in names:
+        return "conv2"
     try:
         embeddings = encoder.get_input_embeddings()
     except (NotImplementedError, AttributeError):

@@ -155,12 +155,14 @@ def objective_config(
 ) -> Data2VecGenericConfig:
     """The config of a run: what the user set, then what the objective says, then the config's own defaults."""
     preset = preset_of(arguments.objective, modality)
-    depth, width = encoder_config.num_hidden_layers, encoder_config.hidden_size
-    settings = {
-        "average_top_k_layers": max(1, round(preset.top_k_share * depth)),
-        "decoder_dim": round(preset.decoder_share * width),
-        **preset.config,
-    }
+    settings = dict(preset.config)
+    stages = getattr(encoder_config, "depths", None)  # targets are the blocks of the last one
+    depth = stages[-1] if stages else getattr(encoder_config, "num_hidden_layers", None)
+    width = getattr(encoder_config, "hidden_size", None)
+    if depth is not None:
+        settings["average_top_k_layers"] = max(1, round(preset.top_k_share * depth))
+    if width is not None:
+        settings["decoder_dim"] = round(preset.decoder_share * width)
     chosen = {field.name: getattr(arguments, field.name) for field in fields(arguments) if field.name != "objective"}
     settings |= {name: value for name, value in chosen.items() if value is not None}
     return Data2VecGenericConfig(encoder_config=encoder_config, **settings)
