@@ -414,7 +414,7 @@ def test_step__gives_every_trainable_weight_a_finite_gradient_and_nothing_else_i
     model = model_of(tiny, student_input)
     mask = masks_of(tiny)
     if name in MIXES_DTYPES and dtype != torch.float32:
-        with torch.autocast("cpu", dtype), pytest.raises(RuntimeError, match="dtype"):
+        with torch.autocast("cpu", dtype), pytest.raises(RuntimeError, match="dtype|BFloat16"):
             model.encoder(**tiny.inputs())
         return
     with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
