@@ -115,8 +115,10 @@ for name in ("PIL", "soundfile", "soxr", "matplotlib"):
     sys.modules[name] = None  # as if it were not installed
 from modeling_data2vec_generic.modalities import modality_class
 modality_class("text")
+modality_class("series")
 del sys.modules["PIL"]
 modality_class("vision")
+modality_class("video")
 """
 
 
