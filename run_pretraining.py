@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Pre-train an encoder of images, text or speech with data2vec.
+"""Pre-train an encoder of images, video, text, proteins, speech or time series with data2vec.
 
     python run_pretraining.py examples/vision/digits.json
     python run_pretraining.py examples/vision/digits.json --max_steps 100 --output_dir output/short

@@ -57,6 +57,7 @@ class Case:
         batch_size: samples per step.
         settings: further fields of the encoder's config.
         num_masks: M of data2vec 2.0; data2vec has one.
+        decoder_dim: width of data2vec 2.0's decoder; `None`: what `--objective` stands for.
     """
 
     modality: str
@@ -66,6 +67,7 @@ class Case:
     batch_size: int
     settings: tuple[tuple[str, Any], ...] = ()
     num_masks: int = 8
+    decoder_dim: int | None = None
 
     def encoder_config(self) -> PreTrainedConfig:
         """Without dropout, which on a CPU would keep attention from its fast kernel."""
@@ -76,7 +78,9 @@ class Case:
         """A new model, in training mode, with the settings that `--objective` stands for."""
         torch.manual_seed(0)
         config = self.encoder_config()
-        chosen = ObjectiveArguments(objective=objective, num_masks=self._masks(objective))
+        chosen = ObjectiveArguments(
+            objective=objective, num_masks=self._masks(objective), decoder_dim=self.decoder_dim
+        )
         model = Data2VecGenericForPreTraining(
             objective_config(chosen, config, self.modality), AutoModel.from_config(config)
         )

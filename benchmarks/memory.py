@@ -1,6 +1,6 @@
 """Peak memory of one configuration, in a process of its own, since a process's peak never falls.
 
-`python -m benchmarks.memory NAME OBJECTIVE BATCH_SIZE THREADS` prints one line of JSON.
+`python -m benchmarks.memory NAME OBJECTIVE THREADS [SETTING=N ...]` prints one line of JSON.
 """
 
 import json
@@ -30,7 +30,7 @@ class Memory:
 
     Args:
         loaded: the process with model, teacher and a batch, before the first step.
-        step: how much further it grew in two steps.
+        step: how much further it grew, at most, in two steps.
         trained: how much of that are gradients and the optimizer's two moments.
         predictor: activations that the predictor keeps for its backward pass.
         checkpointed: how much less that were with each of a convolutional decoder's layers checkpointed: all but the
@@ -44,9 +44,11 @@ class Memory:
     checkpointed: float
 
 
-def peak_memory(name: str, objective: str, batch_size: int, threads: int) -> Memory:
+def peak_memory(name: str, objective: str, case: Case, threads: int) -> Memory:
     """Measure in a new process."""
-    command = [sys.executable, "-m", "benchmarks.memory", name, objective, str(batch_size), str(threads)]
+    settings = [f"batch_size={case.batch_size}"]
+    settings += [] if case.decoder_dim is None else [f"decoder_dim={case.decoder_dim}"]
+    command = [sys.executable, "-m", "benchmarks.memory", name, objective, str(threads), *settings]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return Memory(**json.loads(done.stdout))
 
@@ -55,7 +57,7 @@ def measure(case: Case, objective: str) -> Memory:
     """Measure in this process."""
     model, batch = case.model(objective), case.batch(objective)
     loop = LibraryLoop(model, adamw(model))
-    loaded = _peak()
+    loaded = _peak(since_now=True)
     for _ in range(2):
         loop.step(batch)
     step = _peak() - loaded
@@ -110,12 +112,14 @@ def saved_for_backward(
     return sizes[module], [(inputs[layer], sizes[layer]) for layer in layers]
 
 
-def _peak() -> float:
-    """MiB, the most this process has held so far.
+def _peak(since_now: bool = False) -> float:
+    """MiB, the most this process has held so far, or from now on: making a model takes more for a moment.
 
     Not `ru_maxrss` on Linux: there a new process starts with the peak of the one that made it.
     """
     if sys.platform == "linux":
+        if since_now:
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
         lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
@@ -123,10 +127,11 @@ def _peak() -> float:
 
 
 def main() -> None:
-    name, objective, batch_size, threads = sys.argv[1:]
+    name, objective, threads, *settings = sys.argv[1:]
     assert objective in OBJECTIVES
     torch.set_num_threads(int(threads))
-    case = replace((CASES | QUICK_CASES)[name], batch_size=int(batch_size))
+    changes = {setting: int(value) for setting, _, value in (item.partition("=") for item in settings)}
+    case = replace((CASES | QUICK_CASES)[name], **changes)
     json.dump(asdict(measure(case, objective)), sys.stdout)
 
 

@@ -100,7 +100,7 @@ def _measured(name: str, case: Case, objective: str, repeats: int, torch_compile
         objective=objective,
         times=step_times(case, objective, repeats, torch_compile),
         shares=shares(case, objective, repeats),
-        memory=peak_memory(name, objective, case.batch_size, torch.get_num_threads()),
+        memory=peak_memory(name, objective, case, torch.get_num_threads()),
         losses=losses(case, objective, torch_compile) if torch_compile else None,
     )
 
@@ -180,13 +180,14 @@ def _say(text: str) -> None:
 
 def _chosen(name: str, options: argparse.Namespace) -> Case:
     case = (CASES | QUICK_CASES)[name]
-    return case if options.batch_size is None else replace(case, batch_size=options.batch_size)
+    return replace(case, batch_size=options.batch_size or case.batch_size, decoder_dim=options.decoder_dim)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.step", description=__doc__)
     parser.add_argument("--case", nargs="+", choices=[*CASES, *QUICK_CASES], metavar="NAME", help=", ".join(CASES))
     parser.add_argument("--batch_size", type=int, help="samples per step, in place of each case's own")
+    parser.add_argument("--decoder_dim", type=int, help="width of data2vec 2.0's decoder, in place of the recipe's")
     parser.add_argument("--repeats", type=int, help="rounds that are counted; default 5, with --quick 2")
     parser.add_argument("--threads", type=int, help="of torch; default: as torch chooses")
     parser.add_argument("--quick", action="store_true", help="tiny encoders and inputs, to see that everything runs")

@@ -154,11 +154,7 @@ def _features_shape(config: Any) -> tuple[int, ...]:
 
 
 _PROBE_SHAPES: dict[str, Callable[[Any], tuple[int, ...]]] = {
-    "input_ids": lambda config: (
-        (1, min(PROBE_POSITIONS, config.max_position_embeddings // 2))
-        if getattr(config, "max_position_embeddings", 0) > 0
-        else (1, PROBE_POSITIONS)
-    ),
+    "input_ids": _tokens_shape,
     "pixel_values": _image_shape,
     "pixel_values_videos": lambda config: (1, config.frames_per_clip, 3, config.crop_size, config.crop_size),
     "input_values": _sound_shape,
@@ -192,6 +188,22 @@ def first_sample(inputs: Mapping[str, Any], copies: int = 1) -> dict[str, Any]:
     """The first sample of a batch, several times over."""
     return {
         name: value[:1].repeat_interleave(copies, 0) if isinstance(value, Tensor) and value.ndim else value
+        for name, value in inputs.items()
+    }
+
+
+def longest_text(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The longest row of a batch of tokens, without its padding: what some encoders (ESM) make zero at the first block
+    can't be followed there."""
+    attention_mask = inputs.get("attention_mask")
+    if attention_mask is None:
+        return dict(inputs)
+    row = int(attention_mask.sum(1).argmax())
+    real = attention_mask[row].bool()
+    return {
+        name: value[row : row + 1, real]
+        if isinstance(value, Tensor) and value.shape[:2] == attention_mask.shape
+        else value
         for name, value in inputs.items()
     }
 
@@ -368,12 +380,14 @@ def _unused(
         return frozenset()
     with torch.enable_grad():
         output = encode(encoder, seams, inputs, length, takes_last_block)
+        if not output.requires_grad:
+            raise UnsupportedBackboneError(
+                f"{describe(encoder)} makes no gradients in evaluation mode, so which of its weights are trained "
+                "can't be found out."
+            )
         gradients = torch.autograd.grad(output.float().sum(), list(trainable.values()), allow_unused=True)
-    return frozenset(
-        name
-        for name, gradient in zip(trainable, gradients, strict=True)
-        if gradient is None and name != seams.mask_parameter and ROUTED not in name
-    )
+    used = {name for name, gradient in zip(trainable, gradients, strict=True) if isinstance(gradient, Tensor)}
+    return frozenset(name for name in trainable.keys() - used if name != seams.mask_parameter and ROUTED not in name)
 
 
 @torch.no_grad()
@@ -446,6 +460,7 @@ __all__ = [
     "evaluation_mode",
     "examine",
     "first_sample",
+    "longest_text",
     "made_up_sample",
     "main_input",
     "require_visible_only",

@@ -60,11 +60,14 @@ FAMILIES: dict[str, Family] = {
     "moonshine": Family(content="conv3"),
     # The convolutions that make the frames have no name that others share.
     "speech_to_text": Family(content="conv"),
+    "lasr_encoder": Family(content="subsampler"),
     # An adapter, or a layer of another stream, comes after the feed-forward layer.
     "lilt": Family(feed_forward="output.dense"),
     "xmod": Family(feed_forward="output.dense", per_sample="lang_ids"),
     "convnext": Family(channels_first=True),
     "convnextv2": Family(channels_first=True),
+    "dinov3_convnext": Family(channels_first=True, content="stages.0.downsample_layers.0"),
+    "pvt_v2": Family(content="patch_embedding.proj"),
     "vitdet": Family(channels_first=True),
     "poolformer": Family(channels_first=True, content="patch_embeddings.0.projection"),
     "patchtst": Family(content="encoder.embedder", channels_apart=True),

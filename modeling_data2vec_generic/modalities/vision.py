@@ -39,12 +39,13 @@ class Vision(Modality):
             )
         height, width = (config.image_size,) * 2 if isinstance(config.image_size, int) else config.image_size
         saved = self.saved_processor(AutoImageProcessor, backend="pil")
-        half = [0.5] * config.num_channels
+        channels = getattr(config, "num_channels", 3)
+        half = [0.5] * channels
         self.processor = saved or ViTImageProcessorPil(
             size={"height": height, "width": width}, image_mean=half, image_std=half
         )
         check_patch_size(config, (height, width))
-        pixels = torch.zeros(1, config.num_channels, height, width, device=encoder.device)
+        pixels = torch.zeros(1, channels, height, width, device=encoder.device)
         examination = examine(encoder, find_seams(encoder), {self.reads: pixels})
         self.grid = grid_of(pixels.shape, examination.length)
         self.num_prefix_tokens = examination.prefix

@@ -139,8 +139,9 @@ class Data2VecTrainer(Trainer):
         return (loss, outputs) if return_outputs else loss
 
     def _mask_ratio(self, inputs: dict[str, Any]) -> Tensor:
-        mask = inputs["mask"]
-        real = real_positions(self.model.encoder, inputs, mask.shape[-1], self.model.examination.stride)
+        mask, examination = inputs["mask"], self.model.examination
+        assert examination is not None  # the forward pass has been made
+        real = real_positions(self.model.encoder, inputs, mask.shape[-1], examination.stride)
         return mask.float().mean() if real is None else mask.sum() / (real.sum() * mask[0].numel() / mask.shape[-1])
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Tensor | int | None:
