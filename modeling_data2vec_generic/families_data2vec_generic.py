@@ -67,7 +67,6 @@ FAMILIES: dict[str, Family] = {
     "convnext": Family(channels_first=True),
     "convnextv2": Family(channels_first=True),
     "dinov3_convnext": Family(channels_first=True, content="stages.0.downsample_layers.0"),
-    "pvt_v2": Family(content="patch_embedding.proj"),
     "vitdet": Family(channels_first=True),
     "poolformer": Family(channels_first=True, content="patch_embeddings.0.projection"),
     "patchtst": Family(content="encoder.embedder", channels_apart=True),

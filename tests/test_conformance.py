@@ -116,7 +116,7 @@ def test_masked_content__is_invisible_if_everything_is_masked(name):
 
 
 # In training mode, batch norm and delays chosen for a whole batch let rows, and so masks of a sample, see each other.
-ROWS_MEET = {"autoformer", "parakeet_encoder", "patchtst", "wav2vec2-conformer"}
+ROWS_MEET = {"autoformer", "lasr_encoder", "parakeet_encoder", "patchtst", "wav2vec2-conformer"}
 # Group norm over all samples of a clip comes before the frames.
 HIDES_NOTHING = {"moonshine"}
 

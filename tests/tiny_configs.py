@@ -386,6 +386,7 @@ _ROWS: list[Tiny] = [
     # images, in stages
     stages("convnext", "pwconv2", 2, **PYRAMID),
     stages("convnextv2", "pwconv2", 2, **PYRAMID),
+    stages("dinov3_convnext", "pointwise_conv2", 2, depths=[1, 1, 1, 3], hidden_sizes=[8, 16, 24, 32]),
     stages("donut-swin", "output.dense", 8, **SWIN),
     stages("focalnet", "mlp.fc2", 8, image_size=64, patch_size=2, embed_dim=8, depths=[1, 1, 3]),
     stages("hiera", "mlp.fc2", 2, image_size=(64, 64), embed_dim=8, depths=[1, 1, 1, 3], num_heads=[1, 1, 2, 2]),
@@ -420,6 +421,15 @@ _ROWS: list[Tiny] = [
     ),
     waveforms("data2vec-audio", conv_pos_kernel_size=5),
     waveforms("hubert"),
+    Tiny(
+        "lasr_encoder",
+        "input_features",
+        (SAMPLES, 64, 16),
+        13,
+        "feed_forward2.linear2",
+        {"num_mel_bins": 16},
+        visible=ORDER,
+    ),
     waveforms("sew", stride=2, squeeze_factor=2),
     waveforms("sew-d", "output.dense", stride=2, squeeze_factor=2),
     Tiny(

@@ -19,10 +19,13 @@ def compile_student(
     hooks.
     """
     accelerator.state.dynamo_plugin.backend = DynamoBackend.NO  # accelerate would compile the whole model
+    compile_parts(model, arguments.torch_compile_backend or "inductor", arguments.torch_compile_mode)
+
+
+def compile_parts(model: Data2VecGenericForPreTraining, backend: str = "inductor", mode: str | None = None) -> None:
+    """Compile in place what no hook works within: the student's blocks and the predictor."""
     hooked = model.seams.gathered if model.config.student_input == "visible" else ()
     blocks = [block for block in model.seams.stacks if not any(name.startswith(f"{block}.") for name in hooked)]
     for module in (*map(model.encoder.get_submodule, blocks), model.predictor):
-        compiled = torch.compile(
-            module.forward, backend=arguments.torch_compile_backend or "inductor", mode=arguments.torch_compile_mode
-        )
-        module.forward = compiled  # not module.compile(), which takes the hooks along
+        # Not module.compile(), which takes the hooks along.
+        module.forward = torch.compile(module.forward, backend=backend, mode=mode)
