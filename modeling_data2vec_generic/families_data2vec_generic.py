@@ -64,11 +64,13 @@ FAMILIES: dict[str, Family] = {
     # An adapter, or a layer of another stream, comes after the feed-forward layer.
     "lilt": Family(feed_forward="output.dense"),
     "xmod": Family(feed_forward="output.dense", per_sample="lang_ids"),
+    # Convolutions over a grid.
     "convnext": Family(channels_first=True),
     "convnextv2": Family(channels_first=True),
     "dinov3_convnext": Family(channels_first=True, content="stages.0.downsample_layers.0"),
     "vitdet": Family(channels_first=True),
     "poolformer": Family(channels_first=True, content="patch_embeddings.0.projection"),
+    # Every channel of a series passes through the blocks by itself.
     "patchtst": Family(content="encoder.embedder", channels_apart=True),
     "patchtsmixer": Family(content="patcher", channels_apart=True, feed_forward="feature_mixer.mlp.fc2"),
 }
