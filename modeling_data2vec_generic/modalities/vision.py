@@ -70,8 +70,11 @@ class Vision(Modality):
 
 
 def check_patch_size(config: Any, size: tuple[int, int]) -> None:
-    """Raise ValueError if patches of the one size that a configuration names do not tile the image."""
-    patch = getattr(config, "patch_size", None)
+    """Raise ValueError if patches of the one size that a configuration names do not tile the image.
+
+    Patches that overlap (Hiera) tile it by their stride.
+    """
+    patch = getattr(config, "patch_stride", None) or getattr(config, "patch_size", None)
     sides = (patch, patch) if isinstance(patch, int) else patch
     if sides is not None and len(sides) == 2 and any(side % step for side, step in zip(size, sides, strict=True)):
         raise ValueError(

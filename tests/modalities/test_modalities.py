@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 from datasets import Dataset
+from transformers import CONFIG_MAPPING, AutoModel
 
 from modeling_data2vec_generic.data.arguments import DataArguments
 from modeling_data2vec_generic.data.masking import MaskSampler
@@ -125,3 +126,19 @@ modality_class("video")
 def test_modalities__need_no_packages_of_one_another():
     done = subprocess.run([sys.executable, "-c", IMPORTS], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.parametrize(
+    ("model_type", "settings", "grid"),
+    [
+        ("hiera", {"image_size": (64, 64), "embed_dim": 8, "depths": [1, 1, 1, 2], "num_heads": [1, 1, 2, 2]}, (2, 2)),
+        ("swin", {"image_size": (32, 64), "embed_dim": 8, "depths": [1, 1, 2], "num_heads": [1, 1, 2]}, (2, 4)),
+        ("convnextv2", {"image_size": 64, "depths": [1, 1, 1, 1], "hidden_sizes": [8, 8, 16, 16]}, (2, 2)),
+    ],
+)
+def test_vision__of_an_encoder_in_stages_masks_at_the_grid_of_the_last_one(model_type, settings, grid):
+    encoder = AutoModel.from_config(CONFIG_MAPPING[model_type](**settings))
+    vision = modality_class("vision")(ModelArguments(), DataArguments(), None)
+    vision.fit(encoder)
+    assert vision.grid == grid
+    assert vision.num_prefix_tokens == 0
