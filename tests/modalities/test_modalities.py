@@ -132,13 +132,13 @@ def test_modalities__need_no_packages_of_one_another():
     ("model_type", "settings", "grid"),
     [
         ("hiera", {"image_size": (64, 64), "embed_dim": 8, "depths": [1, 1, 1, 2], "num_heads": [1, 1, 2, 2]}, (2, 2)),
-        ("swin", {"image_size": (32, 64), "embed_dim": 8, "depths": [1, 1, 2], "num_heads": [1, 1, 2]}, (2, 4)),
+        ("swin", {"image_size": (32, 64), "depths": [1, 1, 2], "num_heads": [1, 2, 4], "window_size": 2}, (2, 4)),
         ("convnextv2", {"image_size": 64, "depths": [1, 1, 1, 1], "hidden_sizes": [8, 8, 16, 16]}, (2, 2)),
     ],
 )
 def test_vision__of_an_encoder_in_stages_masks_at_the_grid_of_the_last_one(model_type, settings, grid):
     encoder = AutoModel.from_config(CONFIG_MAPPING[model_type](**settings))
-    vision = modality_class("vision")(ModelArguments(), DataArguments(), None)
+    vision = modality_class("vision")(ModelArguments(model_type=model_type), DataArguments(), None)
     vision.fit(encoder)
     assert vision.grid == grid
     assert vision.num_prefix_tokens == 0
