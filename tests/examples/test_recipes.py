@@ -41,7 +41,6 @@ def test_recipes__are_the_ones_the_readme_names():
         "series/osu_leaf_data2vec2.json",
         "series/basic_motions.json",
         "protein/proteins.json",
-        "protein/proteins_data2vec2.json",
         "video/moving_digits.json",
         "video/moving_digits_data2vec2.json",
     }
