@@ -54,9 +54,7 @@ class Tiny:
         visible: "" if the blocks can run on visible positions alone, else what the refusal says.
         premixes: a position sees its neighbours before the first block.
         stride: frames that are merged into one position.
-        softmax: attention goes through a softmax over all keys.
         padded: it takes an attention mask and rows of different lengths.
-        extra: further inputs, constant.
     """
 
     model_type: str
@@ -69,7 +67,6 @@ class Tiny:
     visible: str = ""
     premixes: bool = False
     stride: int = 1
-    softmax: bool = True
     padded: bool = False
 
     def config(self) -> PreTrainedConfig:
@@ -176,7 +173,7 @@ REASONS = (ORDER, PARTS, COUNT, STAGES, IN_ORDER)
 
 def tokens(model_type: str, feed_forward: str | None = "output.dense", /, visible: str = "", **settings: Any) -> Tiny:
     sizes = {"vocab_size": VOCABULARY, "max_position_embeddings": 2 * TOKENS + 6}
-    flags = {name: settings.pop(name) for name in ("premixes", "softmax", "padded") if name in settings}
+    flags = {name: settings.pop(name) for name in ("premixes", "padded") if name in settings}
     return Tiny(
         model_type,
         "input_ids",
@@ -288,7 +285,7 @@ _ROWS: list[Tiny] = [
     tokens("esmc", "mlp.down_proj", head_dim=8),
     tokens("eurobert", "mlp.down_proj", num_key_value_heads=4, head_dim=8, pad_token_id=0),
     tokens("flaubert", "lin2", visible=PARTS, premixes=True, **XLM),
-    tokens("fnet", visible=ORDER, padded=False, softmax=False),
+    tokens("fnet", visible=ORDER, padded=False),
     tokens("gte", "mlp.down_proj"),
     tokens("ibert", None),
     tokens("jina_embeddings_v3", "mlp.fc2"),
