@@ -1,6 +1,6 @@
 """Peak memory of one configuration, in a process of its own, since a process's peak never falls.
 
-`python -m benchmarks.memory NAME OBJECTIVE THREADS [SETTING=N ...]` prints one line of JSON.
+`python -m benchmarks.memory NAME OBJECTIVE THREADS [SETTING=N ...] [--gradient_checkpointing]` prints one line of JSON.
 """
 
 import json
@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ class Memory:
         predictor: activations that the predictor keeps for its backward pass.
         checkpointed: how much less that were with each of a convolutional decoder's layers checkpointed: all but the
             layers' inputs and the inside of the one that is being computed again.
+        checkpointed_step: `step` with gradient checkpointing of the student's blocks and the decoder's layers.
     """
 
     loaded: float
@@ -42,20 +43,26 @@ class Memory:
     trained: float
     predictor: float
     checkpointed: float
+    checkpointed_step: float
 
 
 def peak_memory(name: str, objective: str, case: Case, threads: int) -> Memory:
-    """Measure in a new process."""
+    """Measure in new processes."""
     settings = [f"batch_size={case.batch_size}"]
     settings += [] if case.decoder_dim is None else [f"decoder_dim={case.decoder_dim}"]
     command = [sys.executable, "-m", "benchmarks.memory", name, objective, str(threads), *settings]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return Memory(**json.loads(done.stdout))
+    plain, checkpointed = (
+        json.loads(subprocess.run(command + flags, check=True, capture_output=True, text=True).stdout)
+        for flags in ([], ["--gradient_checkpointing"])
+    )
+    return Memory(**plain, checkpointed_step=checkpointed["step"])
 
 
-def measure(case: Case, objective: str) -> Memory:
-    """Measure in this process."""
+def measure(case: Case, objective: str, gradient_checkpointing: bool = False) -> dict[str, float]:
+    """What `Memory` says of one way to train, measured in this process."""
     model, batch = case.model(objective), case.batch(objective)
+    if gradient_checkpointing:
+        model.activation_checkpointing_enable()
     loop = LibraryLoop(model, adamw(model))
     loaded = _peak(since_now=True)
     for _ in range(2):
@@ -69,7 +76,13 @@ def measure(case: Case, objective: str) -> Memory:
     inputs = [layer_input for layer_input, _ in layers]
     insides = [inside for _, inside in layers]
     checkpointed = sum(insides) - sum(inputs) - max(insides, default=0.0)
-    return Memory(loaded, step, trained, kept, max(checkpointed, 0.0))
+    return {
+        "loaded": loaded,
+        "step": step,
+        "trained": trained,
+        "predictor": kept,
+        "checkpointed": max(checkpointed, 0.0),
+    }
 
 
 def saved_for_backward(
@@ -127,12 +140,13 @@ def _peak(since_now: bool = False) -> float:
 
 
 def main() -> None:
-    name, objective, threads, *settings = sys.argv[1:]
+    arguments = [argument for argument in sys.argv[1:] if argument != "--gradient_checkpointing"]
+    name, objective, threads, *settings = arguments
     assert objective in OBJECTIVES
     torch.set_num_threads(int(threads))
     changes = {setting: int(value) for setting, _, value in (item.partition("=") for item in settings)}
     case = replace((CASES | QUICK_CASES)[name], **changes)
-    json.dump(asdict(measure(case, objective)), sys.stdout)
+    json.dump(measure(case, objective, len(arguments) < len(sys.argv[1:])), sys.stdout)
 
 
 if __name__ == "__main__":

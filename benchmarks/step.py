@@ -56,6 +56,7 @@ MEMORY_COLUMNS = (
     "step x data2vec",
     "predictor's activations, MiB",
     "checkpointing them saves, MiB",
+    "step with --gradient_checkpointing, MiB",
 )
 COMPILE_COLUMNS = ("case", "objective", "library, s", "compiled, s", "library / compiled", "loss differs by")
 
@@ -156,6 +157,7 @@ def _memory_row(result: Result, results: Sequence[Result]) -> list[str]:
         *(f"{size:.0f}" for size in (memory.loaded, memory.step, memory.trained)),
         f"{memory.step / first.step:.2f}" if first.step else "too small to tell",
         *(f"{size:.1f}" for size in (memory.predictor, memory.checkpointed)),
+        f"{memory.checkpointed_step:.0f}",
     ]
 
 

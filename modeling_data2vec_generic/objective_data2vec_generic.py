@@ -5,6 +5,7 @@ Shapes: B samples, M masks per sample, R = B * M rows, T content positions, C ch
 
 import torch
 from torch import Tensor, nn
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 NORM_EPS = 1e-5
 
@@ -95,8 +96,11 @@ def mlp_predictor(width: int) -> nn.Module:
     return nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
 
 
-class ConvDecoderLayer(nn.Module):
-    """Grouped convolution that keeps the length, norm over channels without parameters, GELU, optional residual."""
+class ConvDecoderLayer(GradientCheckpointingLayer):
+    """Grouped convolution that keeps the length, norm over channels without parameters, GELU, optional residual.
+
+    `--gradient_checkpointing` covers it as it does the encoder's blocks.
+    """
 
     def __init__(
         self, conv: type[nn.Conv1d] | type[nn.Conv2d], width: int, dim: int, kernel: int, groups: int, residual: bool

@@ -51,8 +51,14 @@ def test_shares__make_up_the_step():
 def test_memory__counts_what_the_decoder_keeps():
     first, second = (measure(QUICK_CASES["images-64-quick"], objective) for objective in OBJECTIVES)
 
-    assert first.checkpointed == 0  # a linear predictor has nothing to compute again
-    assert 0 < second.checkpointed < second.predictor
+    assert first["checkpointed"] == 0  # a linear predictor has nothing to compute again
+    assert 0 < second["checkpointed"] < second["predictor"]
+
+
+def test_memory__with_gradient_checkpointing_the_decoder_keeps_less():
+    plain, checkpointed = (measure(QUICK_CASES["images-64-quick"], "data2vec2", flag) for flag in (False, True))
+
+    assert checkpointed["predictor"] < 0.6 * plain["predictor"]
 
 
 def test_main__prints_whole_tables(capsys):
