@@ -1,6 +1,6 @@
 """Peak memory of one configuration, in a process of its own, since a process's peak never falls.
 
-`python -m benchmarks.memory NAME OBJECTIVE THREADS [SETTING=N ...] [--gradient_checkpointing]` prints one line of JSON.
+`python -m benchmarks.memory NAME OBJECTIVE THREADS [SETTING=N ...] [--gradient_checkpointing]` prints a line of JSON.
 """
 
 import json

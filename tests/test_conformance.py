@@ -505,7 +505,7 @@ def test_activation_checkpointing__changes_no_gradient(name, student_input):
         if enabled:
             if not model.encoder.supports_gradient_checkpointing:
                 pytest.skip(f"{name} has no activation checkpointing")
-            model.gradient_checkpointing_enable({"use_reentrant": False})
+            model.activation_checkpointing_enable()
         model(mask=masks_of(tiny), **tiny.inputs()).loss.backward()
         gradients.append({key: weight.grad for key, weight in model.named_parameters() if weight.requires_grad})
     for key, gradient in gradients[0].items():
