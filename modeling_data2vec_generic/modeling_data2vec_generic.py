@@ -39,6 +39,7 @@ from .objective_data2vec_generic import (
 )
 from .own_encoders_data2vec_generic import new_encoder, save_encoder_code, with_encoder_code
 from .seams_data2vec_generic import Seams, find_seams
+from .weights_data2vec_generic import require_safetensors
 
 
 @dataclass
@@ -91,7 +92,14 @@ class Data2VecGenericPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *model_args: Any, **kwargs: Any) -> Any:
-        """As ever. `trust_remote_code=True` also runs the code of an encoder that is not in transformers."""
+        """As ever, from safetensors unless `use_safetensors=False`. `trust_remote_code=True` also runs the code of an
+        encoder that is not in transformers.
+
+        Raises:
+            ValueError: a folder holds its weights as pickles only.
+        """
+        if kwargs.setdefault("use_safetensors", True) and pretrained_model_name_or_path is not None:
+            require_safetensors(os.path.join(pretrained_model_name_or_path, kwargs.get("subfolder") or ""))
         if kwargs.get("trust_remote_code"):
             kwargs = with_encoder_code(cls.config_class, pretrained_model_name_or_path, kwargs)
         return super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)

@@ -9,9 +9,12 @@ from typing import Any
 
 from datasets import Dataset, Features, List, Value, load_dataset_builder
 from datasets.exceptions import DatasetGenerationError
+from transformers.utils import logging
 
 from .columns import CONTENT_COLUMN
 from .fasta import FASTA_ENDINGS, is_fasta, load_fasta
+
+logger = logging.get_logger(__name__)
 
 EXTENSIONS = {
     "vision": frozenset(".png .jpg .jpeg .bmp .gif .tif .tiff .webp .ppm .pgm .pbm .jp2 .avif".split()),
@@ -61,18 +64,43 @@ def _not_blank(texts: list[str]) -> list[bool]:
 
 
 def walk(folder: str, flag: str) -> list[tuple[Path, tuple[float, int]]]:
-    """Every visible file below the folder in a fixed order, with what tells whether it has changed (time, size)."""
+    """Every visible file below the folder in a fixed order, with what tells whether it has changed (time, size).
+
+    Links are followed, a folder that several lead to (or that leads back to itself) once.
+    """
     if not os.path.isdir(folder):
         raise ValueError(f"{flag}={folder!r} is not a folder. Check the path.")
-    found = []
+    found, unreadable, seen = [], [], {os.path.realpath(folder)}
     for parent, folders, files in os.walk(os.path.abspath(folder), followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        visible = [name for name in folders if not name.startswith(".")]
+        visible.sort(key=lambda name: os.path.islink(os.path.join(parent, name)))  # its own name before a link's
+        folders[:] = sorted(name for name in visible if _is_new(parent, name, seen))
         for name in sorted(files):
-            if not name.startswith("."):
+            if not _is_text(os.path.join(parent, name)):
+                unreadable.append(name)
+            elif not name.startswith("."):
                 path = Path(parent, name)
                 status = path.stat() if path.exists() else path.lstat()  # a link to nothing is a broken file
                 found.append((path, (status.st_mtime, status.st_size)))
+    if unreadable:
+        logger.warning(
+            f"{len(unreadable)} file(s) below {flag}={folder!r} are left out, since their paths are not UTF-8: "
+            f"{', '.join(str(os.fsencode(name)) for name in unreadable[:5])}. Rename them."
+        )
     return found
+
+
+def _is_new(parent: str, name: str, seen: set[str]) -> bool:
+    """Whether a folder is none of those seen, to which it is added."""
+    real = os.path.realpath(os.path.join(parent, name))
+    is_new = real not in seen
+    seen.add(real)
+    return is_new
+
+
+def _is_text(path: str) -> bool:
+    """Whether a path can be written as UTF-8: others hold bytes that Python stands lone surrogates for."""
+    return not any("\ud800" <= character <= "\udfff" for character in path)
 
 
 def load_folder(folder: str, flag: str, modality: str | None) -> Dataset:

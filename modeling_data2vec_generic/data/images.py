@@ -1,6 +1,5 @@
 """Images: check every one before training, decode on access, always to 8-bit RGB."""
 
-import io
 from typing import Any
 
 import numpy as np
@@ -9,8 +8,13 @@ import PIL.ImageOps
 from datasets import Dataset
 
 from .arguments import DataArguments
+from .encoded import encoded_file
 from .screening import good_rows
 
+# Pillow goes by the content, whatever the name, and knows formats that it hands to other programs (EPS: Ghostscript).
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")
+# An image processor that scales the shorter side to its size makes the longer one as many times that size.
+_LARGEST_RATIO = 200
 _ORIENTATION = 0x0112  # EXIF tag
 
 
@@ -40,12 +44,26 @@ def prepare_images(raw: Dataset, args: DataArguments, split: str) -> Dataset:
 
 
 def decode_image(value: dict[str, Any]) -> PIL.Image.Image:
-    """RGB image from {"bytes": encoded file or None, "path": its path}; turned upright as its EXIF data say."""
-    with PIL.Image.open(io.BytesIO(value["bytes"]) if value["bytes"] is not None else value["path"]) as image:
+    """RGB image from {"bytes": encoded file or None, "path": its path}; turned upright as its EXIF data say.
+
+    Of several frames the first. ValueError for an image of more pixels than `PIL.Image.MAX_IMAGE_PIXELS` (89 million),
+    or more than 200 times as long as it is wide; what else Pillow raises depends on the format.
+    """
+    with PIL.Image.open(encoded_file(value), formats=_FORMATS) as image:
+        _check_size(*image.size)
         image.load()
         if image.getexif().get(_ORIENTATION, 1) != 1:
             return to_rgb(PIL.ImageOps.exif_transpose(image))
         return to_rgb(image)
+
+
+def _check_size(width: int, height: int) -> None:
+    """Raise ValueError for a size, as the header states it, that would take too much memory here or later on."""
+    limit = PIL.Image.MAX_IMAGE_PIXELS  # beyond which Pillow itself only warns
+    if limit is not None and width * height > limit:
+        raise ValueError(f"{width} x {height} pixels are more than the {limit} of PIL.Image.MAX_IMAGE_PIXELS")
+    if max(width, height) > _LARGEST_RATIO * min(width, height):
+        raise ValueError(f"{width} x {height} pixels: one side is over {_LARGEST_RATIO} times the other")
 
 
 def to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:

@@ -14,11 +14,16 @@ from datasets import Dataset, Features, Value
 from transformers.utils import logging
 
 from .arguments import DataArguments
+from .encoded import encoded_file
 from .screening import good_rows
 
 logger = logging.get_logger(__name__)
 
-_BLOCK = 1 << 20  # frames read at a time while checking
+_BLOCK = 1 << 20  # samples, of all channels together, read at a time while checking
+# What a damaged header claims; resampling 1 Hz to 16 kHz would take 16,000 times the memory.
+_RATES = (100, 1_000_000)
+_MOST_CHANNELS = 64
+_LOUDEST = 2.0**31  # of sound that is stored as whole numbers; the squares of much larger ones overflow
 _UNKNOWN_LENGTH = 0x7FFF0000  # what a recorder that writes to a pipe puts for the length is above this
 _SHORTFALL = re.compile(r"^data : (\d+) \(should be (\d+)\)", re.MULTILINE)  # libsndfile's remark on a wav header
 _OGG_LAST_PAGE = 0x04  # flag in the header of a page of an Ogg stream
@@ -116,7 +121,7 @@ def decode_audio(value: dict[str, Any], rate: int, start: int = 0, frames: int =
 
     `start` and `frames` choose a piece, counted in frames of the file; -1 reads to the end.
     """
-    sound, found = soundfile.read(_file(value), frames=frames, start=start, dtype="float32", always_2d=True)
+    sound, found = soundfile.read(encoded_file(value), frames=frames, start=start, dtype="float32", always_2d=True)
     mono = sound[:, 0] if sound.shape[1] == 1 else sound.mean(axis=1)
     return mono if found == rate else soxr.resample(mono, found, rate)
 
@@ -134,18 +139,37 @@ def _inspect(value: dict[str, Any] | None) -> dict[str, Any]:
     """What is wrong with a clip ("" if nothing), its length in frames and its rate. Reads all of it."""
     if value is None or (value["bytes"] is None and value["path"] is None):
         return {"problem": "no sound", "frames": 0, "rate": 0}
-    frames = 0
     try:
-        with soundfile.SoundFile(_file(value)) as sound:
-            rate = sound.samplerate
-            problem = _truncation(sound, value)
-            for block in sound.blocks(_BLOCK, dtype="float32"):
-                frames += len(block)
-                if not np.isfinite(block).all():
-                    problem = problem or "samples that are not finite"
+        with soundfile.SoundFile(encoded_file(value)) as sound:
+            if problem := _implausible(sound):
+                return {"problem": problem, "frames": 0, "rate": 0}
+            frames, problem = _read_through(sound)
+            return {"problem": _truncation(sound, value) or problem, "frames": frames, "rate": sound.samplerate}
     except Exception as error:  # libsndfile and its codecs raise in several ways; the reason is reported
         return {"problem": f"{type(error).__name__}: {error}", "frames": 0, "rate": 0}
-    return {"problem": problem if frames else problem or "no samples", "frames": frames, "rate": rate}
+
+
+def _implausible(sound: soundfile.SoundFile) -> str:
+    """What in the header would take too much memory, or ""."""
+    lowest, highest = _RATES
+    if not lowest <= sound.samplerate <= highest:
+        return f"a rate of {sound.samplerate} Hz, which is not within {lowest} to {highest}"
+    if sound.channels > _MOST_CHANNELS:
+        return f"{sound.channels} channels, more than {_MOST_CHANNELS}"
+    return ""
+
+
+def _read_through(sound: soundfile.SoundFile) -> tuple[int, str]:
+    """How many frames can be decoded, and what is wrong with them ("" if nothing)."""
+    frames, problem = 0, ""
+    # Not `sound.blocks`: where there are fewer frames than the header says, it gives what happened to be in memory.
+    while len(block := sound.read(_BLOCK // sound.channels, dtype="float32", always_2d=True)):
+        frames += len(block)
+        if not (np.abs(block) <= _LOUDEST).all():  # nor is NaN
+            problem = "samples that are not finite, or beyond any sound"
+    if frames < sound.frames:
+        return frames, f"truncated: {frames} of {sound.frames} samples are there"
+    return frames, problem if frames else "no samples"
 
 
 def _truncation(sound: soundfile.SoundFile, value: dict[str, Any]) -> str:
@@ -170,6 +194,3 @@ def _tail(value: dict[str, Any], size: int) -> bytes:
         file.seek(max(0, file.tell() - size))
         return file.read()
 
-
-def _file(value: dict[str, Any]) -> Any:
-    return io.BytesIO(value["bytes"]) if value["bytes"] is not None else value["path"]

@@ -11,16 +11,47 @@ import torch
 from transformers import CONFIG_MAPPING, MODEL_MAPPING, AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
 from ..modeling_data2vec_generic import Data2VecGenericModel, encoder_of
+from ..weights_data2vec_generic import require_safetensors
 from .arguments import ModelArguments
+
+_MOST_LAYERS = 10_000
 
 
 def load_encoder(arguments: ModelArguments) -> PreTrainedModel:
     """The encoder of `model_name_or_path`, in float32; of a data2vec checkpoint its student, of an encoder-decoder its
-    encoder."""
-    model = AutoModel.from_pretrained(
-        str(arguments.model_name_or_path), dtype=torch.float32, trust_remote_code=arguments.trust_remote_code
-    )
+    encoder. Weights are read from safetensors only.
+
+    Raises:
+        ValueError: there are no such weights, a file is missing or damaged, or the model is too large.
+    """
+    source, trust = str(arguments.model_name_or_path), arguments.trust_remote_code
+    require_safetensors(source)
+    try:
+        if not trust:  # code that is trusted may take what it likes
+            check_size(AutoConfig.from_pretrained(source))
+        model = AutoModel.from_pretrained(source, dtype=torch.float32, use_safetensors=True, trust_remote_code=trust)
+    except Exception as error:  # transformers' and torch's, of any type, according to what is wrong with which file
+        raise ValueError(
+            f"model_name_or_path={source!r} cannot be loaded as an encoder ({type(error).__name__}: {error}). Check "
+            "that it is a folder or a Hub id with a config.json and model.safetensors that belong together."
+        ) from error
     return model.encoder if isinstance(model, Data2VecGenericModel) else encoder_of(model)
+
+
+def check_size(config: Any) -> None:
+    """Raise ValueError if the weights of a configuration would not fit into the memory of this machine, in float32."""
+    for name, value in config.to_dict().items():
+        if name.endswith("layers") and isinstance(value, int) and value > _MOST_LAYERS:
+            raise ValueError(f"{name}={value} is more than {_MOST_LAYERS}.")
+    with torch.device("meta"):
+        model = AutoModel.from_config(config)
+    needed = 4 * sum(parameter.numel() for parameter in model.parameters())
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > memory:
+        raise ValueError(
+            f"The weights of this {config.model_type} encoder take {needed / 1e9:,.0f} GB, and this machine has "
+            f"{memory / 1e9:,.0f} GB of memory."
+        )
 
 
 def new_encoder_config(arguments: ModelArguments, defaults: dict[str, Any] | None = None) -> PreTrainedConfig:
@@ -53,7 +84,9 @@ def new_encoder_config(arguments: ModelArguments, defaults: dict[str, Any] | Non
 
 
 def new_encoder(config: PreTrainedConfig, trust_remote_code: bool = False) -> PreTrainedModel:
-    """An encoder with new weights; of an encoder-decoder its encoder."""
+    """An encoder with new weights; of an encoder-decoder its encoder. ValueError if it is too large (`check_size`)."""
+    if not trust_remote_code:
+        check_size(config)
     return encoder_of(AutoModel.from_config(config, trust_remote_code=trust_remote_code))
 
 
@@ -70,7 +103,7 @@ def save_encoder(encoder: PreTrainedModel, directory: str | os.PathLike) -> None
         encoder.save_pretrained(directory)
         return
     if encoder.name_or_path:
-        whole = whole_class.from_pretrained(encoder.name_or_path, dtype=encoder.dtype)
+        whole = whole_class.from_pretrained(encoder.name_or_path, dtype=encoder.dtype, use_safetensors=True)
     else:
         whole = whole_class(copy.deepcopy(config)).to(encoder.dtype)
     encoder_of(whole).load_state_dict(encoder_of(encoder).state_dict())

@@ -1,7 +1,10 @@
 """Every image becomes 8-bit RGB; broken ones are found before training."""
 
 import io
+import os
 import pickle
+import struct
+import zlib
 
 import numpy as np
 import PIL.Image
@@ -175,3 +178,95 @@ def test_prepare_images__checked_and_read_by_several_processes(tmp_path):
     dataset = pickle.loads(pickle.dumps(prepared(folder_of(tmp_path, 12), preprocessing_num_workers=2)))
     loader = DataLoader(dataset, batch_size=4, num_workers=2, collate_fn=indices_and_brightness)
     assert [pair for batch in loader for pair in batch] == [(number, number) for number in range(12)]
+
+
+# --- from hostile hands
+
+
+def png(width, height, pixels=b"", extra=b""):
+    """A PNG file of grey pixels whose header states this size."""
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    text = chunk(b"zTXt", b"title\0\0" + extra) if extra else b""
+    return b"\x89PNG\r\n\x1a\n" + head + text + chunk(b"IDAT", zlib.compress(pixels, 9)) + chunk(b"IEND", b"")
+
+
+def with_size(kind, place, form, width, height):
+    """A small file of this kind whose header states another size."""
+    content = bytearray(encoded(PIL.Image.new("RGB", (16, 16)).convert("P"), format=kind)["bytes"])
+    struct.pack_into(form, content, place, width, height)
+    return bytes(content)
+
+
+def tiff_of(width, height):
+    image = encoded(PIL.Image.new("L", (16, 16)), format="TIFF")["bytes"]
+    for tag, size in ((256, width), (257, height)):  # width and length are entries of the directory: tag, type, count
+        entry = struct.pack("<HH", tag, 4)
+        image = image.replace(entry + struct.pack("<II", 1, 16), entry + struct.pack("<II", 1, size))
+    return image
+
+
+BOMBS = {
+    "above the limit at which Pillow only warns": lambda: png(10_000, 10_000, bytes(10_001) * 10_000),
+    "a PNG of billions": lambda: png(2**31 - 1, 2**31 - 1),
+    "100,000 x 1": lambda: png(100_000, 1, bytes(100_001)),
+    "1 x 100,000": lambda: png(1, 100_000, bytes(2) * 100_000),
+    "a GIF's header": lambda: with_size("GIF", 6, "<HH", 65_535, 65_535),
+    "a BMP's header": lambda: with_size("BMP", 18, "<ii", 2**31 - 1, 2**31 - 1),
+    "a TIFF's header": lambda: tiff_of(2**31 - 1, 2**31 - 1),
+    "a PPM's header": lambda: b"P6 99999999 99999999 255\n123",
+    "compressed text": lambda: png(4, 4, bytes(20), extra=zlib.compress(bytes(1 << 26), 9)),
+    "EPS, which Pillow gives to Ghostscript": lambda: encoded(PIL.Image.new("RGB", (8, 8)), format="EPS")["bytes"],
+}
+
+
+@pytest.mark.parametrize("kind", BOMBS)
+def test_prepare_images__what_would_take_much_memory_is_skipped(kind, tmp_path, transformers_log, little_memory):
+    root = folder_of(tmp_path, 19, [BOMBS[kind]()])
+    with little_memory(1 << 30):
+        assert len(prepared(root)) == 19
+    assert "1 of 20 train images are bad" in transformers_log.text
+    assert "bad_0.png: " in transformers_log.text
+
+
+@pytest.mark.parametrize("kind", ["GIF", "TIFF", "WEBP"])
+def test_decode_image__reads_the_first_of_many_frames_only(kind, monkeypatch):
+    frames = [PIL.Image.new("RGB", (8, 8), (number % 256, 0, 255)) for number in range(1000)]
+    content = encoded(frames[0], format=kind, save_all=True, append_images=frames[1:])
+
+    def fail(self, frame):
+        raise AssertionError("went on to another frame")
+
+    monkeypatch.setattr("PIL.TiffImagePlugin.TiffImageFile.seek", fail)
+    monkeypatch.setattr("PIL.GifImagePlugin.GifImageFile.seek", fail)
+    assert decode_image(content).getpixel((0, 0))[2] > 250
+
+
+def test_prepare_images__a_long_image_that_is_still_one(tmp_path):
+    root = folder_of(tmp_path, 9)
+    PIL.Image.new("L", (8000, 40)).save(root / "long.png")
+    assert len(prepared(root)) == 10
+
+
+def test_prepare_images__the_limit_of_pixels_is_pillows(tmp_path, monkeypatch):
+    monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 15)
+    with pytest.raises(ValueError, match=r"4 x 4 pixels are more than the 15 of PIL\.Image\.MAX_IMAGE_PIXELS"):
+        prepared(folder_of(tmp_path, 2))
+
+
+def test_load_folder__links_that_lead_in_circles_are_followed_once(tmp_path):
+    root = folder_of(tmp_path, 3)
+    for name in ("a", "b"):  # 2 ** 40 ways through both before the system refuses one
+        (root / name).symlink_to(root)
+    assert len(prepared(root)) == 3
+
+
+def test_load_folder__names_that_are_not_text_are_left_out_and_named(tmp_path, transformers_log):
+    root = folder_of(tmp_path, 3)
+    PIL.Image.new("L", (4, 4)).save(os.fsencode(root) + b"/\xff.png")
+    assert len(prepared(root)) == 3
+    assert "1 file" in transformers_log.text
+    assert r"\xff.png" in transformers_log.text
