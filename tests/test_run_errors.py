@@ -288,11 +288,6 @@ def test_output_directory__holds_a_run(fails, held):
     assert "--overwrite_output_dir" in found
 
 
-def test_output_directory__to_resume_has_no_checkpoint(fails, tmp_path):
-    found = fails(*from_scratch("vit"), *IMAGES, "--resume_from_checkpoint", "true")
-    assert "holds no checkpoint" in found
-
-
 def test_output_directory__checkpoint_to_resume_is_not_there(fails):
     found = fails(*from_scratch("vit"), *IMAGES, "--resume_from_checkpoint", "DATA/checkpoint-9")
     assert "checkpoint-9" in found

@@ -10,13 +10,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerCallback
+from transformers import TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput
 
 from ..geometry_data2vec_generic import real_positions
 from ..modeling_data2vec_generic import Data2VecGenericForPreTraining
 from ..objective_data2vec_generic import spread
 from .arguments import Data2VecTrainingArguments
+from .checkpoints import InterruptibleTrainer
 from .compilation import compile_student
 from .encoders import save_encoder
 from .teacher import EMATeacher, ema_decay_at
@@ -43,6 +44,15 @@ class _Means:
         self._sums, self._counts = {}, {}
         return means
 
+    def state_dict(self) -> dict[str, Tensor]:
+        """What `load_state_dict` takes: sums and counts by name."""
+        counts = {f"count.{name}": torch.tensor(count) for name, count in self._counts.items()}
+        return counts | {f"sum.{name}": total for name, total in self._sums.items()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self._sums = {name.removeprefix("sum."): value for name, value in state.items() if name.startswith("sum.")}
+        self._counts = {name: int(state[f"count.{name}"]) for name in self._sums}
+
 
 class _StepCallback(TrainerCallback):
     """Moves the teacher right after each optimizer step, and tells a collator that draws by epoch which one it is."""
@@ -65,7 +75,7 @@ class _StepCallback(TrainerCallback):
             self.trainer.step_teacher()
 
 
-class Data2VecTrainer(Trainer):
+class Data2VecTrainer(InterruptibleTrainer):
     """Trains a [`Data2VecGenericForPreTraining`].
 
     The teacher takes one step after each optimizer step, whatever the gradient accumulation, none after a step that
@@ -156,6 +166,13 @@ class Data2VecTrainer(Trainer):
             logs = {**logs, **self._means[True].pop(), "ema_decay": self.ema_decay}
         super().log(logs, start_time)
 
+    def running_state(self) -> dict[str, Tensor]:
+        return super().running_state() | self._means[True].state_dict()
+
+    def load_running_state(self, state: dict[str, Tensor]) -> None:
+        super().load_running_state(state)
+        self._means[True].load_state_dict(state)
+
     def initial_metrics(self) -> dict[str, float]:
         """What `feature_metrics` gave before the first step, also of a run that was resumed since."""
         entries = {name: value for entry in self.state.log_history for name, value in entry.items()}
@@ -175,10 +192,10 @@ class Data2VecTrainer(Trainer):
     def save_encoder(self) -> None:
         """Write the student's encoder and its processor to `encoder/`, for anyone to load with AutoModel."""
         if self.args.should_save:
-            directory = os.path.join(str(self.args.output_dir), ENCODER_DIR)
-            save_encoder(self.model.encoder, directory)
-            if self.processing_class is not None:
-                self.processing_class.save_pretrained(directory)
+            with self.whole_files("The encoder", os.path.join(str(self.args.output_dir), ENCODER_DIR)) as directory:
+                save_encoder(self.model.encoder, directory)
+                if self.processing_class is not None:
+                    self.processing_class.save_pretrained(directory)
 
     def evaluation_loop(
         self,

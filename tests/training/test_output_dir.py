@@ -37,10 +37,19 @@ def test_resumed__a_folder_is_taken_as_it_is(out):
 
 
 @pytest.mark.parametrize("name", ["empty", "absent"])
-def test_resumed__without_any_checkpoint(name, tmp_path):
+def test_resumed__true_starts_a_run_that_has_no_checkpoint_yet(name, tmp_path, caplog):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=f"{name} holds no checkpoint.*Leave the flag out"):
-        resumed_checkpoint(arguments(tmp_path / name, resume_from_checkpoint="true"))
+    wanted = arguments(tmp_path / name, resume_from_checkpoint="true")
+    assert resumed_checkpoint(wanted) is None
+    with caplog.at_level("INFO", logger="modeling_data2vec_generic"):
+        claim(wanted)
+    assert f"{name} holds no checkpoint to resume from yet: starting from the beginning" in caplog.text
+
+
+def test_claim__true_does_not_start_over_a_finished_run_without_checkpoints(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match="It has no checkpoint to resume, start anew with --overwrite_output_dir"):
+        claim(arguments(tmp_path, resume_from_checkpoint="true"))
 
 
 def test_resumed__a_folder_that_is_not_there(out):
@@ -55,10 +64,13 @@ def test_claim__takes_an_empty_or_new_directory(tmp_path):
     assert (tmp_path / "notes.txt").exists()
 
 
-@pytest.mark.parametrize("trace", ["checkpoint-5", "config.json", "trainer_state.json"])
-def test_claim__refuses_what_holds_a_run(trace, tmp_path):
+@pytest.mark.parametrize(
+    ("trace", "way_out"),
+    [("checkpoint-5", "--resume_from_checkpoint true"), ("config.json", "no checkpoint"), ("trainer_state.json", "no")],
+)
+def test_claim__refuses_what_holds_a_run(trace, way_out, tmp_path):
     (tmp_path / trace).mkdir()
-    with pytest.raises(ValueError, match=rf"already holds a run \({trace}\).*--resume_from_checkpoint true.*anew"):
+    with pytest.raises(ValueError, match=rf"already holds a run \({trace}\).*{way_out}.*anew"):
         claim(arguments(tmp_path))
 
 

@@ -1,0 +1,235 @@
+"""`python -m benchmarks.kills`: runs killed by SIGKILL at random moments and resumed, against one left alone.
+
+Prints a Markdown table; exits with 1 if anything differs. See README.md in this folder.
+"""
+
+import argparse
+import functools
+import json
+import multiprocessing
+import os
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from transformers import TrainerCallback
+from transformers.trainer_pt_utils import safe_globals
+from transformers.trainer_utils import get_last_checkpoint
+
+import run_pretraining
+from modeling_data2vec_generic.training.staging import UNFINISHED_DIR
+
+from .step import table
+
+# Saves are frequent and hit the middle of epochs (of 6 steps), of logs and of gradients' accumulation over 2 batches.
+# The encoder draws in training (dropout), the augmentation for each sample, and data come from workers.
+FLAGS = (
+    "--dataset_name digits --modality vision --label_column_name label --max_train_samples 96 --max_eval_samples 32 "
+    "--model_type vit --config_overrides image_size=8,patch_size=2,num_channels=3,hidden_size=16,num_hidden_layers=2,"
+    "num_attention_heads=2,intermediate_size=32,hidden_dropout_prob=0.1 --average_top_k_layers 2 --crop_scale_min 0.6 "
+    "--max_steps 40 --per_device_train_batch_size 8 --gradient_accumulation_steps 2 --learning_rate 0.001 "
+    "--logging_steps 5 --eval_strategy steps --eval_steps 7 --save_strategy steps --save_steps 2 --seed 0 "
+    "--use_cpu --disable_tqdm true --report_to none --dataloader_num_workers 2 --resume_from_checkpoint true"
+).split()
+COLUMNS = ("run", "kills", "of them during a save", "steps done twice", "equal")
+CLOCK = ("runtime", "per_second")
+LONGEST_SAVE_S = 0.15
+TIMEOUT_S = 300
+
+_processes = multiprocessing.get_context("forkserver")  # imports once; its children have no threads of a parent's
+_processes.set_forkserver_preload(["run_pretraining"])
+
+
+class _StepCounter(TrainerCallback):
+    def __init__(self, step: Any):
+        self.step = step
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.step.value = state.global_step
+
+
+def train(flags: list[str], log: Path, step: Any) -> None:
+    """The script, in this process; tells the latest step."""
+    with log.open("a") as file:
+        os.dup2(file.fileno(), sys.stdout.fileno())
+        os.dup2(file.fileno(), sys.stderr.fileno())
+    trainer_class = run_pretraining.Data2VecTrainer
+    run_pretraining.Data2VecTrainer = functools.partial(trainer_class, callbacks=[_StepCounter(step)])  # type: ignore
+    run_pretraining.main(flags)
+
+
+class Attempt:
+    """One process that trains in `output_dir` until it is done or killed."""
+
+    def __init__(self, output_dir: Path, *flags: str):
+        self.output_dir = output_dir
+        self.log = output_dir.with_suffix(".log")
+        self.step = _processes.Value("q", 0, lock=False)
+        self.process = _processes.Process(
+            target=train, args=([*FLAGS, "--output_dir", str(output_dir), *flags], self.log, self.step)
+        )
+        self.process.start()
+
+    def finish(self) -> None:
+        self.process.join(TIMEOUT_S)
+        if self.process.exitcode != 0:
+            self.process.kill()
+            raise RuntimeError(f"The run ended with {self.process.exitcode}:\n{self.log.read_text()[-3000:]}")
+
+    def kill_after(self, seconds: float) -> bool:
+        """SIGKILL; whether the run was still going."""
+        self.process.join(seconds)
+        return self._kill()
+
+    def kill_in_save(self, number: int, seconds: float) -> bool:
+        """SIGKILL `seconds` after the `number`-th save from now on has begun."""
+        folder, before = self.output_dir / UNFINISHED_DIR, True
+        while number and self.process.is_alive():
+            saving = folder.exists()
+            number -= saving and not before
+            before = saving
+            time.sleep(0.0005)
+        return self.kill_after(seconds)
+
+    def _kill(self) -> bool:
+        if self.process.exitcode is not None:
+            self.finish()
+            return False
+        self.process.kill()
+        self.process.join()
+        return True
+
+
+@dataclass
+class Result:
+    """What became of one run: kills, those within a save, steps taken twice, and what differs from the reference."""
+
+    kills: int = 0
+    in_save: int = 0
+    repeated: int = 0
+    differences: tuple[str, ...] = ()
+
+
+def killed_run(output_dir: Path, reference: Path, kills: int, seconds: float, chance: random.Random) -> Result:
+    """One run killed at most `kills` times, half of them within saves, resumed each time, then compared.
+
+    `seconds`: how long the run takes if it is left alone.
+    """
+    result = Result()
+    while result.kills < kills:
+        attempt = Attempt(output_dir, "--save_total_limit", "2")
+        if result.kills % 2:
+            killed = attempt.kill_in_save(chance.randint(1, 6), chance.uniform(0, LONGEST_SAVE_S))
+        else:
+            killed = attempt.kill_after(chance.uniform(0, seconds))
+        if not killed:
+            break
+        result.kills += 1
+        result.in_save += (output_dir / UNFINISHED_DIR).exists()
+        last = get_last_checkpoint(str(output_dir)) if output_dir.exists() else None
+        saved = 0 if last is None else int(last.rpartition("-")[2])
+        result.repeated += max(attempt.step.value - saved, 0)
+        result.differences += tuple(checkpoint_differences(output_dir, reference))
+    else:
+        Attempt(output_dir, "--save_total_limit", "2").finish()
+    result.differences += tuple(final_differences(output_dir, reference))
+    return result
+
+
+def checkpoint_differences(output_dir: Path, reference: Path) -> Iterator[str]:
+    """Every checkpoint that there is must be the one that the reference saved at this step."""
+    for checkpoint in output_dir.glob("checkpoint-*"):
+        yield from differences(checkpoint, reference / checkpoint.name)
+
+
+def final_differences(output_dir: Path, reference: Path) -> Iterator[str]:
+    """What a run leaves at its end; of its checkpoints, the two last."""
+    yield from checkpoint_differences(output_dir, reference)
+    yield from differences(output_dir / "encoder", reference / "encoder")
+    yield from differences(output_dir, reference)
+
+
+def differences(folder: Path, reference: Path) -> Iterator[str]:
+    """Files that only one folder has, and files whose contents differ, but for what a clock or the flags put there."""
+    names, expected = ({path.name for path in side.iterdir() if path.is_file()} for side in (folder, reference))
+    yield from (f"{folder / name}: only in one of the runs" for name in names ^ expected)
+    for name in sorted(names & expected):
+        if not same(content(folder / name), content(reference / name)):
+            yield f"{folder / name} differs"
+
+
+def content(path: Path) -> Any:
+    """What must be equal in a file."""
+    if path.suffix == ".safetensors":
+        return {name: tensor for name, tensor in load_file(path).items() if name != "seconds"}
+    if path.suffix in (".pt", ".pth"):
+        with safe_globals():
+            return torch.load(path, weights_only=True)
+    if path.suffix == ".json":
+        return _without_clock(json.loads(path.read_text(encoding="utf-8")))
+    return None  # training_args.bin, README.md: flags and times; figures
+
+
+def same(one: Any, other: Any) -> bool:
+    """Bit for bit: NaN equals NaN, 0.0 is not -0.0."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, torch.Tensor):
+        return one.dtype == other.dtype and one.shape == other.shape and _bytes(one) == _bytes(other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(same, one, other))
+    return repr(one) == repr(other)  # floats in full
+
+
+def _bytes(tensor: torch.Tensor) -> bytes:
+    return tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+
+
+def _without_clock(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _without_clock(v) for k, v in value.items() if not k.endswith((*CLOCK, "best_model_checkpoint"))}
+    if isinstance(value, list):
+        return [_without_clock(item) for item in value]
+    return value
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    chance, results = random.Random(options.seed), list[Result]()
+    with tempfile.TemporaryDirectory() as folder:
+        reference = Path(folder, "reference")
+        began = time.monotonic()
+        Attempt(reference).finish()
+        seconds = time.monotonic() - began
+        while (left := options.kills - sum(result.kills for result in results)) > 0:
+            run = Path(folder, f"run-{len(results) + 1}")
+            results.append(killed_run(run, reference, left, seconds, chance))
+            sys.stderr.write("".join(f"{line}\n" for line in results[-1].differences))
+    rows = [
+        (number, result.kills, result.in_save, result.repeated, "no" if result.differences else "yes")
+        for number, result in enumerate(results, 1)
+    ]
+    totals = [sum(row[i] for row in rows) for i in (1, 2, 3)]  # type: ignore[misc]
+    equal = not any(result.differences for result in results)
+    sys.stdout.write(table(COLUMNS, [*rows, ("all", *totals, "yes" if equal else "no")]))
+    return 0 if equal else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.kills", description=__doc__)
+    parser.add_argument("--kills", type=int, default=20, help="over as many runs as it takes; default 20")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

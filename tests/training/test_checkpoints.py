@@ -1,0 +1,252 @@
+"""Saves are whole or not there; a run that was stopped, or killed, and resumed is the run left alone."""
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import TrainerCallback, set_seed
+
+from modeling_data2vec_generic import (
+    Data2VecGenericConfig,
+    Data2VecGenericForPreTraining,
+    Data2VecTrainer,
+    Data2VecTrainingArguments,
+)
+
+from ..tiny import new_encoder
+
+CLOCK = ("runtime", "per_second")
+PATCHES = 16
+
+
+class Images(torch.utils.data.Dataset):
+    """22 noise images, each with a mask that belongs to it."""
+
+    def __len__(self) -> int:
+        return 22
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        noise = torch.randn(3, 16, 16, generator=torch.Generator().manual_seed(index))
+        return {"pixel_values": noise, "mask": (torch.arange(PATCHES)[None] + index) % PATCHES < 3 + index % 4}
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing of ours runs any more."""
+
+
+class Kill(TrainerCallback):
+    def __init__(self, step: int):
+        self.step = step
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == self.step:
+            raise Killed
+
+
+class Signal(TrainerCallback):
+    """SIGTERM in the middle of a step."""
+
+    def __init__(self, step: int):
+        self.step = step
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step + 1 == self.step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def trainer(output_dir: Path, seed: int = 0, dtype: Any = torch.float32, callbacks: Any = (), **flags: Any) -> Any:
+    set_seed(seed)
+    encoder = new_encoder("vit", hidden_dropout_prob=0.1)
+    for module in encoder.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.1  # what draws from the random state within a step
+    model = Data2VecGenericForPreTraining(Data2VecGenericConfig(), encoder).to(dtype)
+    defaults = {"max_steps": 7, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}
+    defaults |= {"learning_rate": 0.01, "logging_steps": 3, "save_strategy": "steps", "save_steps": 2}
+    defaults |= {"report_to": "none", "disable_tqdm": True, "use_cpu": True, "ema_decay": 0.5, "ema_end_decay": 0.9}
+    return Data2VecTrainer(
+        model=model,
+        args=Data2VecTrainingArguments(output_dir=str(output_dir), **defaults | flags),
+        train_dataset=Images(),
+        eval_dataset=Images(),
+        data_collator=torch.utils.data.default_collate,
+        callbacks=list(callbacks),
+    )
+
+
+def last_checkpoint(folder: Path) -> str:
+    return str(max(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2])))
+
+
+def history(run: Any) -> list[dict[str, float]]:
+    """What was logged, to the last bit, but for what a clock says."""
+    return [{k: v for k, v in entry.items() if not k.endswith(CLOCK)} for entry in run.state.log_history]
+
+
+def everything(run: Any) -> dict[str, torch.Tensor]:
+    state = {f"model.{name}": tensor for name, tensor in run.model.state_dict().items()}
+    accumulators = load_file(Path(last_checkpoint(Path(run.args.output_dir)), "teacher.safetensors"))
+    state |= {f"teacher.{name}": tensor for name, tensor in accumulators.items()}
+    for index, slots in run.optimizer.state_dict()["state"].items():
+        state |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in slots.items()}
+    return state
+
+
+def assert_same_run(run: Any, other: Any, rng: torch.Tensor) -> None:
+    assert history(run) == history(other)
+    mine, its = everything(run) | {"rng": torch.get_rng_state()}, everything(other) | {"rng": rng}
+    assert mine.keys() == its.keys()
+    assert [name for name in mine if not torch.equal(mine[name], its[name])] == []
+    assert run.lr_scheduler.state_dict() == other.lr_scheduler.state_dict()
+    assert run.teacher_updates == other.teacher_updates
+
+
+# --- a resumed run is the run
+
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "in the middle of an epoch": {},
+    "bfloat16": {"dtype": torch.bfloat16},
+    "by epochs": {"logging_strategy": "epoch", "eval_strategy": "epoch", "max_steps": -1, "num_train_epochs": 3},
+    "saved where epochs end": {"eval_strategy": "epoch", "save_steps": 3, "logging_strategy": "epoch"},
+    "evaluated on start": {"eval_on_start": True, "eval_strategy": "steps", "eval_steps": 3},
+    "best kept": {
+        "eval_strategy": "steps",
+        "eval_steps": 2,
+        "save_total_limit": 1,
+        "load_best_model_at_end": True,
+        "metric_for_best_model": "loss",
+    },
+    "with workers": {"dataloader_num_workers": 2},
+}
+
+
+@pytest.mark.parametrize("flags", SETTINGS.values(), ids=SETTINGS)
+def test_resume__equals_the_run_left_alone_in_all_that_is_logged_and_learnt(flags, tmp_path):
+    whole = trainer(tmp_path / "whole", **flags)
+    whole.train()
+    rng = torch.get_rng_state()
+    stops = (3, 5) if "num_workers" not in str(flags) else (5,)
+    out, before = tmp_path / "killed", None
+    for seed, stop in enumerate(stops):  # what a resumed run starts from is of no account
+        with pytest.raises(Killed):
+            trainer(out, seed, callbacks=[Kill(stop)], **flags).train(resume_from_checkpoint=before)
+        before = last_checkpoint(out)
+    resumed = trainer(out, 9, **flags)
+    resumed.train(resume_from_checkpoint=before)
+    assert_same_run(resumed, whole, rng)
+
+
+def test_resume__of_a_run_that_has_taken_all_its_steps_takes_none(tmp_path):
+    whole = trainer(tmp_path)
+    result = whole.train()
+    rng = torch.get_rng_state()
+    assert whole.state.max_steps % 3 == 1  # in the middle of an epoch
+    resumed = trainer(tmp_path, 9)
+    again = resumed.train(resume_from_checkpoint=last_checkpoint(tmp_path))
+    assert again.training_loss == result.training_loss
+    assert resumed.state.global_step == 7
+    assert_same_run(resumed, whole, rng)
+
+
+def test_resume__time_is_that_of_all_attempts(tmp_path):
+    with pytest.raises(Killed):
+        trainer(tmp_path, callbacks=[Kill(5)]).train()
+    path = Path(last_checkpoint(tmp_path), "running_state.safetensors")
+    state = load_file(path)
+    state["seconds"] += 1000
+    save_file(state, path)
+    result = trainer(tmp_path).train(resume_from_checkpoint=last_checkpoint(tmp_path))
+    assert 1000 < result.metrics["train_runtime"] < 1060
+
+
+def test_resume__without_running_state_says_what_will_be_missing(tmp_path, caplog):
+    trainer(tmp_path, max_steps=2).train()
+    (tmp_path / "checkpoint-2" / "running_state.safetensors").unlink()
+    with caplog.at_level("WARNING"):
+        trainer(tmp_path, max_steps=3).train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert "checkpoint-2 has no running_state.safetensors" in caplog.text
+
+
+# --- saves are whole
+
+
+class Spoiler(TrainerCallback):
+    """Remembers which checkpoints were there at each step."""
+
+    def __init__(self, output_dir: Path):
+        self.output_dir = output_dir
+        self.seen: list[set[str]] = []
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.seen.append({path.name for path in self.output_dir.glob("*")})
+
+
+def test_checkpoints__rotate_as_trainer_does_and_leave_nothing_behind(tmp_path):
+    seen = Spoiler(tmp_path)
+    run = trainer(tmp_path, save_total_limit=2, callbacks=[seen], save_steps=1, max_steps=5)
+    run.train()
+    assert seen.seen == [
+        set(),
+        {"checkpoint-1"},
+        {"checkpoint-1", "checkpoint-2"},
+        {"checkpoint-2", "checkpoint-3"},
+        {"checkpoint-3", "checkpoint-4"},
+    ]
+    assert {path.name for path in tmp_path.glob("*")} == {"checkpoint-4", "checkpoint-5"}
+
+
+def test_checkpoints__the_best_is_kept_under_its_final_name(tmp_path):
+    scores = iter([0.5, 0.9, 0.7, 0.6])
+    flags = {"eval_strategy": "steps", "eval_steps": 1, "save_steps": 1, "save_total_limit": 2, "max_steps": 4}
+    run = trainer(tmp_path, metric_for_best_model="score", greater_is_better=True, **flags)
+    run.feature_metrics = lambda encoder: {"score": next(scores)} if run.state.global_step else {}
+    run.train()
+    assert run.state.best_model_checkpoint == str(tmp_path / "checkpoint-2")
+    assert {path.name for path in tmp_path.glob("*")} == {"checkpoint-2", "checkpoint-4"}
+    for name in ("checkpoint-2", "checkpoint-4"):
+        state = json.loads((tmp_path / name / "trainer_state.json").read_text())
+        assert state["best_model_checkpoint"] == str(tmp_path / "checkpoint-2")
+
+
+class DiedInSave(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("moment", ["fsync", "rename", "rmtree"])
+def test_checkpoints__death_within_a_save_leaves_whole_ones_only(moment, tmp_path, monkeypatch):
+    """Dies at the first, the second, ... call of `moment`: whatever has a checkpoint's name can be resumed from."""
+    flags = {"save_steps": 1, "max_steps": 3, "save_total_limit": 1}
+    trainer(tmp_path / "whole", **flags | {"save_total_limit": None}).train()
+    whole = {path.name: files(path) for path in (tmp_path / "whole").glob("checkpoint-*")}
+    module, out = {"fsync": os, "rename": Path, "rmtree": shutil}[moment], tmp_path / "out"
+    for deadly in DEADLY[moment]:
+        real, calls = getattr(module, moment), iter(range(10_000))
+
+        def dying(*args: Any, real: Any = real, calls: Any = calls, deadly: int = deadly, **kwargs: Any) -> Any:
+            if next(calls) == deadly:
+                raise DiedInSave
+            return real(*args, **kwargs)
+
+        with monkeypatch.context() as patch, pytest.raises(DiedInSave):
+            patch.setattr(module, moment, dying)
+            trainer(out, **flags).train()
+        found = {path.name: files(path) for path in out.glob("checkpoint-*")}
+        assert found == {name: whole[name] for name in found}
+        assert found or deadly == 0 or moment == "fsync"
+    trainer(out, **flags).train()
+    assert {path.name for path in out.glob("*")} == {"checkpoint-3"}
+
+
+DEADLY = {"fsync": (0, 5, 20), "rename": (0, 1, 2), "rmtree": (0, 1)}
+
+
+def files(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_size for path in folder.iterdir()}
