@@ -1,15 +1,17 @@
 """Saves are whole or not there; a run that was stopped, or killed, and resumed is the run left alone."""
 
+import errno
 import json
 import os
+import re
 import shutil
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback, set_seed
 
@@ -19,6 +21,8 @@ from modeling_data2vec_generic import (
     Data2VecTrainer,
     Data2VecTrainingArguments,
 )
+
+from modeling_data2vec_generic.training.staging import DiskFullError
 
 from ..tiny import new_encoder
 
@@ -250,3 +254,100 @@ DEADLY = {"fsync": (0, 5, 20), "rename": (0, 1, 2), "rmtree": (0, 1)}
 
 def files(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_size for path in folder.iterdir()}
+
+
+# --- SIGTERM
+
+
+def test_sigterm__finishes_the_step_saves_and_leaves_with_0(tmp_path, caplog):
+    whole = trainer(tmp_path / "whole")
+    whole.train()
+    rng, before = torch.get_rng_state(), signal.getsignal(signal.SIGTERM)
+    out = tmp_path / "out"
+    with pytest.raises(SystemExit) as left, caplog.at_level("WARNING"):
+        trainer(out, callbacks=[Signal(3)], save_strategy="no").train()
+    assert left.value.code == 0
+    assert "Stopped by SIGTERM after step 3 of 7" in caplog.text
+    assert "--resume_from_checkpoint true" in caplog.text
+    assert {path.name for path in out.iterdir()} == {"checkpoint-3"}
+    assert signal.getsignal(signal.SIGTERM) is before
+    resumed = trainer(out, 9)
+    resumed.train(resume_from_checkpoint=last_checkpoint(out))
+    assert_same_run(resumed, whole, rng)
+
+
+@pytest.mark.parametrize("step", [2, 3])
+def test_sigterm__evaluates_an_epoch_only_if_it_is_over(step, tmp_path):
+    flags = {"eval_strategy": "epoch", "save_strategy": "epoch", "save_total_limit": 1, "load_best_model_at_end": True}
+    whole = trainer(tmp_path / "whole", **flags)
+    whole.train()
+    rng, out = torch.get_rng_state(), tmp_path / "out"
+    with pytest.raises(SystemExit):
+        trainer(out, callbacks=[Signal(step)], **flags).train()
+    assert {path.name for path in out.iterdir()} == {f"checkpoint-{step}"}
+    state = json.loads((out / f"checkpoint-{step}" / "trainer_state.json").read_text())
+    assert any("eval_loss" in entry for entry in state["log_history"]) == (step == 3)
+    resumed = trainer(out, 9, **flags)
+    resumed.train(resume_from_checkpoint=last_checkpoint(out))
+    assert_same_run(resumed, whole, rng)
+
+
+def test_sigterm__in_the_last_step_lets_the_run_end(tmp_path):
+    assert trainer(tmp_path, callbacks=[Signal(7)]).train().global_step == 7
+
+
+# --- a full disk
+
+
+def full_disk(*args: Any, **kwargs: Any) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def full_rust(*args: Any, **kwargs: Any) -> None:
+    raise SafetensorError("Error while serializing: I/O error: Disk quota exceeded (os error 122)")
+
+
+@pytest.mark.parametrize(
+    ("where", "error"),
+    [
+        ("modeling_data2vec_generic.training.staging.os.fsync", full_disk),
+        ("modeling_data2vec_generic.training.checkpoints.save_file", full_rust),
+    ],
+)
+def test_full_disk__leaves_the_last_checkpoint_and_says_what_to_do(where, error, tmp_path, monkeypatch):
+    trainer(tmp_path, max_steps=2).train()
+    before = files(tmp_path / "checkpoint-2")
+    run = trainer(tmp_path)
+    monkeypatch.setattr(where, error)
+    with pytest.raises(DiskFullError) as raised:
+        run.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    said = str(raised.value)
+    assert "checkpoint-4 could not be saved" in said
+    assert re.search(r"[\d,.]+ MB are free, a checkpoint takes [\d.]+ MB", said)
+    assert f"The last good checkpoint is {tmp_path / 'checkpoint-2'}" in said
+    assert "--resume_from_checkpoint true" in said
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-2"}
+    assert files(tmp_path / "checkpoint-2") == before
+
+
+def test_full_disk__at_the_end_leaves_older_files_whole(tmp_path, monkeypatch):
+    run = trainer(tmp_path, max_steps=1, save_strategy="no")
+    run.train()
+    for save in (run.save_model, run.save_encoder, run.save_state, lambda: run.save_metrics("eval", {"loss": 1.0})):
+        save()
+        before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+        with monkeypatch.context() as patch, pytest.raises(DiskFullError, match="There is no checkpoint to resume"):
+            patch.setattr("modeling_data2vec_generic.training.staging.os.fsync", full_disk)
+            save()
+        assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert (tmp_path / "encoder" / "model.safetensors").exists()
+
+
+def test_other_errors__stay_what_they_are_and_leave_nothing(tmp_path, monkeypatch):
+    def broken(*args: Any, **kwargs: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("modeling_data2vec_generic.training.checkpoints.save_file", broken)
+    with pytest.raises(PermissionError, match="Permission denied"):
+        trainer(tmp_path).train()
+    assert list(tmp_path.iterdir()) == []
