@@ -146,7 +146,7 @@ class InterruptibleTrainer(Trainer):
         if self._staging is not None or not self.args.should_save:
             super()._save(output_dir, state_dict)
             return
-        with self.whole_files("The model", output_dir or self.args.output_dir) as folder:
+        with self.whole_files("The model", output_dir or str(self.args.output_dir)) as folder:
             super()._save(folder, state_dict)
 
     @contextmanager
@@ -208,8 +208,8 @@ class InterruptibleTrainer(Trainer):
             self.load_running_state({name: value.to(device) for name, value in load_file(path).items()})
         else:
             logger.warning(
-                f"{self._resumed_from} has no {path.name}, since it was saved by other software or with another number "
-                "of processes. The next log and train_loss will miss the steps before it."
+                f"{self._resumed_from} has no {path.name}: other software saved it, or another number of processes. "
+                "The next log and train_loss will miss the steps before it."
             )
         if self.state.global_step >= self.state.max_steps:
             self._load_rng_state(self._resumed_from)  # Trainer would in an epoch, of which none is left
@@ -226,9 +226,9 @@ class InterruptibleTrainer(Trainer):
         self._resumed_from = resume_from_checkpoint
         return super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
 
-    def _run_epoch(self, **kwargs: Any) -> None:
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         if self.state.global_step < self.state.max_steps:  # Trainer would take one step more than that
-            super()._run_epoch(**kwargs)
+            super()._run_epoch(*args, **kwargs)
 
     def _evaluate(self, trial: Any, ignore_keys_for_eval: Any, skip_scheduler: bool = False) -> dict[str, float]:
         if skip_scheduler and self.state.global_step > 0:
@@ -254,7 +254,7 @@ class InterruptibleTrainer(Trainer):
         self._finish_current_push()
         checkpoint = os.path.join(str(self.args.output_dir), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
         logger.warning(
-            f"Stopped by SIGTERM after step {self.state.global_step} of {self.state.max_steps}; {checkpoint} is saved. "
+            f"Stopped by SIGTERM after step {self.state.global_step} of {self.state.max_steps}; saved {checkpoint}. "
             "Go on with the same command and --resume_from_checkpoint true."
         )
         raise SystemExit(0)

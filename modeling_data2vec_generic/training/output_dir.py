@@ -52,7 +52,9 @@ def claim(arguments: Data2VecTrainingArguments) -> None:
             return
         if not arguments.overwrite_output_dir:
             names = ", ".join(path.name for path in [*checkpoints, *finished][:3])
-            resume = "Resume it with --resume_from_checkpoint true" if checkpoints else "It has no checkpoint to resume"
+            resume = (
+                "Resume it with --resume_from_checkpoint true" if checkpoints else "It has no checkpoint to resume"
+            )
             raise ValueError(
                 f"output_dir={str(output_dir)!r} already holds a run ({names}). {resume}, start anew with "
                 "--overwrite_output_dir, or name another folder."

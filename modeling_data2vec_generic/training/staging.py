@@ -98,7 +98,7 @@ def rotate(directory: Path, limit: int | None, keep: set[str]) -> None:
 
 
 def sync(folder: Path) -> None:
-    """Wait until a folder and all it holds are on the disk: else its new name might be, after a crash, and they not."""
+    """Wait until a folder and all it holds are on the disk, or after a crash its new name might be and they not."""
     for parent, _, files in os.walk(folder):
         for path in (*(os.path.join(parent, file) for file in files), parent):
             _sync_entry(Path(path))
@@ -141,13 +141,16 @@ def _explanation(what: str, directory: Path, written: int) -> str:
     free = shutil.disk_usage(directory).free
     checkpoint = get_last_checkpoint(str(directory))
     if checkpoint is None:
-        needed, then = f"more than {_megabytes(written)} are needed", "There is no checkpoint to resume from yet: start"
+        needed, then = (
+            f"more than {_megabytes(written)} are needed",
+            "There is no checkpoint to resume from yet: start",
+        )
     else:
         needed = f"a checkpoint takes {_megabytes(size(Path(checkpoint)))}"
         then = f"The last good checkpoint is {checkpoint}: make room, or move the folder to another disk, and resume"
     return (
-        f"{what} could not be saved: the disk of {directory} (or your quota on it) is full. {_megabytes(free)} are free, "
-        f"{needed}. What was written of it is removed. {then} with --resume_from_checkpoint true. "
+        f"{what} could not be saved: the disk of {directory} (or your quota on it) is full. {_megabytes(free)} are "
+        f"free, {needed}. What was written of it is removed. {then} with --resume_from_checkpoint true. "
         "--save_total_limit 2 keeps no more than two checkpoints."
     )
 

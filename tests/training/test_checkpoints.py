@@ -21,7 +21,6 @@ from modeling_data2vec_generic import (
     Data2VecTrainer,
     Data2VecTrainingArguments,
 )
-
 from modeling_data2vec_generic.training.staging import DiskFullError
 
 from ..tiny import new_encoder
@@ -239,9 +238,10 @@ def test_checkpoints__death_within_a_save_leaves_whole_ones_only(moment, tmp_pat
                 raise DiedInSave
             return real(*args, **kwargs)
 
-        with monkeypatch.context() as patch, pytest.raises(DiedInSave):
+        with monkeypatch.context() as patch:
             patch.setattr(module, moment, dying)
-            trainer(out, **flags).train()
+            with pytest.raises(DiedInSave):
+                trainer(out, **flags).train()
         found = {path.name: files(path) for path in out.glob("checkpoint-*")}
         assert found == {name: whole[name] for name in found}
         assert found or deadly == 0 or moment == "fsync"
@@ -336,9 +336,10 @@ def test_full_disk__at_the_end_leaves_older_files_whole(tmp_path, monkeypatch):
     for save in (run.save_model, run.save_encoder, run.save_state, lambda: run.save_metrics("eval", {"loss": 1.0})):
         save()
         before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-        with monkeypatch.context() as patch, pytest.raises(DiskFullError, match="There is no checkpoint to resume"):
+        with monkeypatch.context() as patch:
             patch.setattr("modeling_data2vec_generic.training.staging.os.fsync", full_disk)
-            save()
+            with pytest.raises(DiskFullError, match="There is no checkpoint to resume"):
+                save()
         assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     assert (tmp_path / "encoder" / "model.safetensors").exists()
 

@@ -66,7 +66,11 @@ def test_claim__takes_an_empty_or_new_directory(tmp_path):
 
 @pytest.mark.parametrize(
     ("trace", "way_out"),
-    [("checkpoint-5", "--resume_from_checkpoint true"), ("config.json", "no checkpoint"), ("trainer_state.json", "no")],
+    [
+        ("checkpoint-5", "--resume_from_checkpoint true"),
+        ("config.json", "no checkpoint"),
+        ("trainer_state.json", "no"),
+    ],
 )
 def test_claim__refuses_what_holds_a_run(trace, way_out, tmp_path):
     (tmp_path / trace).mkdir()
