@@ -161,6 +161,12 @@ class Data2VecTrainingArguments(TrainingArguments):
     probe_test_samples: int = field(
         default=10000, metadata={"help": "Labelled validation rows that the probe is tested on, at most."}
     )
+    stop_on_collapse: bool = field(
+        default=False,
+        metadata={
+            "help": "Stop when the health check on a fixed batch finds that the encoder's features have collapsed."
+        },
+    )
     overwrite_output_dir: bool = field(
         default=False, metadata={"help": "Start anew in an output directory that already holds a run."}
     )

@@ -20,6 +20,7 @@ from .arguments import Data2VecTrainingArguments
 from .checkpoints import InterruptibleTrainer
 from .compilation import compile_student
 from .encoders import save_encoder
+from .health import HealthCallback
 from .teacher import EMATeacher, ema_decay_at
 
 TEACHER_STATE_NAME = "teacher.safetensors"
@@ -110,6 +111,7 @@ class Data2VecTrainer(InterruptibleTrainer):
         self._ema_state: dict[str, Tensor] = {}
         self._means = {True: _Means(), False: _Means()}  # by whether the model is training
         self.add_callback(_StepCallback(self))
+        self.add_callback(HealthCallback(self))
         if self.args.torch_compile:
             compile_student(self.model, self.accelerator, self.args)
 
