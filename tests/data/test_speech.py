@@ -2,6 +2,8 @@
 
 import io
 import pickle
+import re
+import struct
 from types import SimpleNamespace
 
 import numpy as np
@@ -193,3 +195,55 @@ def test_prepare_speech__from_several_workers(tmp_path):
     loader = DataLoader(dataset, batch_size=2, num_workers=2, collate_fn=lengths)
     found = [pair for batch in loader for pair in batch]
     assert found == [(number, 1_600 + 160 * number) for number in range(8)]
+
+
+# From hostile hands
+
+
+def wav_of(rate=RATE, channels=1, frames=RATE, data_size=None):
+    """A WAV file of 16-bit silence whose header states these numbers; by default as many bytes as there are."""
+    content = bytes(2 * channels * frames)
+    size = len(content) if data_size is None else data_size
+    bytes_per_second = min(2 * channels * rate, 2**32 - 1)
+    format_part = struct.pack("<HHIIHH", 1, channels, rate, bytes_per_second, 2 * channels, 16)
+    head = b"RIFF" + struct.pack("<I", min(36 + size, 2**32 - 1)) + b"WAVEfmt " + struct.pack("<I", 16)
+    return head + format_part + b"data" + struct.pack("<I", size) + content
+
+
+HOSTILE = {
+    "a rate of 0": (wav_of(rate=0), "LibsndfileError"),
+    "a rate of 1 Hz": (wav_of(rate=1), "a rate of 1 Hz, which is not within 100 to 1000000"),
+    "a rate of 2 GHz": (wav_of(rate=2**31 - 1), "a rate of 2147483647 Hz"),
+    "a rate beyond a signed number": (wav_of(rate=2**31), "Hz|LibsndfileError"),
+    "1,000 channels": (wav_of(channels=1000, frames=500), "1000 channels, more than 64"),
+    "no samples": (wav_of(frames=0), "no samples"),
+    "more samples than there are": (wav_of(data_size=0x7FFE0000), "truncated: 32000 of 2147352576 bytes"),
+    "numbers beyond any sound": (encoded(np.full(RATE, 1e30, np.float32), subtype="FLOAT"), "beyond any sound"),
+    "infinity": (encoded(np.full(RATE, np.inf, np.float32), subtype="FLOAT"), "not finite"),
+    "text": (b"hello", "LibsndfileError"),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_prepare__hostile_clips_are_skipped_and_named(kind, tmp_path, transformers_log, little_memory):
+    content, why = HOSTILE[kind]
+    files = {f"{number}.wav": encoded(tone(0.1)) for number in range(19)}
+    root = folder_of(tmp_path, files | {"bad.wav": content})
+    with little_memory(1 << 30):
+        assert len(prepared(root)) == 19
+    assert re.search(rf"1 of 20 train sounds are bad \(.*bad\.wav: .*({why})", transformers_log.text)
+
+
+def test_prepare__an_mp3_with_fewer_samples_than_its_header_says(tmp_path, transformers_log):
+    whole = encoded(tone(1.0), kind="MP3")
+    files = {f"{number}.mp3": whole for number in range(19)}
+    dataset = prepared(folder_of(tmp_path, files | {"bad.mp3": whole[: len(whole) // 2]}))
+    assert len(dataset) == 19
+    assert re.search(r"bad\.mp3: truncated: \d+ of \d+ samples", transformers_log.text)
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(100, 1), (1_000_000, 1), (16_000, 64)])
+def test_prepare__unusual_sound_at_the_limits(rate, channels, tmp_path):
+    root = folder_of(tmp_path, {"a.wav": wav_of(rate, channels, 2 * rate)})
+    dataset = prepared(root, max_duration_in_seconds=1.5)
+    assert [len(row["audio"]) for row in dataset] == [24_000, 8_000]
