@@ -1,7 +1,6 @@
 """Weights come from safetensors: a pickle that would run code is never read."""
 
 import ast
-import pathlib
 from pathlib import Path
 
 import pytest
@@ -13,16 +12,7 @@ from modeling_data2vec_generic.training.arguments import ModelArguments
 from modeling_data2vec_generic.training.encoders import load_encoder
 
 from .tiny import new_encoder
-
-
-class WritesFile:
-    """An object that makes a file when a pickle of it is read."""
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def __reduce__(self):
-        return pathlib.Path.touch, (self.path,)
+from .traps import WritesFile
 
 
 @pytest.fixture

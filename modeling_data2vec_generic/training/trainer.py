@@ -17,6 +17,7 @@ from ..geometry_data2vec_generic import real_positions
 from ..modeling_data2vec_generic import Data2VecGenericForPreTraining
 from ..objective_data2vec_generic import spread
 from .arguments import Data2VecTrainingArguments
+from .checkpoint_check import check_checkpoint
 from .checkpoints import InterruptibleTrainer
 from .compilation import compile_student
 from .encoders import save_encoder
@@ -244,6 +245,10 @@ class Data2VecTrainer(InterruptibleTrainer):
             save_file(
                 state | {"updates": torch.tensor(self.teacher_updates)}, os.path.join(output_dir, TEACHER_STATE_NAME)
             )
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        check_checkpoint(resume_from_checkpoint)
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
