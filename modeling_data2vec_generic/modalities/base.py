@@ -12,6 +12,7 @@ from transformers.utils import cached_file, logging
 from ..data.arguments import DataArguments
 from ..data.masking import MaskSampler
 from ..training.arguments import ModelArguments
+from ..training.loading import loading
 from ..training.probe import ContentMask
 
 logger = logging.get_logger(__name__)
@@ -51,7 +52,16 @@ class Modality(ABC):
         ):
             logger.warning(f"{self.source} holds no processor; one is made from the encoder's configuration.")
             return None
-        return auto_class.from_pretrained(self.source, trust_remote_code=self.model_args.trust_remote_code, **options)
+        return self.load_processor(auto_class, **options)
+
+    def load_processor(self, auto_class: Any, **options: Any) -> Any:
+        """The tokenizer, image processor or feature extractor of `source`; ValueError if its files are damaged."""
+        with loading(
+            f"{auto_class.__name__} cannot load {self.source!r}",
+            "Repair its files, or name another folder or Hub id with --processor_name.",
+        ):
+            trust = self.model_args.trust_remote_code
+            return auto_class.from_pretrained(self.source, trust_remote_code=trust, **options)
 
     def encoder_defaults(self) -> dict[str, Any]:
         """Fields of a new encoder's configuration that the data settle."""

@@ -27,7 +27,7 @@ class Text(Modality):
     def __init__(self, model_args: ModelArguments, data_args: DataArguments, raw: Dataset):
         super().__init__(model_args, data_args, raw)
         if self.source is not None and not data_args.train_tokenizer:
-            self.processor = AutoTokenizer.from_pretrained(self.source, trust_remote_code=model_args.trust_remote_code)
+            self.processor = self.load_processor(AutoTokenizer)
         else:
             self.processor = self._new_tokenizer(raw)
             if data_args.max_seq_length is not None:

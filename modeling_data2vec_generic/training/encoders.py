@@ -13,8 +13,10 @@ from transformers import CONFIG_MAPPING, MODEL_MAPPING, AutoConfig, AutoModel, P
 from ..modeling_data2vec_generic import Data2VecGenericModel, encoder_of
 from ..weights_data2vec_generic import require_safetensors
 from .arguments import ModelArguments
+from .loading import loading
 
 _MOST_LAYERS = 10_000
+_CHECK_FIELDS = "Check the sizes and types of its fields."
 
 
 def load_encoder(arguments: ModelArguments) -> PreTrainedModel:
@@ -26,15 +28,13 @@ def load_encoder(arguments: ModelArguments) -> PreTrainedModel:
     """
     source, trust = str(arguments.model_name_or_path), arguments.trust_remote_code
     require_safetensors(source)
-    try:
+    with loading(
+        f"model_name_or_path={source!r} cannot be loaded as an encoder",
+        "Check that it is a folder or a Hub id with a config.json and model.safetensors that belong together.",
+    ):
         if not trust:  # code that is trusted may take what it likes
-            check_size(AutoConfig.from_pretrained(source))
+            check_size(AutoConfig.from_pretrained(source, trust_remote_code=False))
         model = AutoModel.from_pretrained(source, dtype=torch.float32, use_safetensors=True, trust_remote_code=trust)
-    except Exception as error:  # transformers' and torch's, of any type, according to what is wrong with which file
-        raise ValueError(
-            f"model_name_or_path={source!r} cannot be loaded as an encoder ({type(error).__name__}: {error}). Check "
-            "that it is a folder or a Hub id with a config.json and model.safetensors that belong together."
-        ) from error
     return model.encoder if isinstance(model, Data2VecGenericModel) else encoder_of(model)
 
 
@@ -44,7 +44,7 @@ def check_size(config: Any) -> None:
         if name.endswith("layers") and isinstance(value, int) and value > _MOST_LAYERS:
             raise ValueError(f"{name}={value} is more than {_MOST_LAYERS}.")
     with torch.device("meta"):
-        model = AutoModel.from_config(config)
+        model = AutoModel.from_config(config, trust_remote_code=False)
     needed = 4 * sum(parameter.numel() for parameter in model.parameters())
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > memory:
@@ -65,8 +65,12 @@ def new_encoder_config(arguments: ModelArguments, defaults: dict[str, Any] | Non
         ValueError: the model type is unknown, or an override names no field of its configuration.
     """
     if arguments.config_name is not None:
-        default = AutoConfig.from_pretrained(arguments.config_name, trust_remote_code=arguments.trust_remote_code)
-        saved, _ = type(default).get_config_dict(arguments.config_name)
+        with loading(
+            f"config_name={arguments.config_name!r} cannot be loaded as a configuration",
+            "Check that it is a folder or a Hub id with the config.json of an encoder.",
+        ):
+            default = AutoConfig.from_pretrained(arguments.config_name, trust_remote_code=arguments.trust_remote_code)
+            saved, _ = type(default).get_config_dict(arguments.config_name)
     else:
         default, saved = _default_config(str(arguments.model_type)), {}
     overrides = parse_overrides(arguments.config_overrides)
@@ -79,15 +83,23 @@ def new_encoder_config(arguments: ModelArguments, defaults: dict[str, Any] | Non
         )
     # From the fields as given, not from `default`: it holds what was derived from those that are overridden.
     fitting = {name: value for name, value in (defaults or {}).items() if hasattr(default, name)}
-    # The name says where code that comes with the configuration lies.
-    return type(default).from_dict(saved | fitting | overrides, name_or_path=default.name_or_path)
+    with loading(
+        f"A {default.model_type} configuration cannot be made of config_overrides={overrides}", _CHECK_FIELDS
+    ):
+        # The name says where code that comes with the configuration lies.
+        return type(default).from_dict(saved | fitting | overrides, name_or_path=default.name_or_path)
 
 
 def new_encoder(config: PreTrainedConfig, trust_remote_code: bool = False) -> PreTrainedModel:
-    """An encoder with new weights; of an encoder-decoder its encoder. ValueError if it is too large (`check_size`)."""
-    if not trust_remote_code:
-        check_size(config)
-    return encoder_of(AutoModel.from_config(config, trust_remote_code=trust_remote_code))
+    """An encoder with new weights; of an encoder-decoder its encoder.
+
+    Raises:
+        ValueError: fields of the configuration contradict each other, or it is too large for this machine.
+    """
+    with loading(f"No {config.model_type} encoder can be made of its configuration", _CHECK_FIELDS):
+        if not trust_remote_code:
+            check_size(config)
+        return encoder_of(AutoModel.from_config(config, trust_remote_code=trust_remote_code))
 
 
 def save_encoder(encoder: PreTrainedModel, directory: str | os.PathLike) -> None:
