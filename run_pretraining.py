@@ -65,8 +65,10 @@ def recipe_flags(path: Path) -> list[str]:
         raise ValueError(f"There is no recipe {path}. Recipes are JSON files such as examples/vision/digits.json.")
     try:
         recipe = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # of JSON, of UTF-8, of numbers with thousands of digits
         raise ValueError(f"The recipe {path} is not valid JSON: {error}.") from error
+    if not isinstance(recipe, dict):
+        raise ValueError(f"The recipe {path} holds a {type(recipe).__name__} where an object of flags is expected.")
     flags: list[str] = []
     for name, value in recipe.items():
         values = (value or ["none"]) if isinstance(value, list) else [value]

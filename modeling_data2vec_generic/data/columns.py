@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pyarrow
 from datasets import Array2D, Audio, ClassLabel, Dataset, Image, LargeList, List, Value
 from transformers.utils import logging
 
@@ -14,6 +15,7 @@ logger = logging.get_logger(__name__)
 
 CONTENT_COLUMN = {"vision": "image", "text": "text", "speech": "audio", "series": "series", "video": "video"}
 _UNDECODED = {"vision": Image(decode=False), "speech": Audio(decode=False), "video": List(Image(decode=False))}
+_MOST_CLASSES = 100_000
 # Whether a column holds files is seen when it is cast to the types above; these have to be of the right type already.
 _EXPECTED = {"text": "strings", "series": "lists of numbers, or of lists with a number per channel"}
 
@@ -76,6 +78,12 @@ def canonical(dataset: Dataset, modality: str, args: DataArguments, split: str) 
         renamed[label] = "label"
     dataset = dataset.select_columns(list(renamed))
     dataset = dataset.rename_columns({old: new for old, new in renamed.items() if old != new})
+    try:  # parquet and json readers take strings as they are, and Python fails when they are used
+        dataset.data.validate(full=True)
+    except pyarrow.ArrowInvalid as error:
+        raise ValueError(
+            f"The {split} data are damaged: {error}. Columns of strings ({', '.join(renamed)}) have to be UTF-8."
+        ) from error
     if modality in _UNDECODED:
         found = dataset.features[usual]
         try:
@@ -138,6 +146,10 @@ def _class_names(dataset: Dataset, split: str) -> list[str]:
     feature = dataset.features["label"]
     raw = dataset["label"][:]
     if isinstance(feature, ClassLabel):
+        if beyond := [value for value in raw if value is not None and value >= feature.num_classes]:
+            raise ValueError(
+                f"The label column of the {split} data holds {beyond[0]}, and its type has {feature.num_classes} classes."
+            )
         # -1 is the Hub's convention for test rows whose class is kept secret
         names = [feature.int2str(value) for value in raw if value is not None and value >= 0]
     elif isinstance(feature, Value) and feature.dtype.startswith(("int", "uint", "string", "large_string", "bool")):
@@ -146,6 +158,11 @@ def _class_names(dataset: Dataset, split: str) -> list[str]:
         raise ValueError(
             f"The label column of the {split} data holds {feature}, not classes: expected whole numbers or strings. "
             "Name another column with --label_column_name."
+        )
+    if (classes := len(set(names))) > _MOST_CLASSES:
+        raise ValueError(
+            f"The label column of the {split} data holds {classes} different values, more than {_MOST_CLASSES}: it "
+            "seems to name rows rather than classes. Name another column with --label_column_name."
         )
     if len(names) < len(raw):
         raise ValueError(f"{len(raw) - len(names)} of {len(raw)} {split} rows have no label: label or remove them.")

@@ -13,6 +13,7 @@ from datasets.exceptions import DatasetGenerationError
 from transformers import EsmTokenizer
 from transformers.models.esm.configuration_esm import get_default_vocab_list
 
+_LONGEST = 1_000_000  # letters of a sequence; the longest protein known has some 45,000
 FASTA_ENDINGS = (".fasta", ".fa", ".faa", ".fasta.gz", ".fa.gz", ".faa.gz")
 
 
@@ -45,16 +46,20 @@ def sequences(lines: Iterable[str]) -> Iterator[str]:
     Lines that begin with `;` are comments. An entry without residues is an empty sequence.
     """
     parts: list[str] | None = None
+    length = 0
     for number, line in enumerate(lines, start=1):
         line = line.strip()
         if line.startswith(">"):
             if parts is not None:
                 yield _joined(parts)
-            parts = []
+            parts, length = [], 0
         elif line and not line.startswith(";"):
             if parts is None:
                 raise ValueError(f"line {number} is {line[:40]!r}, but an entry begins with a line `>name`")
             parts.append(line)
+            length += len(line)
+            if length > _LONGEST:
+                raise ValueError(f"the sequence at line {number} has more than {_LONGEST} letters: it is no protein")
     if parts is None:
         raise ValueError("there is no entry, that is, no line `>name`")
     yield _joined(parts)
@@ -72,9 +77,10 @@ def amino_acid_tokenizer() -> EsmTokenizer:
 
 
 def _rows(file: str, state: tuple[float, int]) -> Iterator[dict[str, str]]:
-    opened = gzip.open(file, "rt", encoding="utf-8") if file.lower().endswith(".gz") else open(file, encoding="utf-8")
-    with opened as lines:
-        for sequence in sequences(lines):
+    opener = gzip.open if file.lower().endswith(".gz") else open
+    with opener(file, "rt", encoding="utf-8-sig") as file_of_lines:
+        # Not whole lines: one of a gzipped file may be a thousand times as long as the file.
+        for sequence in sequences(iter(lambda: file_of_lines.readline(_LONGEST + 1), "")):
             yield {"text": sequence}
 
 

@@ -11,6 +11,7 @@ from .screening import good_rows
 from .windows import count_windows
 
 _LONGEST_DEFAULT = 512
+_LARGEST = 1e18  # encoders scale by the spread, for which values are squared: float32 holds up to 3e38
 
 
 def prepare_series(raw: Dataset, args: DataArguments, split: str, length: int, channels: int) -> Dataset:
@@ -103,8 +104,8 @@ def _inspect(values: Any) -> dict[str, Any]:
         series = as_channels([] if values is None else values)
     except (TypeError, ValueError):  # numpy's, for lists of different lengths or one that is missing
         return {"problem": "not the same number of channels at each time", "length": 0, "channels": 0}
-    bad = int((~np.isfinite(series)).sum())
-    problem = f"{bad} of {series.size} values missing or not finite" if bad else "" if series.size else "no values"
+    bad = int((~(np.abs(series) <= _LARGEST)).sum())  # nor is NaN
+    problem = f"{bad} of {series.size} values missing, not finite or beyond 1e18" if bad else "" if series.size else "no values"
     return {"problem": problem, "length": len(series), "channels": series.shape[1]}
 
 

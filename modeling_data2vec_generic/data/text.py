@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import numpy as np
 from datasets import Dataset, Features, List, Value
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
@@ -18,6 +19,7 @@ _SPECIAL_TOKENS = {
     "mask_token": "[MASK]",
 }
 _DEFAULT_LENGTH = 512
+_AT_ONCE = 1_000_000  # characters; a tokenizer takes some 200 bytes of memory for each
 _MIN_TOKENS = 2  # one to mask and one to see; special tokens don't count
 
 
@@ -148,23 +150,65 @@ def prepare_text(
 def _tokenise(
     batch: dict[str, list[Any]], tokenizer: PreTrainedTokenizerBase, max_length: int | None
 ) -> dict[str, list[Any]]:
-    """`input_ids` and the number of content tokens; with `max_length`, special tokens and their mask too."""
-    texts = [(text or "").strip() for text in batch["text"]]
-    encoded = tokenizer(
-        texts,
-        add_special_tokens=max_length is not None,
-        truncation=max_length is not None,
-        max_length=max_length,
-        return_special_tokens_mask=True,
-        return_attention_mask=False,
-        return_token_type_ids=False,
-        verbose=False,  # no warning about long rows: they are cut into sequences
-    )
-    special = encoded["special_tokens_mask"]
-    rows = {"input_ids": encoded["input_ids"], "content_tokens": [len(mask) - sum(mask) for mask in special]}
+    """`input_ids` and the number of content tokens; with `max_length`, special tokens and their mask too.
+
+    Memory does not grow with the length of a row: it goes in parts, of which `max_length` needs the first alone.
+    """
+    parts = [_parts((text or "").strip()) for text in batch["text"]]
+    if max_length is not None:
+        parts = [found[:1] for found in parts]
+    ids: list[np.ndarray] = []
+    special: list[np.ndarray] = []
+    for texts in _groups(part for found in parts for part in found):
+        encoded = tokenizer(
+            texts,
+            add_special_tokens=max_length is not None,
+            truncation=max_length is not None,
+            max_length=max_length,
+            return_special_tokens_mask=True,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,  # no warning about long rows: they are cut into sequences
+        )
+        ids += [np.array(row, dtype=np.int32) for row in encoded["input_ids"]]
+        special += [np.array(row, dtype=np.int8) for row in encoded["special_tokens_mask"]]
+    ends = np.cumsum([len(found) for found in parts]).tolist()
+    places = list(zip([0, *ends], ends, strict=False))
+    rows: dict[str, list[Any]] = {
+        "input_ids": [np.concatenate(ids[start:end]) for start, end in places],
+        "content_tokens": [sum(len(mask) - int(mask.sum()) for mask in special[start:end]) for start, end in places],
+    }
     if max_length is not None:
         rows["special_tokens_mask"] = special
     return rows
+
+
+def _parts(text: str) -> list[str]:
+    """The text in parts that are tokenised as they would be within it, at least one: a part begins with a space.
+
+    Only within words of a million letters there is another boundary.
+    """
+    parts = []
+    while len(text) > _AT_ONCE:
+        end = text.rfind(" ", 1, _AT_ONCE)
+        end = _AT_ONCE if end < 0 else end
+        parts.append(text[:end])
+        text = text[end:]
+    return [*parts, text]
+
+
+def _groups(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Consecutive texts of a limited number of characters together."""
+    group: list[str] = []
+    size = 0
+    for text in texts:
+        if group and size + len(text) > _AT_ONCE:
+            yield group
+            group, size = [], 0
+        group.append(text)
+        size += len(text)
+    if group:
+        yield group
 
 
 def _packed(tokenised: Dataset, tokenizer: PreTrainedTokenizerBase, length: int) -> Dataset:

@@ -76,9 +76,10 @@ def test_prepare_series__can_be_sent_to_workers():
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ([1.0, None, 3.0], "1 of 3 values missing or not finite"),
-        ([1.0, math.nan, math.inf], "2 of 3 values missing or not finite"),
-        ([1.0, 1e39, 3.0], "1 of 3 values missing or not finite"),  # more than float32 holds
+        ([1.0, None, 3.0], "1 of 3 values missing, not finite or beyond 1e18"),
+        ([1.0, math.nan, math.inf], "2 of 3 values missing, not finite or beyond 1e18"),
+        ([1.0, -1e19, 3.0], "1 of 3 values missing, not finite or beyond 1e18"),
+        ([1.0, 1e39, 3.0], "1 of 3 values missing, not finite or beyond 1e18"),  # more than float32 holds
         ([1.0, 2.0], r"too short \(2 values, the encoder reads 3\)"),
         ([], "no values"),
         (None, "no values"),
@@ -98,7 +99,7 @@ def test_prepare_series__bad_rows_are_skipped_counted_and_named(row, reason, tra
         (counting(3, 3), "3 channels, the encoder reads 2"),
         ([[1.0, 2.0], [3.0], [4.0, 5.0]], "not the same number of channels at each time"),
         ([[1.0, 2.0], None, [4.0, 5.0]], "not the same number of channels at each time"),
-        ([[1.0, None], [3.0, 4.0], [4.0, 5.0]], "1 of 6 values missing or not finite"),
+        ([[1.0, None], [3.0, 4.0], [4.0, 5.0]], "1 of 6 values missing, not finite or beyond 1e18"),
         ([[], [], []], "no values"),
     ],
 )
