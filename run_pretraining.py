@@ -56,7 +56,10 @@ def parse(argv: list[str]) -> tuple:
     """One dataclass instance for each of ARGUMENTS; the flags of a recipe come before those of the command line."""
     if argv and argv[0].endswith(".json"):
         argv = recipe_flags(Path(argv[0])) + argv[1:]
-    return HfArgumentParser(ARGUMENTS).parse_args_into_dataclasses(argv)
+    try:
+        return HfArgumentParser(ARGUMENTS).parse_args_into_dataclasses(argv)
+    except (ArithmeticError, AttributeError, LookupError, OSError, TypeError) as error:  # TrainingArguments, of "inf"
+        raise ValueError(f"A flag has a value that cannot be used ({type(error).__name__}: {error}).") from error
 
 
 def recipe_flags(path: Path) -> list[str]:

@@ -148,7 +148,8 @@ def _class_names(dataset: Dataset, split: str) -> list[str]:
     if isinstance(feature, ClassLabel):
         if beyond := [value for value in raw if value is not None and value >= feature.num_classes]:
             raise ValueError(
-                f"The label column of the {split} data holds {beyond[0]}, and its type has {feature.num_classes} classes."
+                f"The label column of the {split} data holds {beyond[0]}, and its type has "
+                f"{feature.num_classes} classes."
             )
         # -1 is the Hub's convention for test rows whose class is kept secret
         names = [feature.int2str(value) for value in raw if value is not None and value >= 0]

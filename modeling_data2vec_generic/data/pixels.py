@@ -15,10 +15,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..loading import loading
 from .row_streams import UniformSource
 
 _ASPECT_RATIOS = (3 / 4, 4 / 3)
 _TRIES = 10
+_LARGEST_SIDE = 4096
 
 
 @dataclass(frozen=True)
@@ -74,12 +76,25 @@ class PixelPipeline:
 
     def __init__(self, image_processor: Any):
         self.processor = image_processor
+        with loading(
+            f"The settings of {type(image_processor).__name__} do not give pixels for an encoder",
+            "Change them in its preprocessor_config.json, or name another processor with --processor_name.",
+        ):
+            self._set_up(image_processor)
+
+    def _set_up(self, image_processor: Any) -> None:
         self.width, self.height = _target_size(image_processor)
+        if not (0 < self.width <= _LARGEST_SIDE and 0 < self.height <= _LARGEST_SIDE):
+            raise ValueError(
+                f"images of {self.height} x {self.width} pixels are asked for; a side has 1 to {_LARGEST_SIDE}"
+            )
         mean, std = np.zeros(3), np.ones(3)
         if image_processor.do_normalize:
             mean, std = np.atleast_1d(image_processor.image_mean), np.atleast_1d(image_processor.image_std)
         factor = image_processor.rescale_factor if image_processor.do_rescale else 1.0
         self.mode = "L" if len(mean) == 1 else "RGB"
+        if not (np.isfinite([*mean, *std, factor]).all() and np.all(std)):
+            raise ValueError(f"image_mean={mean}, image_std={std} and rescale_factor={factor} give no finite values")
         # (x * factor - mean) / std as one multiplication and one addition per pixel.
         self._scale = torch.tensor(factor / std, dtype=torch.float32).view(1, -1, 1, 1)
         self._shift = torch.tensor(-mean / std, dtype=torch.float32).view(1, -1, 1, 1)

@@ -105,7 +105,13 @@ def _inspect(values: Any) -> dict[str, Any]:
     except (TypeError, ValueError):  # numpy's, for lists of different lengths or one that is missing
         return {"problem": "not the same number of channels at each time", "length": 0, "channels": 0}
     bad = int((~(np.abs(series) <= _LARGEST)).sum())  # nor is NaN
-    problem = f"{bad} of {series.size} values missing, not finite or beyond 1e18" if bad else "" if series.size else "no values"
+    problem = (
+        f"{bad} of {series.size} values missing, not finite or beyond 1e18"
+        if bad
+        else ""
+        if series.size
+        else "no values"
+    )
     return {"problem": problem, "length": len(series), "channels": series.shape[1]}
 
 

@@ -193,4 +193,3 @@ def _tail(value: dict[str, Any], size: int) -> bytes:
         file.seek(0, io.SEEK_END)
         file.seek(max(0, file.tell() - size))
         return file.read()
-

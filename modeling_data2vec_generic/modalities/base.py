@@ -11,8 +11,8 @@ from transformers.utils import cached_file, logging
 
 from ..data.arguments import DataArguments
 from ..data.masking import MaskSampler
+from ..loading import loading
 from ..training.arguments import ModelArguments
-from ..training.loading import loading
 from ..training.probe import ContentMask
 
 logger = logging.get_logger(__name__)

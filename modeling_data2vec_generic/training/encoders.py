@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from transformers import CONFIG_MAPPING, MODEL_MAPPING, AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
+from ..loading import loading
 from ..modeling_data2vec_generic import Data2VecGenericModel, encoder_of
 from ..weights_data2vec_generic import require_safetensors
 from .arguments import ModelArguments
-from .loading import loading
 
 _MOST_LAYERS = 10_000
 _CHECK_FIELDS = "Check the sizes and types of its fields."

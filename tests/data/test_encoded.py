@@ -61,9 +61,7 @@ WHY = {
 }
 
 
-@pytest.mark.parametrize(
-    "kind", [*WHY, "nothing", "standard input", "NUL", "surrogate", "no name"]
-)
+@pytest.mark.parametrize("kind", [*WHY, "nothing", "standard input", "NUL", "surrogate", "no name"])
 def test_encoded_file__refuses_what_is_no_file(kind, strange):
     with pytest.raises(ValueError, match=WHY.get(kind, "no such file")):
         encoded_file({"bytes": None, "path": strange[kind]})
