@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -303,3 +304,62 @@ def test_output_directory__is_a_file(fails, tmp_path):
 def test_error__leaves_no_trace_that_would_stand_in_the_way_of_the_next_try(fails, tmp_path):
     fails(*from_scratch("vit"), *IMAGES, "--average_top_k_layers", "3")
     assert not [path for path in (tmp_path / "out").rglob("*") if path.name in ("config.json", "trainer_state.json")]
+
+
+# --- from hostile hands
+
+
+@pytest.mark.parametrize(
+    "content", [b"[]", b"5", b"{", b'{"a":\xff}', b"[" * 100_000, b'{"max_steps": 1' + b"0" * 5000 + b"}"]
+)
+def test_recipe__that_is_damaged_is_named(content, tmp_path):
+    (tmp_path / "recipe.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"The recipe .*recipe\.json (is not valid JSON|holds a (list|int) where)"):
+        run_pretraining.main([str(tmp_path / "recipe.json")])
+
+
+CODE = "import pathlib\npathlib.Path({path!r}).touch()\n"
+
+
+@pytest.mark.parametrize(
+    ("file", "auto_map"),
+    [
+        ("preprocessor_config.json", {"AutoImageProcessor": "code.Code", "AutoProcessor": "code.Code"}),
+        ("config.json", {"AutoConfig": "code.Code", "AutoModel": "code.Code"}),
+    ],
+)
+def test_code__that_comes_with_an_encoder_is_not_run_unless_told_to(file, auto_map, fails, data, tmp_path):
+    folder = shutil.copytree(data / "vit", tmp_path / "vit")
+    settings = {"image_processor_type": "Unknown"} | json.loads((data / "vit" / "config.json").read_text())
+    (folder / file).write_text(json.dumps(settings | {"auto_map": auto_map, "model_type": "unknown"}))
+    (folder / "code.py").write_text(CODE.format(path=str(tmp_path / "ran")))
+    found = fails("--model_name_or_path", str(folder), *IMAGES)
+    assert "trust_remote_code" in found
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("hidden_size", 10**9),
+        ("hidden_size", -1),
+        ("num_hidden_layers", 10**9),
+        ("image_size", "x"),
+        ("patch_size", 0),
+    ],
+)
+def test_encoder__of_a_damaged_configuration_is_named(field, value, fails, data, tmp_path):
+    folder = shutil.copytree(data / "vit", tmp_path / "vit")
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(settings | {field: value}))
+    assert f"model_name_or_path={str(folder)!r} cannot be loaded" in fails(
+        "--model_name_or_path", str(folder), *IMAGES
+    )
+
+
+@pytest.mark.parametrize(
+    "settings",
+    ["hidden_size=1000000000", "num_hidden_layers=100000000", "hidden_size=-16", "hidden_size=x", "patch_size=0"],
+)
+def test_encoder__from_scratch_that_is_too_large_or_impossible(settings, fails):
+    assert "configuration" in fails("--model_type", "vit", "--config_overrides", settings, *IMAGES)

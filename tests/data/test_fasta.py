@@ -88,3 +88,14 @@ def test_prepared__empty_entries_are_bad(tmp_path):
     raw = load_raw_datasets(args, "text", validation=False)["train"]
     with pytest.raises(ValueError, match=r"1 of 3 train texts are bad \(row 0: no text\)"):
         prepare_text(raw, amino_acid_tokenizer(), args, "train")
+
+
+def test_load__a_gzipped_line_without_end_takes_little_memory(tmp_path, little_memory):
+    path = tmp_path / "bomb.fasta.gz"
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.write(b">a\n")
+        for _ in range(300):
+            file.write(b"A" * 1_000_000)
+    args = DataArguments(train_file=str(path))
+    with little_memory(256 << 20), pytest.raises(ValueError, match="more than 1000000 letters: it is no protein"):
+        load_raw_datasets(args, "text")

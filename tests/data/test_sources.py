@@ -4,10 +4,13 @@ import pickle
 
 import numpy as np
 import PIL.Image
+import pyarrow
+import pyarrow.parquet
 import pytest
 from datasets import ClassLabel, Dataset, Features, Image, Value
 
 from modeling_data2vec_generic.data.arguments import DataArguments
+from modeling_data2vec_generic.data.columns import encode_labels
 from modeling_data2vec_generic.data.sources import infer_modality, load_raw_datasets, split_positions
 
 
@@ -418,3 +421,78 @@ def test_modality__unclear_asks_for_the_flag(tmp_path):
 def test_raw_datasets__can_be_pickled_for_workers():
     raw = load_raw_datasets(DataArguments(dataset_name="digits", max_train_samples=5), "vision")
     assert pickle.loads(pickle.dumps(raw["train"]))[:] == raw["train"][:]
+
+
+# --- from hostile hands
+
+
+def test_load__strings_that_are_not_utf8_are_refused(tmp_path):
+    offsets = pyarrow.py_buffer(np.array([0, 2, 4], dtype=np.int32).tobytes())
+    strings = pyarrow.Array.from_buffers(pyarrow.string(), 2, [None, offsets, pyarrow.py_buffer(b"ok\xff\xfe")])
+    pyarrow.parquet.write_table(pyarrow.table({"text": strings}), tmp_path / "rows.parquet")
+    with pytest.raises(ValueError, match=r"train data are damaged: .*Invalid UTF8 .* have to be UTF-8"):
+        load_raw_datasets(DataArguments(train_file=str(tmp_path / "rows.parquet")), "text")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jsonl", b'{"text": "a \\ud800 b"}\n{"text": "c"}\n'),
+        ("a.jsonl", b'{"text": "a \xff b"}\n'),
+        ("a.jsonl", b'{"text":' * 50_000),
+        ("a.json", b"[" * 100_000),
+        ("a.json", b'[{"text": "a\0b"}]'),
+        ("a.json", b'"text"'),
+        ("a.csv", b'text\n"a\nb'),
+        ("a.csv", "text\na\n".encode("utf-16")),
+        ("a.txt", b"a \xff b\n"),
+        ("a.parquet", b"PAR1\xff\xff\xff\x7fPAR1"),
+        ("a.fasta", b">a\n\xff\xfe\n"),
+        ("a.fasta.gz", b">a\nACD\n"),
+    ],
+)
+def test_load__damaged_files_are_refused_by_name(name, content, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    args = DataArguments(train_file=str(tmp_path / name), text_column_name="text")
+    with pytest.raises(ValueError, match="cannot be read as|train data are damaged"):
+        load_raw_datasets(args, "text")
+
+
+def test_load__a_byte_order_mark_is_no_part_of_a_columns_name(tmp_path):
+    (tmp_path / "a.csv").write_bytes("\ufefftext,label\na b,1\nc d,2\n".encode())
+    rows = load_raw_datasets(DataArguments(train_file=str(tmp_path / "a.csv")), "text", validation=False)["train"]
+    assert rows["text"][:] == ["a b", "c d"]
+
+
+def of_labels(labels, feature=None):
+    features = Features({"text": Value("string"), "label": feature}) if feature else None
+    return Dataset.from_dict({"text": ["a"] * len(labels), "label": labels}, features=features)
+
+
+@pytest.mark.parametrize(
+    ("labels", "why"),
+    [
+        ([1.0, 2.0, 2.5], "holds Value.'float64'., not classes"),
+        ([1, None, 2], "1 of 3 train rows have no label"),
+        ([[1], [2], [3]], "not classes"),
+        (list(range(100_001)), "100001 different values, more than 100000: it seems to name rows"),
+    ],
+)
+def test_labels__that_are_no_classes(labels, why, transformers_log):
+    with pytest.raises(ValueError, match=why):
+        encode_labels({"train": of_labels(labels)}, DataArguments(train_file="x", label_column_name="label"))
+    assert "label" not in encode_labels({"train": of_labels(labels)}, DataArguments(train_file="x"))["train"].features
+    assert "Labels are left out, and so is the probe" in transformers_log.text
+
+
+def test_labels__beyond_the_classes_of_their_type():
+    rows = of_labels([0, 1, 99])
+    rows.info.features["label"] = ClassLabel(names=["a", "b", "c"])
+    with pytest.raises(ValueError, match="holds 99, and its type has 3 classes"):
+        encode_labels({"train": rows}, DataArguments(train_file="x", label_column_name="label"))
+
+
+def test_labels__negative_numbers_are_classes_in_their_order():
+    encoded = encode_labels({"train": of_labels([5, -2, -1])}, DataArguments(train_file="x"))["train"]
+    assert encoded["label"][:] == [2, 0, 1]
+    assert encoded.features["label"].names == ["-2", "-1", "5"]

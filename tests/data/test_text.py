@@ -192,3 +192,37 @@ def test_bad_rows__lines_too_short_for_the_mask_are_left_out(tokenizer):
     texts = ["red green blue teacher student"] * 19 + ["red green"]
     kept = prepare_text(rows(texts), tokenizer, DataArguments(line_by_line=True), "train", min_tokens=3)
     assert kept["sample_index"][:] == list(range(19))
+
+
+# --- from hostile hands
+
+
+@pytest.mark.parametrize("line_by_line", [False, True])
+def test_prepare__a_long_row_is_tokenised_in_parts_as_if_it_were_whole(line_by_line, monkeypatch):
+    tokenizer = train_tokenizer(TEXTS, 300)
+    texts = [" ".join(TEXTS[:9]), "rain and sun", " ".join(TEXTS), ""]
+    raw = Dataset.from_dict({"text": texts, "sample_index": range(4)})
+    args = DataArguments(train_file="rows.csv", max_bad_fraction=0.5, max_seq_length=20)
+    whole = prepare_text(raw, tokenizer, args, "train", line_by_line)[:]
+    monkeypatch.setattr("modeling_data2vec_generic.data.text._AT_ONCE", 300)
+    assert prepare_text(raw, tokenizer, args, "train", line_by_line)[:] == whole
+
+
+def test_prepare__a_word_without_end_is_cut(monkeypatch):
+    monkeypatch.setattr("modeling_data2vec_generic.data.text._AT_ONCE", 100)
+    tokenizer = train_tokenizer(["a"], 261)
+    raw = Dataset.from_dict({"text": ["x" * 950], "sample_index": [0]})
+    args = DataArguments(train_file="rows.csv", max_seq_length=52)
+    prepared = prepare_text(raw, tokenizer, args, "train")
+    letters = sum(row["input_ids"].count(tokenizer.convert_tokens_to_ids("x")) for row in prepared)
+    assert len(prepared) == 19  # sequences of 50 tokens, the space before each of ten parts among them
+    assert letters == 940
+
+
+def test_prepare__strange_characters_are_text():
+    tokenizer = train_tokenizer(["a b"], 300)
+    texts = ["a\0b", "\ufeffa b", "\x1b[2J\x07 b", "a\u202eb \ud7ff \U0010ffff"]
+    raw = Dataset.from_dict({"text": texts, "sample_index": range(4)})
+    prepared = prepare_text(raw, tokenizer, DataArguments(train_file="rows.csv"), "train", line_by_line=True)
+    decoded = [tokenizer.decode(row["input_ids"], skip_special_tokens=True).strip() for row in prepared]
+    assert decoded == texts
