@@ -131,12 +131,25 @@ class ObjectiveArguments:
 class Data2VecTrainingArguments(TrainingArguments):
     """transformers' TrainingArguments with the teacher's schedule.
 
-    Differs in one default: `remove_unused_columns` is False, since the collator picks what the encoder reads.
+    Differs in two defaults: `remove_unused_columns` is False, since the collator picks what the encoder reads;
+    `logging_nan_inf_filter` is False, since steps that met NaN or infinity are not taken and left out of the log
+    (see `max_bad_steps`), for which the filter would wait for the device twice in each micro-batch.
     """
 
     remove_unused_columns: bool = field(
         default=False,
         metadata={"help": "Drop columns that forward does not name; it can't name any encoder's inputs."},
+    )
+    logging_nan_inf_filter: bool = field(
+        default=False,
+        metadata={"help": "Log the average of earlier losses in place of one that is NaN or infinite."},
+    )
+    max_bad_steps: int = field(
+        default=10,
+        metadata={
+            "help": "Optimizer steps in a row that may meet NaN or infinity in a batch, the loss or a gradient. They "
+            "are skipped, counted (bad_steps in the log) and their samples named; at this many the run stops."
+        },
     )
     ema_decay: float = field(
         default=0.999,
@@ -183,6 +196,8 @@ class Data2VecTrainingArguments(TrainingArguments):
                 f"ema_decay={self.ema_decay} is above ema_end_decay={self.ema_end_decay}. The teacher's decay may "
                 "only rise: swap them, or set both alike for a constant decay."
             )
+        if self.max_bad_steps < 1:
+            raise ValueError(f"max_bad_steps={self.max_bad_steps} must be at least 1: the run stops at that many.")
         if self.reference_batch_size is not None and self.reference_batch_size < 1:
             raise ValueError(f"reference_batch_size={self.reference_batch_size} must be at least 1 sample.")
         if self.ema_anneal_steps is not None and self.ema_anneal_steps < 1:

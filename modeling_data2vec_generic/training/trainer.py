@@ -17,6 +17,7 @@ from ..geometry_data2vec_generic import real_positions
 from ..modeling_data2vec_generic import Data2VecGenericForPreTraining
 from ..objective_data2vec_generic import spread
 from .arguments import Data2VecTrainingArguments
+from .bad_steps import SAMPLE_INDEX, BadSteps, WithSampleIndex
 from .checkpoint_check import check_checkpoint
 from .checkpoints import InterruptibleTrainer
 from .compilation import compile_student
@@ -29,31 +30,29 @@ ENCODER_DIR = "encoder"
 
 
 class _Means:
-    """Running means of scalars that stay on their device until they are asked for."""
+    """Running means of the finite among scalars, which stay on their device until they are asked for."""
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = {}
 
     def add(self, values: dict[str, Tensor]) -> None:
         for name, value in values.items():
-            self._sums[name] = self._sums[name] + value if name in self._sums else value
-            self._counts[name] = self._counts.get(name, 0) + 1
+            finite = value.isfinite()
+            counted = torch.stack([torch.where(finite, value, 0.0), finite.to(value.dtype)])
+            self._sums[name] = self._sums[name] + counted if name in self._sums else counted
 
     def pop(self) -> dict[str, float]:
-        """The means since the last call."""
-        means = {name: total.item() / self._counts[name] for name, total in self._sums.items()}
-        self._sums, self._counts = {}, {}
+        """The means since the last call; NaN where nothing was finite."""
+        means = {name: (total / count).item() for name, (total, count) in self._sums.items()}
+        self._sums = {}
         return means
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What `load_state_dict` takes: sums and counts by name."""
-        counts = {f"count.{name}": torch.tensor(count) for name, count in self._counts.items()}
-        return counts | {f"sum.{name}": total for name, total in self._sums.items()}
+        """What `load_state_dict` takes: (sum, count) by name."""
+        return {f"sum.{name}": counted for name, counted in self._sums.items()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         self._sums = {name.removeprefix("sum."): value for name, value in state.items() if name.startswith("sum.")}
-        self._counts = {name: int(state[f"count.{name}"]) for name in self._sums}
 
 
 class _StepCallback(TrainerCallback):
@@ -73,7 +72,7 @@ class _StepCallback(TrainerCallback):
             self.trainer.data_collator.set_epoch(int(state.epoch or 0))
 
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if not self.trainer.accelerator.optimizer_step_was_skipped:
+        if self.trainer.bad_steps.step_was_taken:
             self.trainer.step_teacher()
 
 
@@ -81,9 +80,9 @@ class Data2VecTrainer(InterruptibleTrainer):
     """Trains a [`Data2VecGenericForPreTraining`].
 
     The teacher takes one step after each optimizer step, whatever the gradient accumulation, none after a step that
-    fp16's loss scaling skipped. Logged besides the loss and the learning rate: `ema_decay`, `target_std` and
-    `prediction_std` (mean over channels of the standard deviation over rows; towards 0 means collapse) and
-    `mask_ratio` (share of real positions that are masked). Evaluation adds the same spreads and what `feature_metrics`
+    fp16's loss scaling skipped or that met NaN or infinity (see [`BadSteps`]). Logged besides the loss and the
+    learning rate: `ema_decay`, `target_std` and `prediction_std` (mean over channels of the standard deviation over
+    rows; towards 0 means collapse), `mask_ratio` (share of real positions that are masked) and `bad_steps`. Evaluation adds the same spreads and what `feature_metrics`
     returns. Checkpoints hold the number of teacher updates and, for half-precision models, the float32 average.
 
     Args:
@@ -111,6 +110,8 @@ class Data2VecTrainer(InterruptibleTrainer):
         self._ema: EMATeacher | None = None
         self._ema_state: dict[str, Tensor] = {}
         self._means = {True: _Means(), False: _Means()}  # by whether the model is training
+        self.bad_steps = BadSteps(self)
+        self.add_callback(self.bad_steps)
         self.add_callback(_StepCallback(self))
         self.add_callback(HealthCallback(self))
         if self.args.torch_compile:
@@ -133,6 +134,21 @@ class Data2VecTrainer(InterruptibleTrainer):
         """The decay of the latest teacher update; before the first, the one it begins with."""
         anneal_steps = self.args.ema_anneal_steps or self.state.max_steps
         return ema_decay_at(max(self.teacher_updates, 1), self.args.ema_decay, self.args.ema_end_decay, anneal_steps)
+
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        """As ever; notes which samples they were and whether they and the loss are finite."""
+        samples = inputs.pop(SAMPLE_INDEX, None)
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        self.bad_steps.note(inputs, samples, loss)
+        return loss
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Tensor | float | None = None) -> Tensor | float | None:
+        """As ever; Trainer's last call before the optimizer step, which is not to be taken on NaN or infinity."""
+        grad_norm = super()._get_grad_norm(model, grad_norm)
+        self.bad_steps.judge(grad_norm)
+        return grad_norm
 
     def compute_loss(
         self,
@@ -166,7 +182,7 @@ class Data2VecTrainer(InterruptibleTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds the means since the last log to a training log."""
         if "loss" in logs:
-            logs = {**logs, **self._means[True].pop(), "ema_decay": self.ema_decay}
+            logs = {**logs, **self._means[True].pop(), "ema_decay": self.ema_decay, "bad_steps": self.bad_steps.total}
         super().log(logs, start_time)
 
     def running_state(self) -> dict[str, Tensor]:
@@ -225,7 +241,7 @@ class Data2VecTrainer(InterruptibleTrainer):
         is_training: bool = False,
         dataloader_key: str | None = None,
     ) -> DataLoader:
-        with self._collator(self.data_collator if is_training else self.eval_data_collator):
+        with self._collator(WithSampleIndex(self.data_collator) if is_training else self.eval_data_collator):
             return super()._get_dataloader(dataset, description, batch_size, sampler_fn, is_training, dataloader_key)
 
     @contextmanager
