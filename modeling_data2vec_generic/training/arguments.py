@@ -188,6 +188,8 @@ class Data2VecTrainingArguments(TrainingArguments):
         super().__post_init__()
         if self.device.type == "cpu":
             self.dataloader_pin_memory = False  # there is no device to pin memory for, and torch warns at every loader
+            if self.fp16:  # accelerate would train in float32 without a word
+                raise ValueError("fp16=True needs an accelerator, and this run is on the CPU. Use --bf16 or neither.")
         for name in ("ema_decay", "ema_end_decay"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} is a share and must lie between 0 and 1.")

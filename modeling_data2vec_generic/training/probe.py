@@ -4,6 +4,7 @@ Labels are used here and nowhere else: pre-training itself never sees them. The 
 would: full, unmasked input, evaluation mode, the mean of the last hidden state over the real content.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -15,10 +16,13 @@ from datasets import Dataset
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
+from transformers.utils import logging
 
 from ..backbone_data2vec_generic import as_sequence
 from ..examination_data2vec_generic import evaluation_mode
 from ..families_data2vec_generic import family_of
+
+logger = logging.get_logger(__name__)
 
 Collate = Callable[[list[dict[str, Any]]], Mapping[str, Tensor]]
 ContentMask = Callable[[Mapping[str, Tensor], int], Tensor]
@@ -159,11 +163,24 @@ class Probe:
             )
 
     def __call__(self, encoder: PreTrainedModel) -> dict[str, float]:
-        """`effective_rank` of the test features and, where there are labels, `knn_accuracy` and `linear_accuracy`."""
-        test = extract_features(encoder, self.test, self.collate, self.content_mask, self.batch_size)
-        metrics = {"effective_rank": effective_rank(test)}
+        """`effective_rank` of the test features and, where there are labels, `knn_accuracy` and `linear_accuracy`.
+
+        All are NaN, with a warning, where a feature is NaN or infinite: an evaluation is not to end the run.
+        """
+        splits = [self.test] if self.train is None else [self.test, self.train]
+        features = [
+            extract_features(encoder, rows, self.collate, self.content_mask, self.batch_size) for rows in splits
+        ]
+        names = ["effective_rank"] if self.train is None else ["effective_rank", "knn_accuracy", "linear_accuracy"]
+        finite = np.isfinite(np.concatenate(features)).all(axis=1)
+        if not finite.all():
+            logger.warning(
+                f"The encoder's features of {(~finite).sum()} of {len(finite)} probe samples are NaN or infinite: "
+                f"{', '.join(names)} are logged as NaN."
+            )
+            return dict.fromkeys(names, math.nan)
+        metrics = {"effective_rank": effective_rank(features[0])}
         if self.train is not None:
-            train = extract_features(encoder, self.train, self.collate, self.content_mask, self.batch_size)
-            labelled = (train, labels_of(self.train), test, labels_of(self.test))
+            labelled = (features[1], labels_of(self.train), features[0], labels_of(self.test))
             metrics |= {"knn_accuracy": knn_accuracy(*labelled), "linear_accuracy": linear_accuracy(*labelled)}
         return metrics

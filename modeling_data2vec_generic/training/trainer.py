@@ -1,5 +1,6 @@
 """transformers' Trainer with a teacher that follows the student, and what self-supervised training must log."""
 
+import math
 import os
 import weakref
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput
+from transformers.utils import logging
 
 from ..geometry_data2vec_generic import real_positions
 from ..modeling_data2vec_generic import Data2VecGenericForPreTraining
@@ -24,6 +26,8 @@ from .compilation import compile_student
 from .encoders import save_encoder
 from .health import HealthCallback
 from .teacher import EMATeacher, ema_decay_at
+
+logger = logging.get_logger(__name__)
 
 TEACHER_STATE_NAME = "teacher.safetensors"
 ENCODER_DIR = "encoder"
@@ -82,8 +86,9 @@ class Data2VecTrainer(InterruptibleTrainer):
     The teacher takes one step after each optimizer step, whatever the gradient accumulation, none after a step that
     fp16's loss scaling skipped or that met NaN or infinity (see [`BadSteps`]). Logged besides the loss and the
     learning rate: `ema_decay`, `target_std` and `prediction_std` (mean over channels of the standard deviation over
-    rows; towards 0 means collapse), `mask_ratio` (share of real positions that are masked) and `bad_steps`. Evaluation adds the same spreads and what `feature_metrics`
-    returns. Checkpoints hold the number of teacher updates and, for half-precision models, the float32 average.
+    rows; towards 0 means collapse), `mask_ratio` (share of real positions that are masked) and `bad_steps`. Evaluation
+    adds the same spreads and what `feature_metrics` returns. Checkpoints hold the number of teacher updates and, for
+    half-precision models, the float32 average.
 
     Args:
         model, args, and all further arguments: see `Trainer`.
@@ -226,6 +231,11 @@ class Data2VecTrainer(InterruptibleTrainer):
     ) -> EvalLoopOutput:
         """As ever, plus the spreads and the metrics of the encoder's features."""
         output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
+        if not math.isfinite((output.metrics or {}).get(f"{metric_key_prefix}_loss", 0.0)):
+            logger.warning(
+                f"{metric_key_prefix}_loss is NaN or infinite at step {self.state.global_step}: a sample of the "
+                "evaluation data is, or the model makes it so. Training goes on."
+            )
         metrics = self._means[False].pop()
         if self.feature_metrics is not None:
             metrics |= self.feature_metrics(self.model.encoder)

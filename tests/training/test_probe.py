@@ -1,3 +1,4 @@
+import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -195,6 +196,17 @@ def test_probe__tells_a_good_encoder_from_a_blind_one():
 def test_probe__without_labels_measures_the_rank_alone():
     dataset = dataset_of([0, 1, 2] * 5).remove_columns("label")
     assert set(Probe(None, dataset, collate, real_tokens)(TinyEncoder())) == {"effective_rank"}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_probe__of_features_that_are_not_finite_says_so_and_gives_nan(value, caplog):
+    encoder = TinyEncoder()
+    with torch.no_grad():
+        encoder.embedding.weight[3] = value  # the class of a third of the rows
+    metrics = Probe(dataset_of([0, 1, 2] * 30), dataset_of([0, 1, 2] * 5), collate, real_tokens)(encoder)
+    assert metrics.keys() == {"effective_rank", "knn_accuracy", "linear_accuracy"}
+    assert all(map(math.isnan, metrics.values()))
+    assert "features of 35 of 105 probe samples are NaN or infinite: effective_rank, knn_accuracy, lin" in caplog.text
 
 
 @pytest.mark.parametrize("dimensions", [1, 3, 8])
