@@ -73,7 +73,7 @@ class _InterruptionCallback(TrainerCallback):
         accelerator = self.trainer.accelerator
         if accelerator.num_processes == 1:
             return self.asked_to_stop
-        # Waits for the device, as Trainer has just done to look at the loss (`logging_nan_inf_filter`).
+        # Waits for the device, as has just been done to look at the weights (see `BadSteps`).
         if self.asked_to_stop:
             accelerator.set_trigger()
         return accelerator.check_trigger()
@@ -200,6 +200,7 @@ class InterruptibleTrainer(Trainer):
     def restore_running_state(self) -> None:
         """Load it from the checkpoint that is resumed, if one is; Trainer has just set its own sums to 0."""
         self._train_began = time.time()
+        self._initial_global_step = 0  # `train_loss` is the mean over all attempts
         if self._resumed_from is None:
             return
         path = self._running_state_path(self._resumed_from)
@@ -238,7 +239,7 @@ class InterruptibleTrainer(Trainer):
     # --- the end
 
     def _finalize_training(self, trial: Any, num_train_samples: int, start_time: float) -> TrainOutput:
-        """Over all attempts, where Trainer counts the steps since it resumed only."""
+        """The time is that of all attempts."""
         if self._interruption.stopped:
             self._leave()
         if self.args.should_save and self.args.save_total_limit == 1 and self.state.best_model_checkpoint is not None:
@@ -246,7 +247,6 @@ class InterruptibleTrainer(Trainer):
             for checkpoint in sort_checkpoints(self._get_output_dir(trial)):
                 if checkpoint != best:
                     discard(Path(checkpoint))
-        self._initial_global_step = 0
         return super()._finalize_training(trial, num_train_samples, self._train_began)
 
     def _leave(self) -> None:

@@ -96,11 +96,13 @@ def assert_equal(one: Any, other: Any) -> None:
 
 
 def spoil_loss(model: torch.nn.Module, forwards: set[int]) -> None:
-    """The predictor gives NaN in these forward passes, counted from 0."""
+    """The predictor gives NaN in these forward passes of the training, counted from 0."""
     calls = iter(range(10**6))
-    model.predictor.register_forward_hook(
-        lambda module, inputs, output: output * (math.nan if next(calls) in forwards else 1.0)
-    )
+
+    def spoil(module: torch.nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
+        return output * math.nan if module.training and next(calls) in forwards else output
+
+    model.predictor.register_forward_hook(spoil)
 
 
 def spoil_gradients(model: torch.nn.Module, backwards: set[int]) -> None:
@@ -267,9 +269,11 @@ def test_resume__goes_on_counting(tmp_path):
     samples = [image(0), image(1), spoiled(2), *(image(i) for i in range(3, 8)), spoiled(8), image(9)]
     flags = {"save_strategy": "steps", "save_steps": 3, "logging_steps": 2}
     whole = new_trainer(tmp_path, samples, **flags)
-    whole.train()
+    result = whole.train()
     resumed = new_trainer(tmp_path / "again", samples, **flags)
-    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
+    resumed_result = resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
+    assert resumed_result.training_loss == result.training_loss
+    assert logged(resumed, "loss") == logged(whole, "loss")
     assert logged(resumed, "bad_steps") == logged(whole, "bad_steps") == [1, 1, 1, 2]
     assert_equal(resumed.model.state_dict(), whole.model.state_dict())
 
