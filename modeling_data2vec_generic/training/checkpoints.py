@@ -20,6 +20,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput, sort_
 from transformers.utils import logging
 
 from .staging import clear, discard, place_files, place_folder, rotate, staging
+from .worker_signals import leave_sigterm_to_the_parent
 
 RUNNING_STATE_NAME = "running_state"
 
@@ -178,6 +179,14 @@ class InterruptibleTrainer(Trainer):
         with self.whole_files(f"The metrics of {split}", str(self.args.output_dir)) as folder:
             for name, values in files.items():
                 Path(folder, name).write_text(json.dumps(values, indent=4, sort_keys=True), encoding="utf-8")
+
+    # --- stopping
+
+    def _get_dataloader(self, *args: Any, **kwargs: Any) -> Any:
+        loader = super()._get_dataloader(*args, **kwargs)
+        if self.args.dataloader_num_workers > 0:
+            leave_sigterm_to_the_parent(loader)
+        return loader
 
     # --- resuming
 
