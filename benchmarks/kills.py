@@ -1,6 +1,7 @@
 """`python -m benchmarks.kills`: runs killed by SIGKILL at random moments and resumed, against one left alone.
 
-Prints a Markdown table; exits with 1 if anything differs. See README.md in this folder.
+Prints a Markdown table; exits with 1 if anything differs. Other flags go to run_pretraining.py. README.md in this folder
+has more.
 """
 
 import argparse
@@ -40,28 +41,34 @@ FLAGS = (
 ).split()
 COLUMNS = ("run", "kills", "of them during a save", "steps done twice", "equal")
 CLOCK = ("runtime", "per_second")
-LONGEST_SAVE_S = 0.15
+START_S, STEP_S, SAVE_S = 4.0, 0.1, 0.15  # about as long as these take
+POLL_S = 0.0005
 TIMEOUT_S = 300
 
-_processes = multiprocessing.get_context("forkserver")  # imports once; its children have no threads of a parent's
-_processes.set_forkserver_preload(["run_pretraining"])
+processes = multiprocessing.get_context("forkserver")  # imports once; its children have no threads of a parent's
+processes.set_forkserver_preload(
+    ["run_pretraining", "modeling_data2vec_generic.modalities.vision", "sklearn.linear_model", "matplotlib.figure"]
+)
 
 
 class _StepCounter(TrainerCallback):
-    def __init__(self, step: Any):
-        self.step = step
+    def __init__(self, steps: Any, reached: Any):
+        self.steps, self.reached = steps, reached
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.step.value = state.global_step
+        self.steps.value += 1
+        self.reached.value = state.global_step
 
 
-def train(flags: list[str], log: Path, step: Any) -> None:
-    """The script, in this process; tells the latest step."""
+def train(flags: list[str], log: Path, steps: Any, reached: Any) -> None:
+    """The script, in this process; tells how many steps it has taken, and up to which."""
+    multiprocessing.set_start_method("fork", force=True)  # of the data loader's workers, as in a run of the script
     with log.open("a") as file:
         os.dup2(file.fileno(), sys.stdout.fileno())
         os.dup2(file.fileno(), sys.stderr.fileno())
     trainer_class = run_pretraining.Data2VecTrainer
-    run_pretraining.Data2VecTrainer = functools.partial(trainer_class, callbacks=[_StepCounter(step)])  # type: ignore
+    counter = _StepCounter(steps, reached)
+    run_pretraining.Data2VecTrainer = functools.partial(trainer_class, callbacks=[counter])  # type: ignore[misc]
     run_pretraining.main(flags)
 
 
@@ -71,10 +78,9 @@ class Attempt:
     def __init__(self, output_dir: Path, *flags: str):
         self.output_dir = output_dir
         self.log = output_dir.with_suffix(".log")
-        self.step = _processes.Value("q", 0, lock=False)
-        self.process = _processes.Process(
-            target=train, args=([*FLAGS, "--output_dir", str(output_dir), *flags], self.log, self.step)
-        )
+        self.steps, self.reached = (processes.Value("q", 0, lock=False) for _ in range(2))
+        argv = [*FLAGS, "--output_dir", str(output_dir), *flags]
+        self.process = processes.Process(target=train, args=(argv, self.log, self.steps, self.reached))
         self.process.start()
 
     def finish(self) -> None:
@@ -84,27 +90,30 @@ class Attempt:
             raise RuntimeError(f"The run ended with {self.process.exitcode}:\n{self.log.read_text()[-3000:]}")
 
     def kill_after(self, seconds: float) -> bool:
-        """SIGKILL; whether the run was still going."""
+        """SIGKILL in `seconds` from now; whether the run was still going."""
         self.process.join(seconds)
-        return self._kill()
-
-    def kill_in_save(self, number: int, seconds: float) -> bool:
-        """SIGKILL `seconds` after the `number`-th save from now on has begun."""
-        folder, before = self.output_dir / UNFINISHED_DIR, True
-        while number and self.process.is_alive():
-            saving = folder.exists()
-            number -= saving and not before
-            before = saving
-            time.sleep(0.0005)
-        return self.kill_after(seconds)
-
-    def _kill(self) -> bool:
         if self.process.exitcode is not None:
             self.finish()
             return False
         self.process.kill()
         self.process.join()
         return True
+
+    def kill_in_step(self, number: int, share: float) -> bool:
+        """SIGKILL within the `number`-th step of this attempt, 0 being all that comes before the first."""
+        while self.process.is_alive() and self.steps.value < number:
+            time.sleep(POLL_S)
+        return self.kill_after(share * (STEP_S if number else START_S))
+
+    def kill_in_save(self, number: int, seconds: float) -> bool:
+        """SIGKILL `seconds` after the `number`-th save of this attempt has begun."""
+        folder, before = self.output_dir / UNFINISHED_DIR, True
+        while number and self.process.is_alive():
+            saving = folder.exists()
+            number -= saving and not before
+            before = saving
+            time.sleep(POLL_S)
+        return self.kill_after(seconds)
 
 
 @dataclass
@@ -117,28 +126,25 @@ class Result:
     differences: tuple[str, ...] = ()
 
 
-def killed_run(output_dir: Path, reference: Path, kills: int, seconds: float, chance: random.Random) -> Result:
-    """One run killed at most `kills` times, half of them within saves, resumed each time, then compared.
-
-    `seconds`: how long the run takes if it is left alone.
-    """
+def killed_run(output_dir: Path, reference: Path, kills: int, chance: random.Random, flags: Sequence[str]) -> Result:
+    """One run killed at most `kills` times, every second time within a save, resumed each time, then compared."""
     result = Result()
     while result.kills < kills:
-        attempt = Attempt(output_dir, "--save_total_limit", "2")
-        if result.kills % 2:
-            killed = attempt.kill_in_save(chance.randint(1, 6), chance.uniform(0, LONGEST_SAVE_S))
+        attempt = Attempt(output_dir, *flags, "--save_total_limit", "2")
+        if result.kills % 2 == 0:
+            killed = attempt.kill_in_save(chance.randint(1, 4), chance.uniform(0, SAVE_S))
         else:
-            killed = attempt.kill_after(chance.uniform(0, seconds))
+            killed = attempt.kill_in_step(chance.randint(0, 8), chance.random())
         if not killed:
             break
         result.kills += 1
         result.in_save += (output_dir / UNFINISHED_DIR).exists()
         last = get_last_checkpoint(str(output_dir)) if output_dir.exists() else None
         saved = 0 if last is None else int(last.rpartition("-")[2])
-        result.repeated += max(attempt.step.value - saved, 0)
+        result.repeated += max(attempt.reached.value - saved, 0)
         result.differences += tuple(checkpoint_differences(output_dir, reference))
     else:
-        Attempt(output_dir, "--save_total_limit", "2").finish()
+        Attempt(output_dir, *flags, "--save_total_limit", "2").finish()
     result.differences += tuple(final_differences(output_dir, reference))
     return result
 
@@ -203,16 +209,14 @@ def _without_clock(value: Any) -> Any:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
+    options, flags = _parser().parse_known_args(arguments)
     chance, results = random.Random(options.seed), list[Result]()
     with tempfile.TemporaryDirectory() as folder:
         reference = Path(folder, "reference")
-        began = time.monotonic()
-        Attempt(reference).finish()
-        seconds = time.monotonic() - began
+        Attempt(reference, *flags).finish()
         while (left := options.kills - sum(result.kills for result in results)) > 0:
             run = Path(folder, f"run-{len(results) + 1}")
-            results.append(killed_run(run, reference, left, seconds, chance))
+            results.append(killed_run(run, reference, left, chance, flags))
             sys.stderr.write("".join(f"{line}\n" for line in results[-1].differences))
     rows = [
         (number, result.kills, result.in_save, result.repeated, "no" if result.differences else "yes")

@@ -1,6 +1,7 @@
 """A data loader's workers outlive a SIGTERM that is meant for the run: the step at hand still needs their batches."""
 
 import functools
+import multiprocessing
 import os
 import signal
 import threading
@@ -19,9 +20,10 @@ def leave_sigterm_to_the_parent(loader: Any) -> None:
 
 
 def _init_worker(init: Callable[[int], None] | None, worker_id: int) -> None:
-    if hasattr(signal, "sigwaitinfo"):  # macOS does not say who sent a signal
+    parent = multiprocessing.parent_process()
+    if parent is not None and hasattr(signal, "sigwaitinfo"):  # macOS does not say who sent a signal
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_await_sigterm_of, args=(os.getppid(),), daemon=True).start()
+        threading.Thread(target=_await_sigterm_of, args=(parent.pid,), daemon=True).start()
     if init is not None:
         init(worker_id)
 

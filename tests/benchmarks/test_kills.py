@@ -1,0 +1,83 @@
+"""Real processes: killed and resumed, or asked to stop."""
+
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from benchmarks import kills
+
+SMALL = ["--max_steps", "14", "--eval_strategy", "no", "--dataloader_num_workers", "1"]
+
+
+def test_kills__leave_no_trace_in_what_is_logged_and_learnt(capsys):
+    assert kills.main(["--kills", "2", "--seed", "1", *SMALL]) == 0
+    table = capsys.readouterr().out.splitlines()
+    assert table[-1].startswith("| all | 2 |")
+    assert table[-1].endswith("| yes |")
+
+
+@pytest.mark.parametrize("change", ["a bit of a tensor", "a sign of zero", "a file less"])
+def test_kills__see_the_smallest_difference(change, tmp_path):
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        save_file({"x": torch.tensor([0.0, 1.0])}, tmp_path / name / "model.safetensors")
+    assert list(kills.differences(tmp_path / "one", tmp_path / "other")) == []
+    if change == "a file less":
+        (tmp_path / "one" / "model.safetensors").unlink()
+    else:
+        changed = [0.0, 1 + 2**-23] if change == "a bit of a tensor" else [-0.0, 1.0]
+        save_file({"x": torch.tensor(changed)}, tmp_path / "one" / "model.safetensors")
+    assert len(list(kills.differences(tmp_path / "one", tmp_path / "other"))) == 1
+
+
+def train_as(rank: int, port: int, *arguments: object) -> None:
+    """One of two processes, as torchrun starts them."""
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.setpgid(0, 0)
+    kills.train(*arguments)  # type: ignore[arg-type]
+
+
+def test_sigterm__to_one_process_and_its_workers_stops_all_at_one_step(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    steps = [kills.processes.Value("q", 0, lock=False) for _ in range(4)]
+    flags = [
+        *kills.FLAGS,
+        *SMALL,
+        "--output_dir",
+        str(tmp_path / "out"),
+        "--max_steps",
+        "500",
+        "--save_strategy",
+        "no",
+    ]
+    started = []
+    for rank in range(2):
+        arguments = (rank, port, flags, tmp_path / f"{rank}.log", steps[2 * rank], steps[2 * rank + 1])
+        started.append(kills.processes.Process(target=train_as, args=arguments))
+        started[-1].start()
+    while min(steps[0].value, steps[2].value) < 3 and all(process.is_alive() for process in started):
+        time.sleep(0.01)
+    os.killpg(started[1].pid, signal.SIGTERM)  # the workers of the data loader too
+    for process in started:
+        process.join(60)
+        process.kill()
+    logs = [Path(tmp_path, f"{rank}.log").read_text() for rank in range(2)]
+    assert [process.exitcode for process in started] == [0, 0], logs
+    stopped = steps[1].value
+    assert steps[3].value == stopped < 500
+    assert f"Stopped by SIGTERM after step {stopped} of 500" in logs[0]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [f"checkpoint-{stopped}"]
+    saved = {path.name for path in (tmp_path / "out" / f"checkpoint-{stopped}").iterdir()}
+    assert {f"{name}_{rank}.{kind}" for rank in (0, 1) for name, kind in OF_EACH_PROCESS} <= saved
+
+
+OF_EACH_PROCESS = (("rng_state", "pth"), ("running_state", "safetensors"))
