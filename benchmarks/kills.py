@@ -1,7 +1,7 @@
 """`python -m benchmarks.kills`: runs killed by SIGKILL at random moments and resumed, against one left alone.
 
-Prints a Markdown table; exits with 1 if anything differs. Other flags go to run_pretraining.py. README.md in this folder
-has more.
+Prints a Markdown table; exits with 1 if anything differs. Other flags go to run_pretraining.py. See README.md in this
+folder.
 """
 
 import argparse
@@ -68,7 +68,7 @@ def train(flags: list[str], log: Path, steps: Any, reached: Any) -> None:
         os.dup2(file.fileno(), sys.stderr.fileno())
     trainer_class = run_pretraining.Data2VecTrainer
     counter = _StepCounter(steps, reached)
-    run_pretraining.Data2VecTrainer = functools.partial(trainer_class, callbacks=[counter])  # type: ignore[misc]
+    run_pretraining.Data2VecTrainer = functools.partial(trainer_class, callbacks=[counter])  # type: ignore[assignment,misc]
     run_pretraining.main(flags)
 
 

@@ -157,11 +157,15 @@ class InterruptibleTrainer(Trainer):
         Raises:
             DiskFullError: the disk is full; the older files are as they were.
         """
-        with staging(Path(str(self.args.output_dir)), what) as folder:
+        output_dir, directory = Path(str(self.args.output_dir)), Path(directory)
+        nearby = (
+            output_dir if directory.is_relative_to(output_dir) else directory
+        )  # files can't be renamed across disks
+        with staging(nearby, what) as folder:
             (folder / "files").mkdir()
             yield str(folder / "files")
-            place_files(folder / "files", Path(directory))
-        clear(Path(str(self.args.output_dir)))
+            place_files(folder / "files", directory)
+        clear(nearby)
 
     def save_state(self) -> None:
         if self.is_world_process_zero():
@@ -205,11 +209,11 @@ class InterruptibleTrainer(Trainer):
         self._total_loss_scalar = state["logged_loss"].item()
         self._globalstep_last_logged = int(state["logged_step"])
         self._train_began -= state["seconds"].item()
+        self._initial_global_step = 0  # Trainer would divide by the steps since it resumed
 
     def restore_running_state(self) -> None:
         """Load it from the checkpoint that is resumed, if one is; Trainer has just set its own sums to 0."""
         self._train_began = time.time()
-        self._initial_global_step = 0  # `train_loss` is the mean over all attempts
         if self._resumed_from is None:
             return
         path = self._running_state_path(self._resumed_from)

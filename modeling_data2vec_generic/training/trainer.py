@@ -266,7 +266,7 @@ class Data2VecTrainer(InterruptibleTrainer):
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)
         if self.args.should_save:
-            accumulators = {} if self._ema is None else self._ema.state_dict()
+            accumulators = self._ema_state if self._ema is None else self._ema.state_dict()
             state = {f"accumulator.{name}": tensor for name, tensor in accumulators.items()}
             save_file(
                 state | {"updates": torch.tensor(self.teacher_updates)}, os.path.join(output_dir, TEACHER_STATE_NAME)

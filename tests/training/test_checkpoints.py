@@ -174,8 +174,9 @@ def test_resume__without_running_state_says_what_will_be_missing(tmp_path, caplo
     trainer(tmp_path, max_steps=2).train()
     (tmp_path / "checkpoint-2" / "running_state.safetensors").unlink()
     with caplog.at_level("WARNING"):
-        trainer(tmp_path, max_steps=3).train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+        result = trainer(tmp_path, max_steps=3).train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
     assert "checkpoint-2 has no running_state.safetensors" in caplog.text
+    assert 1 < result.training_loss < 5  # of the third step, over one step
 
 
 # --- saves are whole
@@ -233,10 +234,13 @@ def test_checkpoints__death_within_a_save_leaves_whole_ones_only(moment, tmp_pat
     for deadly in DEADLY[moment]:
         real, calls = getattr(module, moment), iter(range(10_000))
 
-        def dying(*args: Any, real: Any = real, calls: Any = calls, deadly: int = deadly, **kwargs: Any) -> Any:
+        def dying(path: Any, *args: Any, real: Any = real, calls: Any = calls, deadly: int = deadly) -> Any:
             if next(calls) == deadly:
+                if moment == "rmtree":
+                    for file in list(Path(path).rglob("*.safetensors"))[:1]:  # half of it is deleted
+                        file.unlink()
                 raise DiedInSave
-            return real(*args, **kwargs)
+            return real(path, *args)
 
         with monkeypatch.context() as patch:
             patch.setattr(module, moment, dying)
@@ -342,6 +346,20 @@ def test_full_disk__at_the_end_leaves_older_files_whole(tmp_path, monkeypatch):
                 save()
         assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     assert (tmp_path / "encoder" / "model.safetensors").exists()
+
+
+def test_save_model__to_another_folder_leaves_only_its_files(tmp_path):
+    run = trainer(tmp_path / "out", max_steps=1)
+    run.save_model(str(tmp_path / "elsewhere"))
+    assert (tmp_path / "elsewhere" / "model.safetensors").exists()
+    assert not list(tmp_path.glob("*/_unfinished"))
+
+
+def test_save_model__takes_away_the_shards_of_a_larger_one(tmp_path):
+    tmp_path.joinpath("model-00001-of-00002.safetensors").write_text("old")
+    tmp_path.joinpath("model.safetensors.index.json").write_text("{}")
+    trainer(tmp_path, max_steps=1).save_model()
+    assert [path.name for path in tmp_path.glob("model*.safetensors*")] == ["model.safetensors"]
 
 
 def test_other_errors__stay_what_they_are_and_leave_nothing(tmp_path, monkeypatch):
