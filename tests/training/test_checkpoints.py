@@ -230,8 +230,9 @@ def test_checkpoints__death_within_a_save_leaves_whole_ones_only(moment, tmp_pat
     flags = {"save_steps": 1, "max_steps": 3, "save_total_limit": 1}
     trainer(tmp_path / "whole", **flags | {"save_total_limit": None}).train()
     whole = {path.name: files(path) for path in (tmp_path / "whole").glob("checkpoint-*")}
-    module, out = {"fsync": os, "rename": Path, "rmtree": shutil}[moment], tmp_path / "out"
+    module = {"fsync": os, "rename": Path, "rmtree": shutil}[moment]
     for deadly in DEADLY[moment]:
+        out = tmp_path / f"died-{deadly}"
         real, calls = getattr(module, moment), iter(range(10_000))
 
         def dying(path: Any, *args: Any, real: Any = real, calls: Any = calls, deadly: int = deadly) -> Any:
@@ -248,7 +249,7 @@ def test_checkpoints__death_within_a_save_leaves_whole_ones_only(moment, tmp_pat
                 trainer(out, **flags).train()
         found = {path.name: files(path) for path in out.glob("checkpoint-*")}
         assert found == {name: whole[name] for name in found}
-        assert found or deadly == 0 or moment == "fsync"
+        assert found or deadly == 0 or (moment == "fsync" and deadly < 20)
     trainer(out, **flags).train()
     assert {path.name for path in out.glob("*")} == {"checkpoint-3"}
 
