@@ -270,3 +270,10 @@ def test_load_folder__names_that_are_not_text_are_left_out_and_named(tmp_path, t
     assert len(prepared(root)) == 3
     assert "1 file" in transformers_log.text
     assert r"\xff.png" in transformers_log.text
+
+
+def test_decode_image__starts_no_other_program(monkeypatch):
+    content = encoded(PIL.Image.new("RGB", (8, 8)), format="EPS")
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *args: pytest.fail("Ghostscript was called"))
+    with pytest.raises(PIL.UnidentifiedImageError):
+        decode_image(content)
