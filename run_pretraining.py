@@ -8,16 +8,14 @@
 A recipe is a JSON object of flags; flags on the command line override it. See --help for all of them.
 """
 
-import json
-import logging
 import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from transformers import HfArgumentParser, set_seed
+from transformers import set_seed
 
-from modeling_data2vec_generic import Data2VecGenericConfig, Data2VecGenericForPreTraining
+from modeling_data2vec_generic import Data2VecGenericConfig, Data2VecGenericForPreTraining, recipes
 from modeling_data2vec_generic.data.arguments import DataArguments
 from modeling_data2vec_generic.data.masking import MaskArguments, MaskSampler
 from modeling_data2vec_generic.data.sources import infer_modality, load_raw_datasets
@@ -54,36 +52,12 @@ ARGUMENTS = (ModelArguments, DataArguments, MaskArguments, ObjectiveArguments, D
 
 def parse(argv: list[str]) -> tuple:
     """One dataclass instance for each of ARGUMENTS; the flags of a recipe come before those of the command line."""
-    if argv and argv[0].endswith(".json"):
-        argv = recipe_flags(Path(argv[0])) + argv[1:]
-    try:
-        return HfArgumentParser(ARGUMENTS).parse_args_into_dataclasses(argv)
-    except (ArithmeticError, AttributeError, LookupError, OSError, TypeError) as error:  # TrainingArguments, of "inf"
-        raise ValueError(f"A flag has a value that cannot be used ({type(error).__name__}: {error}).") from error
-
-
-def recipe_flags(path: Path) -> list[str]:
-    """A recipe as command line flags."""
-    if not path.is_file():
-        raise ValueError(f"There is no recipe {path}. Recipes are JSON files such as examples/vision/digits.json.")
-    try:
-        recipe = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # of JSON, of UTF-8, of numbers with thousands of digits
-        raise ValueError(f"The recipe {path} is not valid JSON: {error}.") from error
-    if not isinstance(recipe, dict):
-        raise ValueError(f"The recipe {path} holds a {type(recipe).__name__} where an object of flags is expected.")
-    flags: list[str] = []
-    for name, value in recipe.items():
-        values = (value or ["none"]) if isinstance(value, list) else [value]
-        flags += [f"--{name}", *(json.dumps(item) if isinstance(item, dict) else str(item) for item in values)]
-    return flags
+    return recipes.parse(argv, ARGUMENTS)
 
 
 def main(argv: list[str] | None = None) -> None:
     model_args, data_args, mask_args, objective_args, training_args = parse(sys.argv[1:] if argv is None else argv)
-    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=training_args.get_process_log_level())
-    own_level = logging.INFO if training_args.should_log else logging.ERROR
-    logging.getLogger("modeling_data2vec_generic").setLevel(own_level)
+    recipes.start_logging(training_args)
     checkpoint = resumed_checkpoint(training_args)
     claim(training_args)
     scale_to_batch(training_args)

@@ -206,14 +206,19 @@ class DataCollatorForData2VecSpeech(_EpochSeeded):
 
     def plain(self, examples: Sequence[Example]) -> Batch:
         """The encoder's inputs without masks: `input_values`, `attention_mask`."""
-        padded = self.feature_extractor(
-            _column(examples, "audio"),
-            sampling_rate=self.feature_extractor.sampling_rate,
-            padding=True,
-            return_attention_mask=True,
-            return_tensors="pt",
-        )
-        return {"input_values": padded["input_values"].float(), "attention_mask": padded["attention_mask"].long()}
+        return pad_waveforms(self.feature_extractor, _column(examples, "audio"))
+
+
+def pad_waveforms(feature_extractor: Any, waveforms: Sequence[NDArray[np.float32]]) -> Batch:
+    """`input_values` (B, S) float32 and `attention_mask` (B, S) int64, always made."""
+    padded = feature_extractor(
+        waveforms,
+        sampling_rate=feature_extractor.sampling_rate,
+        padding=True,
+        return_attention_mask=True,
+        return_tensors="pt",
+    )
+    return {"input_values": padded["input_values"].float(), "attention_mask": padded["attention_mask"].long()}
 
 
 @dataclass

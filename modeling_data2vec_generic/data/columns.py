@@ -64,10 +64,12 @@ def content_column(dataset: Dataset, modality: str, args: DataArguments, split: 
     return chosen
 
 
-def canonical(dataset: Dataset, modality: str, args: DataArguments, split: str) -> Dataset:
+def canonical(
+    dataset: Dataset, modality: str, args: DataArguments, split: str, group_column: str | None = None
+) -> Dataset:
     """Columns `image`, `text`, `audio`, `series` or `video` (files not decoded), `label` if there is one (as the
-    source has it), and `sample_index`: the row's number in the source, which stays with it through every later
-    selection."""
+    source has it), `group` if `group_column` names one, and `sample_index`: the row's number in the source, which
+    stays with it through every later selection."""
     content = content_column(dataset, modality, args, split)
     usual = CONTENT_COLUMN[modality]
     if args.label_column_name is not None:
@@ -76,6 +78,11 @@ def canonical(dataset: Dataset, modality: str, args: DataArguments, split: str) 
     renamed = {content: usual}
     if label in dataset.features and label != content:
         renamed[label] = "label"
+    if group_column is not None:
+        _require(dataset, group_column, "group_column_name", split)
+        if group_column in renamed:
+            raise ValueError(f"group_column_name={group_column!r} is the column of the data or of their labels.")
+        renamed[group_column] = "group"
     dataset = dataset.select_columns(list(renamed))
     dataset = dataset.rename_columns({old: new for old, new in renamed.items() if old != new})
     try:  # parquet and json readers take strings as they are, and Python fails when they are used

@@ -66,11 +66,9 @@ def load_raw_datasets(args: DataArguments, modality: str, validation: bool = Tru
     A source without validation rows has `validation_split_percentage` of its training rows split off. ValueError for
     data that are missing, empty, or lack a column.
     """
-    _check_source(args)
-    splits = _load_splits(args, modality)
+    splits = read_splits(args, modality)
     if not validation:
         splits.pop("validation", None)
-    splits = {split: canonical(dataset, modality, args, split) for split, dataset in splits.items()}
     splits = encode_labels(splits, args)
     in_order = modality == "text" and "label" not in splits["train"].features
     if validation and "validation" not in splits and args.validation_split_percentage > 0:
@@ -84,10 +82,25 @@ def load_raw_datasets(args: DataArguments, modality: str, validation: bool = Tru
             )
         splits["validation"] = splits["train"].select(held_out)
         splits["train"] = splits["train"].select(train)
+    return DatasetDict(limited(splits, args, in_order))
+
+
+def read_splits(args: DataArguments, modality: str, group_column: str | None = None) -> dict[str, Dataset]:
+    """The source's own splits, all of their rows, with canonical columns (`canonical`); labels as the source has
+    them."""
+    _check_source(args)
+    return {
+        split: canonical(dataset, modality, args, split, group_column)
+        for split, dataset in _load_splits(args, modality).items()
+    }
+
+
+def limited(splits: dict[str, Dataset], args: DataArguments, in_order: bool = False) -> dict[str, Dataset]:
+    """The same splits with at most `max_train_samples` and `max_eval_samples` rows; `in_order` takes the first."""
     for split, limit in (("train", args.max_train_samples), ("validation", args.max_eval_samples)):
         if split in splits and limit is not None and limit < len(splits[split]):
-            splits[split] = splits[split].select(_some(len(splits[split]), limit, in_order))
-    return DatasetDict(splits)
+            splits = splits | {split: splits[split].select(_some(len(splits[split]), limit, in_order))}
+    return splits
 
 
 def split_positions(

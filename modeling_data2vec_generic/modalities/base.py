@@ -75,6 +75,10 @@ class Modality(ABC):
             ValueError: encoder and data do not go together.
         """
 
+    def fit_processor(self, encoder: PreTrainedModel) -> None:
+        """As `fit`, but only for the processor, where that asks less of the encoder."""
+        self.fit(encoder)
+
     def check_encoder(self, encoder: PreTrainedModel) -> None:
         """Raise ValueError if the encoder is one for another kind of data."""
         if encoder.main_input_name != self.reads:

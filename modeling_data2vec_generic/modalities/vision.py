@@ -25,6 +25,16 @@ class Vision(Modality):
     suggestions = "vit or beit"
 
     def fit(self, encoder: PreTrainedModel) -> None:
+        self.fit_processor(encoder)
+        config = encoder.config
+        height, width = image_size(config)
+        check_patch_size(config, (height, width))
+        pixels = torch.zeros(1, getattr(config, "num_channels", 3), height, width, device=encoder.device)
+        examination = examine(encoder, find_seams(encoder), {self.reads: pixels})
+        self.grid = grid_of(pixels.shape, examination.length)
+        self.num_prefix_tokens = examination.prefix
+
+    def fit_processor(self, encoder: PreTrainedModel) -> None:
         self.check_encoder(encoder)
         config = encoder.config
         if getattr(config, "num_frames", None) is not None:
@@ -37,18 +47,12 @@ class Vision(Modality):
                 f"A {config.model_type} encoder has no image_size, so which images it reads is unknown. Choose "
                 "e.g. vit or beit, or say what the data are with --modality."
             )
-        height, width = (config.image_size,) * 2 if isinstance(config.image_size, int) else config.image_size
+        height, width = image_size(config)
         saved = self.saved_processor(AutoImageProcessor, backend="pil")
-        channels = getattr(config, "num_channels", 3)
-        half = [0.5] * channels
+        half = [0.5] * getattr(config, "num_channels", 3)
         self.processor = saved or ViTImageProcessorPil(
             size={"height": height, "width": width}, image_mean=half, image_std=half
         )
-        check_patch_size(config, (height, width))
-        pixels = torch.zeros(1, channels, height, width, device=encoder.device)
-        examination = examine(encoder, find_seams(encoder), {self.reads: pixels})
-        self.grid = grid_of(pixels.shape, examination.length)
-        self.num_prefix_tokens = examination.prefix
 
     def check(self, mask: MaskSampler) -> None:
         mask.check(self.grid)
@@ -67,6 +71,11 @@ class Vision(Modality):
         from ..reporting.figures import plot_image_mask  # matplotlib is an extra
 
         plot_image_mask(batch["pixel_values"][0].numpy(), batch["mask"][0, 0].numpy(), self.grid, path)
+
+
+def image_size(config: Any) -> tuple[int, int]:
+    """Height and width of the images that an encoder reads."""
+    return (config.image_size,) * 2 if isinstance(config.image_size, int) else tuple(config.image_size)
 
 
 def check_patch_size(config: Any, size: tuple[int, int]) -> None:

@@ -128,18 +128,37 @@ class ObjectiveArguments:
 
 
 @dataclass
-class Data2VecTrainingArguments(TrainingArguments):
-    """transformers' TrainingArguments with the teacher's schedule.
+class RunArguments(TrainingArguments):
+    """transformers' TrainingArguments as the scripts of this package use them.
 
-    Differs in two defaults: `remove_unused_columns` is False, since the collator picks what the encoder reads;
-    `logging_nan_inf_filter` is False, since steps that met NaN or infinity are not taken and left out of the log
-    (see `max_bad_steps`), for which the filter would wait for the device twice in each micro-batch.
+    Differs in one default: `remove_unused_columns` is False, since the collator picks what the encoder reads.
     """
 
     remove_unused_columns: bool = field(
         default=False,
         metadata={"help": "Drop columns that forward does not name; it can't name any encoder's inputs."},
     )
+    overwrite_output_dir: bool = field(
+        default=False, metadata={"help": "Start anew in an output directory that already holds a run."}
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.device.type == "cpu":
+            self.dataloader_pin_memory = False  # there is no device to pin memory for, and torch warns at every loader
+            if self.fp16:  # accelerate would train in float32 without a word
+                raise ValueError("fp16=True needs an accelerator, and this run is on the CPU. Use --bf16 or neither.")
+
+
+@dataclass
+class Data2VecTrainingArguments(RunArguments):
+    """Arguments of a run with the teacher's schedule.
+
+    Differs in one more default: `logging_nan_inf_filter` is False, since steps that met NaN or infinity are not taken
+    and left out of the log (see `max_bad_steps`), for which the filter would wait for the device twice in each
+    micro-batch.
+    """
+
     logging_nan_inf_filter: bool = field(
         default=False,
         metadata={"help": "Log the average of earlier losses in place of one that is NaN or infinite."},
@@ -180,16 +199,9 @@ class Data2VecTrainingArguments(TrainingArguments):
             "help": "Stop when the health check on a fixed batch finds that the encoder's features have collapsed."
         },
     )
-    overwrite_output_dir: bool = field(
-        default=False, metadata={"help": "Start anew in an output directory that already holds a run."}
-    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.device.type == "cpu":
-            self.dataloader_pin_memory = False  # there is no device to pin memory for, and torch warns at every loader
-            if self.fp16:  # accelerate would train in float32 without a word
-                raise ValueError("fp16=True needs an accelerator, and this run is on the CPU. Use --bf16 or neither.")
         for name in ("ema_decay", "ema_end_decay"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} is a share and must lie between 0 and 1.")

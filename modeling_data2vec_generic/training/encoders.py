@@ -26,6 +26,16 @@ def load_encoder(arguments: ModelArguments) -> PreTrainedModel:
     Raises:
         ValueError: there are no such weights, a file is missing or damaged, or the model is too large.
     """
+    return load_encoder_and_gaps(arguments)[0]
+
+
+def load_encoder_and_gaps(arguments: ModelArguments) -> tuple[PreTrainedModel, set[str], set[str]]:
+    """As `load_encoder`, and two sets of names.
+
+    Returns:
+        The encoder; its weights that the source lacks, which are new; weights of the source that no part of the model
+        takes, such as a head for another task.
+    """
     source, trust = str(arguments.model_name_or_path), arguments.trust_remote_code
     require_safetensors(source)
     with loading(
@@ -34,8 +44,24 @@ def load_encoder(arguments: ModelArguments) -> PreTrainedModel:
     ):
         if not trust:  # code that is trusted may take what it likes
             check_size(AutoConfig.from_pretrained(source, trust_remote_code=False))
-        model = AutoModel.from_pretrained(source, dtype=torch.float32, use_safetensors=True, trust_remote_code=trust)
-    return model.encoder if isinstance(model, Data2VecGenericModel) else encoder_of(model)
+        model, info = AutoModel.from_pretrained(
+            source, dtype=torch.float32, use_safetensors=True, trust_remote_code=trust, output_loading_info=True
+        )
+    encoder = model.encoder if isinstance(model, Data2VecGenericModel) else encoder_of(model)
+    path = next(name for name, module in model.named_modules() if module is encoder)
+    prefix = f"{path}." if path else ""
+    missing = {name.removeprefix(prefix) for name in info["missing_keys"] if name.startswith(prefix)}
+    if missing >= {name for name, _ in encoder.named_parameters()}:
+        raise ValueError(
+            f"No weight of model_name_or_path={source!r} fits its configuration, a {encoder.config.model_type} "
+            f"encoder: it holds {_some_names(info['unexpected_keys'])}, and {_some_names(missing)} are expected. Its "
+            "config.json and model.safetensors belong to different models."
+        )
+    return encoder, missing, set(info["unexpected_keys"])
+
+
+def _some_names(names: set[str]) -> str:
+    return ", ".join(sorted(names)[:3]) + (", ..." if len(names) > 3 else "") if names else "nothing"
 
 
 def check_size(config: Any) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint
 from transformers.utils import logging
 
-from .arguments import Data2VecTrainingArguments
+from .arguments import RunArguments
 from .staging import discard
 
 FINISHED = ("config.json", "trainer_state.json")  # what a run leaves at its end
@@ -13,7 +13,7 @@ FINISHED = ("config.json", "trainer_state.json")  # what a run leaves at its end
 logger = logging.get_logger(__name__)
 
 
-def resumed_checkpoint(arguments: Data2VecTrainingArguments) -> str | None:
+def resumed_checkpoint(arguments: RunArguments) -> str | None:
     """The checkpoint that `--resume_from_checkpoint` names; "true" is the last one of the output directory.
 
     None if there is none yet, so that one command both starts a run and, as often as it is repeated, resumes it.
@@ -32,7 +32,7 @@ def resumed_checkpoint(arguments: Data2VecTrainingArguments) -> str | None:
     return get_last_checkpoint(output_dir) if Path(output_dir).is_dir() else None
 
 
-def claim(arguments: Data2VecTrainingArguments) -> None:
+def claim(arguments: RunArguments) -> None:
     """Make sure that a new run does not mix with an old one in the same directory.
 
     Raises:

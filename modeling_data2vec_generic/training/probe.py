@@ -92,20 +92,28 @@ def knn_accuracy(
     train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray, test_y: np.ndarray, k: int = 20
 ) -> float:
     """Share of the test rows whose `k` nearest training rows by cosine (all, if fewer) vote for their label."""
-    from sklearn.neighbors import KNeighborsClassifier
-
-    classifier = KNeighborsClassifier(n_neighbors=min(k, len(train_x)), metric="cosine", algorithm="brute")
-    return float(classifier.fit(train_x, train_y).score(test_x, test_y))
+    return float(knn_classifier(len(train_x), k).fit(train_x, train_y).score(test_x, test_y))
 
 
 def linear_accuracy(train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray, test_y: np.ndarray) -> float:
     """Share of the test rows that a logistic regression on the standardised features gets right."""
+    return float(linear_classifier().fit(train_x, train_y).score(test_x, test_y))
+
+
+def knn_classifier(train_rows: int, k: int = 20) -> Any:
+    """scikit-learn's vote of the `k` nearest rows by cosine, of all `train_rows` if there are fewer."""
+    from sklearn.neighbors import KNeighborsClassifier
+
+    return KNeighborsClassifier(n_neighbors=min(k, train_rows), metric="cosine", algorithm="brute")
+
+
+def linear_classifier() -> Any:
+    """scikit-learn's logistic regression on features that it standardises first."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    return float(classifier.fit(train_x, train_y).score(test_x, test_y))
+    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
 
 
 def effective_rank(features: np.ndarray) -> float:

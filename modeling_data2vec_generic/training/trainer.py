@@ -3,8 +3,7 @@
 import math
 import os
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,7 +20,7 @@ from ..objective_data2vec_generic import spread
 from .arguments import Data2VecTrainingArguments
 from .bad_steps import SAMPLE_INDEX, BadSteps, WithSampleIndex
 from .checkpoint_check import check_checkpoint
-from .checkpoints import InterruptibleTrainer
+from .collation import TwoCollatorTrainer
 from .compilation import compile_student
 from .encoders import save_encoder
 from .health import HealthCallback
@@ -60,7 +59,7 @@ class _Means:
 
 
 class _StepCallback(TrainerCallback):
-    """Moves the teacher right after each optimizer step, and tells a collator that draws by epoch which one it is."""
+    """Moves the teacher right after each optimizer step."""
 
     def __init__(self, trainer: "Data2VecTrainer"):
         # Not a cycle: dataloaders with workers are to be freed with the trainer, not by the garbage collector.
@@ -71,16 +70,12 @@ class _StepCallback(TrainerCallback):
             metrics = self.trainer.feature_metrics(self.trainer.model.encoder)
             self.trainer.log({f"init_{name}": value for name, value in metrics.items()})
 
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if hasattr(self.trainer.data_collator, "set_epoch"):
-            self.trainer.data_collator.set_epoch(int(state.epoch or 0))
-
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.trainer.bad_steps.step_was_taken:
             self.trainer.step_teacher()
 
 
-class Data2VecTrainer(InterruptibleTrainer):
+class Data2VecTrainer(TwoCollatorTrainer):
     """Trains a [`Data2VecGenericForPreTraining`].
 
     The teacher takes one step after each optimizer step, whatever the gradient accumulation, none after a step that
@@ -91,9 +86,7 @@ class Data2VecTrainer(InterruptibleTrainer):
     half-precision models, the float32 average.
 
     Args:
-        model, args, and all further arguments: see `Trainer`.
-        eval_data_collator: collator of the evaluation, which neither augments nor varies by epoch; default: the
-            training one.
+        model, args, and all further arguments: see `TwoCollatorTrainer`.
         feature_metrics: called with the student's encoder before the first step and at each evaluation; returns
             metrics by name, which are logged with "init_" and "eval_" in front.
     """
@@ -104,12 +97,10 @@ class Data2VecTrainer(InterruptibleTrainer):
     def __init__(
         self,
         *args: Any,
-        eval_data_collator: Callable[..., Any] | None = None,
         feature_metrics: Callable[[nn.Module], dict[str, float]] | None = None,
         **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
-        self.eval_data_collator = eval_data_collator or self.data_collator
         self.feature_metrics = feature_metrics
         self.teacher_updates = 0
         self._ema: EMATeacher | None = None
@@ -242,26 +233,8 @@ class Data2VecTrainer(InterruptibleTrainer):
         named = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
         return output._replace(metrics=(output.metrics or {}) | named)
 
-    def _get_dataloader(
-        self,
-        dataset: Any,
-        description: str,
-        batch_size: int,
-        sampler_fn: Callable[..., Any] | None = None,
-        is_training: bool = False,
-        dataloader_key: str | None = None,
-    ) -> DataLoader:
-        with self._collator(WithSampleIndex(self.data_collator) if is_training else self.eval_data_collator):
-            return super()._get_dataloader(dataset, description, batch_size, sampler_fn, is_training, dataloader_key)
-
-    @contextmanager
-    def _collator(self, collator: Any) -> Iterator[None]:
-        """Trainer knows one collator only, which it reads when it makes a loader."""
-        own, self.data_collator = self.data_collator, collator
-        try:
-            yield
-        finally:
-            self.data_collator = own
+    def training_collator(self) -> Callable[..., Any]:
+        return WithSampleIndex(super().training_collator())
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)

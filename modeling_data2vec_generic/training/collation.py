@@ -1,0 +1,62 @@
+"""A Trainer whose training batches are made otherwise than those of its evaluation."""
+
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch.utils.data import DataLoader
+from transformers import TrainerCallback
+
+from .checkpoints import InterruptibleTrainer
+
+
+class _EpochCallback(TrainerCallback):
+    """Tells a collator that draws by epoch which one it is."""
+
+    def __init__(self, trainer: "TwoCollatorTrainer"):
+        # Not a cycle: dataloaders with workers are to be freed with the trainer, not by the garbage collector.
+        self.trainer = weakref.proxy(trainer)
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if hasattr(self.trainer.data_collator, "set_epoch"):
+            self.trainer.data_collator.set_epoch(int(state.epoch or 0))
+
+
+class TwoCollatorTrainer(InterruptibleTrainer):
+    """An [`InterruptibleTrainer`] with a collator of its own for evaluation.
+
+    Args:
+        eval_data_collator: collator of the evaluation, which neither augments nor varies by epoch; default: the
+            training one.
+    """
+
+    def __init__(self, *args: Any, eval_data_collator: Callable[..., Any] | None = None, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.eval_data_collator = eval_data_collator or self.data_collator
+        self.add_callback(_EpochCallback(self))
+
+    def training_collator(self) -> Callable[..., Any]:
+        """What makes the training batches."""
+        return self.data_collator
+
+    def _get_dataloader(
+        self,
+        dataset: Any,
+        description: str,
+        batch_size: int,
+        sampler_fn: Callable[..., Any] | None = None,
+        is_training: bool = False,
+        dataloader_key: str | None = None,
+    ) -> DataLoader:
+        with self._collator(self.training_collator() if is_training else self.eval_data_collator):
+            return super()._get_dataloader(dataset, description, batch_size, sampler_fn, is_training, dataloader_key)
+
+    @contextmanager
+    def _collator(self, collator: Any) -> Iterator[None]:
+        """Trainer knows one collator only, which it reads when it makes a loader."""
+        own, self.data_collator = self.data_collator, collator
+        try:
+            yield
+        finally:
+            self.data_collator = own
