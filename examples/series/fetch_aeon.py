@@ -7,7 +7,6 @@ are `series`, T lists with a number per channel, and `label`.
 
 import argparse
 import logging
-import subprocess
 import sys
 import tempfile
 import zipfile
@@ -16,19 +15,13 @@ from pathlib import Path
 
 from datasets import ClassLabel, Dataset, Features, List, Value
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from python_packages import download
+
 logger = logging.getLogger(__name__)
 
 WHEEL = "aeon==1.6.0"
 NAMES = ("OSULeaf", "BasicMotions")
-
-
-def download(directory: Path) -> zipfile.ZipFile:
-    """The package as an open archive."""
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--dest", str(directory), WHEEL]
-    pip = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    if pip.returncode != 0:
-        raise SystemExit(f"pip could not download {WHEEL}:\n{pip.stdout}")
-    return zipfile.ZipFile(next(directory.glob("aeon-*.whl")))
 
 
 def read_ts(lines: Iterable[str]) -> tuple[list[list[list[float]]], list[str], list[str]]:
@@ -59,7 +52,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as scratch:
         logger.info(f"Fetching {WHEEL}")
-        with download(Path(scratch)) as wheel:
+        with zipfile.ZipFile(download(WHEEL, Path(scratch))) as wheel:
             for name in arguments.names:
                 for split in ("train", "test"):
                     member = f"aeon/datasets/data/{name}/{name}_{split.upper()}.ts"

