@@ -130,6 +130,7 @@ def run(trainer: Data2VecTrainer, checkpoint: str | None) -> None:
         trainer.log_metrics("eval", metrics)
         trainer.save_metrics("eval", metrics)
         trainer.save_metrics("init", trainer.initial_metrics())
+    trainer.save_metrics("health", trainer.health_metrics())
     trainer.save_model()
     trainer.save_state()
     trainer.save_encoder()

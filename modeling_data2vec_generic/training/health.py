@@ -203,17 +203,21 @@ def _fall_of_rank(history: list[dict[str, float]], depth: str) -> str:
     )
 
 
-def remedies(config: Data2VecGenericConfig, args: Data2VecTrainingArguments) -> str:
-    """Which settings to change in a run that collapses, with their present values, the likeliest first."""
+def remedies(config: Data2VecGenericConfig, args: Data2VecTrainingArguments, mask_ratio: float) -> str:
+    """Which settings to change in a run that collapses, with their present values, the likeliest first.
+
+    `mask_ratio` is the share of positions that are masked.
+    """
     found = []
     if not config.target_layer_norms and not config.target_final_norms:
         found.append("normalise the targets: target_layer_norms (now none) layer or instance")
     if args.ema_decay < 0.99:
         found.append(f"raise ema_decay (now {args.ema_decay}) towards .999: the teacher follows the student too fast")
     found.append(f"lower learning_rate (now {args.learning_rate}) or raise warmup_steps (now {args.warmup_steps})")
+    batch_size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
     found.append(
-        f"raise average_top_k_layers (now {config.average_top_k_layers or 'all'}), mask_ratio, or the batch (now "
-        f"{args.train_batch_size * args.gradient_accumulation_steps * args.world_size} samples)"
+        f"raise average_top_k_layers (now {config.average_top_k_layers or 'all'}), mask_ratio (now {mask_ratio:.2f} "
+        f"of all positions), or the batch (now {batch_size} samples)"
     )
     return "; ".join(found)
 
@@ -234,7 +238,8 @@ class HealthCallback(TrainerCallback):
         self.trainer = weakref.proxy(trainer)  # not a cycle, see the trainer's own callback
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if not _history(state):
+        # The batch is read now, also in a resumed run: a stream must not be opened anew while training reads it.
+        if self._batches and not _history(state):
             self._look(args, state, control)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -251,6 +256,11 @@ class HealthCallback(TrainerCallback):
         size = trainer.args.per_device_eval_batch_size
         return [trainer.eval_data_collator(rows[i : i + size]) for i in range(0, len(rows), size)]
 
+    @property
+    def _mask_ratio(self) -> float:
+        masks = [batch["mask"].float() for batch in self._batches]
+        return float(sum(mask.sum() for mask in masks) / sum(mask.numel() for mask in masks))
+
     def _look(self, args: Any, state: Any, control: Any) -> None:
         signs = vital_signs(self.trainer.model, self._batches)
         if not all(map(math.isfinite, signs.values())):
@@ -265,7 +275,7 @@ class HealthCallback(TrainerCallback):
         if found.state in (HEALTHY, RISING):
             logger.info(message)
             return
-        logger.warning(f"{message} What helps: {remedies(self.trainer.model.config, args)}.")
+        logger.warning(f"{message} What helps: {remedies(self.trainer.model.config, args, self._mask_ratio)}.")
         if found.state == COLLAPSED and args.stop_on_collapse:
             control.should_training_stop = True
             saved = get_last_checkpoint(args.output_dir) if os.path.isdir(args.output_dir) else None

@@ -115,9 +115,7 @@ class Data2VecTrainer(TwoCollatorTrainer):
 
     def step_teacher(self) -> None:
         """One update of the teacher towards the student (data2vec, section 3.3)."""
-        if (
-            self._ema is None
-        ):  # not earlier: a forward pass shows what "copy" covers, and devices and weights are settled
+        if self._ema is None:  # not earlier: a forward pass shows what "copy" covers, and the devices are settled
             self._ema = EMATeacher(self.model.teacher, self.model.encoder, self.model.copied_parameters())
             if self._ema_state:
                 self._ema.load_state_dict(self._ema_state)
@@ -204,6 +202,11 @@ class Data2VecTrainer(TwoCollatorTrainer):
             return {name: value for name, value in logged[-1].items() if name != "step"}
         return self.evaluate()
 
+    def health_metrics(self) -> dict[str, Any]:
+        """The latest vital signs, as `health_...`, and the verdict, as `health`; also of a run that was resumed."""
+        logged = [entry for entry in self.state.log_history if "health" in entry]
+        return {name: value for name, value in logged[-1].items() if name.startswith("health")} if logged else {}
+
     def save_encoder(self) -> None:
         """Write the student's encoder and its processor to `encoder/`, for anyone to load with AutoModel."""
         if self.args.should_save:
@@ -251,8 +254,16 @@ class Data2VecTrainer(TwoCollatorTrainer):
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is None:
-            return
+        if checkpoint is not None:
+            self._load_teacher_state(checkpoint)
+
+    def _load_best_model(self) -> None:
+        """As ever; the teacher's weights come with the model's, its float32 average and its count apart."""
+        super()._load_best_model()
+        if not self.args.save_only_model:
+            self._load_teacher_state(str(self.state.best_model_checkpoint))
+
+    def _load_teacher_state(self, checkpoint: str) -> None:
         path = os.path.join(checkpoint, TEACHER_STATE_NAME)
         if not os.path.isfile(path):
             raise FileNotFoundError(
@@ -261,7 +272,5 @@ class Data2VecTrainer(TwoCollatorTrainer):
             )
         state = load_file(path)
         self.teacher_updates = int(state.pop("updates"))
-        self._ema, self._ema_state = (
-            None,
-            {name.removeprefix("accumulator."): tensor for name, tensor in state.items()},
-        )
+        self._ema = None
+        self._ema_state = {name.removeprefix("accumulator."): tensor for name, tensor in state.items()}

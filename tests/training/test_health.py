@@ -1,5 +1,6 @@
 """The health of a run: what is measured, what it is called, and that real runs get into each state."""
 
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,11 @@ def test_stop_on_collapse__stops_and_names_the_last_checkpoint(tmp_path, caplog)
 
     assert trainer.state.global_step == 20
     assert f"The last checkpoint is {tmp_path / 'checkpoint-10'}" in caplog.text
+    assert "mask_ratio (now 0.62 of all positions)" in caplog.text  # 10 of 16 patches
+    results = json.loads((tmp_path / "all_results.json").read_text(encoding="utf-8"))
+    assert results["health"] == COLLAPSED
+    ranks = [entry["health_rank_top"] for entry in trainer.state.log_history if "health_rank_top" in entry]
+    assert results["health_rank_top"] == ranks[-1]
 
 
 # --- what is measured

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import TrainerCallback, set_seed
 
 from modeling_data2vec_generic import (
@@ -359,6 +360,25 @@ def test_resume__keeps_the_metrics_of_the_first_encoder(lines, collator, tmp_pat
     again = new_trainer(tmp_path, new_model(), collator, lines, feature_metrics=lambda _: {"score": 0.75}, **flags)
     again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
     assert again.initial_metrics() == {"init_score": 0.25}
+
+
+def test_load_best_model__with_the_average_and_count_of_that_step(lines, collator, tmp_path):
+    flags = {"max_steps": 4, "save_strategy": "steps", "save_steps": 1, "eval_strategy": "steps", "eval_steps": 1}
+    flags |= {"load_best_model_at_end": True, "metric_for_best_model": "eval_score", "ema_decay": 0.5}
+    scores = iter([0.1, 0.2, 0.9, 0.3, 0.4])  # one before the first step: step 2 is the best
+    model = new_model().bfloat16()
+    evaluated = {"evaluation": lines, "feature_metrics": lambda _: {"score": next(scores)}}
+    trainer = new_trainer(tmp_path, model, collator, lines, **evaluated, **flags)
+    trainer.train()
+    assert trainer.state.best_model_checkpoint == str(tmp_path / "checkpoint-2")
+    assert trainer.teacher_updates == 2
+    trainer.step_teacher()
+    wanted = load_file(tmp_path / "checkpoint-2" / "teacher.safetensors")
+    for name, accumulator in trainer._ema.state_dict().items():
+        moved = torch.lerp(
+            wanted[f"accumulator.{name}"], model.encoder.get_parameter(name).float(), 1 - trainer.ema_decay
+        )
+        torch.testing.assert_close(accumulator, moved, rtol=0, atol=1e-6)
 
 
 def test_resume__without_the_teachers_state_is_refused(lines, collator, tmp_path):
