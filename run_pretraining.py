@@ -19,6 +19,8 @@ from modeling_data2vec_generic import Data2VecGenericConfig, Data2VecGenericForP
 from modeling_data2vec_generic.data.arguments import DataArguments
 from modeling_data2vec_generic.data.masking import MaskArguments, MaskSampler
 from modeling_data2vec_generic.data.sources import infer_modality, load_raw_datasets
+from modeling_data2vec_generic.data.streamed_sources import open_stream, window_rows
+from modeling_data2vec_generic.data.streams import WindowedStream
 from modeling_data2vec_generic.modalities import modality_class
 from modeling_data2vec_generic.reporting.run_report import report
 from modeling_data2vec_generic.training.arguments import (
@@ -58,6 +60,8 @@ def parse(argv: list[str]) -> tuple:
 def main(argv: list[str] | None = None) -> None:
     model_args, data_args, mask_args, objective_args, training_args = parse(sys.argv[1:] if argv is None else argv)
     recipes.start_logging(training_args)
+    if data_args.streaming and training_args.max_steps < 1:
+        raise ValueError("A stream has no end: say how many steps to train with --max_steps.")
     checkpoint = resumed_checkpoint(training_args)
     claim(training_args)
     scale_to_batch(training_args)
@@ -65,7 +69,8 @@ def main(argv: list[str] | None = None) -> None:
 
     with training_args.main_process_first(desc="loading the data"):
         modality_name = infer_modality(data_args)
-        raw = load_raw_datasets(data_args, modality_name)
+        source = open_stream(data_args, modality_name, training_args.seed) if data_args.streaming else None
+        raw = load_raw_datasets(data_args, modality_name) if source is None else source.head
         modality = modality_class(modality_name)(model_args, data_args, raw["train"])
     if model_args.model_name_or_path is not None:
         encoder = load_encoder(model_args)
@@ -96,15 +101,26 @@ def main(argv: list[str] | None = None) -> None:
             max_test_samples=training_args.probe_test_samples,
             seed=training_args.seed,
         )
+    stream = None
+    if source is not None:
+        stream = WindowedStream(
+            source.rows,
+            source.features,
+            lambda rows: modality.prepare(window_rows(rows, data_args, modality_name), "train", mask),
+            data_args.shuffle_buffer_size,
+            training_args.seed,
+            data_args.max_bad_fraction,
+        )
     trainer = Data2VecTrainer(
         model=model,
         args=training_args,
-        train_dataset=prepared["train"],
+        train_dataset=stream or prepared["train"],
         eval_dataset=prepared.get("validation"),
         data_collator=collator,
         eval_data_collator=collator.for_evaluation(),
         processing_class=modality.processor,
         feature_metrics=probe,
+        stream_identity=source and source.identity,
     )
     run(trainer, checkpoint)
     if trainer.is_world_process_zero():

@@ -48,6 +48,22 @@ class DataArguments:
         default=None, metadata={"help": "Folder of validation images, sound or clips, laid out as train_dir."}
     )
 
+    streaming: bool = field(
+        default=False,
+        metadata={
+            "help": "Read the training rows one after the other, pass after pass, and check and prepare them on the "
+            "way, instead of all before training. Needs --max_steps. Of validation data, the first max_eval_samples "
+            "(default here: 2000) are read before; without any there is no evaluation."
+        },
+    )
+    shuffle_buffer_size: int = field(
+        default=1000,
+        metadata={
+            "help": "With --streaming: rows that are in memory at a time, and whose samples are given out in random "
+            "order. A resumed run reads at most so many again."
+        },
+    )
+
     # Columns
     text_column_name: str | None = field(
         default=None, metadata={"help": "Column with the text. Default: 'text', or the only column of strings."}
@@ -76,10 +92,16 @@ class DataArguments:
 
     # How much of it
     max_train_samples: int | None = field(
-        default=None, metadata={"help": "Use at most this many training rows: a fixed random choice of them."}
+        default=None,
+        metadata={
+            "help": "Use at most this many training rows: a fixed random choice of them, of a stream the first ones."
+        },
     )
     max_eval_samples: int | None = field(
-        default=None, metadata={"help": "Use at most this many validation rows: a fixed random choice of them."}
+        default=None,
+        metadata={
+            "help": "Use at most this many validation rows: a fixed random choice of them, of a stream the first ones."
+        },
     )
     validation_split_percentage: float = field(
         default=5.0,
@@ -109,7 +131,11 @@ class DataArguments:
         },
     )
     train_tokenizer: bool = field(
-        default=False, metadata={"help": "Train a byte-level BPE tokenizer on the training text before anything else."}
+        default=False,
+        metadata={
+            "help": "Train a byte-level BPE tokenizer on the training text before anything else, of a stream on its "
+            "first shuffle_buffer_size rows."
+        },
     )
     tokenizer_vocab_size: int = field(
         default=8192, metadata={"help": "Vocabulary of the trained tokenizer, special tokens included; at least 261."}
@@ -140,6 +166,13 @@ class DataArguments:
     def __post_init__(self) -> None:
         if self.modality is not None and self.modality not in MODALITIES:
             raise ValueError(f"modality={self.modality!r} is unknown: choose one of {', '.join(MODALITIES)}.")
+        if self.shuffle_buffer_size < 1:
+            raise ValueError(f"shuffle_buffer_size={self.shuffle_buffer_size} must be 1 row or more.")
+        if self.streaming and self.preprocessing_num_workers is not None:
+            raise ValueError(
+                f"preprocessing_num_workers={self.preprocessing_num_workers} prepares the data before training, and "
+                "--streaming during it: use --dataloader_num_workers."
+            )
         for name in ("max_train_samples", "max_eval_samples", "preprocessing_num_workers"):
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from datasets import Dataset, Features, Value
+from datasets import Dataset, Features, IterableDataset, Value
 from datasets.exceptions import DatasetGenerationError
 from transformers import EsmTokenizer
 from transformers.models.esm.configuration_esm import get_default_vocab_list
@@ -38,6 +38,15 @@ def load_fasta(path: Path, flag: str) -> Dataset:
         )
     except DatasetGenerationError as error:  # which wraps what the generator raises
         raise ValueError(f"{flag}={str(path)!r} cannot be read as FASTA: {error.__cause__ or error}") from error
+
+
+def stream_fasta(path: Path) -> IterableDataset:
+    """The same, one sequence after the other."""
+    return IterableDataset.from_generator(
+        _rows,
+        features=Features({"text": Value("string")}),
+        gen_kwargs={"file": str(path.absolute()), "state": (0.0, 0)},
+    )
 
 
 def sequences(lines: Iterable[str]) -> Iterator[str]:

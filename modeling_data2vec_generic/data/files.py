@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, Features, List, Value, load_dataset_builder
+from datasets import Dataset, Features, IterableDataset, List, Value, load_dataset, load_dataset_builder
 from datasets.exceptions import DatasetGenerationError
 from transformers.utils import logging
 
 from .columns import CONTENT_COLUMN
-from .fasta import FASTA_ENDINGS, is_fasta, load_fasta
+from .fasta import FASTA_ENDINGS, is_fasta, load_fasta, stream_fasta
 
 logger = logging.get_logger(__name__)
 
@@ -27,15 +27,7 @@ _FILE_BUILDERS = {".csv": "csv", ".json": "json", ".jsonl": "json", ".txt": "tex
 def load_file(file: str, flag: str) -> Dataset:
     """The rows of a csv, json, jsonl, txt (lines with text, column `text`) or parquet file, or of a FASTA file (column
     `text`, see `fasta`). `flag` is for messages."""
-    path = Path(file)
-    kind = "fasta" if is_fasta(path) else _FILE_BUILDERS.get(path.suffix.lower())
-    if kind is None:
-        known = ", ".join([*_FILE_BUILDERS, *FASTA_ENDINGS])
-        raise ValueError(f"{flag}={file!r} is of an unknown kind: expected one of {known}.")
-    if not path.is_file():
-        raise ValueError(f"{flag}={file!r} is not a file. Check the path.")
-    if path.stat().st_size == 0:
-        raise ValueError(f"{flag}={file!r} is empty (0 bytes). Give a file with rows.")
+    path, kind = _checked(file, flag)
     if kind == "fasta":
         return load_fasta(path, flag)
     try:
@@ -54,13 +46,43 @@ def load_file(file: str, flag: str) -> Dataset:
     return dataset
 
 
+def stream_file(file: str, flag: str) -> IterableDataset:
+    """The same rows one after the other, of a file that is neither copied nor read as a whole."""
+    path, kind = _checked(file, flag)
+    if kind == "fasta":
+        return stream_fasta(path)
+    try:
+        stream = load_dataset(kind, data_files={"train": _escaped(path)}, split="train", streaming=True)
+    except (DatasetGenerationError, ValueError) as error:
+        raise ValueError(f"{flag}={file!r} cannot be read as {kind}: {error.__cause__ or error}") from error
+    return stream.filter(_has_text, input_columns="text") if kind == "text" else stream
+
+
+def _checked(file: str, flag: str) -> tuple[Path, str]:
+    """The file and its kind. ValueError if it is of none, absent or empty."""
+    path = Path(file)
+    kind = "fasta" if is_fasta(path) else _FILE_BUILDERS.get(path.suffix.lower())
+    if kind is None:
+        known = ", ".join([*_FILE_BUILDERS, *FASTA_ENDINGS])
+        raise ValueError(f"{flag}={file!r} is of an unknown kind: expected one of {known}.")
+    if not path.is_file():
+        raise ValueError(f"{flag}={file!r} is not a file. Check the path.")
+    if path.stat().st_size == 0:
+        raise ValueError(f"{flag}={file!r} is empty (0 bytes). Give a file with rows.")
+    return path, kind
+
+
 def _escaped(path: Path) -> str:
     """The absolute path as a pattern that matches it alone."""
     return "".join(f"[{character}]" if character in "*?[" else character for character in str(path.absolute()))
 
 
 def _not_blank(texts: list[str]) -> list[bool]:
-    return [bool(text.strip()) for text in texts]
+    return [_has_text(text) for text in texts]
+
+
+def _has_text(text: str) -> bool:
+    return bool(text.strip())
 
 
 def walk(folder: str, flag: str) -> list[tuple[Path, tuple[float, int]]]:

@@ -15,6 +15,7 @@ from .arguments import DataArguments
 from .columns import CONTENT_COLUMN, canonical, encode_labels, holds
 from .embedded import EMBEDDED
 from .files import EXTENSIONS, load_file, load_folder, nothing_found, walk
+from .streamed_sources import stream_types
 
 logger = logging.get_logger(__name__)
 
@@ -39,7 +40,7 @@ def infer_modality(args: DataArguments) -> str:
         if not found:
             raise ValueError(nothing_found(args.train_dir, "train_dir", "images or sound", kinds))
     else:
-        features = _load_splits(args, None)["train"].features
+        features = stream_types(args) if args.streaming else _load_splits(args, None)["train"].features
         found = _told_by(features, args.label_column_name or "label")
     if len(found) != 1:
         raise ValueError(

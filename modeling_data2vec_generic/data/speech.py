@@ -15,7 +15,7 @@ from transformers.utils import logging
 
 from .arguments import DataArguments
 from .encoded import encoded_file
-from .screening import good_rows
+from .screening import NothingLeft, good_rows
 
 logger = logging.get_logger(__name__)
 
@@ -81,7 +81,7 @@ def prepare_speech(
             f"min_duration_in_seconds={args.min_duration_in_seconds} and left out."
         )
     if len(long_enough) == 0:
-        raise ValueError(
+        raise NothingLeft(
             f"No {split} sound is left: all {len(good)} are shorter than "
             f"min_duration_in_seconds={args.min_duration_in_seconds}. Lower it."
         )

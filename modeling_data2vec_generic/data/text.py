@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from .arguments import DataArguments
-from .screening import good_rows
+from .screening import NothingLeft, good_rows
 
 _SPECIAL_TOKENS = {
     "pad_token": "[PAD]",
@@ -143,7 +143,7 @@ def prepare_text(
     if line_by_line:
         return tokenised
     if sum(counts) < _MIN_TOKENS:
-        raise ValueError(f"The {split} text has less than {_MIN_TOKENS} tokens in all: nothing to mask and to see.")
+        raise NothingLeft(f"The {split} text has less than {_MIN_TOKENS} tokens in all: nothing to mask and to see.")
     return _packed(tokenised.select_columns("input_ids"), tokenizer, length)
 
 
@@ -218,18 +218,18 @@ def _packed(tokenised: Dataset, tokenizer: PreTrainedTokenizerBase, length: int)
     mask = example["special_tokens_mask"]
     first, last = mask.index(0), len(mask) - mask[::-1].index(0)
     sequence = Value("int32")
-    return Dataset.from_generator(
-        _pack,
-        features=Features(
-            {"input_ids": List(sequence), "special_tokens_mask": List(Value("int8")), "sample_index": Value("int64")}
-        ),
-        gen_kwargs={
-            "tokenised": tokenised,
-            "prefix": tuple(example["input_ids"][:first]),
-            "suffix": tuple(example["input_ids"][last:]),
-            "length": length,
-        },
+    features = Features(
+        {"input_ids": List(sequence), "special_tokens_mask": List(Value("int8")), "sample_index": Value("int64")}
     )
+    settings = {
+        "tokenised": tokenised,
+        "prefix": tuple(example["input_ids"][:first]),
+        "suffix": tuple(example["input_ids"][last:]),
+        "length": length,
+    }
+    if not tokenised.cache_files:  # rows in memory, such as a window of a stream, are to leave nothing on the disk
+        return Dataset.from_list(list(_pack(**settings)), features=features)
+    return Dataset.from_generator(_pack, features=features, gen_kwargs=settings)
 
 
 def _pack(

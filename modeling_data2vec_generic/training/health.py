@@ -22,6 +22,7 @@ from transformers.utils import logging
 
 from ..backbone_data2vec_generic import as_sequence, first, hooked, recorded_layers
 from ..configuration_data2vec_generic import Data2VecGenericConfig
+from ..data.streams import WindowedStream
 from ..examination_data2vec_generic import all_inputs, evaluation_mode
 from ..geometry_data2vec_generic import real_positions
 from ..modeling_data2vec_generic import Data2VecGenericForPreTraining
@@ -296,6 +297,8 @@ def _some_rows(dataset: Any) -> list[Any]:
     """At most SAMPLES rows, always the same, from all over the dataset: files are often sorted by class."""
     if isinstance(dataset, dict):
         dataset = next(iter(dataset.values()))
+    if isinstance(dataset, WindowedStream):
+        dataset = dataset.from_beginning()  # also where the run has been resumed since
     if not hasattr(dataset, "__len__"):
         return list(islice(dataset, SAMPLES))
     positions = np.random.default_rng(0).permutation(len(dataset))[:SAMPLES]

@@ -20,10 +20,10 @@ from ..objective_data2vec_generic import spread
 from .arguments import Data2VecTrainingArguments
 from .bad_steps import SAMPLE_INDEX, BadSteps, WithSampleIndex
 from .checkpoint_check import check_checkpoint
-from .collation import TwoCollatorTrainer
 from .compilation import compile_student
 from .encoders import save_encoder
 from .health import HealthCallback
+from .streaming import StreamingTrainer
 from .teacher import EMATeacher, ema_decay_at
 
 logger = logging.get_logger(__name__)
@@ -75,7 +75,7 @@ class _StepCallback(TrainerCallback):
             self.trainer.step_teacher()
 
 
-class Data2VecTrainer(TwoCollatorTrainer):
+class Data2VecTrainer(StreamingTrainer):
     """Trains a [`Data2VecGenericForPreTraining`].
 
     The teacher takes one step after each optimizer step, whatever the gradient accumulation, none after a step that

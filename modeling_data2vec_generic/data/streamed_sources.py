@@ -1,0 +1,136 @@
+"""Rows of a source read one after the other, without a copy of the source on the disk or in memory."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, DatasetDict, Features, IterableDataset, load_dataset
+from transformers.utils import logging
+
+from .arguments import DataArguments
+from .columns import canonical, encode_labels
+from .embedded import EMBEDDED
+from .files import load_folder, stream_file
+
+logger = logging.get_logger(__name__)
+
+DEFAULT_EVAL_SAMPLES = 2000
+_ORDER_SEED = 0  # of the files of a folder
+_TYPED_BY = 100  # rows by which the types of a source without a schema (csv) are told
+# Flags that say which samples a stream has, and in which order.
+_IDENTITY = (
+    "dataset_name dataset_config_name train_file train_dir text_column_name image_column_name audio_column_name "
+    "series_column_name video_column_name max_train_samples shuffle_buffer_size max_seq_length line_by_line "
+    "min_duration_in_seconds max_duration_in_seconds"
+).split()
+
+
+@dataclass
+class StreamedSource:
+    """Training rows as a stream.
+
+    Fields:
+        rows: the stream, files not decoded.
+        features: types of its columns.
+        head: as `load_raw_datasets` gives it: `train`, the first window of rows, by which everything is settled that
+            map-style data are looked through for (tokenizer, shape of series, the probe's training rows), and
+            `validation`, where the source has one.
+        identity: what must be the same for a run to go on from a checkpoint.
+    """
+
+    rows: IterableDataset
+    features: Features
+    head: DatasetDict
+    identity: dict[str, Any]
+
+
+def stream_types(args: DataArguments) -> Features:
+    """Types of the columns of the training rows."""
+    return _typed(_open(args, None)["train"], "training")[1]
+
+
+def open_stream(args: DataArguments, modality: str, seed: int) -> StreamedSource:
+    """The source that the flags name, as a stream.
+
+    Validation rows are the first `max_eval_samples` (default: 2,000) of a validation file or folder, or of the
+    dataset's own validation or test split. Without any of these there are none: nothing is held out of a stream.
+
+    Raises:
+        ValueError: data that are missing, empty, or lack a column.
+    """
+    splits = _open(args, modality)
+    if args.max_train_samples is not None:
+        splits["train"] = splits["train"].take(args.max_train_samples)
+    limits = {"train": args.shuffle_buffer_size, "validation": args.max_eval_samples or DEFAULT_EVAL_SAMPLES}
+    typed = {split: _typed(stream, split) for split, stream in splits.items()}
+    head = {split: canonical(_first(*stream, limits[split]), modality, args, split) for split, stream in typed.items()}
+    if "validation" not in head:
+        logger.info("The stream comes without validation rows (--validation_file, --validation_dir): no evaluation.")
+    rows, features = typed["train"]
+    identity = {name: getattr(args, name) for name in _IDENTITY} | {"modality": modality, "seed": seed}
+    if args.train_file is not None:
+        identity["bytes"] = Path(args.train_file).stat().st_size
+    return StreamedSource(rows, features, DatasetDict(encode_labels(head, args)), identity)
+
+
+def window_rows(raw: Dataset, args: DataArguments, modality: str) -> Dataset:
+    """Rows of a stream in canonical columns; labels are left out, since pre-training does not see them."""
+    dataset = canonical(raw, modality, args, "train")
+    return dataset.remove_columns("label") if "label" in dataset.features else dataset
+
+
+def _open(args: DataArguments, modality: str | None) -> dict[str, IterableDataset]:
+    """`train`, and `validation` if the source has one."""
+    if args.dataset_name in EMBEDDED:
+        splits = {split: rows.to_iterable_dataset() for split, rows in EMBEDDED[args.dataset_name][1]().items()}
+    elif args.dataset_name is not None:
+        splits = _open_hub(args.dataset_name, args.dataset_config_name)
+    elif args.train_file is not None:
+        splits = {"train": stream_file(args.train_file, "train_file")}
+    else:
+        splits = {"train": _open_folder(str(args.train_dir), "train_dir", modality)}
+    if args.validation_file is not None:
+        splits["validation"] = stream_file(args.validation_file, "validation_file")
+    elif args.validation_dir is not None:
+        splits["validation"] = _open_folder(args.validation_dir, "validation_dir", modality)
+    return splits
+
+
+def _open_hub(name: str, config_name: str | None) -> dict[str, IterableDataset]:
+    found = load_dataset(name, config_name, streaming=True)
+    if "train" not in found:
+        raise ValueError(f"dataset_name={name!r} has no split 'train'. There are: {', '.join(found)}.")
+    splits = {"train": found["train"]}
+    for split in ("validation", "test"):
+        if split in found:
+            logger.info(f"The split '{split}' of {name} is used for validation.")
+            splits["validation"] = found[split]
+            break
+    return splits
+
+
+def _open_folder(folder: str, flag: str, modality: str | None) -> IterableDataset:
+    """The files of a folder in a fixed random order: by their names they are sorted by class."""
+    files = load_folder(folder, flag, modality)
+    return files.select(np.random.default_rng(_ORDER_SEED).permutation(len(files))).to_iterable_dataset()
+
+
+def _typed(stream: IterableDataset, split: str) -> tuple[IterableDataset, Features]:
+    """The stream with its files left encoded, and the types of its columns."""
+    features = stream.features
+    if features is None:
+        features = Dataset.from_list(list(stream.take(_TYPED_BY))).features
+        if not features:
+            raise ValueError(f"The {split} stream has no rows. Give a source with data.")
+        return stream, features
+    stream = stream.decode(False)
+    return stream, stream.features
+
+
+def _first(stream: IterableDataset, features: Features, count: int) -> Dataset:
+    """The first rows, in memory."""
+    rows = list(stream.take(count))
+    if not rows:
+        raise ValueError("The stream has no rows. Give a source with data.")
+    return Dataset.from_list(rows, features=features)
