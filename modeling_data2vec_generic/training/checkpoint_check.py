@@ -6,6 +6,7 @@ and reads them by `torch.load(weights_only=True)`, which makes tensors and plain
 """
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,8 @@ def _read_state(path: Path) -> None:
     state: Any = TrainerState.load_from_json(str(path))
     for name in _COUNTS:
         value = getattr(state, name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**53:
+        # sys.maxsize is what Trainer takes for the number of epochs of a stream.
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= sys.maxsize:
             raise ValueError(f"{name}={value!r} is not a count")
     history = state.log_history
     if not isinstance(history, list) or not all(isinstance(entry, dict) and "step" in entry for entry in history):
