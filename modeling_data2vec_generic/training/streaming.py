@@ -55,10 +55,10 @@ class StreamingTrainer(TwoCollatorTrainer):
     def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: str | None) -> Any:
         self._resumed_batches = None
         if isinstance(self.train_dataset, WindowedStream):
-            resumed = resume_from_checkpoint is not None
-            self.train_dataset.start = self._position_in(Path(resume_from_checkpoint)) if resumed else Position()
-            self._stream_position = self.train_dataset.start.to_json()
-            self._resumed_batches = iter(train_dataloader) if resumed else None
+            start = Position() if resume_from_checkpoint is None else self._position_in(Path(resume_from_checkpoint))
+            self.train_dataset.start, self._stream_position = start, start.to_json()
+            if resume_from_checkpoint is not None:
+                self._resumed_batches = iter(train_dataloader)
         return super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
 
     def get_batch_samples(
