@@ -244,6 +244,49 @@ def test_micro_batches__cls_loss_adds_up_over_a_step_too(tmp_path):
     assert_close(results[1][1], results[0][1])
 
 
+# --- how it is run
+
+
+@pytest.mark.parametrize("compiled_first", [True, False])
+def test_torch_compile__shows_in_no_name_and_is_free_to_change_on_resuming(compiled_first, lines, collator, tmp_path):
+    flags = {"ema_decay": 0.5, "ema_end_decay": 0.9, "ema_anneal_steps": 4, "save_strategy": "steps", "save_steps": 2}
+    compiled = {"torch_compile": True, "torch_compile_backend": "aot_eager"}
+    torch._dynamo.reset()
+    plain = new_trainer(tmp_path / "plain", new_model(), collator, lines, **flags)
+    plain.train()
+    first, second = (compiled, {}) if compiled_first else ({}, compiled)
+    new_trainer(tmp_path / "first", new_model(), collator, lines, **flags | first | {"max_steps": 2}).train()
+    checkpoint = tmp_path / "first" / "checkpoint-2"
+    for file in checkpoint.glob("*.safetensors"):
+        assert not [name for name in load_file(file) if "_orig_mod" in name]
+    loaded = Data2VecGenericForPreTraining.from_pretrained(checkpoint)
+    assert set(weights(loaded)) == set(weights(plain.model))
+    trainer = new_trainer(tmp_path / "second", new_model(seed=9), collator, lines, **flags | second)
+    trainer.train(resume_from_checkpoint=str(checkpoint))
+    assert_close(weights(trainer.model), weights(plain.model))
+    assert logged(trainer, "loss") == pytest.approx(logged(plain, "loss"), rel=1e-4)
+    assert trainer.teacher_updates == 4
+    start = weights(new_model().teacher)
+    moved = [name for name, tensor in weights(trainer.model.teacher).items() if not torch.equal(tensor, start[name])]
+    assert any("layer.1" in name for name in moved)
+
+
+def test_schedules__in_epochs_are_those_in_steps(lines, collator, tmp_path):
+    # 16 lines in micro-batches of 2, 3 to a step: 3 steps an epoch, the last of them shorter.
+    flags = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 3, "lr_scheduler_type": "linear"}
+    flags |= {"warmup_steps": 2, "ema_decay": 0.5, "ema_end_decay": 0.9, "max_steps": -1}
+    runs = [
+        new_trainer(tmp_path, new_model(), collator, lines, **flags | length)
+        for length in ({"num_train_epochs": 2}, {"max_steps": 6})
+    ]
+    for trainer in runs:
+        trainer.train()
+        assert trainer.teacher_updates == 6
+        assert logged(trainer, "learning_rate") == pytest.approx([0, 0.05, 0.1, 0.075, 0.05, 0.025])
+        assert logged(trainer, "ema_decay") == pytest.approx([0.5 + 0.4 * step / 6 for step in range(1, 7)])
+    assert_close(weights(runs[0].model), weights(runs[1].model), 0.0)
+
+
 # --- what is logged
 
 
