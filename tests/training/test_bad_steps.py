@@ -2,7 +2,10 @@
 
 import copy
 import itertools
+import logging
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -291,6 +294,43 @@ def test_weights_that_are_not_finite__reach_neither_teacher_nor_checkpoint(tmp_p
     assert not list(tmp_path.glob("checkpoint-*"))
 
 
+# --- processes
+
+
+def train_one_of_several(output_dir: Path) -> None:
+    """Three steps of two processes. The second one's second batch holds NaN that neither loss nor gradients show."""
+    model, seen = new_model(), Snapshots()
+    for encoder in (model.encoder, model.teacher):
+        encoder.embeddings.register_forward_pre_hook(lambda module, inputs: (inputs[0].nan_to_num(), *inputs[1:]))
+    samples = [image(i) for i in range(12)]
+    samples[7] = spoiled(7)
+    messages: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger("modeling_data2vec_generic.training.bad_steps").addHandler(handler)
+    trainer = new_trainer(output_dir, samples, model, [seen])
+    trainer.train()
+    process = trainer.args.process_index
+    torch.save((seen.states, messages, trainer.teacher_updates), output_dir / f"{process}.pt")
+
+
+def test_processes__skip_a_step_together(tmp_path):
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "--module", __name__]
+    result = subprocess.run([sys.executable, *command, str(tmp_path)], capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr[-3000:]
+    (first, others_words, _), (second, own_words, updates) = (torch.load(tmp_path / f"{i}.pt") for i in range(2))
+    assert_equal(first[1], first[0])
+    assert_equal(dict(enumerate(first)), dict(enumerate(second)))
+    assert not torch.equal(first[2]["predictor.weight"], first[1]["predictor.weight"])
+    assert updates == 2
+    assert [text.partition(". ")[0] for text in own_words] == [
+        "Optimizer step 2 is skipped: NaN or infinity in the input of sample_index 107"
+    ]
+    assert [text.partition(". ")[0] for text in others_words] == [
+        "Optimizer step 2 is skipped: NaN or infinity in a batch of another process"
+    ]
+
+
 # --- evaluation
 
 
@@ -360,3 +400,7 @@ def test_overflow__that_no_loss_scaling_explains_is_bad(scaled, tmp_path):
     scaled(trainer, 8.0)  # three overflows, then the scale is 1
     with pytest.raises(FloatingPointError, match="3 optimizer steps in a row met NaN or infinity, up to step 6"):
         trainer.train()
+
+
+if __name__ == "__main__":
+    train_one_of_several(Path(sys.argv[1]))

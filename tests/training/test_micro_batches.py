@@ -119,24 +119,27 @@ def assert_close(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -
         assert (tensor - other[name]).abs().max().item() <= 1e-5 * scale, name
 
 
-@pytest.mark.parametrize("flags", [{}, {"activation_checkpointing": True}], ids=["plain", "checkpointing"])
+CHECKPOINTING = {"activation_checkpointing": True}
+
+
 @pytest.mark.parametrize(
-    ("source", "settings"),
+    ("source", "settings", "flags"),
     [
-        (text, {"predictor": "mlp", "target_layer_norms": ["layer"], "teacher_embeddings": "copy"}),
-        (text, DATA2VEC2 | {"teacher_embeddings": "copy"}),
-        (speech, {"target_layer_norms": ["instance"]}),
-        (speech, DATA2VEC2),
-        (images, {"target_final_norms": ["layer"], "cls_loss_weight": 0.5}),
-        (images, DATA2VEC2 | {"target_final_norms": ["layer"], "cls_loss_weight": 0.5}),
+        (text, {"predictor": "mlp", "target_layer_norms": ["layer"], "teacher_embeddings": "copy"}, {}),
+        (text, DATA2VEC2 | {"teacher_embeddings": "copy"}, {}),
+        (text, DATA2VEC2, CHECKPOINTING),
+        (speech, {"target_layer_norms": ["instance"]}, CHECKPOINTING),
+        (speech, DATA2VEC2, {}),
+        (images, {"target_final_norms": ["layer"], "cls_loss_weight": 0.5}, {}),
+        (images, DATA2VEC2 | {"target_final_norms": ["layer"], "cls_loss_weight": 0.5}, CHECKPOINTING),
     ],
-    ids=["text", "text 2", "speech", "speech 2", "images + cls", "images 2 + cls"],
 )
 def test_micro_batches__are_one_batch(source, settings, flags, tmp_path):
     batches, log, _ = train(tmp_path, source, settings, per_device_train_batch_size=6)
     # 3 + 3 + 2 micro-batches: the last group of the epoch is shorter.
     small = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 3} | flags
     micro, micro_log, trainer = train(tmp_path, source, settings, **small)
+    assert trainer.model.is_activation_checkpointing == bool(flags)
     assert len(micro.weights) == len(batches.weights) == trainer.teacher_updates == 3
     for mine, expected in zip(micro.gradients, batches.gradients, strict=True):
         assert_close(mine, expected)
