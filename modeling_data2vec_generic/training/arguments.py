@@ -196,7 +196,7 @@ class Data2VecTrainingArguments(RunArguments):
     stop_on_collapse: bool = field(
         default=False,
         metadata={
-            "help": "Stop when the health check on a fixed batch finds that the encoder's features have collapsed."
+            "help": "Stop when two looks at a fixed batch in a row find that the encoder's features have collapsed."
         },
     )
 

@@ -40,9 +40,9 @@ PARTIAL = "partial collapse of the embeddings"
 COLLAPSED = "collapsed"
 
 # Beside what the run itself has shown, since spread, rank and cosine of an untrained encoder depend on its type, its
-# position embeddings and its input, so that no absolute limit holds for all. Digits and Fashion-MNIST that learn lose
-# at most a fifth of their rank on the way; without normalised targets, or at fifty times the learning rate, they lose
-# over nine tenths within thirty steps.
+# position embeddings and its input, so that no absolute limit holds for all. Digits that learn lose at most a fifth of
+# their rank on the way, WordNet two thirds during its warm-up, which come back; without normalised targets, or at fifty
+# times the learning rate, digits lose over nine tenths within thirty steps.
 COLLAPSED_SPREAD = 0.1  # of the targets' spread before the first step
 COLLAPSED_LOSS_OF_RANK = 0.85  # of the effective rank above 1 that the last block once had
 PARTIAL_LOSS_OF_RANK = 0.5  # the same, at any depth
@@ -228,7 +228,7 @@ class HealthCallback(TrainerCallback):
     evaluation, at each log, and says how the run is.
 
     Vital signs are logged as `health_...`; the verdict goes to the log and, as `health`, into the log history. With
-    `stop_on_collapse` a run that has collapsed stops.
+    `stop_on_collapse` a run stops that has collapsed twice in a row.
 
     Args:
         trainer: whose model is looked at; the batch is drawn from its evaluation data, or else its training data, and
@@ -277,7 +277,8 @@ class HealthCallback(TrainerCallback):
             logger.info(message)
             return
         logger.warning(f"{message} What helps: {remedies(self.trainer.model.config, args, self._mask_ratio)}.")
-        if found.state == COLLAPSED and args.stop_on_collapse:
+        verdicts = [entry["health"] for entry in state.log_history if "health" in entry]
+        if args.stop_on_collapse and verdicts[-2:] == [COLLAPSED] * 2:  # one alone may pass, above all during warm-up
             control.should_training_stop = True
             saved = get_last_checkpoint(args.output_dir) if os.path.isdir(args.output_dir) else None
             kept = f"The last checkpoint is {saved}." if saved else "No checkpoint had been saved."

@@ -69,8 +69,8 @@ def test_stop_on_collapse__stops_and_names_the_last_checkpoint(tmp_path, caplog)
     with caplog.at_level(logging.WARNING, "modeling_data2vec_generic"):
         trainer = digits_run(f"{flags} --stop_on_collapse true", tmp_path)
 
-    assert trainer.state.global_step == 20
-    assert f"The last checkpoint is {tmp_path / 'checkpoint-10'}" in caplog.text
+    assert trainer.state.global_step == 40
+    assert f"The last checkpoint is {tmp_path / 'checkpoint-30'}" in caplog.text
     assert "mask_ratio (now 0.62 of all positions)" in caplog.text  # 10 of 16 patches
     results = json.loads((tmp_path / "all_results.json").read_text(encoding="utf-8"))
     assert results["health"] == COLLAPSED
