@@ -41,8 +41,8 @@ COLLAPSED = "collapsed"
 
 # Beside what the run itself has shown, since spread, rank and cosine of an untrained encoder depend on its type, its
 # position embeddings and its input, so that no absolute limit holds for all. Digits that learn lose at most a fifth of
-# their rank on the way, WordNet two thirds during its warm-up, which come back; without normalised targets, or at fifty
-# times the learning rate, digits lose over nine tenths within thirty steps.
+# their rank on the way, WordNet two thirds during its warm-up, which come back; without normalised targets, or at
+# fifty times the learning rate, digits lose over nine tenths within thirty steps.
 COLLAPSED_SPREAD = 0.1  # of the targets' spread before the first step
 COLLAPSED_LOSS_OF_RANK = 0.85  # of the effective rank above 1 that the last block once had
 PARTIAL_LOSS_OF_RANK = 0.5  # the same, at any depth
