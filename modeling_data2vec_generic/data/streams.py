@@ -118,6 +118,7 @@ class WindowedStream(torch.utils.data.IterableDataset):
             if at.source is not None:
                 source.load_state_dict(at.source)
             whole_pass = at.windows == 0
+            tally.quiet = quiet or at.passes > 0  # the same rows are bad in every pass
             for rows in source.iter(batch_size=self.window_size):
                 behind = source.state_dict()
                 samples = self._prepared(rows, tally)
