@@ -1,7 +1,15 @@
 """data2vec and data2vec 2.0 pre-training for any encoder of transformers."""
 
-from transformers import AutoConfig, AutoModel, AutoModelForPreTraining
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForAudioClassification,
+    AutoModelForImageClassification,
+    AutoModelForPreTraining,
+    AutoModelForSequenceClassification,
+)
 
+from .classification_data2vec_generic import Data2VecGenericForSequenceClassification
 from .configuration_data2vec_generic import Data2VecGenericConfig
 from .data.collators import (
     DataCollatorForData2VecSeries,
@@ -22,11 +30,18 @@ from .training.trainer import Data2VecTrainer
 AutoConfig.register(Data2VecGenericConfig.model_type, Data2VecGenericConfig)
 AutoModel.register(Data2VecGenericConfig, Data2VecGenericModel)
 AutoModelForPreTraining.register(Data2VecGenericConfig, Data2VecGenericForPreTraining)
+for _auto_class in (
+    AutoModelForImageClassification,
+    AutoModelForSequenceClassification,
+    AutoModelForAudioClassification,
+):
+    _auto_class.register(Data2VecGenericConfig, Data2VecGenericForSequenceClassification)
 
 __all__ = [
     "Data2VecGenericConfig",
     "Data2VecGenericForPreTraining",
     "Data2VecGenericForPreTrainingOutput",
+    "Data2VecGenericForSequenceClassification",
     "Data2VecGenericModel",
     "Data2VecTrainer",
     "Data2VecTrainingArguments",

@@ -65,6 +65,11 @@ class Data2VecGenericPreTrainedModel(PreTrainedModel):
     config_class = Data2VecGenericConfig
     # Not "encoder": transformers would rename the student's keys, and with them the teacher's.
     base_model_prefix = "data2vec_generic"
+    _auto_map = {
+        "AutoConfig": "configuration_data2vec_generic.Data2VecGenericConfig",
+        "AutoModel": "modeling_data2vec_generic.Data2VecGenericModel",
+        "AutoModelForPreTraining": "modeling_data2vec_generic.Data2VecGenericForPreTraining",
+    }
     supports_gradient_checkpointing = True
     # The encoder checks for itself which attention it can run.
     _supports_sdpa = True
@@ -110,11 +115,7 @@ class Data2VecGenericPreTrainedModel(PreTrainedModel):
 
     def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
         """Save config, weights and the code that loads them, for `AutoModel` with `trust_remote_code=True`."""
-        self.config.auto_map = {
-            "AutoConfig": "configuration_data2vec_generic.Data2VecGenericConfig",
-            "AutoModel": "modeling_data2vec_generic.Data2VecGenericModel",
-            "AutoModelForPreTraining": "modeling_data2vec_generic.Data2VecGenericForPreTraining",
-        }
+        self.config.auto_map = dict(self._auto_map)
         save_encoder_code(self.encoder, save_directory)
         # Trainer resumes by load_state_dict, which knows the names in memory only, not those of older checkpoints.
         kwargs.setdefault("save_original_format", False)
@@ -483,4 +484,5 @@ __all__ = [
     "Data2VecGenericForPreTraining",
     "Data2VecGenericForPreTrainingOutput",
     "Data2VecGenericModel",
+    "Data2VecGenericPreTrainedModel",
 ]

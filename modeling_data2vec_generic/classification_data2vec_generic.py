@@ -1,0 +1,71 @@
+"""A plain head for encoders whose type has none in transformers: the mean over all positions, and a linear layer."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from .backbone_data2vec_generic import as_sequence, first
+from .configuration_data2vec_generic import Data2VecGenericConfig
+from .families_data2vec_generic import family_of
+from .geometry_data2vec_generic import real_positions
+from .modeling_data2vec_generic import Data2VecGenericPreTrainedModel
+from .seams_data2vec_generic import find_seams
+
+_OWN = "classification_data2vec_generic.Data2VecGenericForSequenceClassification"
+
+
+class Data2VecGenericForSequenceClassification(Data2VecGenericPreTrainedModel):
+    """Any encoder, the mean of its last hidden state over every position that is not padding, and a linear layer.
+
+    For classes, several labels or numbers, by `config.problem_type`; loaded by the Auto classes for images, text and
+    sound alike.
+
+    Args:
+        config: its `encoder_config` says which encoder, `num_labels` how many outputs.
+        encoder: use this one instead of a new one from the config.
+
+    Raises:
+        UnsupportedBackboneError: how wide the encoder is can't be told.
+    """
+
+    _auto_class = "AutoModelForSequenceClassification"
+    _auto_map = {
+        "AutoConfig": "configuration_data2vec_generic.Data2VecGenericConfig",
+        "AutoModelForSequenceClassification": _OWN,
+        "AutoModelForImageClassification": _OWN,
+        "AutoModelForAudioClassification": _OWN,
+    }
+
+    def __init__(self, config: Data2VecGenericConfig, encoder: PreTrainedModel | None = None):
+        super().__init__(config, encoder)
+        self.loss_type = "ForSequenceClassification"
+        outputs: Any = config.num_labels
+        self.classifier = nn.Linear(find_seams(self.encoder).width, outputs)
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        if module is self.classifier:
+            init.normal_(module.weight, std=0.02)
+            init.zeros_(module.bias)
+
+    def forward(self, labels: Tensor | None = None, **inputs: Any) -> SequenceClassifierOutput:
+        """Logits (B, num_labels) of the encoder's own inputs, and the loss where there are labels."""
+        family = family_of(self.encoder.config.model_type)
+        hidden = as_sequence(first(self.encoder(**family.inputs, **inputs)), family.channels_first)
+        real = real_positions(self.encoder, inputs, hidden.shape[1])
+        if real is None:
+            pooled = hidden.mean(1)
+        else:
+            # where, not a product: what an encoder leaves at padding may be infinite or NaN.
+            content = torch.where(real.unsqueeze(-1), hidden, 0.0)
+            pooled = content.sum(1) / real.sum(1, keepdim=True).to(hidden.dtype)
+        logits = self.classifier(pooled)
+        loss = None if labels is None else self.loss_function(labels, logits, self.config)
+        return SequenceClassifierOutput(loss=loss, logits=logits)
+
+
+__all__ = ["Data2VecGenericForSequenceClassification"]

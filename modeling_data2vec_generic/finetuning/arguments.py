@@ -1,0 +1,140 @@
+"""Flags about the task and about how an encoder is fine-tuned. Those about data and encoder are shared with
+pre-training."""
+
+from dataclasses import dataclass, field
+
+from ..training.arguments import RunArguments
+
+ARMS = ("from_scratch", "linear_probe", "knn", "finetuned")
+_CONTROLS = ("from_scratch", "linear_probe", "knn", "compare")
+
+
+@dataclass
+class TaskArguments:
+    """What is to be predicted, from how many labels, and beside what it is measured."""
+
+    task: str | None = field(
+        default=None,
+        metadata={"help": "image-classification, text-classification, ...; inferred where the data leave no doubt."},
+    )
+    problem_type: str | None = field(
+        default=None,
+        metadata={
+            "help": "single_label_classification, multi_label_classification or regression. Default: by the type of "
+            "the labels, which are classes, lists of classes, or numbers with a fraction."
+        },
+    )
+    from_scratch: bool = field(
+        default=False, metadata={"help": "Same architecture and data, but new weights: what pre-training is worth."}
+    )
+    linear_probe: bool = field(
+        default=False,
+        metadata={"help": "Train nothing but a linear classifier on the features of the frozen encoder."},
+    )
+    knn: bool = field(
+        default=False, metadata={"help": "Train nothing: the nearest training rows by the frozen features vote."}
+    )
+    compare: bool = field(
+        default=False,
+        metadata={"help": "From scratch, linear probe, nearest neighbours and fine-tuned on the same rows and seed."},
+    )
+    labels_per_class: int | None = field(
+        default=None, metadata={"help": "Train on this many rows of each class, chosen at random by --seed."}
+    )
+    label_fraction: float | None = field(
+        default=None,
+        metadata={"help": "Train on this share of the rows of each class (at least one), chosen at random by --seed."},
+    )
+    group_column_name: str | None = field(
+        default=None,
+        metadata={
+            "help": "Column that says what belongs together (document, speaker, level): no group is ever both in "
+            "training and in validation."
+        },
+    )
+    class_weights: str | None = field(
+        default=None,
+        metadata={
+            "help": "'balanced' weighs each class in the loss by the inverse of its number of training rows; or one "
+            "number per class, in the order of the classes: 1,2.5,1."
+        },
+    )
+    pooling: str = field(
+        default="model",
+        metadata={
+            "help": "model: as the head of transformers for this type of encoder does (CLS of ViT, mean of wav2vec "
+            "2.0); mean: the mean of all positions, by a head of this package."
+        },
+    )
+    drop_path: float | None = field(
+        default=None, metadata={"help": "Share of samples for which a block is skipped, where the encoder can do so."}
+    )
+    mixup: float = field(
+        default=0.0, metadata={"help": "Images: both parameters of the beta distribution of mixup; 0: no mixup."}
+    )
+    cutmix: float = field(
+        default=0.0,
+        metadata={"help": "Images: the same of cutmix; 0: none. With mixup too, each batch gets one of the two."},
+    )
+
+    def __post_init__(self) -> None:
+        given = [name for name in _CONTROLS if getattr(self, name)]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(f'--{name}' for name in given)} are different runs: choose one.")
+        if self.labels_per_class is not None and self.label_fraction is not None:
+            raise ValueError("labels_per_class and label_fraction both say how many labels to use: give one of them.")
+        if self.labels_per_class is not None and self.labels_per_class < 1:
+            raise ValueError(f"labels_per_class={self.labels_per_class} must be 1 or more.")
+        if self.label_fraction is not None and not 0 < self.label_fraction <= 1:
+            raise ValueError(f"label_fraction={self.label_fraction} is a share of the rows: it must be in (0, 1].")
+        if self.pooling not in ("model", "mean"):
+            raise ValueError(f"pooling={self.pooling!r} is not one of 'model', 'mean'.")
+        if self.drop_path is not None and not 0 <= self.drop_path < 1:
+            raise ValueError(f"drop_path={self.drop_path} is a probability: it must be in [0, 1).")
+        for name in ("mixup", "cutmix"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)} must not be negative; 0 turns it off.")
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """What is run: one of ARMS, or all of them."""
+        if self.compare:
+            return ARMS
+        return next(((name,) for name in ARMS[:-1] if getattr(self, name)), ARMS[-1:])
+
+
+@dataclass
+class FinetuningArguments(RunArguments):
+    """Arguments of a fine-tuning run. What is left out takes the task's default, which is a published value."""
+
+    layer_decay: float = field(
+        default=1.0,
+        metadata={
+            "help": "The learning rate of each block is this times that of the block above it; what comes before the "
+            "first block counts as one more, and the head has the full rate. 1: all alike."
+        },
+    )
+    tri_stage: list[float] | None = field(
+        default=None,
+        metadata={
+            "help": "Shares of the steps in which the learning rate rises, stays, and falls exponentially, e.g. 0.1 "
+            "0.4 0.5; instead of lr_scheduler_type and warmup_steps."
+        },
+    )
+    freeze_encoder_steps: int = field(
+        default=0, metadata={"help": "Optimizer steps in which the head alone is trained, at first."}
+    )
+    freeze_convolutions: bool = field(
+        default=False, metadata={"help": "Never train the convolutions that read the waveform, of speech encoders."}
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.layer_decay <= 1:
+            raise ValueError(f"layer_decay={self.layer_decay} must be above 0 and at most 1, which turns it off.")
+        if self.freeze_encoder_steps < 0:
+            raise ValueError(f"freeze_encoder_steps={self.freeze_encoder_steps} must not be negative.")
+        if self.tri_stage is not None and (
+            len(self.tri_stage) != 3 or min(self.tri_stage) < 0 or abs(sum(self.tri_stage) - 1) > 1e-6
+        ):
+            raise ValueError(f"tri_stage={self.tri_stage} must be three shares that sum to 1, such as 0.1 0.4 0.5.")

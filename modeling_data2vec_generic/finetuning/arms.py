@@ -1,0 +1,151 @@
+"""The runs of a comparison: from scratch, linear probe, nearest neighbours, fine-tuned. Each gives an Outcome."""
+
+import copy
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from transformers import set_seed
+from transformers.utils import logging
+
+from ..seams_data2vec_generic import UnsupportedBackboneError
+from ..training.output_dir import resumed_checkpoint
+from ..training.probe import extract_features
+from .arguments import FinetuningArguments, TaskArguments
+from .layers import layer_depths, layer_rates
+from .loading import Source, build_model, encoder_path
+from .tasks import Task
+from .trainer import FinetuningTrainer, first_output
+
+logger = logging.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one run.
+
+    Args:
+        logits: (N, ...) of the validation samples.
+        labels: as the task collates them.
+        metrics: by name, with "eval_" in front.
+    """
+
+    logits: np.ndarray
+    labels: np.ndarray
+    metrics: dict[str, float]
+
+
+def run_arm(
+    arm: str,
+    source: Source,
+    task: Task,
+    samples: dict[str, Dataset],
+    task_args: TaskArguments,
+    training_args: FinetuningArguments,
+) -> Outcome:
+    """One of ARMS, from the same samples and seed as all of them; writes to `training_args.output_dir`.
+
+    Raises:
+        ValueError: the arm asks something of task or encoder that it can't do.
+        SystemExit: stopped by SIGTERM, with a checkpoint.
+    """
+    logger.info(f"*** {arm.replace('_', ' ')} ***")
+    set_seed(training_args.seed)
+    if arm in ("knn", "linear_probe"):
+        return _on_frozen_features(arm, source, task, samples, training_args)
+    return _trained(source, task, samples, task_args, training_args, pretrained=arm == "finetuned")
+
+
+def _trained(
+    source: Source,
+    task: Task,
+    samples: dict[str, Dataset],
+    task_args: TaskArguments,
+    training_args: FinetuningArguments,
+    pretrained: bool,
+) -> Outcome:
+    drop_path = task_args.drop_path
+    if drop_path is None and hasattr(source.encoder.config, "drop_path_rate"):
+        drop_path = task.drop_path
+    own_head = task_args.pooling == "mean"
+    model = build_model(source, task.auto_class, task.settings(), drop_path, own_head, pretrained)
+    path = encoder_path(model, source.encoder)
+    encoder: Any = model.get_submodule(path)
+    if not pretrained:
+        # These are for weights that are good already: new ones would never become so.
+        training_args = copy.copy(training_args)
+        training_args.layer_decay, training_args.freeze_encoder_steps = 1.0, 0
+        training_args.freeze_convolutions = False
+    if training_args.freeze_convolutions:
+        _freeze_convolutions(model)
+    rates = {}
+    if training_args.layer_decay < 1:
+        try:
+            depths, blocks = layer_depths(encoder, task.inputs([samples["train"][0]]))
+        except UnsupportedBackboneError as error:
+            raise ValueError(f"layer_decay={training_args.layer_decay}: {error} Set --layer_decay 1.") from error
+        prefix = f"{path}." if path else ""
+        rates = {prefix + name: rate for name, rate in layer_rates(depths, blocks, training_args.layer_decay).items()}
+    trainer = FinetuningTrainer(
+        model=model,
+        args=training_args,
+        train_dataset=samples["train"],
+        eval_dataset=samples["validation"],
+        task=task,
+        encoder=encoder,
+        rates=rates,
+    )
+    trained = trainer.train(resume_from_checkpoint=resumed_checkpoint(training_args))
+    trainer.log_metrics("train", trained.metrics)
+    trainer.save_metrics("train", trained.metrics)
+    output = trainer.predict(samples["validation"], metric_key_prefix="eval")
+    metrics, labels = output.metrics or {}, np.asarray(output.label_ids)
+    trainer.log_metrics("eval", metrics)
+    trainer.save_metrics("eval", metrics)
+    trainer.save_model()
+    trainer.save_state()
+    return Outcome(first_output(output), labels, metrics)
+
+
+def _freeze_convolutions(model: Any) -> None:
+    if not hasattr(model, "freeze_feature_encoder"):
+        raise ValueError(
+            f"freeze_convolutions, but {type(model).__name__} has no convolutions that can be frozen (no "
+            "freeze_feature_encoder). Set --freeze_convolutions false."
+        )
+    model.freeze_feature_encoder()
+
+
+def _on_frozen_features(
+    arm: str, source: Source, task: Task, samples: dict[str, Dataset], training_args: FinetuningArguments
+) -> Outcome:
+    if not task.on_frozen_features:
+        raise ValueError(f"--{arm} can't do {task.name}, which needs an output for each position.")
+    task.modality.fit(source.encoder)
+    encoder: Any = source.encoder
+    encoder.to(training_args.device)
+    features, labels = {}, {}
+    for split, dataset in samples.items():
+        features[split] = extract_features(
+            encoder,
+            dataset,
+            task.inputs,
+            task.modality.content_mask(),
+            training_args.per_device_eval_batch_size,
+        )
+        labels[split] = np.asarray(dataset.with_format(None)["label"][:])
+    logits = task.on_features(arm, features["train"], labels["train"], features["validation"])
+    metrics = {f"eval_{name}": value for name, value in task.metrics(logits, labels["validation"]).items()}
+    output_dir = Path(str(training_args.output_dir))
+    output_dir.mkdir(parents=True, exist_ok=True)
+    for name in ("eval_results.json", "all_results.json"):
+        (output_dir / name).write_text(json.dumps(metrics, indent=4, sort_keys=True), encoding="utf-8")
+    for name, value in metrics.items():
+        logger.info(f"{name} = {value:.4f}")
+    return Outcome(logits, labels["validation"], metrics)
+
+
+__all__ = ["Outcome", "run_arm"]

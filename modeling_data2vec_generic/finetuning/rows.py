@@ -1,0 +1,91 @@
+"""The labelled rows of a run: read, encoded, held out, and chosen."""
+
+from dataclasses import replace
+from typing import Any
+
+from datasets import Dataset
+from transformers.utils import logging
+
+from ..data.arguments import DataArguments
+from ..data.sources import infer_modality, limited, read_splits, split_positions
+from . import splitting
+from .arguments import TaskArguments
+from .tasks import Task, named_task, task_class
+from .tasks.base import Splits
+
+logger = logging.get_logger(__name__)
+
+_SPLIT_SEED = 0  # not the training seed: runs that differ in their seed are evaluated on the same rows
+
+
+def read_rows(data_args: DataArguments, task_args: TaskArguments) -> tuple[type[Task], DataArguments, Splits]:
+    """The task, the data flags with modality and label column filled in, and the source's own splits.
+
+    Raises:
+        ValueError: a column is not there, or the task can't be told.
+    """
+    named = None if task_args.task is None else named_task(task_args.task)
+    if data_args.modality is None and named is not None:
+        data_args = replace(data_args, modality=named.modality_name)
+    modality = infer_modality(data_args)
+    label = data_args.label_column_name or (named.label_column if named is not None else "label")
+    data_args = replace(data_args, modality=modality, label_column_name=label)
+    splits = read_splits(data_args, modality, task_args.group_column_name)
+    task = task_class(task_args.task, modality, splits["train"].features["label"])
+    if named is None:
+        logger.info(f"task={task.name}, inferred from the data.")
+    return task, data_args, splits
+
+
+def chosen_rows(splits: Splits, task: Task, data_args: DataArguments, task_args: TaskArguments, seed: int) -> Splits:
+    """`train` and `validation`: rows held out where the source has none, as few labels as the flags say.
+
+    Args:
+        splits: encoded.
+        seed: of the choice by --labels_per_class and --label_fraction. What is held out depends on no seed.
+
+    Raises:
+        ValueError: nothing is left to evaluate on, a group is on both sides, or a class has no training row.
+    """
+    if "validation" not in splits:
+        splits = _held_out(splits["train"], task, data_args.validation_split_percentage / 100)
+    elif "group" in splits["train"].features:
+        splitting.require_apart(*(_groups(splits[split]) for split in ("train", "validation")))
+    splits = limited(splits, data_args)
+    train = splits["train"]
+    strata = task.strata(train)
+    if task_args.labels_per_class is not None:
+        if strata is None:
+            raise ValueError("labels_per_class is for one class per row; use --label_fraction.")
+        names = train.features["label"].names
+        train = train.select(splitting.per_class(strata, task_args.labels_per_class, seed, names))
+    elif task_args.label_fraction is not None:
+        train = train.select(splitting.fraction(strata, len(train), task_args.label_fraction, seed))
+    task.check(train)
+    logger.info(f"{len(train)} training and {len(splits['validation'])} validation rows.")
+    return {"train": train, "validation": splits["validation"]}
+
+
+def _held_out(train: Dataset, task: Task, share: float) -> Splits:
+    if share == 0:
+        raise ValueError(
+            "There are no validation rows, so nothing could be measured. Give --validation_file or --validation_dir, "
+            "or a --validation_split_percentage above 0."
+        )
+    if "group" in train.features:
+        positions = splitting.by_group(_groups(train), share, _SPLIT_SEED)
+    else:
+        positions = split_positions(len(train), task.strata(train), share, in_order=False)
+    if not len(positions[0]):
+        raise ValueError(f"{len(train)} training rows are too few to hold some out for validation. Add data.")
+    return {"train": train.select(positions[0]), "validation": train.select(positions[1])}
+
+
+def _groups(dataset: Dataset) -> list[str]:
+    values: list[Any] = dataset["group"][:]
+    if missing := sum(value is None for value in values):
+        raise ValueError(f"{missing} of {len(values)} rows have no group: fill in group_column_name or remove them.")
+    return [str(value) for value in values]
+
+
+__all__ = ["chosen_rows", "read_rows"]

@@ -1,0 +1,327 @@
+"""What a row is to be given: one class, several classes, or a number. Labels in, loss, metrics and predictions out."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from datasets import ClassLabel, Dataset, Features, LargeList, List, Value
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from ..data.arguments import DataArguments
+from ..data.columns import encode_labels
+from ..training.probe import knn_classifier, labels_of, linear_classifier
+from .metrics import load_metric
+
+Splits = dict[str, Dataset]
+Scores = NDArray[np.floating[Any]]
+
+
+class Target(ABC):
+    """One kind of label.
+
+    Attributes:
+        names: the classes in the order of the model's outputs; of a number, one name for it.
+        class_weights: (K,) weight of each class in the loss, or None.
+        label_smoothing: share of the target that training spreads evenly over all classes.
+    """
+
+    problem_type: ClassVar[str]
+    main_metric: ClassVar[str]
+    names: list[str]
+    class_weights: Tensor | None = None
+    label_smoothing: float = 0.0
+
+    @abstractmethod
+    def encode(self, splits: Splits, args: DataArguments) -> Splits:
+        """The same rows with `label` as numbers. Sets `names`.
+
+        Raises:
+            ValueError: labels that are missing or of another type, or of one class only.
+        """
+
+    def check(self, train: Dataset) -> None:  # noqa: B027  # numbers lack nothing
+        """Raise ValueError if the training rows, as they were chosen, lack a class."""
+
+    def strata(self, dataset: Dataset) -> NDArray[np.int64] | None:
+        """(N,) classes that a choice of rows should keep the shares of; None where there are none."""
+        return None
+
+    def settings(self) -> dict[str, Any]:
+        """Fields of the model's configuration."""
+        return {
+            "num_labels": len(self.names),
+            "id2label": dict(enumerate(self.names)),
+            "label2id": {name: number for number, name in enumerate(self.names)},
+            "problem_type": self.problem_type,
+        }
+
+    @abstractmethod
+    def collate(self, labels: Sequence[Any]) -> Tensor:
+        """(B,) or (B, K), as `loss` takes them."""
+
+    @abstractmethod
+    def loss(self, logits: Tensor, labels: Tensor, training: bool) -> Tensor:
+        """Scalar mean over the batch. logits (B, K)."""
+
+    @abstractmethod
+    def metrics(self, logits: Scores, labels: NDArray[Any]) -> dict[str, float]:
+        """By `evaluate`. logits (N, K); labels (N,) or (N, K)."""
+
+    @abstractmethod
+    def predictions(self, logits: Scores, labels: NDArray[Any]) -> list[dict[str, Any]]:
+        """For each row `label`, `prediction` and what the model gave it."""
+
+    @abstractmethod
+    def on_features(self, arm: str, train_x: Scores, train_y: NDArray[Any], test_x: Scores) -> Scores:
+        """(N, K) scores, to be read as logits, of "knn" or "linear_probe" on frozen features (N, C)."""
+
+
+class SingleLabel(Target):
+    """One class per row."""
+
+    problem_type = "single_label_classification"
+    main_metric = "accuracy"
+
+    def encode(self, splits: Splits, args: DataArguments) -> Splits:
+        encoded = encode_labels(splits, replace(args, label_column_name=args.label_column_name or "label"))
+        if "label" not in encoded["train"].features:
+            only = sorted({str(value) for value in splits["train"]["label"][:]})[:1]
+            raise ValueError(
+                f"All training rows are of one class ({', '.join(only)}): there is nothing to tell apart. Check "
+                "label_column_name."
+            )
+        self.names = list(encoded["train"].features["label"].names)
+        return encoded
+
+    def check(self, train: Dataset) -> None:
+        counts = self.counts(train)
+        if empty := [name for name, count in zip(self.names, counts, strict=True) if not count]:
+            raise ValueError(
+                f"{len(empty)} of {len(self.names)} classes have no training row ({', '.join(empty[:5])}), so they "
+                "can't be learned. Add rows of them or take the classes out of the data; if rows were left out, see "
+                "--max_train_samples, --validation_split_percentage and --group_column_name."
+            )
+
+    def counts(self, train: Dataset) -> NDArray[np.int64]:
+        """(K,) training rows of each class."""
+        return np.bincount(labels_of(train), minlength=len(self.names))
+
+    def weigh(self, flag: str, train: Dataset) -> None:
+        """Set `class_weights` as --class_weights says.
+
+        Raises:
+            ValueError: it is neither "balanced" nor one number per class.
+        """
+        if flag == "balanced":
+            counts = self.counts(train)
+            self.class_weights = torch.tensor(counts.sum() / (len(counts) * counts), dtype=torch.float32)
+            return
+        try:
+            weights = [float(number) for number in flag.split(",")]
+        except ValueError:
+            weights = []
+        if len(weights) != len(self.names) or min(weights) < 0:
+            raise ValueError(
+                f"class_weights={flag!r} is neither 'balanced' nor a number for each of {len(self.names)} classes: "
+                f"{', '.join(self.names[:20])}."
+            )
+        self.class_weights = torch.tensor(weights)
+
+    def strata(self, dataset: Dataset) -> NDArray[np.int64]:
+        return labels_of(dataset)
+
+    def collate(self, labels: Sequence[Any]) -> Tensor:
+        return torch.tensor(labels, dtype=torch.int64)
+
+    def loss(self, logits: Tensor, labels: Tensor, training: bool) -> Tensor:
+        """labels: (B,) int64, or (B, K) shares of classes where images were mixed."""
+        weight = None if self.class_weights is None else self.class_weights.to(logits.device)
+        smoothing = self.label_smoothing if training else 0.0
+        return functional.cross_entropy(logits.float(), labels, weight, label_smoothing=smoothing)
+
+    def metrics(self, logits: Scores, labels: NDArray[Any]) -> dict[str, float]:
+        given = {"predictions": logits.argmax(-1), "references": labels}
+        f1 = load_metric("f1")
+        return {
+            **load_metric("accuracy").compute(**given),
+            "f1_macro": f1.compute(**given, average="macro")["f1"],
+            "f1_micro": f1.compute(**given, average="micro")["f1"],
+            **load_metric("matthews_correlation").compute(**given),
+        }
+
+    def predictions(self, logits: Scores, labels: NDArray[Any]) -> list[dict[str, Any]]:
+        probabilities = torch.tensor(logits).float().softmax(-1).numpy()
+        return [
+            {
+                "label": self.names[label],
+                "prediction": self.names[row.argmax()],
+                "probability": float(row.max()),
+            }
+            for row, label in zip(probabilities, labels, strict=True)
+        ]
+
+    def on_features(self, arm: str, train_x: Scores, train_y: NDArray[Any], test_x: Scores) -> Scores:
+        classifier = knn_classifier(len(train_x)) if arm == "knn" else linear_classifier()
+        probabilities = classifier.fit(train_x, train_y).predict_proba(test_x)
+        # Of a tie, which argmax gives to the first class, `predict` makes the same.
+        return np.log(np.maximum(probabilities, 1e-12))
+
+
+class MultiLabel(Target):
+    """Any number of classes per row: a list of them, which may be empty."""
+
+    problem_type = "multi_label_classification"
+    main_metric = "f1_micro"
+
+    def encode(self, splits: Splits, args: DataArguments) -> Splits:
+        lists = {split: _lists_of_names(dataset, split) for split, dataset in splits.items()}
+        self.names = sorted({name for row in lists["train"] for name in row})
+        if not self.names:
+            raise ValueError("No training row has a label. Check label_column_name.")
+        if unseen := sorted({name for rows in lists.values() for row in rows for name in row} - set(self.names)):
+            raise ValueError(
+                f"{len(unseen)} labels never occur in training ({', '.join(unseen[:5])}), so they can't be learned; "
+                f"training has {len(self.names)}: {', '.join(self.names[:20])}."
+            )
+        hot = {split: [[float(name in row) for name in self.names] for row in rows] for split, rows in lists.items()}
+        return {split: _with_label(dataset, hot[split], List(Value("float32"))) for split, dataset in splits.items()}
+
+    def check(self, train: Dataset) -> None:
+        counts = np.asarray(train.with_format(None)["label"][:]).sum(0)
+        if empty := [name for name, count in zip(self.names, counts, strict=True) if not count]:
+            raise ValueError(
+                f"{len(empty)} of {len(self.names)} labels never occur in the training rows that were chosen "
+                f"({', '.join(empty[:5])}). Choose more of them."
+            )
+
+    def collate(self, labels: Sequence[Any]) -> Tensor:
+        return torch.tensor(labels, dtype=torch.float32)
+
+    def loss(self, logits: Tensor, labels: Tensor, training: bool) -> Tensor:
+        return functional.binary_cross_entropy_with_logits(logits.float(), labels)
+
+    def metrics(self, logits: Scores, labels: NDArray[Any]) -> dict[str, float]:
+        given = {"predictions": (logits > 0).astype(int), "references": labels.astype(int)}
+        f1 = load_metric("f1", "multilabel")
+        return {
+            **load_metric("accuracy", "multilabel").compute(**given),
+            "f1_macro": f1.compute(**given, average="macro")["f1"],
+            "f1_micro": f1.compute(**given, average="micro")["f1"],
+        }
+
+    def predictions(self, logits: Scores, labels: NDArray[Any]) -> list[dict[str, Any]]:
+        probabilities = torch.tensor(logits).float().sigmoid().numpy()
+        return [
+            {
+                "label": [self.names[k] for k in np.flatnonzero(label)],
+                "prediction": [self.names[k] for k in np.flatnonzero(row > 0.5)],
+                "probability": {name: float(value) for name, value in zip(self.names, row, strict=True)},
+            }
+            for row, label in zip(probabilities, labels, strict=True)
+        ]
+
+    def on_features(self, arm: str, train_x: Scores, train_y: NDArray[Any], test_x: Scores) -> Scores:
+        from sklearn.multiclass import OneVsRestClassifier
+
+        classifier = knn_classifier(len(train_x)) if arm == "knn" else OneVsRestClassifier(linear_classifier())
+        return 2.0 * classifier.fit(train_x, train_y.astype(int)).predict(test_x) - 1
+
+
+class Regression(Target):
+    """A number per row."""
+
+    problem_type = "regression"
+    main_metric = "pearsonr"
+
+    def encode(self, splits: Splits, args: DataArguments) -> Splits:
+        self.names = [args.label_column_name or "label"]
+        encoded = {}
+        for split, dataset in splits.items():
+            feature = dataset.features["label"]
+            if not isinstance(feature, Value) or not feature.dtype.startswith(("int", "uint", "float")):
+                raise ValueError(f"The labels of the {split} data are {feature}, and regression needs numbers.")
+            values = np.array(dataset["label"][:], dtype=np.float64)  # None becomes NaN
+            if bad := int((~np.isfinite(values)).sum()):
+                raise ValueError(f"{bad} of {len(values)} {split} rows have no number as their label: remove them.")
+            encoded[split] = _with_label(dataset, values.tolist(), Value("float32"))
+        if np.ptp(encoded["train"]["label"][:]) == 0:
+            raise ValueError("All training rows have the same number as their label: there is nothing to predict.")
+        return encoded
+
+    def collate(self, labels: Sequence[Any]) -> Tensor:
+        return torch.tensor(labels, dtype=torch.float32)
+
+    def loss(self, logits: Tensor, labels: Tensor, training: bool) -> Tensor:
+        return functional.mse_loss(logits.float().squeeze(-1), labels)
+
+    def metrics(self, logits: Scores, labels: NDArray[Any]) -> dict[str, float]:
+        given = {"predictions": logits[:, 0].astype(np.float64), "references": labels.astype(np.float64)}
+        correlations = {**load_metric("pearsonr").compute(**given), **load_metric("spearmanr").compute(**given)}
+        return correlations | {"mse": float(np.square(given["predictions"] - given["references"]).mean())}
+
+    def predictions(self, logits: Scores, labels: NDArray[Any]) -> list[dict[str, Any]]:
+        return [
+            {"label": float(label), "prediction": float(row[0])} for row, label in zip(logits, labels, strict=True)
+        ]
+
+    def on_features(self, arm: str, train_x: Scores, train_y: NDArray[Any], test_x: Scores) -> Scores:
+        from sklearn.linear_model import RidgeCV
+        from sklearn.neighbors import KNeighborsRegressor
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
+        if arm == "knn":
+            regressor = KNeighborsRegressor(min(20, len(train_x)), metric="cosine", algorithm="brute")
+        else:
+            regressor = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-3, 5, 9)))
+        return regressor.fit(train_x, train_y).predict(test_x)[:, None]
+
+
+TARGETS: Mapping[str, type[Target]] = {target.problem_type: target for target in (SingleLabel, MultiLabel, Regression)}
+
+
+def target_for(feature: Any, problem_type: str | None) -> Target:
+    """The target that the flag names, else the one for labels of this type.
+
+    Raises:
+        ValueError: the flag names none.
+    """
+    if problem_type is None:
+        if isinstance(feature, List | LargeList):
+            problem_type = MultiLabel.problem_type
+        elif isinstance(feature, Value) and feature.dtype.startswith("float"):
+            problem_type = Regression.problem_type
+        else:
+            problem_type = SingleLabel.problem_type
+    if problem_type not in TARGETS:
+        raise ValueError(f"problem_type={problem_type!r} is not one of {', '.join(TARGETS)}.")
+    return TARGETS[problem_type]()
+
+
+def _lists_of_names(dataset: Dataset, split: str) -> list[list[str]]:
+    feature = dataset.features["label"]
+    if not isinstance(feature, List | LargeList) or not isinstance(feature.feature, Value | ClassLabel):
+        raise ValueError(
+            f"The labels of the {split} data are {feature}, and several labels per row are expected as a list of "
+            "strings or whole numbers."
+        )
+    rows = dataset["label"][:]
+    if missing := sum(row is None for row in rows):
+        raise ValueError(f"{missing} of {len(rows)} {split} rows have no list of labels; an empty list means none.")
+    if isinstance(feature.feature, ClassLabel):
+        return [[feature.feature.int2str(value) for value in row] for row in rows]
+    return [[str(value) for value in row] for row in rows]
+
+
+def _with_label(dataset: Dataset, values: list[Any], feature: Any) -> Dataset:
+    features = Features({"label": feature})
+    column = Dataset.from_dict({"label": values}, features=features)
+    return dataset.remove_columns("label").add_column("label", column.data.column("label"), feature=feature)
+
+
+__all__ = ["TARGETS", "MultiLabel", "Regression", "SingleLabel", "Target", "target_for"]

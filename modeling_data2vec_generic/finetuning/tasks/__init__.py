@@ -1,0 +1,46 @@
+"""What can be predicted: a class per task, one interface."""
+
+from typing import Any
+
+from .audio_classification import AudioClassification
+from .base import Task
+from .image_classification import ImageClassification
+from .text_classification import TextClassification
+
+TASKS: dict[str, type[Task]] = {
+    task.name: task for task in (ImageClassification, TextClassification, AudioClassification)
+}
+
+
+def task_class(name: str | None, modality: str, label: Any) -> type[Task]:
+    """The task that is named, else the only one for this kind of data and of labels.
+
+    Args:
+        modality: of the data.
+        label: type of the label column, None if there is none.
+
+    Raises:
+        ValueError: there is no such task, it is one for other data, or it can't be told.
+    """
+    if name is not None:
+        task = named_task(name)
+        if task.modality_name != modality:
+            raise ValueError(f"task={name!r} is for {task.modality_name}, and the data are {modality}.")
+        return task
+    found = [task for task in TASKS.values() if task.modality_name == modality and task.takes(label)]
+    if len(found) != 1:
+        choices = ", ".join(task.name for task in found or TASKS.values())
+        raise ValueError(
+            f"Which task these {modality} data are for can't be told: say it with --task, one of {choices}."
+        )
+    return found[0]
+
+
+def named_task(name: str) -> type[Task]:
+    """The task of this name. ValueError if there is none."""
+    if name not in TASKS:
+        raise ValueError(f"task={name!r} is not one of {', '.join(TASKS)}.")
+    return TASKS[name]
+
+
+__all__ = ["TASKS", "Task", "named_task", "task_class"]

@@ -1,0 +1,125 @@
+"""What a fine-tuning run asks of any task."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from datasets import Dataset
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from ...data.arguments import DataArguments
+from ...modalities import modality_class
+from ...training.arguments import ModelArguments
+from ..arguments import FinetuningArguments, TaskArguments
+
+Splits = dict[str, Dataset]
+Collate = Callable[[list[dict[str, Any]]], dict[str, Tensor]]
+
+
+class Task(ABC):
+    """One task, from raw rows to predictions.
+
+    The order of a run: make one with the source's own splits, let it `encode` their labels, choose rows, `check` the
+    choice, `fit` to an encoder, `prepare` the rows, then train a model of `auto_class` with `settings`.
+
+    Attributes:
+        name: as --task has it.
+        modality_name: which of `MODALITIES` it reads.
+        auto_class: the Auto class of transformers that loads a model for it.
+        label_column: usual name of the label column.
+        main_metric: the metric that runs are compared by; higher is better.
+        defaults: flags by name that hold where the user gives none, with their source.
+        reference_batch_size: samples per optimizer step that the learning rate of `defaults` is for; it is scaled by
+            the batch. None: not scaled.
+        drop_path: default of --drop_path for encoders that have it.
+        on_frozen_features: whether --knn and --linear_probe can do it.
+        processor: tokenizer, image processor or feature extractor.
+    """
+
+    name: ClassVar[str]
+    modality_name: ClassVar[str]
+    auto_class: ClassVar[Any]
+    label_column: ClassVar[str] = "label"
+    defaults: ClassVar[Mapping[str, Any]]
+    reference_batch_size: ClassVar[int | None] = None
+    drop_path: ClassVar[float | None] = None
+    on_frozen_features: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        model_args: ModelArguments,
+        data_args: DataArguments,
+        task_args: TaskArguments,
+        training_args: FinetuningArguments,
+        splits: Splits,
+    ):
+        self.data_args, self.task_args, self.training_args = data_args, task_args, training_args
+        self.modality = modality_class(self.modality_name)(model_args, data_args, splits["train"])
+
+    @classmethod
+    @abstractmethod
+    def takes(cls, label: Any) -> bool:
+        """Whether labels of this type (a feature of `datasets`) are made for the task."""
+
+    @property
+    @abstractmethod
+    def main_metric(self) -> str: ...
+
+    @property
+    def processor(self) -> Any:
+        return self.modality.processor
+
+    @abstractmethod
+    def encode(self, splits: Splits) -> Splits:
+        """The same rows with labels as the model takes them. ValueError for labels that can't be used."""
+
+    def check(self, train: Dataset) -> None:  # noqa: B027  # most tasks take any rows
+        """Raise ValueError if the training rows, as they were chosen, can't be learned from."""
+
+    def strata(self, dataset: Dataset) -> NDArray[np.int64] | None:
+        """(N,) classes that a choice of rows should keep the shares of; None where there are none."""
+        return None
+
+    def settings(self) -> dict[str, Any]:
+        """Fields of the model's configuration."""
+        return {}
+
+    def fit(self, encoder: PreTrainedModel) -> None:
+        """Take from the encoder what the processor needs. ValueError if it is one for other data."""
+        self.modality.fit_processor(encoder)
+
+    @abstractmethod
+    def prepare(self, rows: Dataset, split: str) -> Dataset:
+        """Samples with `label`, and `sample_index`, which is the row's number in the source; bad ones are left out."""
+
+    @abstractmethod
+    def inputs(self, examples: list[dict[str, Any]]) -> dict[str, Tensor]:
+        """The encoder's inputs, not augmented."""
+
+    @abstractmethod
+    def collator(self, training: bool) -> Collate:
+        """Samples to the model's inputs and `labels`."""
+
+    def loss(self, model: nn.Module, inputs: Mapping[str, Any]) -> tuple[Tensor, Any]:
+        """A scalar, the mean over the batch, and the model's output. By default the model's own."""
+        outputs = model(**inputs)
+        return outputs.loss, outputs
+
+    @abstractmethod
+    def metrics(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+        """By name, without "eval_" in front."""
+
+    @abstractmethod
+    def predictions(self, logits: np.ndarray, labels: np.ndarray, dataset: Dataset) -> list[dict[str, Any]]:
+        """A row per sample for predictions.jsonl: `id`, which is its `sample_index`, label and prediction."""
+
+    def on_features(self, arm: str, train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray) -> np.ndarray:
+        """Scores (N, K), to be read as logits, that "knn" or "linear_probe" gives by frozen features (N, C)."""
+        raise NotImplementedError
+
+    def draw(self, logits: np.ndarray, labels: np.ndarray, dataset: Dataset, directory: Any) -> list[Any]:
+        """Figures of the predictions; returns their paths. Called only where matplotlib is installed."""
+        return []

@@ -1,0 +1,113 @@
+"""What the tasks with one target per row share, whatever the rows are made of."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import ClassLabel, Dataset, LargeList, List, Value
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ..targets import SingleLabel, Target, target_for
+from .base import Collate, Splits, Task
+
+
+@dataclass(frozen=True)
+class LabelledCollator:
+    """A batch of what `inputs` makes of the samples, and their `labels` as `target` collates them."""
+
+    inputs: Collate
+    target: Target
+
+    def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Tensor]:
+        return {**self.inputs(examples), "labels": self.target.collate([example["label"] for example in examples])}
+
+
+class Classification(Task):
+    """A class, several of them, or a number for each row."""
+
+    on_frozen_features = True
+    target: Target
+
+    @classmethod
+    def takes(cls, label: Any) -> bool:
+        return isinstance(label, ClassLabel | Value) or (
+            isinstance(label, List | LargeList) and isinstance(label.feature, ClassLabel | Value)
+        )
+
+    @property
+    def main_metric(self) -> str:
+        return self.target.main_metric
+
+    def encode(self, splits: Splits) -> Splits:
+        self.target = target_for(splits["train"].features["label"], self.task_args.problem_type)
+        self.target.label_smoothing = self.training_args.label_smoothing_factor
+        return self.target.encode(splits, self.data_args)
+
+    def check(self, train: Dataset) -> None:
+        self.target.check(train)
+        if self.task_args.class_weights is not None:
+            if not isinstance(self.target, SingleLabel):
+                raise ValueError("class_weights is for one class per row.")
+            self.target.weigh(self.task_args.class_weights, train)
+
+    def strata(self, dataset: Dataset) -> NDArray[np.int64] | None:
+        return self.target.strata(dataset)
+
+    def settings(self) -> dict[str, Any]:
+        return self.target.settings()
+
+    def collator(self, training: bool) -> Collate:
+        return LabelledCollator(self.inputs, self.target)
+
+    @abstractmethod
+    def inputs(self, examples: list[dict[str, Any]]) -> dict[str, Tensor]: ...
+
+    def loss(self, model: nn.Module, inputs: Mapping[str, Any]) -> tuple[Tensor, Any]:
+        outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
+        return self.target.loss(outputs["logits"], inputs["labels"], model.training), outputs
+
+    def metrics(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+        return self.target.metrics(logits, labels)
+
+    def predictions(self, logits: np.ndarray, labels: np.ndarray, dataset: Dataset) -> list[dict[str, Any]]:
+        ids = self.source_rows(dataset)
+        rows = self.target.predictions(logits, labels)
+        return [{"id": number, **row} for number, row in zip(ids, rows, strict=True)]
+
+    def on_features(self, arm: str, train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray) -> np.ndarray:
+        return self.target.on_features(arm, train_x, train_y, test_x)
+
+    def source_rows(self, dataset: Dataset) -> list[int]:
+        """(N,) number in the source of each sample's row."""
+        return dataset.with_format(None)["sample_index"][:]
+
+    def draw(self, logits: np.ndarray, labels: np.ndarray, dataset: Dataset, directory: Path) -> list[Path]:
+        if not isinstance(self.target, SingleLabel):
+            return []
+        from ...reporting.predictions import plot_confusion, plot_errors
+
+        predicted = logits.argmax(-1)
+        paths = [plot_confusion(labels, predicted, self.target.names, directory / "confusion.png")]
+        margins = torch.tensor(logits).float().softmax(-1).amax(-1).numpy()
+        wrong = np.flatnonzero(predicted != labels)
+        worst = wrong[np.argsort(-margins[wrong], kind="stable")][:_SHOWN].tolist()  # the surest ones
+        if worst:
+            titles = [
+                f"{self.target.names[labels[i]]}, taken for {self.target.names[predicted[i]]} ({margins[i]:.0%})"
+                for i in worst
+            ]
+            pictures = [self.picture(dataset[i]) for i in worst]
+            paths.append(plot_errors(titles, pictures, directory / "errors.png"))
+        return paths
+
+    @abstractmethod
+    def picture(self, example: Mapping[str, Any]) -> Any:
+        """What a sample looks like: an image (H, W, 3), a waveform (S,), or text."""
+
+
+_SHOWN = 12  # wrong predictions in the figure

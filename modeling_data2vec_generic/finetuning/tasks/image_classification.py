@@ -1,0 +1,93 @@
+"""Images: a class, several, or a number for each."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch import Tensor
+from transformers import AutoModelForImageClassification, PreTrainedModel
+
+from ...data.images import prepare_images
+from ...data.pixels import PixelPipeline, RandomResizedCrop
+from ...data.row_streams import CROP, RowStreams
+from ..augmentation import Mix
+from ..targets import SingleLabel, Target
+from .base import Collate
+from .classification import Classification, LabelledCollator
+
+
+class TrainingImages:
+    """Images (PIL, key `image`) to `pixel_values` (B, C, H, W), cropped at random, and `labels`, mixed if wanted.
+
+    Every random choice is a function of (seed, epoch, sample_index), that of mixing of the batch's first sample.
+    """
+
+    def __init__(self, pixels: PixelPipeline, crop: RandomResizedCrop, target: Target, mix: Mix | None, seed: int):
+        self.pixels, self.crop, self.target, self.mix, self.seed = pixels, crop, target, mix, seed
+        # In shared memory, so that `set_epoch` in the main process reaches workers that live on.
+        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Call it before each pass over the data, or every pass repeats the crops of the first."""
+        self._epoch.fill_(epoch)
+
+    def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Tensor]:
+        epoch = int(self._epoch)
+        indices = [int(example["sample_index"]) for example in examples]
+        streams = RowStreams.for_samples(self.seed, epoch, indices, CROP)
+        pixel_values = self.pixels.cropped([example["image"] for example in examples], self.crop, streams)
+        labels = self.target.collate([example["label"] for example in examples])
+        if self.mix is not None:
+            rng = np.random.default_rng([self.seed, epoch, indices[0]])
+            pixel_values, labels = self.mix(pixel_values, labels, rng)
+        return {"pixel_values": pixel_values, "labels": labels}
+
+
+class ImageClassification(Classification):
+    """One image per row."""
+
+    name = "image-classification"
+    modality_name = "vision"
+    auto_class = AutoModelForImageClassification
+    # Base models on ImageNet, both papers, after BEiT and MAE: 100 epochs at batch 512, learning rate 1e-3, layer
+    # decay .65, drop path .1, mixup .7, cutmix 1, label smoothing .1; weight decay and warm-up of 5 epochs as in MAE.
+    defaults = {
+        "learning_rate": 1e-3,
+        "per_device_train_batch_size": 64,
+        "num_train_epochs": 100,
+        "warmup_steps": 0.05,
+        "lr_scheduler_type": "cosine",
+        "weight_decay": 0.05,
+        "layer_decay": 0.65,
+        "mixup": 0.7,
+        "cutmix": 1.0,
+        "label_smoothing_factor": 0.1,
+    }
+    drop_path = 0.1
+    reference_batch_size = 512
+
+    def fit(self, encoder: PreTrainedModel) -> None:
+        super().fit(encoder)
+        self.pixels = PixelPipeline(self.processor)
+
+    def prepare(self, rows: Dataset, split: str) -> Dataset:
+        return prepare_images(rows, self.data_args, split)
+
+    def inputs(self, examples: list[dict[str, Any]]) -> dict[str, Tensor]:
+        return {"pixel_values": self.pixels.plain([example["image"] for example in examples])}
+
+    def collator(self, training: bool) -> Collate:
+        if not training:
+            return LabelledCollator(self.inputs, self.target)
+        mix = None
+        if self.task_args.mixup or self.task_args.cutmix:
+            if not isinstance(self.target, SingleLabel):
+                raise ValueError("mixup and cutmix are for one class per image: set --mixup 0 --cutmix 0.")
+            mix = Mix(self.task_args.mixup, self.task_args.cutmix, len(self.target.names))
+        crop = RandomResizedCrop(self.data_args.crop_scale_min, flip=self.data_args.horizontal_flip)
+        return TrainingImages(self.pixels, crop, self.target, mix, self.training_args.seed)
+
+    def picture(self, example: Mapping[str, Any]) -> np.ndarray:
+        return np.asarray(example["image"])

@@ -1,0 +1,88 @@
+"""transformers' Trainer with what fine-tuning adds: rates by layer, the tri-stage schedule, the task's own loss."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import EvalPrediction
+from transformers.trainer_utils import PredictionOutput
+
+from ..training.collation import TwoCollatorTrainer
+from .arguments import FinetuningArguments
+from .layers import grouped_by_rate
+from .schedule import FreezeCallback, tri_stage_factor
+from .tasks.base import Task
+
+
+class FinetuningTrainer(TwoCollatorTrainer):
+    """Trains a model with a head on a [`Task`]; see [`FinetuningArguments`] for what it can do.
+
+    Args:
+        task: gives collators, loss and metrics.
+        encoder: the sub-module that may be frozen at first.
+        rates: factor of the learning rate of parameters, by name; those that are not named have the full rate.
+    """
+
+    args: FinetuningArguments
+
+    def __init__(
+        self, *args: Any, task: Task, encoder: nn.Module, rates: Mapping[str, float] | None = None, **kwargs: Any
+    ):
+        self.task = task
+        self.rates = rates or {}
+        super().__init__(
+            *args,
+            data_collator=task.collator(training=True),
+            eval_data_collator=task.collator(training=False),
+            processing_class=task.processor,
+            compute_metrics=lambda prediction: task.metrics(first_output(prediction), prediction.label_ids),
+            **kwargs,
+        )
+        self.label_names = ["labels"]  # not those of the model's signature, which a head of our own gives otherwise
+        # Trainer resumes, and loads the best checkpoint, by load_state_dict, which knows the names in memory only, not
+        # those of older checkpoints that transformers writes by default.
+        saved: Any = self.model
+        saved.save_pretrained = functools.partial(saved.save_pretrained, save_original_format=False)
+        self.loss_is_scaled_for_ga = False  # the loss is a mean over its own batch
+        if self.args.freeze_encoder_steps:
+            self.add_callback(FreezeCallback(encoder, self.args.freeze_encoder_steps))
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """As ever, with the learning rate of each layer."""
+        is_new = self.optimizer is None
+        optimizer = super().create_optimizer(model)
+        if is_new and self.rates:
+            opt_model: Any = self.model if model is None else model
+            grouped_by_rate(optimizer, opt_model, self.rates)
+        return optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
+        """As ever, or the tri-stage schedule."""
+        shares = self.args.tri_stage
+        if shares is None or self.lr_scheduler is not None:
+            return super().create_scheduler(num_training_steps, optimizer)
+        scheduled: Any = optimizer or self.optimizer
+        self.lr_scheduler = LambdaLR(scheduled, lambda step: tri_stage_factor(step, num_training_steps, shares))
+        self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor | tuple[Tensor, Any]:
+        """The task's loss, a mean over the batch."""
+        loss, outputs = self.task.loss(model, inputs)
+        return (loss, outputs) if return_outputs else loss
+
+
+def first_output(prediction: EvalPrediction | PredictionOutput) -> np.ndarray:
+    """The logits: what a model returns besides them comes after."""
+    outputs: Any = prediction.predictions
+    return outputs[0] if isinstance(outputs, tuple) else outputs

@@ -1,0 +1,67 @@
+"""Pictures of predictions: which classes are taken for which, the surest errors, and runs side by side."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from .figures import save
+
+_NUMBERED = 20  # classes up to which each cell has its number written in it
+_COLUMNS = 4
+
+
+def plot_confusion(labels: NDArray[np.int64], predicted: NDArray[np.int64], names: Sequence[str], path: Path) -> Path:
+    """A matrix with a row per true class, each cell the share of its rows that got the column's class."""
+    counts = np.zeros((len(names), len(names)))
+    np.add.at(counts, (labels, predicted), 1)
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    side = min(max(4.0, 0.45 * len(names)), 14)
+    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    axes = figure.add_subplot(xlabel="prediction", ylabel="label")
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, label="share of the label's rows")
+    ticks = range(len(names))
+    axes.set_xticks(ticks, names, rotation=90, fontsize=8)
+    axes.set_yticks(ticks, names, fontsize=8)
+    if len(names) <= _NUMBERED:
+        for row, column in zip(*np.nonzero(counts), strict=True):
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            text = f"{counts[row, column]:.0f}"
+            axes.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
+    save(figure, path)
+    return path
+
+
+def plot_errors(titles: Sequence[str], samples: Sequence[Any], path: Path) -> Path:
+    """Samples with a title each: images (H, W, 3), waveforms (S,) or text."""
+    rows = -(-len(samples) // _COLUMNS)
+    figure = Figure(figsize=(3.2 * _COLUMNS, 2.4 * rows), layout="constrained")
+    for place, (title, sample) in enumerate(zip(titles, samples, strict=True)):
+        axes = figure.add_subplot(rows, _COLUMNS, place + 1)
+        axes.set_title(title, fontsize=8)
+        axes.set_axis_off()
+        if isinstance(sample, str):
+            # A dollar sign would begin a formula.
+            axes.text(0, 1, sample[:300], va="top", fontsize=7, wrap=True, parse_math=False)
+        elif sample.ndim == 1:
+            axes.plot(sample, linewidth=0.5)
+        else:
+            axes.imshow(sample, interpolation="nearest")
+    save(figure, path)
+    return path
+
+
+def plot_comparison(results: Mapping[str, float], metric: str, path: Path) -> Path:
+    """A bar for each run."""
+    figure = Figure(figsize=(1.6 * len(results) + 1, 4), layout="constrained")
+    axes = figure.add_subplot(ylabel=metric)
+    bars = axes.bar([name.replace("_", " ") for name in results], list(results.values()))
+    axes.bar_label(bars, fmt="%.3f")
+    axes.grid(axis="y", alpha=0.3)
+    axes.set_axisbelow(True)
+    save(figure, path)
+    return path

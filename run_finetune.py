@@ -1,0 +1,65 @@
+#!/usr/bin/env python
+"""Fine-tune an encoder on a labelled task, and measure what its pre-training was worth.
+
+    python run_finetune.py --model_name_or_path output/digits --dataset_name digits --output_dir output/finetuned
+    python run_finetune.py --model_name_or_path output/digits --dataset_name digits --labels_per_class 10 \
+        --output_dir output/compared --compare
+
+Recipes are JSON objects of flags, as for run_pretraining.py; flags on the command line override them. What is left out
+takes the default of the task. See --help for all flags.
+"""
+
+import copy
+import sys
+from pathlib import Path
+from typing import Any
+
+from transformers import set_seed
+
+from modeling_data2vec_generic import recipes
+from modeling_data2vec_generic.data.arguments import DataArguments
+from modeling_data2vec_generic.finetuning.arguments import FinetuningArguments, TaskArguments
+from modeling_data2vec_generic.finetuning.arms import run_arm
+from modeling_data2vec_generic.finetuning.defaults import with_defaults
+from modeling_data2vec_generic.finetuning.loading import load_source
+from modeling_data2vec_generic.finetuning.rows import chosen_rows, read_rows
+from modeling_data2vec_generic.reporting.finetuning import report_comparison, report_predictions
+from modeling_data2vec_generic.training.arguments import ModelArguments
+from modeling_data2vec_generic.training.output_dir import claim
+
+ARGUMENTS = (ModelArguments, DataArguments, TaskArguments, FinetuningArguments)
+
+
+def main(argv: list[str] | None = None) -> None:
+    flags = recipes.flags_of(sys.argv[1:] if argv is None else argv)
+    model_args, data_args, task_args, training_args = recipes.parse(flags, ARGUMENTS)
+    recipes.start_logging(training_args)
+    claim(training_args)
+    set_seed(training_args.seed)
+
+    with training_args.main_process_first(desc="loading the data"):
+        task_type, data_args, splits = read_rows(data_args, task_args)
+        _, _, task_args, training_args = with_defaults(task_type, flags, ARGUMENTS)
+        task = task_type(model_args, data_args, task_args, training_args, splits)
+        rows = chosen_rows(task.encode(splits), task, data_args, task_args, training_args.seed)
+    source = load_source(model_args, task.modality.encoder_defaults())
+    task.fit(source.encoder)
+    with training_args.main_process_first(desc="preparing the data"):
+        samples = {split: task.prepare(dataset, split) for split, dataset in rows.items()}
+
+    metrics: dict[str, dict[str, Any]] = {}
+    output_dir = Path(training_args.output_dir)
+    for arm in task_args.arms:
+        arm_args = copy.copy(training_args)
+        if task_args.compare:
+            arm_args.output_dir = str(output_dir / arm)
+        outcome = run_arm(arm, source, task, samples, task_args, arm_args)
+        metrics[arm] = outcome.metrics
+        if training_args.process_index == 0:
+            report_predictions(task, outcome, samples["validation"], Path(arm_args.output_dir))
+    if task_args.compare and training_args.process_index == 0:
+        report_comparison(metrics, task.main_metric, output_dir)
+
+
+if __name__ == "__main__":
+    main()

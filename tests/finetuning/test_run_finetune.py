@@ -1,0 +1,316 @@
+"""The script from end to end: every task, what it leaves behind, what loads it again, and what stops it."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import (
+    AutoModel,
+    AutoModelForAudioClassification,
+    AutoModelForImageClassification,
+    AutoModelForSequenceClassification,
+    Trainer,
+    pipeline,
+)
+
+import run_finetune
+from modeling_data2vec_generic import (
+    Data2VecGenericConfig,
+    Data2VecGenericForPreTraining,
+    Data2VecGenericForSequenceClassification,
+)
+from modeling_data2vec_generic.data.text import train_tokenizer
+
+from ..tiny import CLASSES, image_folder, new_encoder, pictures, run_flags, sentences, sound_folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
+        yield
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data of every kind, and encoders: plain ones, and what pre-training leaves."""
+    folder = tmp_path_factory.mktemp("data")
+    image_folder(folder / "images", 36)
+    image_folder(folder / "one_class" / "in", 6, labelled=False)
+    sound_folder(folder / "sound", 36)
+    tokenizer = train_tokenizer(sentences(40), 300)
+    for name, changes in (("vit", {}), ("bert", {"vocab_size": 300}), ("wav2vec2", {})):
+        torch.manual_seed(0)
+        new_encoder(name, **changes).save_pretrained(folder / name)
+    tokenizer.save_pretrained(folder / "bert")
+    model = Data2VecGenericForPreTraining(Data2VecGenericConfig(average_top_k_layers=1), new_encoder("vit"))
+    model.save_pretrained(folder / "pretrained")
+    model.encoder.save_pretrained(folder / "pretrained" / "encoder")
+    mixed = folder / "mixed"
+    new_encoder("wav2vec2").save_pretrained(mixed)
+    new_encoder("bert").config.save_pretrained(mixed)
+    text_table(folder / "text.csv", label=[CLASSES[i % 3] for i in range(60)])
+    text_table(folder / "numbers.csv", label=[0.5 + i % 7 for i in range(60)])
+    text_table(folder / "several.jsonl", label=[[c for k, c in enumerate(CLASSES) if i >> k & 1] for i in range(60)])
+    text_table(
+        folder / "grouped.csv", label=[CLASSES[i % 3] for i in range(60)], book=[f"b{i // 6}" for i in range(60)]
+    )
+    text_table(folder / "other.csv", label=[("one", "two", "four")[i % 3] for i in range(60)])
+    text_table(folder / "unlabelled.csv", kind=["x"] * 60)
+    return folder
+
+
+def text_table(path: Path, **columns: list[Any]) -> None:
+    table = pandas.DataFrame({"text": sentences(60), **columns})
+    if path.suffix == ".csv":
+        table.to_csv(path, index=False)
+    else:
+        table.to_json(path, orient="records", lines=True)
+
+
+@pytest.fixture
+def finetune(data: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Run the script; returns the output directory."""
+
+    def run(*flags: str, steps: int = 2) -> Path:
+        output_dir = tmp_path / "out"
+        in_place = [flag.replace("DATA", str(data)) for flag in flags]
+        run_finetune.main([*run_flags(output_dir, steps), *HELD_OUT, *in_place])
+        return output_dir
+
+    return run
+
+
+HELD_OUT = ["--validation_split_percentage", "34"]
+IMAGES = "--train_dir DATA/images".split()
+SOUND = "--train_dir DATA/sound".split()
+TEXT = "--max_seq_length 20 --model_name_or_path DATA/bert --train_file".split()
+
+
+def results(output_dir: Path) -> dict[str, float]:
+    return json.loads((output_dir / "all_results.json").read_text())
+
+
+def predictions(output_dir: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (output_dir / "predictions.jsonl").read_text().splitlines()]
+
+
+# --- tasks
+
+
+def test_images__loads_by_its_auto_class_and_pipeline(finetune):
+    out = finetune("--model_name_or_path", "DATA/vit", *IMAGES)
+    model, info = AutoModelForImageClassification.from_pretrained(out, output_loading_info=True)
+    assert not info["missing_keys"]
+    assert not info["unexpected_keys"]
+    assert model.config.id2label == dict(enumerate(sorted(CLASSES)))
+    classify = pipeline("image-classification", model=str(out))
+    assert {entry["label"] for entry in classify(pictures(1)[0])} == set(CLASSES)
+    rows = predictions(out)
+    assert len(rows) == len({row["id"] for row in rows}) == 12
+    share = np.mean([row["label"] == row["prediction"] for row in rows])
+    assert results(out)["eval_accuracy"] == pytest.approx(share)
+    assert {path.name for path in (out / "figures").iterdir()} >= {"confusion.png"}
+
+
+def test_sound__loads_by_its_auto_class_and_pipeline(finetune, data):
+    out = finetune("--model_name_or_path", "DATA/wav2vec2", *SOUND)
+    AutoModelForAudioClassification.from_pretrained(out)
+    classify = pipeline("audio-classification", model=str(out))
+    assert {entry["label"] for entry in classify(np.zeros(4000, dtype=np.float32))} == set(CLASSES)
+    before = load_file(data / "wav2vec2" / "model.safetensors")
+    after = load_file(out / "model.safetensors")
+    moved = {name for name, value in before.items() if not torch.equal(value, after[f"wav2vec2.{name}"])}
+    assert moved
+    assert not [name for name in moved if name.startswith("feature_extractor.")]  # frozen by default
+
+
+@pytest.mark.parametrize(
+    ("file", "problem_type", "metric", "rows"),
+    [
+        ("text.csv", "single_label_classification", "eval_accuracy", 21),
+        ("several.jsonl", "multi_label_classification", "eval_f1_macro", 20),
+        ("numbers.csv", "regression", "eval_spearmanr", 20),
+    ],
+)
+def test_text__every_kind_of_label(file, problem_type, metric, rows, finetune):
+    out = finetune(*TEXT, f"DATA/{file}", "--per_device_train_batch_size", "8")
+    assert metric in results(out)
+    model = AutoModelForSequenceClassification.from_pretrained(out)
+    assert model.config.problem_type == problem_type
+    answer = pipeline("text-classification", model=str(out), top_k=None)(sentences(1))[0]
+    assert len(answer) == model.config.num_labels
+    assert len(predictions(out)) == rows
+
+
+def test_training__learns_what_can_be_learned(finetune):
+    flags = ["--learning_rate", "5e-3", "--mixup", "0", "--cutmix", "0", "--layer_decay", "1"]
+    out = finetune("--model_name_or_path", "DATA/vit", *IMAGES, *flags, "--weight_decay", "0", steps=100)
+    assert results(out)["eval_accuracy"] == 1.0
+
+
+def test_compare__runs_all_on_the_same_rows(finetune):
+    out = finetune("--model_name_or_path", "DATA/vit", *IMAGES, "--compare", "--labels_per_class", "4")
+    table = json.loads((out / "comparison.json").read_text())
+    assert list(table) == ["from_scratch", "linear_probe", "knn", "finetuned"]
+    ids = [[(row["id"], row["label"]) for row in predictions(out / arm)] for arm in table]
+    assert ids[0] == ids[1] == ids[2] == ids[3]
+    for arm, values in table.items():
+        share = np.mean([row["label"] == row["prediction"] for row in predictions(out / arm)])
+        assert values["eval_accuracy"] == pytest.approx(share), arm
+        assert results(out)[f"{arm}_eval_accuracy"] == pytest.approx(share)
+    assert "| knn |" in (out / "comparison.md").read_text()
+    assert (out / "figures" / "comparison.png").is_file()
+
+
+# --- where the encoder comes from
+
+
+@pytest.mark.parametrize("source", ["pretrained", "pretrained/encoder"])
+def test_encoder__of_pretraining_is_loaded_to_the_bit(source, finetune, data, caplog):
+    out = finetune("--model_name_or_path", f"DATA/{source}", *IMAGES, "--learning_rate", "0")
+    before = AutoModel.from_pretrained(data / "pretrained" / "encoder").state_dict()
+    after = AutoModelForImageClassification.from_pretrained(out).vit.state_dict()
+    assert len(after) == 38
+    assert all(torch.equal(before[name], value) for name, value in after.items())
+    assert "38 weights are loaded into vit; 2 are new (classifier.bias, classifier.weight)" in caplog.text
+
+
+def test_from_scratch__has_none_of_the_weights(finetune, data):
+    out = finetune("--model_name_or_path", "DATA/vit", *IMAGES, "--learning_rate", "0", "--from_scratch")
+    name = "embeddings.patch_embeddings.projection.weight"
+    before = AutoModel.from_pretrained(data / "vit").get_parameter(name)
+    after = AutoModelForImageClassification.from_pretrained(out).vit.get_parameter(name)
+    assert not torch.isclose(before, after).any()
+
+
+def test_own_head__pools_all_positions_and_loads_by_the_auto_class(finetune):
+    out = finetune("--model_name_or_path", "DATA/vit", *IMAGES, "--pooling", "mean")
+    model = AutoModelForImageClassification.from_pretrained(out)
+    assert isinstance(model, Data2VecGenericForSequenceClassification)
+    assert (out / "classification_data2vec_generic.py").is_file()
+    pixels = torch.rand(2, 3, 16, 16)
+    with torch.no_grad():
+        expected = model.classifier(model.encoder(pixels).last_hidden_state.mean(1))
+        torch.testing.assert_close(model(pixel_values=pixels).logits, expected)
+    classify = pipeline("image-classification", model=str(out))
+    assert {entry["label"] for entry in classify(pictures(1)[0])} == set(CLASSES)
+
+
+def test_own_head__padding_has_no_part_in_the_mean():
+    torch.manual_seed(0)
+    config = Data2VecGenericConfig(encoder_config=new_encoder("bert").config, num_labels=2)
+    model = Data2VecGenericForSequenceClassification(config).eval()
+    tokens = torch.arange(5, 11).view(1, 6)
+    padded = torch.cat([tokens, torch.zeros(1, 3, dtype=torch.int64)], dim=1)
+    mask = (torch.arange(9) < 6).long().unsqueeze(0)
+    with torch.no_grad():
+        short = model(input_ids=tokens, attention_mask=torch.ones(1, 6, dtype=torch.int64)).logits
+        torch.testing.assert_close(model(input_ids=padded, attention_mask=mask).logits, short)
+
+
+# --- what is trained, and on what
+
+
+def test_freeze_encoder_steps__the_head_alone_moves(finetune, data):
+    out = finetune("--model_name_or_path", "DATA/vit", *IMAGES, "--freeze_encoder_steps", "2")
+    before = AutoModel.from_pretrained(data / "vit").state_dict()
+    model = AutoModelForImageClassification.from_pretrained(out)
+    assert all(torch.equal(before[name], value) for name, value in model.vit.state_dict().items())
+
+
+def test_groups__stay_together(finetune, data):
+    out = finetune(*TEXT, "DATA/grouped.csv", "--group_column_name", "book")
+    books = pandas.read_csv(data / "grouped.csv")["book"]
+    held_out = {row["id"] for row in predictions(out)}
+    assert not {books[i] for i in held_out} & {books[i] for i in range(60) if i not in held_out}
+
+
+def test_resumed__run_ends_where_an_uninterrupted_one_does(finetune, tmp_path):
+    flags = [
+        "--model_name_or_path",
+        "DATA/vit",
+        *IMAGES,
+        "--freeze_encoder_steps",
+        "1",
+        "--tri_stage",
+        "0.2",
+        "0.4",
+        "0.4",
+    ]
+    whole = finetune(*flags, "--save_strategy", "steps", "--save_steps", "3", steps=6)
+    expected = load_file(whole / "model.safetensors")
+    for path in (whole / "model.safetensors", whole / "checkpoint-6" / "model.safetensors"):
+        path.unlink()
+    resumed = finetune(*flags, "--resume_from_checkpoint", str(whole / "checkpoint-3"), steps=6)
+    after = load_file(resumed / "model.safetensors")
+    assert all(torch.equal(value, after[name]) for name, value in expected.items())
+
+
+# --- what stops it
+
+
+@pytest.fixture
+def fails(finetune, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Run the script, which must fail before it trains, and return the message."""
+
+    def trained(*args: object, **kwargs: object) -> None:
+        pytest.fail("the run went on to train")
+
+    monkeypatch.setattr(Trainer, "train", trained)
+
+    def message(*flags: str) -> str:
+        with pytest.raises(ValueError, match=r"\w") as caught:
+            finetune(*flags)
+        return str(caught.value)
+
+    return message
+
+
+VIT = ["--model_name_or_path", "DATA/vit"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "parts"),
+    [
+        ([*TEXT, "DATA/unlabelled.csv"], ["label_column_name='label'", "text, kind"]),
+        ([*TEXT, "DATA/text.csv", "--label_column_name", "sort"], ["'sort'", "text, label"]),
+        (
+            [*TEXT, "DATA/text.csv", "--validation_file", "DATA/other.csv"],
+            ["1 classes that the training data lack", "four"],
+        ),
+        ([*TEXT, "DATA/text.csv", "--labels_per_class", "30"], ["labels_per_class=30", "--label_fraction"]),
+        (
+            [*TEXT, "DATA/text.csv", "--max_train_samples", "2"],
+            ["classes have no training row", "--max_train_samples"],
+        ),
+        ([*TEXT, "DATA/text.csv", "--class_weights", "1,2"], ["class_weights='1,2'", "3 classes"]),
+        ([*TEXT, "DATA/text.csv", "--problem_type", "ranking"], ["problem_type='ranking'", "regression"]),
+        ([*TEXT, "DATA/text.csv", "--problem_type", "regression"], ["regression needs numbers"]),
+        ([*TEXT, "DATA/numbers.csv", "--labels_per_class", "3"], ["labels_per_class is for one class per row"]),
+        ([*TEXT, "DATA/grouped.csv", "--group_column_name", "page"], ["group_column_name='page'", "book"]),
+        ([*TEXT, "DATA/text.csv", "--task", "sentiment"], ["task='sentiment'", "text-classification"]),
+        ([*TEXT, "DATA/text.csv", "--validation_split_percentage", "0"], ["no validation rows"]),
+        ([*TEXT, "DATA/text.csv", "--layer_decay", "0"], ["layer_decay=0.0"]),
+        ([*TEXT, "DATA/text.csv", "--drop_path", "0.1"], ["drop_path=0.1", "no drop path"]),
+        ([*TEXT, "DATA/text.csv", "--freeze_convolutions"], ["--freeze_convolutions false"]),
+        ([*TEXT, "DATA/text.csv", "--knn", "--compare"], ["--knn and --compare"]),
+        ([*TEXT, "DATA/text.csv", "--tri_stage", "0.5", "0.6", "0.1"], ["tri_stage=", "sum to 1"]),
+        ([*VIT, "--train_dir", "DATA/one_class"], ["of one class (in)"]),
+        ([*VIT, *SOUND], ["A vit encoder reads pixel_values, and these data give input_values"]),
+        ([*VIT, *IMAGES, "--task", "audio-classification"], ["holds no sound"]),
+        (
+            [*TEXT, "DATA/text.csv", "--model_name_or_path", "DATA/mixed", "--processor_name", "DATA/bert"],
+            ["No weight of", "bert"],
+        ),
+    ],
+)
+def test_input__that_cannot_be_used(flags, parts, fails):
+    found = fails(*flags)
+    assert all(part in found for part in parts), found

@@ -1,0 +1,68 @@
+"""Which rows are trained on: each choice against a count by hand."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from modeling_data2vec_generic.finetuning.splitting import by_group, fraction, per_class, require_apart
+
+LABELS = np.array([0] * 50 + [1] * 30 + [2] * 20)
+NAMES = ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("count", [1, 7, 20])
+def test_per_class__takes_as_many_of_each(count):
+    chosen = per_class(LABELS, count, 0, NAMES)
+    assert Counter(LABELS[chosen].tolist()) == {0: count, 1: count, 2: count}
+    assert len(set(chosen.tolist())) == 3 * count
+
+
+def test_per_class__fewer_labels_are_among_more_of_the_same_seed():
+    assert set(per_class(LABELS, 5, 3, NAMES)) < set(per_class(LABELS, 10, 3, NAMES))
+
+
+def test_per_class__another_seed_takes_other_rows():
+    assert per_class(LABELS, 5, 0, NAMES).tolist() != per_class(LABELS, 5, 1, NAMES).tolist()
+
+
+def test_per_class__more_than_there_are():
+    with pytest.raises(ValueError, match=r"labels_per_class=25, but class 'c' has 20 training rows.*--label_fraction"):
+        per_class(LABELS, 25, 0, NAMES)
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.1, [5, 3, 2]), (0.5, [25, 15, 10]), (0.001, [1, 1, 1])])
+def test_fraction__keeps_the_shares_of_the_classes(share, expected):
+    chosen = fraction(LABELS, len(LABELS), share, 0)
+    assert np.bincount(LABELS[chosen]).tolist() == expected
+
+
+def test_fraction__without_classes():
+    assert len(fraction(None, 100, 0.25, 0)) == 25
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_by_group__no_group_is_on_both_sides(seed):
+    rng = np.random.default_rng(seed)
+    groups = [f"g{number}" for number in rng.integers(0, 12, 200)]
+    train, held_out = by_group(groups, 0.2, seed)
+    assert sorted([*train, *held_out]) == list(range(200))
+    assert not {groups[i] for i in train} & {groups[i] for i in held_out}
+    assert 0.05 < len(held_out) / 200 < 0.35
+
+
+def test_by_group__two_groups_however_unequal():
+    train, held_out = by_group(["big"] * 99 + ["small"], 0.05, 0)
+    assert len(train) == 99
+    assert held_out.tolist() == [99]
+
+
+def test_by_group__one_group():
+    with pytest.raises(ValueError, match=r"one group \(only\)"):
+        by_group(["only"] * 5, 0.2, 0)
+
+
+def test_groups__of_two_sources_overlap():
+    with pytest.raises(ValueError, match="1 groups are both in the training and the validation data \\(x\\)"):
+        require_apart(["x", "y"], ["x", "z"])
+    require_apart(["x", "y"], ["z"])
