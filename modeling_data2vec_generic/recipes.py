@@ -18,7 +18,11 @@ def flags_of(argv: list[str]) -> list[str]:
 
 def parse(argv: list[str], groups: Iterable[Any]) -> tuple[Any, ...]:
     """One dataclass instance for each of `groups`; the flags of a recipe come before those of the command line."""
-    return HfArgumentParser(groups).parse_args_into_dataclasses(flags_of(argv))
+    flags = flags_of(argv)
+    try:
+        return HfArgumentParser(groups).parse_args_into_dataclasses(flags)
+    except (ArithmeticError, AttributeError, LookupError, OSError, TypeError) as error:  # TrainingArguments, of "inf"
+        raise ValueError(f"A flag has a value that cannot be used ({type(error).__name__}: {error}).") from error
 
 
 def recipe_flags(path: Path) -> list[str]:
@@ -27,8 +31,10 @@ def recipe_flags(path: Path) -> list[str]:
         raise ValueError(f"There is no recipe {path}. Recipes are JSON files such as examples/vision/digits.json.")
     try:
         recipe = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # of JSON, of UTF-8, of numbers with thousands of digits
         raise ValueError(f"The recipe {path} is not valid JSON: {error}.") from error
+    if not isinstance(recipe, dict):
+        raise ValueError(f"The recipe {path} holds a {type(recipe).__name__} where an object of flags is expected.")
     return as_flags(recipe)
 
 

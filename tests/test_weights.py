@@ -71,7 +71,7 @@ def test_model__converted_as_the_message_says_can_be_loaded(tmp_path):
 
 
 ROOT = Path(__file__).parents[1]
-SOURCES = [ROOT / "run_pretraining.py"]
+SOURCES = [ROOT / "run_pretraining.py", ROOT / "run_finetune.py"]
 for part in ("modeling_data2vec_generic", "examples", "benchmarks"):
     SOURCES += sorted((ROOT / part).rglob("*.py"))
 NODES = [node for path in SOURCES for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
