@@ -5,6 +5,7 @@ frames or tokens, without prefix tokens such as CLS), C channels, N masked posit
 """
 
 import copy
+import dataclasses
 import math
 import os
 from contextlib import ExitStack
@@ -233,7 +234,9 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
             self._freeze()
         elif not self._saw_batch and self.seams.reads_tokens and self.config.student_input == "visible":
             # Attention may be another one in long texts than it was in the short one that was made up.
-            self._examined(self.encoder, longest_text(inputs))
+            text = longest_text(inputs)
+            seen = dataclasses.replace(self.examination, length=text[self.main_input_name].shape[1])
+            require_visible_only(self.encoder, self.seams, seen, text)
         self._saw_batch = True
         return self.examination
 

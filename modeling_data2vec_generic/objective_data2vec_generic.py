@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 NORM_EPS = 1e-5
+SPREAD_EPS = 1e-6
 
 
 def normalize(x: Tensor, norm: str, real: Tensor | None = None) -> Tensor:
@@ -83,7 +84,7 @@ def regression_loss(predictions: Tensor, targets: Tensor, beta: float, scale: fl
 def spread(x: Tensor) -> Tensor:
     """How much the rows of x (N, C) differ: mean over C of sqrt(unbiased variance over N + 1e-6); 0 is full
     collapse."""
-    return torch.sqrt(x.float().var(0) + 1e-6).mean()
+    return torch.sqrt(x.float().var(0) + SPREAD_EPS).mean()
 
 
 def linear_predictor(width: int) -> nn.Module:

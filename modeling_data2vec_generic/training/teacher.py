@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 
 def ema_decay_at(update: int, start: float, end: float, anneal_steps: int) -> float:
@@ -16,8 +17,10 @@ class EMATeacher:
     """Moves a teacher towards its student, `teacher = decay * teacher + (1 - decay) * student`, one call per update.
 
     Where the teacher's weights are not float32, float32 accumulators carry the average and the weights are their
-    rounded
-    copy: in half precision a step of 1 - decay is below the rounding and the teacher would stand still.
+    rounded copy: in half precision a step of 1 - decay is below the rounding and the teacher would stand still.
+
+    Where weights are sharded (FSDP2), each process averages its own shards, without communication. The models must be
+    sharded alike, and be so already when this is made.
 
     Args:
         teacher, student: models of one structure; the teacher starts as it is.
@@ -46,16 +49,19 @@ class EMATeacher:
     def step(self, decay: float) -> None:
         """One update with this decay."""
         if self._averaged:
-            accumulators = list(self._accumulators.values())
-            targets, sources = zip(*self._averaged.values(), strict=True)
+            accumulators = [_local(accumulator) for accumulator in self._accumulators.values()]
+            targets, sources = ([_local(weight) for weight in side] for side in zip(*self._averaged.values(), strict=True))
             torch._foreach_lerp_(accumulators, [source.float() for source in sources], 1 - decay)
             _copy([(t, a) for t, a in zip(targets, accumulators, strict=True) if t is not a])
         _copy(self._copied)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Accumulators that the teacher's own weights do not hold: empty for a float32 teacher."""
+        """Accumulators that the teacher's own weights do not hold: empty for a float32 teacher.
+
+        They are whole; where they are sharded, each process must call this and needs room for all of them.
+        """
         return {
-            name: self._accumulators[name]
+            name: _whole(self._accumulators[name])
             for name, (target, _) in self._averaged.items()
             if target.dtype != torch.float32
         }
@@ -67,18 +73,31 @@ class EMATeacher:
         Raises:
             ValueError: the state belongs to another teacher.
         """
-        expected = self.state_dict()
-        if set(state) != set(expected):
+        expected = {name for name, (target, _) in self._averaged.items() if target.dtype != torch.float32}
+        if set(state) != expected:
             raise ValueError(
                 f"The saved teacher accumulates {len(state)} parameters in float32, this one {len(expected)}. Resume "
                 "with the precision and the encoder that the checkpoint was made with."
             )
-        for name, accumulator in expected.items():
-            accumulator.copy_(state[name])
+        for name in expected:
+            accumulator, saved = self._accumulators[name], state[name]
+            if isinstance(accumulator, DTensor):  # every process has read the whole, so none needs to send it
+                mesh, placements = accumulator.device_mesh, accumulator.placements
+                saved = distribute_tensor(saved.to(accumulator.device), mesh, placements, src_data_rank=None)
+            _local(accumulator).copy_(_local(saved))
+
+
+def _local(tensor: Tensor) -> Tensor:
+    """The part of a tensor that this process holds."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def _copy(pairs: list[tuple[Tensor, Tensor]]) -> None:
     """Copy each pair's second tensor into its first, rounding where the types differ."""
     if pairs:
-        targets, sources = zip(*pairs, strict=True)
-        torch._foreach_copy_(list(targets), list(sources))
+        targets, sources = ([_local(tensor) for tensor in side] for side in zip(*pairs, strict=True))
+        torch._foreach_copy_(targets, sources)

@@ -23,6 +23,8 @@ from .checkpoint_check import check_checkpoint
 from .compilation import compile_student
 from .encoders import save_encoder
 from .health import HealthCallback
+from .processes import REPEATED, GlobalBatchTrainer
+from .statistics import Means, RunningSpread
 from .streaming import StreamingTrainer
 from .teacher import EMATeacher, ema_decay_at
 
@@ -30,32 +32,6 @@ logger = logging.get_logger(__name__)
 
 TEACHER_STATE_NAME = "teacher.safetensors"
 ENCODER_DIR = "encoder"
-
-
-class _Means:
-    """Running means of the finite among scalars, which stay on their device until they are asked for."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
-
-    def add(self, values: dict[str, Tensor]) -> None:
-        for name, value in values.items():
-            finite = value.isfinite()
-            counted = torch.stack([torch.where(finite, value, 0.0), finite.to(value.dtype)])
-            self._sums[name] = self._sums[name] + counted if name in self._sums else counted
-
-    def pop(self) -> dict[str, float]:
-        """The means since the last call; NaN where nothing was finite."""
-        means = {name: (total / count).item() for name, (total, count) in self._sums.items()}
-        self._sums = {}
-        return means
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """What `load_state_dict` takes: (sum, count) by name."""
-        return {f"sum.{name}": counted for name, counted in self._sums.items()}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        self._sums = {name.removeprefix("sum."): value for name, value in state.items() if name.startswith("sum.")}
 
 
 class _StepCallback(TrainerCallback):
@@ -75,15 +51,16 @@ class _StepCallback(TrainerCallback):
             self.trainer.step_teacher()
 
 
-class Data2VecTrainer(StreamingTrainer):
+class Data2VecTrainer(StreamingTrainer, GlobalBatchTrainer):
     """Trains a [`Data2VecGenericForPreTraining`].
 
     The teacher takes one step after each optimizer step, whatever the gradient accumulation, none after a step that
     fp16's loss scaling skipped or that met NaN or infinity (see [`BadSteps`]). Logged besides the loss and the
     learning rate: `ema_decay`, `target_std` and `prediction_std` (mean over channels of the standard deviation over
-    rows; towards 0 means collapse), `mask_ratio` (share of real positions that are masked) and `bad_steps`. Evaluation
-    adds the same spreads and what `feature_metrics` returns. Checkpoints hold the number of teacher updates and, for
-    half-precision models, the float32 average.
+    rows; towards 0 means collapse), `mask_ratio` (share of real positions that are masked), which are means over steps
+    and processes, and `bad_steps`. Evaluation adds the spreads over all of its masked positions and what
+    `feature_metrics` returns. Checkpoints hold the number of teacher updates and, for half-precision models, the
+    float32 average.
 
     Args:
         model, args, and all further arguments: see `TwoCollatorTrainer`.
@@ -105,13 +82,18 @@ class Data2VecTrainer(StreamingTrainer):
         self.teacher_updates = 0
         self._ema: EMATeacher | None = None
         self._ema_state: dict[str, Tensor] = {}
-        self._means = {True: _Means(), False: _Means()}  # by whether the model is training
+        self._means = Means()
+        self._eval_spreads = self._new_spreads()
         self.bad_steps = BadSteps(self)
         self.add_callback(self.bad_steps)
         self.add_callback(_StepCallback(self))
         self.add_callback(HealthCallback(self))
         if self.args.torch_compile:
             compile_student(self.model, self.accelerator, self.args)
+
+    @staticmethod
+    def _new_spreads() -> dict[str, RunningSpread]:
+        return {name: RunningSpread() for name in ("target_std", "prediction_std")}
 
     def step_teacher(self) -> None:
         """One update of the teacher towards the student (data2vec, section 3.3)."""
@@ -153,12 +135,16 @@ class Data2VecTrainer(StreamingTrainer):
     ) -> Tensor | tuple[Tensor, Any]:
         """As ever; notes the spread of targets and predictions on the way, without waiting for the device."""
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
-        with torch.no_grad():
-            values = {"mask_ratio": self._mask_ratio(inputs)}
-            if len(outputs["targets"]) > 1:  # one row has no spread
-                values["target_std"] = spread(outputs["targets"])
-                values["prediction_std"] = spread(outputs["predictions"])
-            self._means[model.training].add(values)
+        if REPEATED not in inputs:
+            with torch.no_grad():
+                rows = {"target_std": outputs["targets"], "prediction_std": outputs["predictions"]}
+                if model.training:
+                    self._means.add({"mask_ratio": self._mask_ratio(inputs)})
+                    if len(outputs["targets"]) > 1:  # one row has no spread
+                        self._means.add({name: spread(values) for name, values in rows.items()})
+                else:
+                    for name, values in rows.items():
+                        self._eval_spreads[name].add(values)
         return (loss, outputs) if return_outputs else loss
 
     def _mask_ratio(self, inputs: dict[str, Any]) -> Tensor:
@@ -167,24 +153,18 @@ class Data2VecTrainer(StreamingTrainer):
         real = real_positions(self.model.encoder, inputs, mask.shape[-1], examination.stride)
         return mask.float().mean() if real is None else mask.sum() / (real.sum() * mask[0].numel() / mask.shape[-1])
 
-    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Tensor | int | None:
-        """Masked positions of the whole optimizer step: Trainer counts labels other than -100, so it is given such."""
-        return super()._get_num_items_in_batch(
-            [{"labels": torch.where(batch["mask"].bool(), 0, -100)} for batch in batch_samples], device
-        )
-
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds the means since the last log to a training log."""
         if "loss" in logs:
-            logs = {**logs, **self._means[True].pop(), "ema_decay": self.ema_decay, "bad_steps": self.bad_steps.total}
+            logs = {**logs, **self._means.pop(), "ema_decay": self.ema_decay, "bad_steps": self.bad_steps.total}
         super().log(logs, start_time)
 
     def running_state(self) -> dict[str, Tensor]:
-        return super().running_state() | self._means[True].state_dict()
+        return super().running_state() | self._means.state_dict()
 
     def load_running_state(self, state: dict[str, Tensor]) -> None:
         super().load_running_state(state)
-        self._means[True].load_state_dict(state)
+        self._means.load_state_dict(state)
 
     def initial_metrics(self) -> dict[str, float]:
         """What `feature_metrics` gave before the first step, also of a run that was resumed since."""
@@ -224,13 +204,14 @@ class Data2VecTrainer(StreamingTrainer):
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
         """As ever, plus the spreads and the metrics of the encoder's features."""
+        self._eval_spreads = self._new_spreads()
         output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
         if not math.isfinite((output.metrics or {}).get(f"{metric_key_prefix}_loss", 0.0)):
             logger.warning(
                 f"{metric_key_prefix}_loss is NaN or infinite at step {self.state.global_step}: a sample of the "
                 "evaluation data is, or the model makes it so. Training goes on."
             )
-        metrics = self._means[False].pop()
+        metrics = {name: rows.value() for name, rows in self._eval_spreads.items()}
         if self.feature_metrics is not None:
             metrics |= self.feature_metrics(self.model.encoder)
         named = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}

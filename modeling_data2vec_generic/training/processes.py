@@ -1,0 +1,80 @@
+"""What makes a step of several processes the step of one process with the same global batch."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import Trainer
+from transformers.trainer_utils import has_length
+
+REPEATED = "repeated"
+"""Key of a batch that holds nothing but what another process has too: it goes through the model, since all processes
+must do alike, and counts for nothing."""
+
+
+class GlobalBatchTrainer(Trainer):
+    """transformers' Trainer for losses that are sums over masked positions, on any number of processes.
+
+    - The loss is divided by the masked positions of all micro-batches of all processes. A mean of the processes' means
+      would give positions of processes that have few of them more weight.
+    - Samples that accelerate repeats, so that all processes have full last batches, are taken out again, both in
+      training and in evaluation. A dataset without a length keeps them.
+    - `eval_loss` is that of one process with the same global batch.
+    - DDP does not search for parameters without a gradient: they are frozen when the encoder is examined.
+    """
+
+    def _build_accelerator_args(self, **kwargs: Any) -> dict[str, Any]:
+        if self.args.ddp_find_unused_parameters is None:
+            # An encoder for which no input can be made up is examined, and what is unused frozen, in its first pass.
+            self.args.ddp_find_unused_parameters = self.model.examination is None
+        return super()._build_accelerator_args(**kwargs)
+
+    def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> tuple:
+        """As ever, without repeated samples."""
+        return super().get_batch_samples(map(self._own_samples, epoch_iterator), num_batches, device)
+
+    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Tensor | int | None:
+        """Masked positions of the whole optimizer step: Trainer counts labels other than -100, so it is given such."""
+        counted = [batch["mask"].bool() & (REPEATED not in batch) for batch in batch_samples]
+        return super()._get_num_items_in_batch([{"labels": torch.where(mask, 0, -100)} for mask in counted], device)
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor | tuple[Tensor, Any]:
+        """As ever; 0 for repeated samples."""
+        read = {name: value for name, value in inputs.items() if name != REPEATED}
+        loss, outputs = super().compute_loss(model, read, True, num_items_in_batch)
+        loss = loss * 0 if REPEATED in inputs else loss
+        return (loss, outputs) if return_outputs else loss
+
+    def prediction_step(
+        self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None
+    ) -> tuple[Tensor | None, Any, Any]:
+        """As ever, without repeated samples; the loss is that of the whole global batch."""
+        loss, logits, labels = super().prediction_step(
+            model, self._own_samples(inputs), prediction_loss_only, ignore_keys
+        )
+        return self.accelerator.reduce(loss, "mean"), logits, labels
+
+    def _own_samples(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """The batch without the samples that were added to the last one of a pass over the data."""
+        processes, loader = self.accelerator.num_processes, self.accelerator.gradient_state.active_dataloader
+        if processes == 1 or not loader.end_of_dataloader or self.args.dataloader_drop_last:
+            return batch
+        if not has_length(loader.dataset):
+            return batch
+        size = len(batch["mask"])
+        left = len(loader.dataset) % (size * processes) or size * processes
+        own = left - size * self.accelerator.process_index
+        if own >= size:
+            return batch
+        kept = {
+            name: value[: max(own, 1)] if isinstance(value, Tensor) and value.ndim else value
+            for name, value in batch.items()
+        }
+        return kept if own > 0 else kept | {REPEATED: True}

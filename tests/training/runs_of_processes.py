@@ -1,0 +1,207 @@
+"""Small runs that tests repeat with one process and with two.
+
+`python -m torch.distributed.run --nproc_per_node 2 --module tests.training.runs_of_processes FOLDER` writes what came
+out of each.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
+from transformers import TrainerCallback, set_seed
+
+from modeling_data2vec_generic import (
+    Data2VecGenericConfig,
+    Data2VecGenericForPreTraining,
+    Data2VecTrainer,
+    Data2VecTrainingArguments,
+    DataCollatorForData2VecText,
+    MaskSampler,
+)
+from modeling_data2vec_generic.data.masking import draw_grid_masks
+from modeling_data2vec_generic.data.text import train_tokenizer
+from modeling_data2vec_generic.training.probe import Probe, after_prefix, real_tokens
+from modeling_data2vec_generic.training.teacher import EMATeacher
+
+from ..tiny import new_encoder, sentences
+
+VOCABULARY = 300
+STEPS = 20
+GLOBAL_BATCH = 8
+CASES = ("images", "images_2", "text", "text_2")
+
+
+@dataclass
+class ImageCollator:
+    """Masks drawn as by our collators."""
+
+    num_masks: int
+    epoch: int = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __call__(self, examples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        indices = [example["sample_index"] for example in examples]
+        masks = draw_grid_masks(MaskSampler("random", 0.6), (4, 4), self.num_masks, 0, self.epoch, indices)
+        return {**self.plain(examples), "mask": torch.from_numpy(masks)}
+
+    def plain(self, examples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        return {"pixel_values": torch.tensor([example["image"] for example in examples])}
+
+
+def images(count: int) -> Dataset:
+    values = torch.randn(count, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    values += torch.arange(count).view(-1, 1, 1, 1) % 3
+    rows = range(count)
+    return Dataset.from_dict({"image": values.tolist(), "sample_index": rows, "label": [i % 3 for i in rows]})
+
+
+def lines(tokenizer: Any, count: int) -> Dataset:
+    encoded = tokenizer(sentences(count), return_special_tokens_mask=True)
+    rows = range(count)
+    columns = {name: encoded[name] for name in ("input_ids", "special_tokens_mask")}
+    return Dataset.from_dict({**columns, "sample_index": rows, "label": [i % 3 for i in rows]})
+
+
+class SeenMasks:
+    """A collator that keeps the masks it gives for each (epoch, sample), without padding."""
+
+    def __init__(self, collator: Any):
+        self.collator = collator
+        self.masks: dict[tuple[int, int], list] = {}
+
+    def set_epoch(self, epoch: int) -> None:
+        self.collator.set_epoch(epoch)
+
+    def __call__(self, examples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        batch = self.collator(examples)
+        for example, mask in zip(examples, batch["mask"], strict=True):
+            length = len(example.get("input_ids", mask[0]))
+            assert not mask[:, length:].any()
+            self.masks[self.collator.epoch, example["sample_index"]] = mask[:, :length].tolist()
+        return batch
+
+
+class Weights(TrainerCallback):
+    """Student and teacher after some steps."""
+
+    def __init__(self) -> None:
+        self.after: dict[int, dict[str, torch.Tensor]] = {}
+
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        if state.global_step in (3, STEPS):
+            self.after[state.global_step] = {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def new_trainer(case: str, output_dir: Path, processes: int, **flags: Any) -> Data2VecTrainer:
+    """A run whose last batches do not divide by the processes; noise and dropout, which each process draws for
+    itself, are off."""
+    settings: dict[str, Any] = {}
+    if case.endswith("_2"):
+        settings = {"student_input": "visible", "predictor": "conv", "decoder_dim": 16, "decoder_groups": 4}
+        settings |= {"mask_noise_std": 0.0, "num_masks": 3, "loss_beta": 0.0}
+        settings |= {"cls_loss_weight": 0.01} if case == "images_2" else {}
+    accumulation = 2 if case == "text" else 1
+    set_seed(0)
+    collator: Any
+    if case.startswith("images"):
+        # 17 = 2 * 8 + 1: the second process has nothing of its own in the last batch.
+        rows, evaluation, encoder = images(17), images(21), new_encoder("vit")
+        collator, content = ImageCollator(settings.get("num_masks", 1)), after_prefix(1)
+    else:
+        tokenizer = train_tokenizer(sentences(40), VOCABULARY)
+        rows, evaluation, encoder = lines(tokenizer, 30), lines(tokenizer, 11), new_encoder("bert", vocab_size=VOCABULARY)
+        tokens = {"student_tokens": not settings, "num_masks": settings.get("num_masks", 1)}
+        collator, content = DataCollatorForData2VecText(tokenizer, MaskSampler("random", 0.4), **tokens), real_tokens
+    model = Data2VecGenericForPreTraining(Data2VecGenericConfig(**settings), encoder)
+    batch = GLOBAL_BATCH // processes // accumulation
+    defaults = {"max_steps": STEPS, "per_device_train_batch_size": batch, "per_device_eval_batch_size": 8 // processes}
+    defaults |= {"gradient_accumulation_steps": accumulation, "learning_rate": 0.1, "optim": "sgd"}
+    defaults |= {"lr_scheduler_type": "constant", "ema_decay": 0.9, "ema_end_decay": 0.99}
+    defaults |= {"logging_steps": 1, "eval_strategy": "steps", "eval_steps": 10, "save_strategy": "steps", "save_steps": 10}
+    defaults |= {"report_to": "none", "disable_tqdm": True, "use_cpu": True}
+    return Data2VecTrainer(
+        model=model,
+        args=Data2VecTrainingArguments(output_dir=str(output_dir), **defaults | flags),
+        train_dataset=rows,
+        eval_dataset=evaluation,
+        data_collator=SeenMasks(collator),
+        eval_data_collator=collator,
+        feature_metrics=Probe(rows, evaluation, collator.plain, content, batch_size=8),
+        callbacks=[Weights()],
+    )
+
+
+def outcome(trainer: Data2VecTrainer) -> dict[str, Any]:
+    """What to compare."""
+    weights = next(callback for callback in trainer.callback_handler.callbacks if isinstance(callback, Weights))
+    masks = trainer.data_collator.masks  # type: ignore[union-attr]
+    return {"log": trainer.state.log_history, "weights": weights.after, "masks": masks}
+
+
+SHARDED = ("images", "images_2", "text", "text_2")
+
+
+def stepped(case: str, dtype: torch.dtype, sharded: bool) -> dict[str, Any]:
+    """Two steps on one batch, which all processes read alike: losses, gradients of the first, weights, teacher's
+    accumulators."""
+    trainer = new_trainer(case, Path("unused"), 1)
+    model = trainer.model.to(dtype).train()
+    batch = trainer.data_collator([trainer.train_dataset[i] for i in range(4)])
+    batch = {name: value.to(dtype) if value.is_floating_point() else value for name, value in batch.items()}
+    if sharded:
+        for encoder in (model.encoder, model.teacher):
+            for block in model.seams.stacks:
+                fully_shard(encoder.get_submodule(block))
+        fully_shard(model)
+    ema, losses, gradients = None, [], {}
+    for _ in range(2):
+        loss = model(**batch).loss
+        loss.backward()
+        losses.append(loss.item())
+        for name, weight in model.named_parameters():
+            if weight.grad is not None:
+                gradients.setdefault(name, whole(weight.grad).clone())
+        with torch.no_grad():  # an optimizer may round shards of half precision otherwise than the whole
+            for weight in model.encoder.parameters():
+                weight.mul_(0.9)
+        ema = ema or EMATeacher(model.teacher, model.encoder)
+        ema.step(0.9)
+        model.zero_grad()
+    options = StateDictOptions(full_state_dict=True)
+    weights = {name: value.clone() for name, value in get_model_state_dict(model, options=options).items()}
+    # Resuming: what was saved of this teacher goes into another one.
+    other = EMATeacher(model.teacher, model.encoder)
+    other.load_state_dict(ema.state_dict())
+    accumulators = {name: value.clone() for name, value in other.state_dict().items()}
+    return {"losses": losses, "gradients": gradients, "weights": weights, "accumulators": accumulators}
+
+
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def main(folder: Path) -> None:
+    for case in CASES:
+        trainer = new_trainer(case, folder / case, processes=2)
+        trainer.train()
+        torch.save(outcome(trainer), folder / f"{case}_{trainer.args.process_index}.pt")
+    for case in SHARDED:
+        for dtype in (torch.float32, torch.bfloat16):
+            found = stepped(case, dtype, sharded=True)
+            torch.save(found, folder / f"sharded_{case}_{dtype}_{torch.distributed.get_rank()}.pt")
+    resumed = new_trainer(CASES[0], folder / "resumed", processes=2)
+    resumed.train(resume_from_checkpoint=str(folder / CASES[0] / "checkpoint-10"))
+    torch.save(outcome(resumed), folder / f"resumed_{resumed.args.process_index}.pt")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
