@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import CONFIG_MAPPING, MODEL_MAPPING, AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
 from ..loading import loading
@@ -128,8 +129,12 @@ def new_encoder(config: PreTrainedConfig, trust_remote_code: bool = False) -> Pr
         return encoder_of(AutoModel.from_config(config, trust_remote_code=trust_remote_code))
 
 
-def save_encoder(encoder: PreTrainedModel, directory: str | os.PathLike) -> None:
+def save_encoder(
+    encoder: PreTrainedModel, directory: str | os.PathLike, weights: dict[str, Tensor] | None = None
+) -> None:
     """Write an encoder to a folder so that `AutoModel` loads it.
+
+    `weights`: its whole state dict, where its own parameters are sharded; default: its own.
 
     `AutoModel` takes the configuration of an encoder-decoder to the whole of it, so the encoder of one is saved within
     the whole; the decoder is that of the model that the encoder was loaded from, or else new.
@@ -138,13 +143,18 @@ def save_encoder(encoder: PreTrainedModel, directory: str | os.PathLike) -> None
     is_part = type(config).is_encoder_decoder and type(config) in MODEL_MAPPING
     whole_class: Any = MODEL_MAPPING[type(config)] if is_part else type(encoder)
     if isinstance(encoder, whole_class):
-        encoder.save_pretrained(directory)
+        encoder.save_pretrained(directory, state_dict=weights)
         return
     if encoder.name_or_path:
         whole = whole_class.from_pretrained(encoder.name_or_path, dtype=encoder.dtype, use_safetensors=True)
     else:
         whole = whole_class(copy.deepcopy(config)).to(encoder.dtype)
-    encoder_of(whole).load_state_dict(encoder_of(encoder).state_dict())
+    part = encoder_of(encoder)
+    prefix = next(f"{name}." if name else "" for name, module in encoder.named_modules() if module is part)
+    weights = encoder.state_dict() if weights is None else weights
+    encoder_of(whole).load_state_dict(
+        {name.removeprefix(prefix): weight for name, weight in weights.items() if name.startswith(prefix)}
+    )
     whole.save_pretrained(directory)
 
 

@@ -4,9 +4,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from accelerate.data_loader import BatchSamplerShard, SkipBatchSampler
 from torch import Tensor, nn
 from transformers import Trainer
-from transformers.trainer_utils import has_length
+
+from ..modeling_data2vec_generic import Data2VecGenericForPreTraining
 
 REPEATED = "repeated"
 """Key of a batch that holds nothing but what another process has too: it goes through the model, since all processes
@@ -19,10 +21,12 @@ class GlobalBatchTrainer(Trainer):
     - The loss is divided by the masked positions of all micro-batches of all processes. A mean of the processes' means
       would give positions of processes that have few of them more weight.
     - Samples that accelerate repeats, so that all processes have full last batches, are taken out again, both in
-      training and in evaluation. A dataset without a length keeps them.
+      training and in evaluation. A stream, whose length is not known, keeps them.
     - `eval_loss` is that of one process with the same global batch.
     - DDP does not search for parameters without a gradient: they are frozen when the encoder is examined.
     """
+
+    model: Data2VecGenericForPreTraining
 
     def _build_accelerator_args(self, **kwargs: Any) -> dict[str, Any]:
         if self.args.ddp_find_unused_parameters is None:
@@ -63,14 +67,18 @@ class GlobalBatchTrainer(Trainer):
 
     def _own_samples(self, batch: dict[str, Any]) -> dict[str, Any]:
         """The batch without the samples that were added to the last one of a pass over the data."""
-        processes, loader = self.accelerator.num_processes, self.accelerator.gradient_state.active_dataloader
-        if processes == 1 or not loader.end_of_dataloader or self.args.dataloader_drop_last:
+        state = self.accelerator.gradient_state
+        if not state.end_of_dataloader:
             return batch
-        if not has_length(loader.dataset):
+        sampler = state.active_dataloader.batch_sampler
+        while isinstance(sampler, SkipBatchSampler):  # of an epoch that was resumed
+            sampler = sampler.batch_sampler
+        if not isinstance(sampler, BatchSamplerShard) or sampler.drop_last or not sampler.even_batches:
             return batch
         size = len(batch["mask"])
-        left = len(loader.dataset) % (size * processes) or size * processes
-        own = left - size * self.accelerator.process_index
+        total = size * sampler.num_processes
+        in_last_batch = len(state.active_dataloader.dataset) % total or total
+        own = in_last_batch - size * sampler.process_index
         if own >= size:
             return batch
         kept = {

@@ -50,7 +50,7 @@ class RunningSpread:
         rows = rows.float()
         mean = rows.mean(0)
         moments = torch.stack([torch.full_like(mean, len(rows)), mean, (rows - mean).square().sum(0)])
-        self._moments = [_merged(*self._moments, moments)] if self._moments else [moments]
+        self._moments = [reduce(_merged, [*self._moments, moments])]
 
     def value(self) -> float:
         """The spread of the rows of all processes, each of which must ask; NaN for a single row."""

@@ -49,8 +49,10 @@ class EMATeacher:
     def step(self, decay: float) -> None:
         """One update with this decay."""
         if self._averaged:
-            accumulators = [_local(accumulator) for accumulator in self._accumulators.values()]
-            targets, sources = ([_local(weight) for weight in side] for side in zip(*self._averaged.values(), strict=True))
+            accumulators = list(map(_local, self._accumulators.values()))
+            targets, sources = (
+                [_local(weight) for weight in side] for side in zip(*self._averaged.values(), strict=True)
+            )
             torch._foreach_lerp_(accumulators, [source.float() for source in sources], 1 - decay)
             _copy([(t, a) for t, a in zip(targets, accumulators, strict=True) if t is not a])
         _copy(self._copied)
@@ -99,5 +101,5 @@ def _whole(tensor: Tensor) -> Tensor:
 def _copy(pairs: list[tuple[Tensor, Tensor]]) -> None:
     """Copy each pair's second tensor into its first, rounding where the types differ."""
     if pairs:
-        targets, sources = ([_local(tensor) for tensor in side] for side in zip(*pairs, strict=True))
+        targets, sources = (list(map(_local, side)) for side in zip(*pairs, strict=True))
         torch._foreach_copy_(targets, sources)

@@ -189,9 +189,11 @@ class Data2VecTrainer(StreamingTrainer, GlobalBatchTrainer):
 
     def save_encoder(self) -> None:
         """Write the student's encoder and its processor to `encoder/`, for anyone to load with AutoModel."""
+        state = self.accelerator.get_state_dict(self.model)  # each process has its part of weights that are sharded
         if self.args.should_save:
+            weights = {name.removeprefix("encoder."): w for name, w in state.items() if name.startswith("encoder.")}
             with self.whole_files("The encoder", os.path.join(str(self.args.output_dir), ENCODER_DIR)) as directory:
-                save_encoder(self.model.encoder, directory)
+                save_encoder(self.model.encoder, directory, weights)
                 if self.processing_class is not None:
                     self.processing_class.save_pretrained(directory)
 
@@ -222,8 +224,9 @@ class Data2VecTrainer(StreamingTrainer, GlobalBatchTrainer):
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)
+        # Each process has its part of accumulators that are sharded.
+        accumulators = self._ema_state if self._ema is None else self._ema.state_dict()
         if self.args.should_save:
-            accumulators = self._ema_state if self._ema is None else self._ema.state_dict()
             state = {f"accumulator.{name}": tensor for name, tensor in accumulators.items()}
             save_file(
                 state | {"updates": torch.tensor(self.teacher_updates)}, os.path.join(output_dir, TEACHER_STATE_NAME)

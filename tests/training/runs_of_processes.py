@@ -4,6 +4,8 @@
 out of each.
 """
 
+import dataclasses
+import itertools
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,7 +37,10 @@ from ..tiny import new_encoder, sentences
 VOCABULARY = 300
 STEPS = 20
 GLOBAL_BATCH = 8
-CASES = ("images", "images_2", "text", "text_2")
+CASES = ("images", "images_2", "text")
+SHARDED = ("images", "images_2", "text", "text_2")
+DTYPES = ("float32", "bfloat16")
+REFUSED = [("text_2", "bfloat16")]
 
 
 @dataclass
@@ -118,7 +123,11 @@ def new_trainer(case: str, output_dir: Path, processes: int, **flags: Any) -> Da
         collator, content = ImageCollator(settings.get("num_masks", 1)), after_prefix(1)
     else:
         tokenizer = train_tokenizer(sentences(40), VOCABULARY)
-        rows, evaluation, encoder = lines(tokenizer, 30), lines(tokenizer, 11), new_encoder("bert", vocab_size=VOCABULARY)
+        rows, evaluation, encoder = (
+            lines(tokenizer, 30),
+            lines(tokenizer, 11),
+            new_encoder("bert", vocab_size=VOCABULARY),
+        )
         tokens = {"student_tokens": not settings, "num_masks": settings.get("num_masks", 1)}
         collator, content = DataCollatorForData2VecText(tokenizer, MaskSampler("random", 0.4), **tokens), real_tokens
     model = Data2VecGenericForPreTraining(Data2VecGenericConfig(**settings), encoder)
@@ -126,7 +135,13 @@ def new_trainer(case: str, output_dir: Path, processes: int, **flags: Any) -> Da
     defaults = {"max_steps": STEPS, "per_device_train_batch_size": batch, "per_device_eval_batch_size": 8 // processes}
     defaults |= {"gradient_accumulation_steps": accumulation, "learning_rate": 0.1, "optim": "sgd"}
     defaults |= {"lr_scheduler_type": "constant", "ema_decay": 0.9, "ema_end_decay": 0.99}
-    defaults |= {"logging_steps": 1, "eval_strategy": "steps", "eval_steps": 10, "save_strategy": "steps", "save_steps": 10}
+    defaults |= {
+        "logging_steps": 1,
+        "eval_strategy": "steps",
+        "eval_steps": 10,
+        "save_strategy": "steps",
+        "save_steps": 10,
+    }
     defaults |= {"report_to": "none", "disable_tqdm": True, "use_cpu": True}
     return Data2VecTrainer(
         model=model,
@@ -134,7 +149,7 @@ def new_trainer(case: str, output_dir: Path, processes: int, **flags: Any) -> Da
         train_dataset=rows,
         eval_dataset=evaluation,
         data_collator=SeenMasks(collator),
-        eval_data_collator=collator,
+        eval_data_collator=dataclasses.replace(collator),
         feature_metrics=Probe(rows, evaluation, collator.plain, content, batch_size=8),
         callbacks=[Weights()],
     )
@@ -145,9 +160,6 @@ def outcome(trainer: Data2VecTrainer) -> dict[str, Any]:
     weights = next(callback for callback in trainer.callback_handler.callbacks if isinstance(callback, Weights))
     masks = trainer.data_collator.masks  # type: ignore[union-attr]
     return {"log": trainer.state.log_history, "weights": weights.after, "masks": masks}
-
-
-SHARDED = ("images", "images_2", "text", "text_2")
 
 
 def stepped(case: str, dtype: torch.dtype, sharded: bool) -> dict[str, Any]:
@@ -194,10 +206,10 @@ def main(folder: Path) -> None:
         trainer = new_trainer(case, folder / case, processes=2)
         trainer.train()
         torch.save(outcome(trainer), folder / f"{case}_{trainer.args.process_index}.pt")
-    for case in SHARDED:
-        for dtype in (torch.float32, torch.bfloat16):
-            found = stepped(case, dtype, sharded=True)
-            torch.save(found, folder / f"sharded_{case}_{dtype}_{torch.distributed.get_rank()}.pt")
+    for case, dtype in itertools.product(SHARDED, DTYPES):
+        if (case, dtype) not in REFUSED:
+            found = stepped(case, getattr(torch, dtype), sharded=True)
+            torch.save(found, folder / f"sharded_{case}_{dtype}_{trainer.args.process_index}.pt")
     resumed = new_trainer(CASES[0], folder / "resumed", processes=2)
     resumed.train(resume_from_checkpoint=str(folder / CASES[0] / "checkpoint-10"))
     torch.save(outcome(resumed), folder / f"resumed_{resumed.args.process_index}.pt")
