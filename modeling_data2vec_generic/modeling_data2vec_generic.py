@@ -198,7 +198,7 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         # FSDP shards by these, and fails on names that the encoder alone does not have, such as a decoder's.
         classes = {type(module).__name__ for module in self.encoder.modules()}
         blocks = {type(self.encoder.get_submodule(name)).__name__ for name in self.seams.stacks}
-        self._no_split_modules = (classes & {*self._no_split_modules}) | blocks
+        self._no_split_modules = (classes & set(self._no_split_modules or ())) | blocks
         self._freeze()
 
     def _look_at_encoder(self) -> None:
