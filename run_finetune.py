@@ -34,7 +34,8 @@ def main(argv: list[str] | None = None) -> None:
     flags = recipes.flags_of(sys.argv[1:] if argv is None else argv)
     model_args, data_args, task_args, training_args = recipes.parse(flags, ARGUMENTS)
     recipes.start_logging(training_args)
-    claim(training_args)
+    for arm in task_args.arms:
+        claim(arguments_of(arm, task_args, training_args))
     set_seed(training_args.seed)
 
     with training_args.main_process_first(desc="loading the data"):
@@ -50,15 +51,21 @@ def main(argv: list[str] | None = None) -> None:
     metrics: dict[str, dict[str, Any]] = {}
     output_dir = Path(training_args.output_dir)
     for arm in task_args.arms:
-        arm_args = copy.copy(training_args)
-        if task_args.compare:
-            arm_args.output_dir = str(output_dir / arm)
+        arm_args = arguments_of(arm, task_args, training_args)
         outcome = run_arm(arm, source, task, samples, task_args, arm_args)
         metrics[arm] = outcome.metrics
         if training_args.process_index == 0:
             report_predictions(task, outcome, samples["validation"], Path(arm_args.output_dir))
     if task_args.compare and training_args.process_index == 0:
         report_comparison(metrics, task.main_metric, output_dir)
+
+
+def arguments_of(arm: str, task_args: TaskArguments, training_args: FinetuningArguments) -> FinetuningArguments:
+    """The training arguments of one run; of several, each has a folder of its own."""
+    arm_args = copy.copy(training_args)
+    if task_args.compare:
+        arm_args.output_dir = str(Path(str(training_args.output_dir), arm))
+    return arm_args
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def prepare_speech(
     raw: Dataset, feature_extractor: HasSamplingRate, args: DataArguments, split: str, min_samples: int
 ) -> Dataset:
     """Map-style dataset of `audio` (float32 (samples,), mono, at the extractor's rate, decoded on access),
-    `sample_index` and, if `raw` has it, `label`.
+    `sample_index`, `clip` (the `sample_index` of the clip that it is a piece of) and, if `raw` has it, `label`.
 
     `raw` as load_raw_datasets gives it; `min_samples` is the fewest samples, at the extractor's rate, that the model
     can use. Clips longer than `max_duration_in_seconds` become consecutive pieces of that length, each with the clip's
@@ -92,10 +92,19 @@ def prepare_speech(
         for start, count in _pieces(int(frames[row]), int(rates[row]), args.max_duration_in_seconds, shortest / rate)
     ]
     rows, starts, counts = zip(*pieces, strict=True)
-    dataset = Dataset.from_dict({"row": rows, "start": starts, "frames": counts, "sample_index": range(len(pieces))})
+    clips = raw["sample_index"][:]
+    dataset = Dataset.from_dict(
+        {
+            "row": rows,
+            "start": starts,
+            "frames": counts,
+            "sample_index": range(len(pieces)),
+            "clip": [clips[row] for row in rows],
+        }
+    )
     if "label" in raw.features:
-        labels = np.array(raw["label"][:])[list(rows)]
-        dataset = dataset.add_column("label", labels, feature=raw.features["label"])
+        labels = raw["label"][:]
+        dataset = dataset.add_column("label", [labels[row] for row in rows], feature=raw.features["label"])
     return dataset.with_transform(PieceReader(raw.select_columns("audio"), rate))
 
 

@@ -76,6 +76,9 @@ def _trained(
     encoder: Any = model.get_submodule(path)
     if not pretrained:
         # These are for weights that are good already: new ones would never become so.
+        logger.info(
+            "Without layer_decay, freeze_encoder_steps and freeze_convolutions, which new weights must not have."
+        )
         training_args = copy.copy(training_args)
         training_args.layer_decay, training_args.freeze_encoder_steps = 1.0, 0
         training_args.freeze_convolutions = False
@@ -139,10 +142,11 @@ def _on_frozen_features(
         labels[split] = np.asarray(dataset.with_format(None)["label"][:])
     logits = task.on_features(arm, features["train"], labels["train"], features["validation"])
     metrics = {f"eval_{name}": value for name, value in task.metrics(logits, labels["validation"]).items()}
-    output_dir = Path(str(training_args.output_dir))
-    output_dir.mkdir(parents=True, exist_ok=True)
-    for name in ("eval_results.json", "all_results.json"):
-        (output_dir / name).write_text(json.dumps(metrics, indent=4, sort_keys=True), encoding="utf-8")
+    if training_args.process_index == 0:
+        output_dir = Path(str(training_args.output_dir))
+        output_dir.mkdir(parents=True, exist_ok=True)
+        for name in ("eval_results.json", "all_results.json"):
+            (output_dir / name).write_text(json.dumps(metrics, indent=4, sort_keys=True), encoding="utf-8")
     for name, value in metrics.items():
         logger.info(f"{name} = {value:.4f}")
     return Outcome(logits, labels["validation"], metrics)

@@ -24,6 +24,10 @@ def read_rows(data_args: DataArguments, task_args: TaskArguments) -> tuple[type[
     Raises:
         ValueError: a column is not there, or the task can't be told.
     """
+    if data_args.streaming:
+        raise ValueError(
+            "--streaming is for pre-training: fine-tuning chooses its rows by their labels. Leave it out."
+        )
     named = None if task_args.task is None else named_task(task_args.task)
     if data_args.modality is None and named is not None:
         data_args = replace(data_args, modality=named.modality_name)

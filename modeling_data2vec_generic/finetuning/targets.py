@@ -168,7 +168,7 @@ class SingleLabel(Target):
     def on_features(self, arm: str, train_x: Scores, train_y: NDArray[Any], test_x: Scores) -> Scores:
         classifier = knn_classifier(len(train_x)) if arm == "knn" else linear_classifier()
         probabilities = classifier.fit(train_x, train_y).predict_proba(test_x)
-        # Of a tie, which argmax gives to the first class, `predict` makes the same.
+        # Several classes may have as many votes: argmax gives them to the first, as `predict` does.
         return np.log(np.maximum(probabilities, 1e-12))
 
 

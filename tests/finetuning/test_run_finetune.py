@@ -169,6 +169,19 @@ def test_compare__runs_all_on_the_same_rows(finetune):
     assert (out / "figures" / "comparison.png").is_file()
 
 
+def test_compare__of_a_directory_that_holds_one_is_refused(finetune):
+    flags = ["--model_name_or_path", "DATA/vit", *IMAGES, "--compare", "--save_strategy", "no"]
+    finetune(*flags)
+    with pytest.raises(ValueError, match=r"from_scratch' already holds a run"):
+        finetune(*flags)
+
+
+def test_sound__pieces_of_a_clip_bear_its_number(finetune):
+    out = finetune("--model_name_or_path", "DATA/wav2vec2", *SOUND, "--max_duration_in_seconds", "0.2")
+    ids = [row["id"] for row in predictions(out)]
+    assert len(ids) == 2 * len(set(ids)) == 24
+
+
 # --- where the encoder comes from
 
 
@@ -302,6 +315,7 @@ VIT = ["--model_name_or_path", "DATA/vit"]
         ([*TEXT, "DATA/text.csv", "--freeze_convolutions"], ["--freeze_convolutions false"]),
         ([*TEXT, "DATA/text.csv", "--knn", "--compare"], ["--knn and --compare"]),
         ([*TEXT, "DATA/text.csv", "--tri_stage", "0.5", "0.6", "0.1"], ["tri_stage=", "sum to 1"]),
+        ([*TEXT, "DATA/text.csv", "--streaming"], ["--streaming is for pre-training"]),
         ([*VIT, "--train_dir", "DATA/one_class"], ["of one class (in)"]),
         ([*VIT, *SOUND], ["A vit encoder reads pixel_values, and these data give input_values"]),
         ([*VIT, *IMAGES, "--task", "audio-classification"], ["holds no sound"]),

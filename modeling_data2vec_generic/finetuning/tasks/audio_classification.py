@@ -32,6 +32,8 @@ class AudioClassification(Classification):
 
     def fit(self, encoder: PreTrainedModel) -> None:
         self.modality.fit(encoder)
+        # Encoders that were pre-trained here come without it; it fails on clips shorter than one of its masks.
+        encoder.config.apply_spec_augment = False
 
     def prepare(self, rows: Dataset, split: str) -> Dataset:
         shortest = self.modality.num_frames.samples_for(1)  # type: ignore[attr-defined]  # the modality is speech
@@ -39,6 +41,9 @@ class AudioClassification(Classification):
 
     def inputs(self, examples: list[dict[str, Any]]) -> dict[str, Tensor]:
         return pad_waveforms(self.processor, [example["audio"] for example in examples])
+
+    def source_rows(self, dataset: Dataset) -> list[int]:
+        return dataset.with_format(None)["clip"][:]
 
     def picture(self, example: Mapping[str, Any]) -> np.ndarray:
         return example["audio"]

@@ -93,7 +93,7 @@ class Task(ABC):
 
     @abstractmethod
     def prepare(self, rows: Dataset, split: str) -> Dataset:
-        """Samples with `label`, and `sample_index`, which is the row's number in the source; bad ones are left out."""
+        """Samples with `label`, and `sample_index`; bad ones are left out."""
 
     @abstractmethod
     def inputs(self, examples: list[dict[str, Any]]) -> dict[str, Tensor]:
@@ -114,7 +114,8 @@ class Task(ABC):
 
     @abstractmethod
     def predictions(self, logits: np.ndarray, labels: np.ndarray, dataset: Dataset) -> list[dict[str, Any]]:
-        """A row per sample for predictions.jsonl: `id`, which is its `sample_index`, label and prediction."""
+        """A row per sample for predictions.jsonl: `id`, which is its row's number in the source, label and
+        prediction."""
 
     def on_features(self, arm: str, train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray) -> np.ndarray:
         """Scores (N, K), to be read as logits, that "knn" or "linear_probe" gives by frozen features (N, C)."""

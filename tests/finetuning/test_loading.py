@@ -1,0 +1,105 @@
+"""From an encoder of any type to a model with a head: which head, which weights, and back from the disk."""
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from transformers import (
+    AutoModel,
+    AutoModelForAudioClassification,
+    AutoModelForImageClassification,
+    AutoModelForSequenceClassification,
+)
+
+from modeling_data2vec_generic import Data2VecGenericForSequenceClassification
+from modeling_data2vec_generic.finetuning.layers import layer_depths
+from modeling_data2vec_generic.finetuning.loading import Source, build_model, encoder_path, load_source
+from modeling_data2vec_generic.training.arguments import ModelArguments
+
+from ..tiny import new_encoder
+from ..tiny_configs import TINY
+
+AUTO_CLASSES = {
+    "input_ids": AutoModelForSequenceClassification,
+    "pixel_values": AutoModelForImageClassification,
+    "input_values": AutoModelForAudioClassification,
+}
+SETTINGS = {"num_labels": 3, "problem_type": "single_label_classification"}
+# Types whose head is transformers', and such as get the one of this package: the encoder of an encoder-decoder, types
+# without a head, and a vision tower.
+TRANSFORMERS = ("albert", "beit", "convnextv2", "data2vec-audio", "deberta-v2", "hiera", "roberta", "swin", "wavlm")
+OWN = ("clip_vision_model", "t5", "vit_mae", "moonshine")
+
+
+def source_of(model_type: str) -> Source:
+    torch.manual_seed(0)
+    return Source(TINY[model_type].encoder(), frozenset(), frozenset())
+
+
+@pytest.mark.parametrize("model_type", [*TRANSFORMERS, *OWN])
+def test_model__of_any_type_holds_the_encoder_and_comes_back_from_the_disk(model_type, tmp_path):
+    tiny, source = TINY[model_type], source_of(model_type)
+    auto_class = AUTO_CLASSES[tiny.reads]
+    model = build_model(source, auto_class, SETTINGS).eval()
+    assert isinstance(model, Data2VecGenericForSequenceClassification) == (model_type in OWN)
+    path = encoder_path(model, source.encoder)
+    own = source.encoder.state_dict()
+    for name, value in model.get_submodule(path).state_dict().items():
+        assert torch.equal(value, own[name]), name
+    inputs = tiny.inputs()
+    with torch.no_grad():
+        logits = model(**inputs).logits
+        model.save_pretrained(tmp_path)
+        torch.testing.assert_close(auto_class.from_pretrained(tmp_path).eval()(**inputs).logits, logits)
+    assert logits.shape == (2, 3)
+
+
+@pytest.mark.parametrize("model_type", [*TRANSFORMERS, *OWN])
+def test_depths__of_any_type(model_type):
+    tiny = TINY[model_type]
+    encoder = tiny.encoder()
+    depths, blocks = layer_depths(encoder, tiny.inputs())
+    assert depths.keys() == dict(encoder.named_parameters()).keys()
+    assert set(depths.values()) >= set(range(blocks + 1))
+    assert max(depths.values()) <= blocks + 1
+
+
+def test_source__of_weights_that_a_checkpoint_lacks(tmp_path):
+    encoder = new_encoder("bert")
+    encoder.save_pretrained(tmp_path)
+    weights = {name: value for name, value in encoder.state_dict().items() if "pooler" not in name}
+    save_file(weights | {"cls.head.weight": torch.zeros(2)}, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    source = load_source(ModelArguments(model_name_or_path=str(tmp_path)), {})
+    assert source.missing == {"pooler.dense.weight", "pooler.dense.bias"}
+    assert source.unused == {"cls.head.weight"}
+
+
+def test_log__says_what_is_new_and_what_is_left_out(caplog):
+    source = Source(new_encoder("bert"), frozenset({"pooler.dense.bias"}), frozenset({"cls.head.weight"}))
+    caplog.set_level("INFO", "modeling_data2vec_generic")
+    build_model(source, AutoModelForSequenceClassification, SETTINGS)
+    assert "38 weights are loaded into bert; 3 are new (bert.pooler.dense.bias, classifier.bias, classifier.weight)" in (
+        caplog.text
+    )
+    assert "1 of the source were left out (cls.head.weight)" in caplog.text
+
+
+def test_drop_path__reaches_the_blocks():
+    model = build_model(source_of("beit"), AutoModelForImageClassification, SETTINGS, drop_path=0.3)
+    rates = [module.drop_prob for module in model.modules() if type(module).__name__ == "BeitDropPath"]
+    assert max(rates) == pytest.approx(0.3)
+
+
+def test_encoder__with_no_weight_in_the_model():
+    source = source_of("roberta")
+    alien = Source(source.encoder, frozenset(source.encoder.state_dict()), frozenset())
+    with pytest.raises(ValueError, match="No weight of the RobertaModel has a place in"):
+        build_model(alien, AutoModelForSequenceClassification, SETTINGS)
+
+
+def test_whole_model__of_an_encoder_decoder_gives_its_encoder(tmp_path):
+    whole = AutoModel.from_config(TINY["t5"].config())
+    whole.save_pretrained(tmp_path)
+    source = load_source(ModelArguments(model_name_or_path=str(tmp_path)), {})
+    assert not source.missing
+    weight = "block.0.layer.0.SelfAttention.q.weight"
+    assert torch.equal(source.encoder.get_parameter(weight), whole.encoder.get_parameter(weight))
