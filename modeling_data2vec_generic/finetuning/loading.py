@@ -112,16 +112,20 @@ def new_encoder_of(encoder: PreTrainedModel, config: Any) -> PreTrainedModel:
 def _with_head_of_transformers(
     encoder: PreTrainedModel, auto_class: Any, config: Any, settings: dict[str, Any]
 ) -> PreTrainedModel | None:
-    """None where the type has none, or one that is not made of this encoder: of an encoder-decoder, for instance,
-    transformers' heads read the decoder, which pre-training has not seen."""
+    """None where the type has none, or one that reads something else than this encoder, such as the decoder of an
+    encoder-decoder, which pre-training has not seen."""
     if type(config) not in auto_class._model_mapping or type(config) is Data2VecGenericConfig:
         return None
     config = copy.deepcopy(config)
+    config.architectures = config.architectures or []  # a new one's None stops the choice between two heads of DeiT
     for name, value in settings.items():
         setattr(config, name, value)
     model = auto_class.from_config(config)
-    holders = [name for name, module in model.named_modules() if type(module) is type(encoder)]
-    return model if len(holders) == 1 else None
+    encoders = [module for module in model.modules() if type(module) is type(encoder)]
+    reads_decoder = type(config).is_encoder_decoder and any(
+        name.split(".")[-1] == "decoder" for name, _ in model.named_modules()
+    )
+    return model if len(encoders) == 1 and not reads_decoder else None
 
 
 def _copy_weights(source: Source, model: PreTrainedModel, path: str) -> None:
