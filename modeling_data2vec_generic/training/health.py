@@ -264,9 +264,10 @@ class HealthCallback(TrainerCallback):
 
     def _look(self, args: Any, state: Any, control: Any) -> None:
         signs = vital_signs(self.trainer.model, self._batches)
+        warn = logger.warning if state.is_world_process_zero else logger.debug  # processes find the same
         if not all(map(math.isfinite, signs.values())):
             bad = ", ".join(name for name, value in signs.items() if not math.isfinite(value))
-            logger.warning(f"Step {state.global_step}: the health of the run is unknown, not finite: {bad}.")
+            warn(f"Step {state.global_step}: the health of the run is unknown, not finite: {bad}.")
             return
         self.trainer.log({f"{PREFIX}{name}": value for name, value in signs.items()})
         found = verdict(_history(state))
@@ -276,13 +277,13 @@ class HealthCallback(TrainerCallback):
         if found.state in (HEALTHY, RISING):
             logger.info(message)
             return
-        logger.warning(f"{message} What helps: {remedies(self.trainer.model.config, args, self._mask_ratio)}.")
+        warn(f"{message} What helps: {remedies(self.trainer.model.config, args, self._mask_ratio)}.")
         verdicts = [entry["health"] for entry in state.log_history if "health" in entry]
         if args.stop_on_collapse and verdicts[-2:] == [COLLAPSED] * 2:  # one alone may pass, above all during warm-up
             control.should_training_stop = True
             saved = get_last_checkpoint(args.output_dir) if os.path.isdir(args.output_dir) else None
             kept = f"The last checkpoint is {saved}." if saved else "No checkpoint had been saved."
-            logger.warning(f"Stopped at step {state.global_step} by stop_on_collapse. {kept}")
+            warn(f"Stopped at step {state.global_step} by stop_on_collapse. {kept}")
 
 
 def _history(state: Any) -> list[dict[str, float]]:

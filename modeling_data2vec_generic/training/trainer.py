@@ -86,8 +86,9 @@ class Data2VecTrainer(StreamingTrainer, GlobalBatchTrainer):
         self._eval_spreads = self._new_spreads()
         self.bad_steps = BadSteps(self)
         self.add_callback(self.bad_steps)
-        self.add_callback(_StepCallback(self))
+        # Before the probe of the first encoder: of a sharded model (FSDP2), no part may run before the whole has.
         self.add_callback(HealthCallback(self))
+        self.add_callback(_StepCallback(self))
         if self.args.torch_compile:
             compile_student(self.model, self.accelerator, self.args)
 

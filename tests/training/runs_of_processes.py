@@ -29,6 +29,7 @@ from modeling_data2vec_generic import (
 )
 from modeling_data2vec_generic.data.masking import draw_grid_masks
 from modeling_data2vec_generic.data.text import train_tokenizer
+from modeling_data2vec_generic.training.health import vital_signs
 from modeling_data2vec_generic.training.probe import Probe, after_prefix, real_tokens
 from modeling_data2vec_generic.training.teacher import EMATeacher
 
@@ -163,8 +164,8 @@ def outcome(trainer: Data2VecTrainer) -> dict[str, Any]:
 
 
 def stepped(case: str, dtype: torch.dtype, sharded: bool) -> dict[str, Any]:
-    """Two steps on one batch, which all processes read alike: losses, gradients of the first, weights, teacher's
-    accumulators."""
+    """Two steps on one batch, which all processes read alike: metrics before, losses, gradients of the first step,
+    weights and the teacher's accumulators after the last."""
     trainer = new_trainer(case, Path("unused"), 1)
     model = trainer.model.to(dtype).train()
     batch = trainer.data_collator([trainer.train_dataset[i] for i in range(4)])
@@ -174,6 +175,9 @@ def stepped(case: str, dtype: torch.dtype, sharded: bool) -> dict[str, Any]:
             for block in model.seams.stacks:
                 fully_shard(encoder.get_submodule(block))
         fully_shard(model)
+    metrics = {}
+    if dtype == torch.float32:  # as at the beginning of a run, in this order
+        metrics = vital_signs(model, [batch]) | trainer.feature_metrics(model.encoder)
     ema, losses, gradients = None, [], {}
     for _ in range(2):
         loss = model(**batch).loss
@@ -194,7 +198,13 @@ def stepped(case: str, dtype: torch.dtype, sharded: bool) -> dict[str, Any]:
     other = EMATeacher(model.teacher, model.encoder)
     other.load_state_dict(ema.state_dict())
     accumulators = {name: value.clone() for name, value in other.state_dict().items()}
-    return {"losses": losses, "gradients": gradients, "weights": weights, "accumulators": accumulators}
+    return {
+        "metrics": metrics,
+        "losses": losses,
+        "gradients": gradients,
+        "weights": weights,
+        "accumulators": accumulators,
+    }
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:

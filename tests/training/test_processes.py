@@ -28,6 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-4000:]
     (found / "stdout").write_text(done.stdout)
+    (found / "stderr").write_text(done.stderr)
     return found
 
 
@@ -81,6 +82,7 @@ def test_two_processes__resume_as_if_never_interrupted(folder):
 def test_two_processes__only_the_first_one_talks(folder):
     losses = (folder / "stdout").read_text().count("{'loss'")
     assert losses == STEPS * len(CASES) + STEPS // 2  # the resumed run took the other half before
+    assert 0 < (folder / "stderr").read_text().count("Step 20: ") <= len(CASES) + 1
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -93,6 +95,7 @@ def test_sharded__equals_the_whole_model_exactly(case, dtype, folder):
     assert bool(expected["accumulators"]) == (dtype == "bfloat16")
     for found in load(folder, f"sharded_{case}_{dtype}"):
         assert found["losses"] == expected["losses"]
+        assert found["metrics"] == expected["metrics"]
         for kind in ("gradients", "weights", "accumulators"):
             assert found[kind].keys() == expected[kind].keys()
             for name, value in expected[kind].items():
