@@ -1,7 +1,6 @@
 """Small runs that tests repeat with one process and with two.
 
-`python -m torch.distributed.run --nproc_per_node 2 --module tests.training.runs_of_processes FOLDER` writes what came
-out of each.
+`torchrun --nproc_per_node 2 --module tests.training.runs_of_processes FOLDER` writes what came out of each.
 """
 
 import dataclasses

@@ -14,6 +14,7 @@ from modeling_data2vec_generic.training.statistics import Means, RunningSpread
 from . import runs_of_processes
 from .runs_of_processes import CASES, DTYPES, REFUSED, SHARDED, STEPS
 
+CONFIGURATION = Path(__file__).parents[2] / "examples" / "accelerate" / "ddp.yaml"
 CLOCK = ("runtime", "per_second", "total_flos")  # the last counts the samples that accelerate repeats
 OF_A_PROCESS = ("target_std", "prediction_std", "mask_ratio")  # means of the processes' own
 OF_ITS_BATCHES = ("health_loss",)  # of per_device_eval_batch_size samples, whose CLS losses add up
@@ -23,9 +24,9 @@ OF_ITS_BATCHES = ("health_loss",)  # of per_device_eval_batch_size samples, whos
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two processes found."""
     found = tmp_path_factory.mktemp("processes")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command += ["--module", runs_of_processes.__name__, str(found)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(CONFIGURATION)]
+    command += ["--num_processes", "2", "--main_process_port", "0", "--module", runs_of_processes.__name__, str(found)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, cwd=CONFIGURATION.parents[2])
     assert done.returncode == 0, done.stderr[-4000:]
     (found / "stdout").write_text(done.stdout)
     (found / "stderr").write_text(done.stderr)
