@@ -14,6 +14,7 @@ from transformers import AutoImageProcessor, AutoModel, AutoTokenizer, EsmTokeni
 
 import run_pretraining
 from modeling_data2vec_generic import Data2VecGenericForPreTraining
+from modeling_data2vec_generic.training.health import STATES
 
 from .tiny import image_parquet, protein_file, run, run_flags, series_parquet, text_file, video_parquet
 
@@ -123,6 +124,7 @@ def test_run__every_weight_that_may_train_gets_a_gradient(name, finished):
 def test_run__leaves_results_figures_and_card(name, finished):
     done = finished(name)
     results = json.loads((done.output_dir / "all_results.json").read_text())
+    assert results.pop("health") in STATES
     assert all(math.isfinite(value) for value in results.values())
     assert results["eval_effective_rank"] >= 1
     probe = {f"{when}_{what}_accuracy" for when in ("init", "eval") for what in ("knn", "linear")}
@@ -218,7 +220,11 @@ def fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]
         ),
         ("proteins", f"--max_seq_length 39 --config_overrides {BLOCKS},max_position_embeddings=40", ["at most 38"]),
         ("proteins", "--model_type bert", ["--processor_name", "--train_tokenizer"]),
-        ("video", "--config_overrides num_frames=16", ["9 of 9", "too short (8 frames, the encoder reads 16)"]),
+        (
+            "video",
+            f"--config_overrides {BLOCKS},image_size=16,patch_size=4,num_frames=16",
+            ["9 of 9", "too short (8 frames, the encoder reads 16)"],
+        ),
         ("video", "--model_type vit --config_overrides image_size=16", ["A vit encoder has no num_frames"]),
     ],
 )

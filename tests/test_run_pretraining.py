@@ -26,6 +26,7 @@ from transformers import (
 import run_pretraining
 from modeling_data2vec_generic import Data2VecGenericForPreTraining, Data2VecGenericModel
 from modeling_data2vec_generic.training.arguments import ObjectiveArguments
+from modeling_data2vec_generic.training.health import STATES
 
 from .tiny import (
     BACKBONES,
@@ -239,6 +240,7 @@ def test_run__in_mixed_precision_keeps_weights_and_results_whole(name, tmp_path)
     trainer = run(*from_scratch(name), *CASES[name].source(tmp_path), "--bf16", "true", output_dir=tmp_path / "out")
     assert {weight.dtype for weight in trainer.model.parameters()} == {torch.float32}
     results = json.loads((tmp_path / "out" / "all_results.json").read_text())
+    assert results.pop("health") in STATES
     assert all(math.isfinite(value) for value in results.values())
 
 
@@ -320,7 +322,8 @@ def test_output_directory__is_complete(name, finished):
 
 @pytest.mark.parametrize("name", CASES)
 def test_all_results__hold_every_figure(name, finished):
-    results = finished(name).results
+    results = dict(finished(name).results)
+    assert results.pop("health") in STATES
     expected = {"train_loss", "eval_loss", "eval_target_std", "eval_prediction_std", "eval_effective_rank"}
     probe = {f"{when}_{what}_accuracy" for when in ("init", "eval") for what in ("knn", "linear")}
     assert expected <= set(results)

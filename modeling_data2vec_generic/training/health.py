@@ -38,6 +38,7 @@ HEALTHY = "healthy"
 RISING = "rising loss with a rising target"
 PARTIAL = "partial collapse of the embeddings"
 COLLAPSED = "collapsed"
+STATES = (HEALTHY, RISING, PARTIAL, COLLAPSED)
 
 # Beside what the run itself has shown, since spread, rank and cosine of an untrained encoder depend on its type, its
 # position embeddings and its input, so that no absolute limit holds for all. Digits that learn lose at most a fifth of
@@ -146,7 +147,7 @@ class Verdict:
     """How a run is.
 
     Args:
-        state: one of HEALTHY, RISING, PARTIAL and COLLAPSED.
+        state: one of STATES.
         reason: what shows it, in words and figures.
     """
 
