@@ -195,10 +195,6 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         if self._needs_mask_embedding and self.seams.mask_parameter is None:
             self.mask_embedding = nn.Parameter(torch.zeros(self.seams.content_width))
         self.post_init()
-        # FSDP shards by these, and fails on names that the encoder alone does not have, such as a decoder's.
-        classes = {type(module).__name__ for module in self.encoder.modules()}
-        blocks = {type(self.encoder.get_submodule(name)).__name__ for name in self.seams.stacks}
-        self._no_split_modules = (classes & set(self._no_split_modules or ())) | blocks
         self._freeze()
 
     def _look_at_encoder(self) -> None:

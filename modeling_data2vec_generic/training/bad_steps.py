@@ -14,6 +14,8 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging
 
+from .teacher import whole
+
 if TYPE_CHECKING:
     from .trainer import Data2VecTrainer
 
@@ -119,7 +121,8 @@ class BadSteps(TrainerCallback):
         trainer = self.trainer
         device = self._batches[0].finite_loss.device
         passed = torch.stack([flag for batch in self._batches for flag in (batch.finite_inputs, batch.finite_loss)])
-        finite_grads = torch.as_tensor(0.0 if grad_norm is None else grad_norm, device=device).isfinite()
+        norm = torch.as_tensor(0.0 if grad_norm is None else grad_norm, device=device)
+        finite_grads = whole(norm).isfinite()
         failed = (~torch.stack([passed.all(), finite_grads])).float()
         # All processes must decide alike, and one that read good data cannot see another's. Waiting for the device
         # here is what it costs to know before the step; Trainer's logging_nan_inf_filter, which waits twice for each
@@ -155,8 +158,7 @@ class BadSteps(TrainerCallback):
         total = torch.linalg.vector_norm(
             torch.stack(torch._foreach_norm([weight.detach() for weight in trained.values()], 2, dtype=torch.float32))
         )
-        total = total.full_tensor() if hasattr(total, "full_tensor") else total  # of parameters sharded by FSDP2
-        if not total.isfinite():
+        if not whole(total).isfinite():
             name = next((name for name, weight in trained.items() if not weight.isfinite().all()), "another process's")
             raise FloatingPointError(
                 f"Optimizer step {state.global_step + 1} made weights that are not finite ({name}), though its "

@@ -1,11 +1,13 @@
 """What makes a step of several processes the step of one process with the same global batch."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from accelerate.data_loader import BatchSamplerShard, SkipBatchSampler
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from transformers import Trainer
 
 from ..modeling_data2vec_generic import Data2VecGenericForPreTraining
@@ -23,6 +25,7 @@ class GlobalBatchTrainer(Trainer):
     - Samples that accelerate repeats, so that all processes have full last batches, are taken out again, both in
       training and in evaluation. A stream, whose length is not known, keeps them.
     - `eval_loss` is that of one process with the same global batch.
+    - FSDP shards student and teacher by their blocks.
     - DDP does not search for parameters without a gradient: they are frozen when the encoder is examined.
     """
 
@@ -33,6 +36,16 @@ class GlobalBatchTrainer(Trainer):
             # An encoder for which no input can be made up is examined, and what is unused frozen, in its first pass.
             self.args.ddp_find_unused_parameters = self.model.examination is None
         return super()._build_accelerator_args(**kwargs)
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """As ever; FSDP shards student and teacher by their blocks, unless told otherwise."""
+        super().create_accelerator_and_postprocess()
+        plugin = getattr(self.accelerator.state, "fsdp_plugin", None)
+        if plugin is not None and plugin.transformer_cls_names_to_wrap is None:
+            # Not by `_no_split_modules`, where there may be a decoder's blocks, which the encoder alone does not have,
+            # and embeddings, of which accelerate 1.15 makes a shard of its own, within the first.
+            blocks = [self.model.encoder.get_submodule(name) for name in self.model.seams.stacks]
+            plugin.transformer_cls_names_to_wrap = sorted({type(block).__name__ for block in blocks})
 
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> tuple:
         """As ever, without repeated samples."""
@@ -65,6 +78,10 @@ class GlobalBatchTrainer(Trainer):
         )
         return self.accelerator.reduce(loss, "mean"), logits, labels
 
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        with _unsharded_class(self.model):
+            super()._save(output_dir, state_dict)
+
     def _own_samples(self, batch: dict[str, Any]) -> dict[str, Any]:
         """The batch without the samples that were added to the last one of a pass over the data."""
         state = self.accelerator.gradient_state
@@ -86,3 +103,15 @@ class GlobalBatchTrainer(Trainer):
             for name, value in batch.items()
         }
         return kept if own > 0 else kept | {REPEATED: True}
+
+
+@contextmanager
+def _unsharded_class(model: nn.Module) -> Iterator[None]:
+    """The class that a model had before `fully_shard` made it one of torch's, whose code would be saved for ours."""
+    sharded = type(model)
+    if isinstance(model, FSDPModule):
+        model.__class__ = sharded.__bases__[1]
+    try:
+        yield
+    finally:
+        model.__class__ = sharded

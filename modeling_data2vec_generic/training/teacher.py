@@ -63,7 +63,7 @@ class EMATeacher:
         They are whole; where they are sharded, each process must call this and needs room for all of them.
         """
         return {
-            name: _whole(self._accumulators[name])
+            name: whole(self._accumulators[name])
             for name, (target, _) in self._averaged.items()
             if target.dtype != torch.float32
         }
@@ -94,7 +94,8 @@ def _local(tensor: Tensor) -> Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def _whole(tensor: Tensor) -> Tensor:
+def whole(tensor: Tensor) -> Tensor:
+    """All of a tensor, which each process must ask for where it is sharded."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 

@@ -5,13 +5,18 @@
 
 import dataclasses
 import itertools
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, DistributedType
 from datasets import Dataset
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.fsdp import fully_shard
@@ -38,7 +43,7 @@ VOCABULARY = 300
 STEPS = 20
 GLOBAL_BATCH = 8
 CASES = ("images", "images_2", "text")
-SHARDED = ("images", "images_2", "text", "text_2")
+SHARDED = ("images_2", "text", "text_2")
 DTYPES = ("float32", "bfloat16")
 REFUSED = [("text_2", "bfloat16")]
 
@@ -210,6 +215,35 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
+FSDP2 = {
+    "ACCELERATE_USE_FSDP": "true",
+    "FSDP_VERSION": "2",
+    "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
+    "FSDP_RESHARD_AFTER_FORWARD": "true",
+    "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT",
+}
+ADAM = {"optim": "adamw_torch", "learning_rate": 1e-3}  # state dicts of optimizers without state can't be sharded
+
+
+@contextmanager
+def fsdp2_of_accelerate() -> Iterator[None]:
+    """What `examples/accelerate/fsdp2.yaml` sets, with accelerate made to obey it without an accelerator."""
+    init = AcceleratorState.__init__
+
+    def init_with_fsdp(self: AcceleratorState, *args: Any, fsdp_plugin: Any = None, **kwargs: Any) -> None:
+        init(self, *args, fsdp_plugin=fsdp_plugin, **kwargs)
+        if fsdp_plugin is not None:
+            self.fsdp_plugin = fsdp_plugin
+
+    with (
+        patch.dict(os.environ, FSDP2),
+        patch.object(AcceleratorState, "__init__", init_with_fsdp),
+        patch.object(Accelerator, "distributed_type", DistributedType.FSDP),
+        patch.object(Accelerator, "is_fsdp2", True),
+    ):
+        yield
+
+
 def main(folder: Path) -> None:
     for case in CASES:
         trainer = new_trainer(case, folder / case, processes=2)
@@ -222,6 +256,16 @@ def main(folder: Path) -> None:
     resumed = new_trainer(CASES[0], folder / "resumed", processes=2)
     resumed.train(resume_from_checkpoint=str(folder / CASES[0] / "checkpoint-10"))
     torch.save(outcome(resumed), folder / f"resumed_{resumed.args.process_index}.pt")
+    with fsdp2_of_accelerate():
+        sharded = new_trainer("images_2", folder / "fsdp2", processes=2, **ADAM)
+        sharded.train()
+        sharded.save_model()
+        sharded.save_encoder()
+        resumed = new_trainer("images_2", folder / "fsdp2_resumed", processes=2, **ADAM)
+        resumed.train(resume_from_checkpoint=str(folder / "fsdp2" / "checkpoint-10"))
+        resumed.save_model()
+        logs = {"log": sharded.state.log_history, "resumed": resumed.state.log_history}
+        torch.save(logs, folder / f"fsdp2_{sharded.args.process_index}.pt")
 
 
 if __name__ == "__main__":

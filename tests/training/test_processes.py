@@ -1,5 +1,6 @@
 """Two processes (gloo, CPU) are one with the same global batch; sharded models (FSDP2) are whole ones."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
+from transformers import AutoModel
 
 from modeling_data2vec_generic.objective_data2vec_generic import spread
 from modeling_data2vec_generic.training.statistics import Means, RunningSpread
@@ -42,6 +45,17 @@ def without_clock(log: list[dict[str, Any]], *more: str) -> list[dict[str, Any]]
     return [{name: value for name, value in entry.items() if not name.endswith(CLOCK + more)} for entry in log]
 
 
+def assert_same_log(log: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
+    """But for rounding, and for what is of a process."""
+    assert [entry.keys() for entry in log] == [entry.keys() for entry in expected]
+    for entry, wanted in zip(log, expected, strict=True):
+        for name in entry.keys() - {*OF_ITS_BATCHES}:
+            if not name.endswith(CLOCK):
+                tolerance = 0.2 if name in OF_A_PROCESS else 1e-4
+                same = wanted[name] if isinstance(wanted[name], str) else pytest.approx(wanted[name], rel=tolerance)
+                assert entry[name] == same, (name, entry)
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_two_processes__equal_one_with_the_same_global_batch(case, folder, tmp_path):
     trainer = runs_of_processes.new_trainer(case, tmp_path, processes=1)
@@ -50,17 +64,9 @@ def test_two_processes__equal_one_with_the_same_global_batch(case, folder, tmp_p
 
     assert two[0]["masks"] | two[1]["masks"] == one["masks"]
 
-    log, expected = two[0]["log"], one["log"]
-    assert [entry.keys() for entry in log] == [entry.keys() for entry in expected]
-    assert len([entry for entry in log if "loss" in entry]) == STEPS
-    for entry, wanted in zip(log, expected, strict=True):
-        for name in entry.keys() - {*OF_A_PROCESS, *OF_ITS_BATCHES}:
-            if not name.endswith(CLOCK):
-                close = pytest.approx(wanted[name], rel=1e-4) if isinstance(wanted[name], float) else wanted[name]
-                assert entry[name] == close, (name, entry["step"])
-        for name in entry.keys() & {*OF_A_PROCESS}:
-            assert entry[name] == pytest.approx(wanted[name], rel=0.2), (name, entry["step"])
-    assert without_clock(two[1]["log"]) == without_clock(log)
+    assert_same_log(two[0]["log"], one["log"])
+    assert len([entry for entry in one["log"] if "loss" in entry]) == STEPS
+    assert without_clock(two[1]["log"]) == without_clock(two[0]["log"])
 
     assert one["weights"].keys() == {3, STEPS}
     for step, weights in one["weights"].items():
@@ -82,8 +88,8 @@ def test_two_processes__resume_as_if_never_interrupted(folder):
 
 def test_two_processes__only_the_first_one_talks(folder):
     losses = (folder / "stdout").read_text().count("{'loss'")
-    assert losses == STEPS * len(CASES) + STEPS // 2  # the resumed run took the other half before
-    assert 0 < (folder / "stderr").read_text().count("Step 20: ") <= len(CASES) + 1
+    assert losses == STEPS * (len(CASES) + 1) + 2 * (STEPS // 2)  # resumed runs took the other half before
+    assert 0 < (folder / "stderr").read_text().count("Step 20: ") <= len(CASES) + 3
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -101,6 +107,33 @@ def test_sharded__equals_the_whole_model_exactly(case, dtype, folder):
             assert found[kind].keys() == expected[kind].keys()
             for name, value in expected[kind].items():
                 assert torch.equal(found[kind][name], value), (kind, name)
+
+
+def test_fsdp2_of_accelerate__equals_one_process_and_resumes_exactly(folder, tmp_path):
+    trainer = runs_of_processes.new_trainer("images_2", tmp_path, processes=1, **runs_of_processes.ADAM)
+    trainer.train()
+    for found in load(folder, "fsdp2"):
+        assert_same_log(found["log"], trainer.state.log_history)
+        assert without_clock(found["resumed"]) == without_clock(found["log"])
+    saved = load_file(folder / "fsdp2" / "model.safetensors")
+    resumed = load_file(folder / "fsdp2_resumed" / "model.safetensors")
+    for name, weight in trainer.model.state_dict().items():
+        assert torch.equal(resumed[name], saved[name])
+        if not name.endswith("k_proj.bias"):  # attention is blind to it, and Adam makes steps of its rounding
+            assert (saved[name] - weight).norm() <= 1e-4 * weight.norm() + 1e-6, name
+
+
+def test_fsdp2_of_accelerate__saves_what_can_be_loaded(folder):
+    saved = load_file(folder / "fsdp2" / "model.safetensors")
+    encoder = AutoModel.from_pretrained(folder / "fsdp2" / "encoder")
+    assert all(torch.equal(saved[f"encoder.{name}"], weight) for name, weight in encoder.state_dict().items())
+    remote = AutoModel.from_pretrained(folder / "fsdp2", trust_remote_code=True)
+    assert all(torch.equal(saved[name], weight) for name, weight in remote.state_dict().items())
+    config = json.loads((folder / "fsdp2" / "config.json").read_text(encoding="utf-8"))
+    assert config["architectures"] == ["Data2VecGenericForPreTraining"]
+    classes = {name: path.rpartition(".") for name, path in config["auto_map"].items()}
+    assert classes["AutoModelForPreTraining"][2] == "Data2VecGenericForPreTraining"
+    assert all((folder / "fsdp2" / f"{module}.py").is_file() for module, _, _ in classes.values())
 
 
 def test_running_spread__is_that_of_all_rows():
