@@ -17,6 +17,8 @@ from ..data.columns import encode_labels
 from ..training.probe import knn_classifier, labels_of, linear_classifier
 from .metrics import load_metric
 
+_NEIGHBOURS = 20  # that vote at most
+
 Splits = dict[str, Dataset]
 Scores = NDArray[np.floating[Any]]
 
@@ -166,7 +168,11 @@ class SingleLabel(Target):
         ]
 
     def on_features(self, arm: str, train_x: Scores, train_y: NDArray[Any], test_x: Scores) -> Scores:
-        classifier = knn_classifier(len(train_x)) if arm == "knn" else linear_classifier()
+        if arm == "knn":
+            # More neighbours than a class has rows would be of other classes for certain.
+            classifier = knn_classifier(len(train_x), min(_NEIGHBOURS, np.bincount(train_y).min()))
+        else:
+            classifier = linear_classifier()
         probabilities = classifier.fit(train_x, train_y).predict_proba(test_x)
         # Several classes may have as many votes: argmax gives them to the first, as `predict` does.
         return np.log(np.maximum(probabilities, 1e-12))
@@ -228,7 +234,9 @@ class MultiLabel(Target):
     def on_features(self, arm: str, train_x: Scores, train_y: NDArray[Any], test_x: Scores) -> Scores:
         from sklearn.multiclass import OneVsRestClassifier
 
-        classifier = knn_classifier(len(train_x)) if arm == "knn" else OneVsRestClassifier(linear_classifier())
+        classifier = (
+            knn_classifier(len(train_x), _NEIGHBOURS) if arm == "knn" else OneVsRestClassifier(linear_classifier())
+        )
         return 2.0 * classifier.fit(train_x, train_y.astype(int)).predict(test_x) - 1
 
 
@@ -276,7 +284,7 @@ class Regression(Target):
         from sklearn.preprocessing import StandardScaler
 
         if arm == "knn":
-            regressor = KNeighborsRegressor(min(20, len(train_x)), metric="cosine", algorithm="brute")
+            regressor = KNeighborsRegressor(min(_NEIGHBOURS, len(train_x)), metric="cosine", algorithm="brute")
         else:
             regressor = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-3, 5, 9)))
         return regressor.fit(train_x, train_y).predict(test_x)[:, None]

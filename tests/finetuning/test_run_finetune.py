@@ -26,6 +26,7 @@ from modeling_data2vec_generic import (
     Data2VecGenericForSequenceClassification,
 )
 from modeling_data2vec_generic.data.text import train_tokenizer
+from modeling_data2vec_generic.finetuning.trainer import FinetuningTrainer
 
 from ..tiny import CLASSES, image_folder, new_encoder, pictures, run_flags, sentences, sound_folder
 
@@ -236,6 +237,43 @@ def test_freeze_encoder_steps__the_head_alone_moves(finetune, data):
     before = AutoModel.from_pretrained(data / "vit").state_dict()
     model = AutoModelForImageClassification.from_pretrained(out)
     assert all(torch.equal(before[name], value) for name, value in model.vit.state_dict().items())
+
+
+def test_layer_decay__reaches_the_optimizer_and_spares_norms_and_biases(finetune, monkeypatch):
+    seen = {}
+    made = FinetuningTrainer.create_optimizer
+
+    def recorded(self, model=None):
+        optimizer = made(self, model)
+        names = {parameter: name for name, parameter in self.model.named_parameters()}
+        for group in optimizer.param_groups:
+            seen.update({names[parameter]: (group["lr"], group["weight_decay"]) for parameter in group["params"]})
+        return optimizer
+
+    monkeypatch.setattr(FinetuningTrainer, "create_optimizer", recorded)
+    flags = ["--learning_rate", "0.1", "--layer_decay", "0.5", "--weight_decay", "0.3"]
+    finetune("--model_name_or_path", "DATA/vit", *IMAGES, *flags)
+    expected = {
+        "classifier.weight": (0.1, 0.3),
+        "classifier.bias": (0.1, 0.0),
+        "vit.layernorm.weight": (0.1, 0.0),
+        "vit.layers.1.mlp.fc1.weight": (0.05, 0.3),
+        "vit.layers.0.mlp.fc1.weight": (0.025, 0.3),
+        "vit.layers.0.mlp.fc1.bias": (0.025, 0.0),
+        "vit.embeddings.patch_embeddings.projection.weight": (0.0125, 0.3),
+    }
+    assert {name: seen[name] for name in expected} == {name: pytest.approx(pair) for name, pair in expected.items()}
+    assert len(seen) == 40
+
+
+def test_accumulation__of_two_halves_is_the_whole_batch(finetune, tmp_path):
+    flags = ["--model_name_or_path", "DATA/vit", *IMAGES, "--learning_rate", "1e-2", "--mixup", "0", "--cutmix", "0"]
+    flags += ["--adam_epsilon", "1"]  # else each step would have the gradient's sign only
+    whole = load_file(finetune(*flags, "--per_device_train_batch_size", "8") / "model.safetensors")
+    halves = [*flags, "--gradient_accumulation_steps", "2", "--overwrite_output_dir"]
+    parts = load_file(finetune(*halves) / "model.safetensors")
+    for name, value in whole.items():
+        torch.testing.assert_close(parts[name], value, rtol=1e-4, atol=1e-6)
 
 
 def test_groups__stay_together(finetune, data):
