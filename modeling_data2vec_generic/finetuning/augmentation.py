@@ -24,8 +24,9 @@ class Mix:
     num_labels: int
 
     def __call__(self, pixels: Tensor, labels: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Pixels (B, C, H, W) and classes (B,) int64 to mixed pixels and their shares of classes (B, num_labels)."""
-        targets = one_hot(labels, self.num_labels).to(pixels.dtype)
+        """Pixels (B, C, H, W) and classes, (B,) int64 or, of several per image, (B, num_labels) of 0 and 1, to mixed
+        pixels and their shares of classes (B, num_labels)."""
+        targets = (one_hot(labels, self.num_labels) if labels.ndim == 1 else labels).to(pixels.dtype)
         if not (self.mixup or self.cutmix):
             return pixels, targets
         cuts = bool(self.cutmix) and (not self.mixup or rng.random() < 0.5)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from torch.nn import functional
 
 from modeling_data2vec_generic.finetuning.augmentation import Mix, box
@@ -50,6 +51,14 @@ def test_cutmix__box_covers_what_the_share_leaves():
     assert max(inside) == (50, 50)  # half of each side is a quarter of the image
 
 
+def test_mix__several_classes_per_image():
+    hot = torch.tensor([[1.0, 1, 0], [0, 1, 0], [0, 0, 0], [0, 0, 1]])
+    pixels, targets = Mix(1.0, 0.0, 3)(images(), hot, np.random.default_rng(0))
+    share = 1 - pixels[0, 0, 0, 0] / 3  # image 0 is 0 everywhere, its partner 3
+    torch.testing.assert_close(targets[0], torch.stack([share, share, 1 - share]))
+    torch.testing.assert_close(targets[2], (1 - share) * hot[1])
+
+
 def test_mix__both_on_each_is_as_likely():
     cut = 0
     for seed in range(300):
@@ -77,3 +86,14 @@ def test_loss__class_weights_weigh_rows_by_their_class():
     rows = -logits.log_softmax(-1)[torch.arange(4), LABELS]
     weights = torch.tensor([1.0, 3.0, 0.5, 3.0])
     torch.testing.assert_close(target.loss(logits, LABELS, training=True), (weights * rows).sum() / weights.sum())
+
+
+def test_class_weights__balanced_give_every_class_the_same_weight_in_all():
+    train = Dataset.from_dict({"label": [0] * 6 + [1] * 3 + [2]})
+    target = SingleLabel()
+    target.names = ["a", "b", "c"]
+    target.weigh("balanced", train)
+    total = target.class_weights * torch.tensor([6.0, 3.0, 1.0])
+    torch.testing.assert_close(total, torch.full((3,), 10 / 3))
+    target.weigh("1,2.5,0", train)
+    assert target.class_weights.tolist() == [1.0, 2.5, 0.0]

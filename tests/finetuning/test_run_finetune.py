@@ -9,6 +9,7 @@ import numpy as np
 import pandas
 import pytest
 import torch
+from datasets import Dataset, Features, Image, List, Value
 from safetensors.torch import load_file
 from transformers import (
     AutoModel,
@@ -118,6 +119,20 @@ def test_images__loads_by_its_auto_class_and_pipeline(finetune):
     share = np.mean([row["label"] == row["prediction"] for row in rows])
     assert results(out)["eval_accuracy"] == pytest.approx(share)
     assert {path.name for path in (out / "figures").iterdir()} >= {"confusion.png"}
+
+
+def test_images__several_classes_and_numbers(finetune, tmp_path):
+    rows = [{"bytes": file.read_bytes(), "path": None} for file in sorted(image_folder(tmp_path, 18, False).iterdir())]
+    columns = {"image": rows, "tags": [[c for k, c in enumerate(CLASSES) if i >> k & 1] for i in range(18)]}
+    columns["score"] = [0.5 + i % 5 for i in range(18)]
+    features = Features({"image": Image(), "tags": List(Value("string")), "score": Value("float64")})
+    Dataset.from_dict(columns, features).to_parquet(tmp_path / "table.parquet")
+    flags = ["--model_name_or_path", "DATA/vit", "--train_file", str(tmp_path / "table.parquet")]
+    assert "eval_f1_micro" in results(finetune(*flags, "--label_column_name", "tags"))
+    flags += ["--label_column_name", "score", "--mixup", "0", "--cutmix", "0", "--overwrite_output_dir"]
+    assert "eval_mse" in results(finetune(*flags))
+    with pytest.raises(ValueError, match="these labels are numbers"):
+        finetune(*flags, "--mixup", "1")
 
 
 def test_sound__loads_by_its_auto_class_and_pipeline(finetune, data):

@@ -13,7 +13,7 @@ from ...data.images import prepare_images
 from ...data.pixels import PixelPipeline, RandomResizedCrop
 from ...data.row_streams import CROP, RowStreams
 from ..augmentation import Mix
-from ..targets import SingleLabel, Target
+from ..targets import Regression, Target
 from .base import Collate
 from .classification import Classification, LabelledCollator
 
@@ -83,8 +83,10 @@ class ImageClassification(Classification):
             return LabelledCollator(self.inputs, self.target)
         mix = None
         if self.task_args.mixup or self.task_args.cutmix:
-            if not isinstance(self.target, SingleLabel):
-                raise ValueError("mixup and cutmix are for one class per image: set --mixup 0 --cutmix 0.")
+            if isinstance(self.target, Regression):
+                raise ValueError(
+                    "mixup and cutmix mix classes, and these labels are numbers: set --mixup 0 --cutmix 0."
+                )
             mix = Mix(self.task_args.mixup, self.task_args.cutmix, len(self.target.names))
         crop = RandomResizedCrop(self.data_args.crop_scale_min, flip=self.data_args.horizontal_flip)
         return TrainingImages(self.pixels, crop, self.target, mix, self.training_args.seed)
