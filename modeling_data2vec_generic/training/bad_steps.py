@@ -5,7 +5,7 @@ import weakref
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import datasets
 import torch
@@ -15,9 +15,6 @@ from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging
 
 from .teacher import whole
-
-if TYPE_CHECKING:
-    from .trainer import Data2VecTrainer
 
 logger = logging.get_logger(__name__)
 
@@ -75,7 +72,7 @@ class BadSteps(TrainerCallback):
         FloatingPointError: `max_bad_steps` in a row were bad, or an optimizer step made weights that are not finite.
     """
 
-    def __init__(self, trainer: "Data2VecTrainer"):
+    def __init__(self, trainer: Any):
         self.trainer = weakref.proxy(trainer)  # not a cycle: see the trainer's own callback
         self.total = 0
         self.in_a_row = 0
