@@ -73,7 +73,7 @@ class BadSteps(TrainerCallback):
     """
 
     def __init__(self, trainer: Any):
-        self.trainer = weakref.proxy(trainer)  # not a cycle: see the trainer's own callback
+        self.trainer: Any = weakref.proxy(trainer)  # not a cycle: see the trainer's own callback
         self.total = 0
         self.in_a_row = 0
         self._skipped = False
