@@ -15,12 +15,12 @@ from .arguments import DataArguments
 from .columns import CONTENT_COLUMN, canonical, encode_labels, holds
 from .embedded import EMBEDDED
 from .files import EXTENSIONS, load_file, load_folder, nothing_found, walk
+from .opening import VALIDATION_SPLITS, open_splits
 from .streamed_sources import stream_types
 
 logger = logging.get_logger(__name__)
 
 _FILES = ("vision", "speech", "video")  # modalities whose columns hold files, by which their types can be told
-_VALIDATION_SPLITS = ("validation", "test")
 _SPLIT_SEED = 0  # not the training seed: runs that differ in their seed are evaluated on the same rows
 
 
@@ -150,20 +150,7 @@ def _check_source(args: DataArguments) -> None:
 
 
 def _load_splits(args: DataArguments, modality: str | None) -> dict[str, Dataset]:
-    """The source's rows as they are: `train`, and `validation` if it has one."""
-    if args.dataset_name in EMBEDDED:
-        splits = EMBEDDED[args.dataset_name][1]()
-    elif args.dataset_name is not None:
-        splits = _load_hub(args.dataset_name, args.dataset_config_name)
-    elif args.train_file is not None:
-        splits = {"train": load_file(args.train_file, "train_file")}
-    else:
-        splits = {"train": load_folder(str(args.train_dir), "train_dir", modality)}
-    if args.validation_file is not None:
-        splits["validation"] = load_file(args.validation_file, "validation_file")
-    elif args.validation_dir is not None:
-        splits["validation"] = load_folder(args.validation_dir, "validation_dir", modality)
-    return splits
+    return open_splits(args, modality, embedded=lambda rows: rows, hub=_load_hub, file=load_file, folder=load_folder)
 
 
 def _load_hub(name: str, config_name: str | None) -> dict[str, Dataset]:
@@ -175,7 +162,7 @@ def _load_hub(name: str, config_name: str | None) -> dict[str, Dataset]:
     if rows["train"] == 0:
         raise ValueError(f"dataset_name={name!r} has no rows in its split 'train'. Choose another dataset.")
     splits = {"train": builder.as_dataset("train")}
-    for split in _VALIDATION_SPLITS:
+    for split in VALIDATION_SPLITS:
         if rows.get(split):
             logger.info(f"The split '{split}' of {name} is used for validation.")
             splits["validation"] = builder.as_dataset(split)

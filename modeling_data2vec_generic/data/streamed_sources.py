@@ -10,8 +10,8 @@ from transformers.utils import logging
 
 from .arguments import DataArguments
 from .columns import canonical, encode_labels
-from .embedded import EMBEDDED
 from .files import load_folder, stream_file
+from .opening import VALIDATION_SPLITS, open_splits
 
 logger = logging.get_logger(__name__)
 
@@ -81,20 +81,14 @@ def window_rows(raw: Dataset, args: DataArguments, modality: str) -> Dataset:
 
 
 def _open(args: DataArguments, modality: str | None) -> dict[str, IterableDataset]:
-    """`train`, and `validation` if the source has one."""
-    if args.dataset_name in EMBEDDED:
-        splits = {split: rows.to_iterable_dataset() for split, rows in EMBEDDED[args.dataset_name][1]().items()}
-    elif args.dataset_name is not None:
-        splits = _open_hub(args.dataset_name, args.dataset_config_name)
-    elif args.train_file is not None:
-        splits = {"train": stream_file(args.train_file, "train_file")}
-    else:
-        splits = {"train": _open_folder(str(args.train_dir), "train_dir", modality)}
-    if args.validation_file is not None:
-        splits["validation"] = stream_file(args.validation_file, "validation_file")
-    elif args.validation_dir is not None:
-        splits["validation"] = _open_folder(args.validation_dir, "validation_dir", modality)
-    return splits
+    return open_splits(
+        args,
+        modality,
+        embedded=lambda rows: rows.to_iterable_dataset(),
+        hub=_open_hub,
+        file=stream_file,
+        folder=_open_folder,
+    )
 
 
 def _open_hub(name: str, config_name: str | None) -> dict[str, IterableDataset]:
@@ -102,7 +96,7 @@ def _open_hub(name: str, config_name: str | None) -> dict[str, IterableDataset]:
     if "train" not in found:
         raise ValueError(f"dataset_name={name!r} has no split 'train'. There are: {', '.join(found)}.")
     splits = {"train": found["train"]}
-    for split in ("validation", "test"):
+    for split in VALIDATION_SPLITS:
         if split in found:
             logger.info(f"The split '{split}' of {name} is used for validation.")
             splits["validation"] = found[split]
