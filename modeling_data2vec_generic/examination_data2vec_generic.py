@@ -96,7 +96,7 @@ def made_up_sample(encoder: PreTrainedModel, seams: Seams) -> dict[str, Tensor] 
     if inputs is None:
         return None
     try:
-        with _undisturbed(encoder), torch.no_grad():
+        with undisturbed(encoder), torch.no_grad():
             encoder(**all_inputs(seams, inputs, 0) if seams.family.ordered_input is None else inputs)
     except Exception as error:  # whatever an encoder of unknown kind raises
         logger.info(f"{describe(encoder)} can't read a made-up sample, so the first batch is looked at: {error}")
@@ -177,10 +177,10 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _undisturbed(encoder: PreTrainedModel) -> Iterator[None]:
+def undisturbed(model: PreTrainedModel) -> Iterator[None]:
     """Evaluation mode, and the random numbers that follow are those that would have followed anyway."""
-    devices = [encoder.device] if encoder.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), evaluation_mode(encoder):
+    devices = [model.device] if model.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), evaluation_mode(model):
         yield
 
 
@@ -214,7 +214,7 @@ def examine(encoder: PreTrainedModel, seams: Seams, inputs: Mapping[str, Any]) -
     Raises:
         UnsupportedBackboneError: no block runs, the batch does not come first, or the content does not stay in order.
     """
-    with _undisturbed(encoder), torch.no_grad():
+    with undisturbed(encoder), torch.no_grad():
         content, _ = _first_block(encoder, seams, first_sample(inputs))
         positions = content.shape[1]
         if seams.reads_tokens:  # some encoders pad their tokens to a multiple of a window
@@ -236,7 +236,7 @@ def examine(encoder: PreTrainedModel, seams: Seams, inputs: Mapping[str, Any]) -
     last = layers[-1]
     keeps_positions = output.ndim == 3 and prefix + length <= output.shape[1] <= last.shape[1]
     takes_last_block = not keeps_positions or output.shape[2] != last.shape[2]
-    with _undisturbed(encoder):
+    with undisturbed(encoder):
         unused = _unused(encoder, seams, given, length, takes_last_block)
     first_block = min(started[name] for name in seams.stacks if name in started)
     return Examination(
@@ -421,7 +421,7 @@ def visible_only_fault(
     content = everything[prefix:][::2]
     order = torch.cat([content[1::2], content[::2]]).flip(0)
     some, shuffled = (torch.cat([everything[:prefix], rows]) for rows in (content, order))
-    with _undisturbed(encoder):
+    with undisturbed(encoder):
         try:
             plain = encode(encoder, seams, sample, length, takes_last_block=True)
             if _differ(run(everything), plain[:, : prefix + length]):

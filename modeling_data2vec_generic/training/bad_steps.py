@@ -1,6 +1,5 @@
 """Optimizer steps that met NaN or infinity: they are not taken, they are counted, and their samples are named."""
 
-import os
 import weakref
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
@@ -11,9 +10,9 @@ import datasets
 import torch
 from torch import Tensor
 from transformers import TrainerCallback
-from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging
 
+from .output_dir import last_checkpoint
 from .teacher import whole
 
 logger = logging.get_logger(__name__)
@@ -203,8 +202,7 @@ class BadSteps(TrainerCallback):
         return f"sample_index {', '.join(named)}{more}"
 
     def _last_checkpoint(self) -> str:
-        output_dir = str(self.trainer.args.output_dir)
-        last = get_last_checkpoint(output_dir) if os.path.isdir(output_dir) else None
+        last = last_checkpoint(self.trainer.args)
         if last is None:
             return "No checkpoint has been saved yet."
         return f"The last good checkpoint is {last} (--resume_from_checkpoint {last})."

@@ -5,7 +5,6 @@ easy to predict.
 """
 
 import math
-import os
 import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,17 +16,17 @@ import numpy as np
 import torch
 from torch import Tensor
 from transformers import TrainerCallback
-from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging
 
 from ..backbone_data2vec_generic import as_sequence, first, hooked, recorded_layers
 from ..configuration_data2vec_generic import Data2VecGenericConfig
 from ..data.streams import WindowedStream
-from ..examination_data2vec_generic import all_inputs, evaluation_mode
+from ..examination_data2vec_generic import all_inputs, undisturbed
 from ..geometry_data2vec_generic import real_positions
 from ..modeling_data2vec_generic import Data2VecGenericForPreTraining
 from ..objective_data2vec_generic import regression_loss, spread
 from .arguments import Data2VecTrainingArguments
+from .output_dir import last_checkpoint
 from .probe import effective_rank
 
 logger = logging.get_logger(__name__)
@@ -70,7 +69,7 @@ def vital_signs(model: Data2VecGenericForPreTraining, batches: Iterable[Mapping[
     """
     losses, targets, predictions, masked = [], [], [], 0
     features: dict[str, list[Tensor]] = {name: [] for name in (*DEPTHS, "teacher")}
-    with evaluation_mode(model), torch.random.fork_rng(_devices(model)):
+    with undisturbed(model):
         torch.manual_seed(0)  # the noise in the masked places of a decoder's input
         for batch in batches:
             batch = {name: value.to(model.device) for name, value in batch.items()}
@@ -136,10 +135,6 @@ def _features(model: Data2VecGenericForPreTraining, encoder: Any, batch: Mapping
             weight = real.unsqueeze(-1)
             found[name] = torch.where(weight, content, 0.0).sum(1) / weight.sum(1)
     return found
-
-
-def _devices(model: Data2VecGenericForPreTraining) -> list[torch.device]:
-    return [model.device] if model.device.type == "cuda" else []
 
 
 @dataclass(frozen=True)
@@ -237,7 +232,7 @@ class HealthCallback(TrainerCallback):
     """
 
     def __init__(self, trainer: Any):
-        self.trainer = weakref.proxy(trainer)  # not a cycle, see the trainer's own callback
+        self.trainer = weakref.proxy(trainer)  # not a cycle: workers of loaders are to end with the trainer
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         # The batch is read now, also in a resumed run: a stream must not be opened anew while training reads it.
@@ -282,7 +277,7 @@ class HealthCallback(TrainerCallback):
         verdicts = [entry["health"] for entry in state.log_history if "health" in entry]
         if args.stop_on_collapse and verdicts[-2:] == [COLLAPSED] * 2:  # one alone may pass, above all during warm-up
             control.should_training_stop = True
-            saved = get_last_checkpoint(args.output_dir) if os.path.isdir(args.output_dir) else None
+            saved = last_checkpoint(args)
             kept = f"The last checkpoint is {saved}." if saved else "No checkpoint had been saved."
             warn(f"Stopped at step {state.global_step} by stop_on_collapse. {kept}")
 

@@ -24,11 +24,16 @@ def resumed_checkpoint(arguments: RunArguments) -> str | None:
     wanted = arguments.resume_from_checkpoint
     if wanted is None or str(wanted).lower() == "false":
         return None
-    output_dir = str(arguments.output_dir)
     if str(wanted).lower() != "true":
         if not Path(str(wanted)).is_dir():
             raise ValueError(f"resume_from_checkpoint={wanted!r} is no folder. Name a checkpoint-N folder, or 'true'.")
         return str(wanted)
+    return last_checkpoint(arguments)
+
+
+def last_checkpoint(arguments: RunArguments) -> str | None:
+    """The newest checkpoint-N of the output directory, if there is one."""
+    output_dir = str(arguments.output_dir)
     return get_last_checkpoint(output_dir) if Path(output_dir).is_dir() else None
 
 
