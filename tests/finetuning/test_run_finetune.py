@@ -1,7 +1,7 @@
 """The script from end to end: every task, what it leaves behind, what loads it again, and what stops it."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,7 @@ from modeling_data2vec_generic.finetuning.trainer import FinetuningTrainer
 
 from ..tiny import CLASSES, image_folder, new_encoder, pictures, run_flags, sentences, sound_folder
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
-        yield
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,8 @@ import datasets
 import evaluate
 from sklearn.metrics import accuracy_score
 
+from modeling_data2vec_generic.finetuning.metric_info import row_metric_info
+
 
 class Accuracy(evaluate.Metric):
     """Share of rows that are predicted exactly; of several labels per row, all of them."""
@@ -11,12 +13,7 @@ class Accuracy(evaluate.Metric):
     def _info(self) -> evaluate.MetricInfo:
         label = datasets.Value("int64")
         rows = datasets.Sequence(label) if self.config_name == "multilabel" else label
-        return evaluate.MetricInfo(
-            description=str(__doc__),
-            citation="",
-            inputs_description="predictions and references, one of each for every row",
-            features=datasets.Features({"predictions": rows, "references": rows}),
-        )
+        return row_metric_info(__doc__, rows)
 
     def _compute(self, predictions: list, references: list) -> dict[str, float]:
         return {"accuracy": float(accuracy_score(references, predictions))}

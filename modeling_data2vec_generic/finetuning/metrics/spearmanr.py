@@ -5,18 +5,14 @@ import evaluate
 import numpy as np
 from scipy.stats import spearmanr
 
+from modeling_data2vec_generic.finetuning.metric_info import row_metric_info
+
 
 class Spearman(evaluate.Metric):
     """Correlation of ranks (Spearman) of predicted and true numbers; 0 where either is constant."""
 
     def _info(self) -> evaluate.MetricInfo:
-        rows = datasets.Value("float64")
-        return evaluate.MetricInfo(
-            description=str(__doc__),
-            citation="",
-            inputs_description="predictions and references, one of each for every row",
-            features=datasets.Features({"predictions": rows, "references": rows}),
-        )
+        return row_metric_info(__doc__, datasets.Value("float64"))
 
     def _compute(self, predictions: list, references: list) -> dict[str, float]:
         if np.ptp(predictions) == 0 or np.ptp(references) == 0:
