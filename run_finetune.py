@@ -3,7 +3,7 @@
 
     python run_finetune.py --model_name_or_path output/digits --dataset_name digits --output_dir output/finetuned
     python run_finetune.py --model_name_or_path output/digits --dataset_name digits --labels_per_class 10 \
-        --output_dir output/compared --compare
+        --output_dir output/compared --compare --seeds 0 1 2
 
 Recipes are JSON objects of flags, as for run_pretraining.py; flags on the command line override them. What is left out
 takes the default of the task. See --help for all flags.
@@ -12,14 +12,13 @@ takes the default of the task. See --help for all flags.
 import copy
 import sys
 from pathlib import Path
-from typing import Any
 
 from transformers import set_seed
 
 from modeling_data2vec_generic import recipes
 from modeling_data2vec_generic.data.arguments import DataArguments
 from modeling_data2vec_generic.finetuning.arguments import FinetuningArguments, TaskArguments
-from modeling_data2vec_generic.finetuning.arms import run_arm
+from modeling_data2vec_generic.finetuning.arms import arms_of, run_arm
 from modeling_data2vec_generic.finetuning.defaults import with_defaults
 from modeling_data2vec_generic.finetuning.loading import load_source
 from modeling_data2vec_generic.finetuning.rows import chosen_rows, read_rows
@@ -34,38 +33,44 @@ def main(argv: list[str] | None = None) -> None:
     flags = recipes.flags_of(sys.argv[1:] if argv is None else argv)
     model_args, data_args, task_args, training_args = recipes.parse(flags, ARGUMENTS)
     recipes.start_logging(training_args)
-    for arm in task_args.arms:
-        claim(arguments_of(arm, task_args, training_args))
-    set_seed(training_args.seed)
+    seeds = task_args.seeds or [training_args.seed]
+    for seed in seeds:
+        for arm in task_args.arms:
+            claim(arguments_of(seed, arm, task_args, training_args))
 
     with training_args.main_process_first(desc="loading the data"):
         task_type, data_args, splits = read_rows(data_args, task_args)
-        _, _, task_args, training_args = with_defaults(task_type, flags, ARGUMENTS)
-        task = task_type(model_args, data_args, task_args, training_args, splits)
-        rows = chosen_rows(task.encode(splits), task, data_args, task_args, training_args.seed)
-    source = load_source(model_args, task.modality.encoder_defaults())
-    task.fit(source.encoder)
-    with training_args.main_process_first(desc="preparing the data"):
-        samples = {split: task.prepare(dataset, split) for split, dataset in rows.items()}
+    _, _, task_args, training_args = with_defaults(task_type, flags, ARGUMENTS)
+    arms = arms_of(task_type, task_args)
+    metrics: dict[str, list[dict[str, float]]] = {arm: [] for arm in arms}
+    for seed in seeds:
+        set_seed(seed)
+        task = task_type(model_args, data_args, task_args, arguments_of(seed, "", task_args, training_args), splits)
+        with training_args.main_process_first(desc="choosing the rows"):
+            rows = chosen_rows(task.encode(splits), task, data_args, task_args, seed)
+        source = load_source(model_args, task.modality.encoder_defaults())
+        task.fit(source.encoder)
+        with training_args.main_process_first(desc="preparing the data"):
+            samples = {split: task.prepare(dataset, split) for split, dataset in rows.items()}
+        for arm in arms:
+            arm_args = arguments_of(seed, arm, task_args, training_args)
+            outcome = run_arm(arm, source, task, samples, task_args, arm_args)
+            metrics[arm].append(outcome.metrics)
+            if training_args.process_index == 0:
+                report_predictions(task, outcome, samples["validation"], Path(str(arm_args.output_dir)))
+    if (task_args.compare or task_args.seeds) and training_args.process_index == 0:
+        report_comparison(metrics, seeds, task.main_metric, Path(str(training_args.output_dir)))
 
-    metrics: dict[str, dict[str, Any]] = {}
-    output_dir = Path(training_args.output_dir)
-    for arm in task_args.arms:
-        arm_args = arguments_of(arm, task_args, training_args)
-        outcome = run_arm(arm, source, task, samples, task_args, arm_args)
-        metrics[arm] = outcome.metrics
-        if training_args.process_index == 0:
-            report_predictions(task, outcome, samples["validation"], Path(arm_args.output_dir))
-    if task_args.compare and training_args.process_index == 0:
-        report_comparison(metrics, task.main_metric, output_dir)
 
-
-def arguments_of(arm: str, task_args: TaskArguments, training_args: FinetuningArguments) -> FinetuningArguments:
-    """The training arguments of one run; of several, each has a folder of its own."""
-    arm_args = copy.copy(training_args)
-    if task_args.compare:
-        arm_args.output_dir = str(Path(str(training_args.output_dir), arm))
-    return arm_args
+def arguments_of(
+    seed: int, arm: str, task_args: TaskArguments, training_args: FinetuningArguments
+) -> FinetuningArguments:
+    """The training arguments of one run; of several, each has a folder of its own: seed-N/ARM."""
+    run_args = copy.copy(training_args)
+    run_args.seed = seed
+    folders = [f"seed-{seed}"] * bool(task_args.seeds) + [arm] * task_args.compare
+    run_args.output_dir = str(Path(str(training_args.output_dir), *folders))
+    return run_args
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from ..training.arguments import RunArguments
 
 ARMS = ("from_scratch", "linear_probe", "knn", "finetuned")
+ON_FROZEN_FEATURES = ("linear_probe", "knn")  # of ARMS
 _CONTROLS = ("from_scratch", "linear_probe", "knn", "compare")
 
 
@@ -37,6 +38,13 @@ class TaskArguments:
     compare: bool = field(
         default=False,
         metadata={"help": "From scratch, linear probe, nearest neighbours and fine-tuned on the same rows and seed."},
+    )
+    seeds: list[int] | None = field(
+        default=None,
+        metadata={
+            "help": "Run all of it once with each of these, instead of --seed, and report means with 95 percent "
+            "confidence intervals. The seed chooses the labelled rows, the new weights and the batches."
+        },
     )
     labels_per_class: int | None = field(
         default=None, metadata={"help": "Train on this many rows of each class, chosen at random by --seed."}
@@ -81,6 +89,8 @@ class TaskArguments:
         given = [name for name in _CONTROLS if getattr(self, name)]
         if len(given) > 1:
             raise ValueError(f"{' and '.join(f'--{name}' for name in given)} are different runs: choose one.")
+        if self.seeds is not None and len(set(self.seeds)) < max(len(self.seeds), 2):
+            raise ValueError(f"seeds={self.seeds} must be two or more, all different; for one there is --seed.")
         if self.labels_per_class is not None and self.label_fraction is not None:
             raise ValueError("labels_per_class and label_fraction both say how many labels to use: give one of them.")
         if self.labels_per_class is not None and self.labels_per_class < 1:

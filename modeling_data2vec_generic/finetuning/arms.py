@@ -14,11 +14,11 @@ from transformers.utils import logging
 from ..seams_data2vec_generic import UnsupportedBackboneError
 from ..training.output_dir import resumed_checkpoint
 from ..training.probe import extract_features
-from .arguments import FinetuningArguments, TaskArguments
+from .arguments import ON_FROZEN_FEATURES, FinetuningArguments, TaskArguments
 from .layers import layer_depths, layer_rates
 from .loading import Source, build_model, encoder_path
 from .tasks import Task
-from .trainer import FinetuningTrainer, first_output
+from .trainer import FinetuningTrainer
 
 logger = logging.get_logger(__name__)
 
@@ -38,6 +38,27 @@ class Outcome:
     metrics: dict[str, float]
 
 
+def arms_of(task: type[Task], task_args: TaskArguments) -> tuple[str, ...]:
+    """Those of ARMS that the flags ask for; a comparison leaves out what the task can't do.
+
+    Raises:
+        ValueError: the one that is asked for is one the task can't do, or a flag is for tasks of another kind.
+    """
+    if task_args.pooling == "mean" and not task.on_frozen_features:
+        raise ValueError(f"pooling='mean', but {task.name} has an output for each position. Leave it out.")
+    if task.on_frozen_features:
+        return task_args.arms
+    possible = tuple(arm for arm in task_args.arms if arm not in ON_FROZEN_FEATURES)
+    if not possible:
+        raise ValueError(
+            f"--{task_args.arms[0]} can't do {task.name}, which has an output for each position: leave it out, or use "
+            "--compare, which compares fine-tuning with training from scratch."
+        )
+    if task_args.compare:
+        logger.info(f"{' and '.join(possible)} are compared: {task.name} has an output for each position.")
+    return possible
+
+
 def run_arm(
     arm: str,
     source: Source,
@@ -49,12 +70,12 @@ def run_arm(
     """One of ARMS, from the same samples and seed as all of them; writes to `training_args.output_dir`.
 
     Raises:
-        ValueError: the arm asks something of task or encoder that it can't do.
+        ValueError: the arm asks something of the encoder that it can't do.
         SystemExit: stopped by SIGTERM, with a checkpoint.
     """
     logger.info(f"*** {arm.replace('_', ' ')} ***")
     set_seed(training_args.seed)
-    if arm in ("knn", "linear_probe"):
+    if arm in ON_FROZEN_FEATURES:
         return _on_frozen_features(arm, source, task, samples, training_args)
     return _trained(source, task, samples, task_args, training_args, pretrained=arm == "finetuned")
 
@@ -71,7 +92,7 @@ def _trained(
     if drop_path is None and hasattr(source.encoder.config, "drop_path_rate"):
         drop_path = task.drop_path
     own_head = task_args.pooling == "mean"
-    model = build_model(source, task.auto_class, task.settings(), drop_path, own_head, pretrained)
+    model = build_model(source, task.auto_class, task.own_head, task.settings(), drop_path, own_head, pretrained)
     path = encoder_path(model, source.encoder)
     encoder: Any = model.get_submodule(path)
     if not pretrained:
@@ -110,7 +131,7 @@ def _trained(
     trainer.save_metrics("eval", metrics)
     trainer.save_model()
     trainer.save_state()
-    return Outcome(first_output(output), labels, metrics)
+    return Outcome(np.asarray(output.predictions), labels, metrics)
 
 
 def _freeze_convolutions(model: Any) -> None:
@@ -125,8 +146,6 @@ def _freeze_convolutions(model: Any) -> None:
 def _on_frozen_features(
     arm: str, source: Source, task: Task, samples: dict[str, Dataset], training_args: FinetuningArguments
 ) -> Outcome:
-    if not task.on_frozen_features:
-        raise ValueError(f"--{arm} can't do {task.name}, which needs an output for each position.")
     task.modality.fit(source.encoder)
     encoder: Any = source.encoder
     encoder.to(training_args.device)
@@ -152,4 +171,4 @@ def _on_frozen_features(
     return Outcome(logits, labels["validation"], metrics)
 
 
-__all__ = ["Outcome", "run_arm"]
+__all__ = ["Outcome", "arms_of", "run_arm"]

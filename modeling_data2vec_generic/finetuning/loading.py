@@ -8,8 +8,8 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.utils import logging
 
-from ..classification_data2vec_generic import Data2VecGenericForSequenceClassification
 from ..configuration_data2vec_generic import Data2VecGenericConfig
+from ..modeling_data2vec_generic import Data2VecGenericPreTrainedModel
 from ..training.arguments import ModelArguments
 from ..training.encoders import load_encoder_and_gaps, new_encoder, new_encoder_config
 
@@ -50,24 +50,27 @@ def load_source(arguments: ModelArguments, defaults: dict[str, Any]) -> Source:
 def build_model(
     source: Source,
     auto_class: Any,
+    own_class: type[Data2VecGenericPreTrainedModel] | None,
     settings: dict[str, Any],
     drop_path: float | None = None,
     own_head: bool = False,
     pretrained: bool = True,
 ) -> PreTrainedModel:
-    """The encoder with a new head: of `auto_class` where the encoder's type has one, else the mean over all positions
-    and a linear layer.
+    """The encoder with a new head: of `auto_class` where the encoder's type has one, else of `own_class`.
 
     The log says which weights are loaded, which are new and which were left out.
 
     Args:
         settings: fields of the configuration that the task asks for.
         drop_path: `drop_path_rate` of the encoder.
-        own_head: take the mean over all positions in any case.
+        auto_class: None if transformers has none for the task.
+        own_class: the head of this package for the task; None if there is none.
+        own_head: take that of this package in any case.
         pretrained: False leaves every weight new.
 
     Raises:
-        ValueError: the encoder can't do drop path, or none of its weights has a place in the model.
+        ValueError: the encoder can't do drop path, there is no head for it, or none of its weights has a place in the
+            model.
     """
     config = copy.deepcopy(source.encoder.config)
     if drop_path is not None:
@@ -79,11 +82,14 @@ def build_model(
         config.drop_path_rate = drop_path
     model = None if own_head else _with_head_of_transformers(source.encoder, auto_class, config, settings)
     if model is None:
-        logger.info(f"The head is the mean over all positions of the {config.model_type} encoder and a linear layer.")
+        if own_class is None:
+            raise ValueError(
+                f"transformers has no {auto_class.__name__} of type {config.model_type}, and this package has no head "
+                f"of its own for it. Choose an encoder of another type: {', '.join(_types_with(auto_class))}."
+            )
+        logger.info(f"The head of the {config.model_type} encoder is this package's {own_class.__name__}.")
         encoder = new_encoder_of(source.encoder, config)
-        model = Data2VecGenericForSequenceClassification(
-            Data2VecGenericConfig(encoder_config=encoder.config, **settings), encoder
-        )
+        model = own_class(Data2VecGenericConfig(encoder_config=encoder.config, **settings), encoder)
     path = encoder_path(model, source.encoder)
     if pretrained:
         _copy_weights(source, model, path)
@@ -114,7 +120,7 @@ def _with_head_of_transformers(
 ) -> PreTrainedModel | None:
     """None where the type has none, or one that reads something else than this encoder, such as the decoder of an
     encoder-decoder, which pre-training has not seen."""
-    if type(config) not in auto_class._model_mapping or type(config) is Data2VecGenericConfig:
+    if auto_class is None or type(config) not in auto_class._model_mapping or type(config) is Data2VecGenericConfig:
         return None
     config = copy.deepcopy(config)
     config.architectures = config.architectures or []  # a new one's None stops the choice between two heads of DeiT
@@ -126,6 +132,10 @@ def _with_head_of_transformers(
         name.split(".")[-1] == "decoder" for name, _ in model.named_modules()
     )
     return model if len(encoders) == 1 and not reads_decoder else None
+
+
+def _types_with(auto_class: Any) -> list[str]:
+    return sorted(config.model_type for config in auto_class._model_mapping)
 
 
 def _copy_weights(source: Source, model: PreTrainedModel, path: str) -> None:

@@ -4,12 +4,9 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import EvalPrediction
-from transformers.trainer_utils import PredictionOutput
 
 from ..training.collation import TwoCollatorTrainer
 from .arguments import FinetuningArguments
@@ -39,7 +36,11 @@ class FinetuningTrainer(TwoCollatorTrainer):
             data_collator=task.collator(training=True),
             eval_data_collator=task.collator(training=False),
             processing_class=task.processor,
-            compute_metrics=lambda prediction: task.metrics(first_output(prediction), prediction.label_ids),
+            compute_metrics=lambda prediction: task.metrics(prediction.predictions, prediction.label_ids),
+            # What a model returns besides its logits comes after them, and is not kept.
+            preprocess_logits_for_metrics=lambda outputs, labels: task.answers(
+                outputs[0] if isinstance(outputs, tuple) else outputs
+            ),
             **kwargs,
         )
         self.label_names = ["labels"]  # not those of the model's signature, which a head of our own gives otherwise
@@ -80,9 +81,3 @@ class FinetuningTrainer(TwoCollatorTrainer):
         """The task's loss, a mean over the batch."""
         loss, outputs = self.task.loss(model, inputs)
         return (loss, outputs) if return_outputs else loss
-
-
-def first_output(prediction: EvalPrediction | PredictionOutput) -> np.ndarray:
-    """The logits: what a model returns besides them comes after."""
-    outputs: Any = prediction.predictions
-    return outputs[0] if isinstance(outputs, tuple) else outputs

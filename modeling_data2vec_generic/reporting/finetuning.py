@@ -1,12 +1,14 @@
 """What a fine-tuning run leaves for people to read: predictions, figures and the table of a comparison."""
 
 import json
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
+from scipy.stats import t as student_t
 from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
@@ -28,25 +30,57 @@ def report_predictions(task: Any, outcome: Any, dataset: Dataset, output_dir: Pa
     task.draw(outcome.logits, outcome.labels, dataset, output_dir / "figures")
 
 
-def report_comparison(metrics: Mapping[str, Mapping[str, float]], main_metric: str, output_dir: Path) -> None:
-    """Write `comparison.json`, `comparison.md` and `figures/comparison.png` of several runs' metrics, by run."""
-    names = [name for name in next(iter(metrics.values())) if all(name in values for values in metrics.values())]
-    names = sorted(names, key=lambda name: (name != f"eval_{main_metric}", name))
-    table = {arm: {name: values[name] for name in names} for arm, values in metrics.items()}
-    (output_dir / "comparison.json").write_text(json.dumps(table, indent=4), encoding="utf-8")
+def report_comparison(
+    metrics: Mapping[str, Sequence[Mapping[str, float]]], seeds: Sequence[int], main_metric: str, output_dir: Path
+) -> None:
+    """Write `comparison.json`, `comparison.md`, `all_results.json` and `figures/comparison.png` of several runs.
+
+    Args:
+        metrics: by run, those of each of `seeds`, of which mean and confidence interval are reported.
+    """
+    shared = set.intersection(*(set(values) for runs in metrics.values() for values in runs))
+    names = sorted(shared, key=lambda name: (name != f"eval_{main_metric}", name))
+    table = {arm: {name: [values[name] for values in runs] for name in names} for arm, runs in metrics.items()}
+    results = {arm: _summary(columns) for arm, columns in table.items()}
+    flat = {f"{arm}_{name}": value for arm, values in results.items() for name, value in values.items()}
+    if len(results) == 1:
+        flat = next(iter(results.values()))
+    by_seed = {arm: {"by_seed": columns} if len(seeds) > 1 else {} for arm, columns in table.items()}
+    both = {arm: results[arm] | by_seed[arm] for arm in table}
+    (output_dir / "comparison.json").write_text(json.dumps(both, indent=4), encoding="utf-8")
+    (output_dir / "all_results.json").write_text(json.dumps(flat, indent=4), encoding="utf-8")
     lines = [
         "| | " + " | ".join(name.removeprefix("eval_").replace("_", " ") for name in names) + " |",
         "|---" * (len(names) + 1) + "|",
         *(
-            f"| {arm.replace('_', ' ')} | " + " | ".join(f"{values[name]:.4f}" for name in names) + " |"
-            for arm, values in table.items()
+            f"| {arm.replace('_', ' ')} | " + " | ".join(_cell(values, name) for name in names) + " |"
+            for arm, values in results.items()
         ),
     ]
+    if len(seeds) > 1:
+        listed = ", ".join(str(seed) for seed in seeds)
+        lines += ["", f"Mean and 95% confidence interval (Student's t) over the seeds {listed}."]
     (output_dir / "comparison.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    flat = {f"{arm}_{name}": value for arm, values in table.items() for name, value in values.items()}
-    (output_dir / "all_results.json").write_text(json.dumps(flat, indent=4), encoding="utf-8")
     if find_spec("matplotlib") is not None:
         from .predictions import plot_comparison
 
-        main = {arm: values[f"eval_{main_metric}"] for arm, values in table.items()}
+        name = f"eval_{main_metric}"
+        main = {arm: (values[name], values.get(f"{name}_ci95")) for arm, values in results.items()}
         plot_comparison(main, main_metric, output_dir / "figures" / "comparison.png")
+
+
+def half_interval(values: Sequence[float]) -> float:
+    """Half the width of the 95% confidence interval of the mean of two or more values, by Student's t."""
+    quantile = float(student_t.ppf(0.975, len(values) - 1))
+    return quantile * statistics.stdev(values) / len(values) ** 0.5
+
+
+def _summary(columns: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    means = {name: statistics.fmean(values) for name, values in columns.items()}
+    halves = {f"{name}_ci95": half_interval(values) for name, values in columns.items() if len(values) > 1}
+    return means | halves
+
+
+def _cell(values: Mapping[str, float], name: str) -> str:
+    half = values.get(f"{name}_ci95")
+    return f"{values[name]:.4f}" + ("" if half is None else f" ± {half:.4f}")

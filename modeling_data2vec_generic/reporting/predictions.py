@@ -55,11 +55,14 @@ def plot_errors(titles: Sequence[str], samples: Sequence[Any], path: Path) -> Pa
     return path
 
 
-def plot_comparison(results: Mapping[str, float], metric: str, path: Path) -> Path:
-    """A bar for each run."""
+def plot_comparison(results: Mapping[str, tuple[float, float | None]], metric: str, path: Path) -> Path:
+    """A bar for each run: its value and, where there is one, half its confidence interval."""
     figure = Figure(figsize=(1.6 * len(results) + 1, 4), layout="constrained")
     axes = figure.add_subplot(ylabel=metric)
-    bars = axes.bar([name.replace("_", " ") for name in results], list(results.values()))
+    names = [name.replace("_", " ") for name in results]
+    values, halves = zip(*results.values(), strict=True)
+    errors = None if None in halves else halves
+    bars = axes.bar(names, values, yerr=errors, capsize=4)
     axes.bar_label(bars, fmt="%.3f")
     axes.grid(axis="y", alpha=0.3)
     axes.set_axisbelow(True)

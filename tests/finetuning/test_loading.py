@@ -6,6 +6,7 @@ from safetensors.torch import save_file
 from transformers import (
     AutoModel,
     AutoModelForAudioClassification,
+    AutoModelForCTC,
     AutoModelForImageClassification,
     AutoModelForSequenceClassification,
 )
@@ -23,6 +24,7 @@ AUTO_CLASSES = {
     "pixel_values": AutoModelForImageClassification,
     "input_values": AutoModelForAudioClassification,
 }
+OWN_HEAD = Data2VecGenericForSequenceClassification
 SETTINGS = {"num_labels": 3, "problem_type": "single_label_classification"}
 # Types whose head is transformers', and such as get the one of this package: the encoder of an encoder-decoder, types
 # without a head, and a vision tower.
@@ -50,8 +52,8 @@ def source_of(model_type: str) -> Source:
 def test_model__of_any_type_holds_the_encoder_and_comes_back_from_the_disk(model_type, tmp_path):
     tiny, source = TINY[model_type], source_of(model_type)
     auto_class = AUTO_CLASSES[tiny.reads]
-    model = build_model(source, auto_class, SETTINGS).eval()
-    assert isinstance(model, Data2VecGenericForSequenceClassification) == (model_type in OWN)
+    model = build_model(source, auto_class, OWN_HEAD, SETTINGS).eval()
+    assert isinstance(model, OWN_HEAD) == (model_type in OWN)
     path = encoder_path(model, source.encoder)
     own = source.encoder.state_dict()
     for name, value in model.get_submodule(path).state_dict().items():
@@ -87,13 +89,13 @@ def test_source__of_weights_that_a_checkpoint_lacks(tmp_path):
 def test_log__says_what_is_new_and_what_is_left_out(caplog):
     source = Source(new_encoder("bert"), frozenset({"pooler.dense.bias"}), frozenset({"cls.head.weight"}))
     caplog.set_level("INFO", "modeling_data2vec_generic")
-    build_model(source, AutoModelForSequenceClassification, SETTINGS)
+    build_model(source, AutoModelForSequenceClassification, OWN_HEAD, SETTINGS)
     assert "38 weights are loaded into bert; 3 are new (bert.pooler.dense.bias, classifier.bias, " in caplog.text
     assert "1 of the source were left out (cls.head.weight)" in caplog.text
 
 
 def test_drop_path__reaches_the_blocks():
-    model = build_model(source_of("beit"), AutoModelForImageClassification, SETTINGS, drop_path=0.3)
+    model = build_model(source_of("beit"), AutoModelForImageClassification, OWN_HEAD, SETTINGS, drop_path=0.3)
     rates = [module.drop_prob for module in model.modules() if type(module).__name__ == "BeitDropPath"]
     assert max(rates) == pytest.approx(0.3)
 
@@ -102,7 +104,12 @@ def test_encoder__with_no_weight_in_the_model():
     source = source_of("roberta")
     alien = Source(source.encoder, frozenset(source.encoder.state_dict()), frozenset())
     with pytest.raises(ValueError, match="No weight of the RobertaModel has a place in"):
-        build_model(alien, AutoModelForSequenceClassification, SETTINGS)
+        build_model(alien, AutoModelForSequenceClassification, OWN_HEAD, SETTINGS)
+
+
+def test_model__of_a_type_without_a_head_of_either():
+    with pytest.raises(ValueError, match=r"no AutoModelForCTC of type vit, .* hubert"):
+        build_model(source_of("vit"), AutoModelForCTC, None, SETTINGS)
 
 
 def test_whole_model__of_an_encoder_decoder_gives_its_encoder(tmp_path):

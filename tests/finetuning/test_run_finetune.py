@@ -187,6 +187,39 @@ def test_compare__of_a_directory_that_holds_one_is_refused(finetune):
         finetune(*flags)
 
 
+def test_seeds__are_runs_of_their_own_with_mean_and_interval(finetune, tmp_path):
+    flags = ["--model_name_or_path", "DATA/vit", *IMAGES, "--compare", "--labels_per_class", "4"]
+    out = finetune(*flags, "--seeds", "3", "8", "5")
+    accuracies = [results(out / f"seed-{seed}" / "finetuned")["eval_accuracy"] for seed in (3, 8, 5)]
+    combined = json.loads((out / "comparison.json").read_text())["finetuned"]
+    assert combined["by_seed"]["eval_accuracy"] == accuracies
+    assert combined["eval_accuracy"] == pytest.approx(np.mean(accuracies))
+    # 4.303 is the 97.5% quantile of Student's t with two degrees of freedom.
+    half = 4.3027 * np.std(accuracies, ddof=1) / 3**0.5
+    assert combined["eval_accuracy_ci95"] == pytest.approx(half, rel=1e-4)
+    assert results(out)["finetuned_eval_accuracy_ci95"] == combined["eval_accuracy_ci95"]
+    assert f"{np.mean(accuracies):.4f} ± {half:.4f}" in (out / "comparison.md").read_text()
+    table = load_file(out / "seed-3" / "from_scratch" / "model.safetensors")
+    other = load_file(out / "seed-8" / "from_scratch" / "model.safetensors")
+    assert not torch.equal(table["classifier.weight"], other["classifier.weight"])
+
+
+def test_seeds__one_is_as_a_run_by_itself(finetune, tmp_path):
+    flags = ["--model_name_or_path", "DATA/vit", *IMAGES, "--label_fraction", "0.5"]
+    together = finetune(*flags, "--seeds", "3", "8")
+    assert "eval_accuracy_ci95" in results(together)
+    inside = load_file(together / "seed-8" / "model.safetensors")
+    alone = finetune(*flags, "--seed", "8", "--overwrite_output_dir")
+    for name, value in load_file(alone / "model.safetensors").items():
+        assert torch.equal(value, inside[name]), name
+
+
+@pytest.mark.parametrize("seeds", [["1"], ["1", "1"]])
+def test_seeds__that_are_not_several(seeds, finetune):
+    with pytest.raises(ValueError, match="must be two or more, all different"):
+        finetune("--model_name_or_path", "DATA/vit", *IMAGES, "--seeds", *seeds)
+
+
 def test_sound__pieces_of_a_clip_bear_its_number(finetune):
     out = finetune("--model_name_or_path", "DATA/wav2vec2", *SOUND, "--max_duration_in_seconds", "0.2")
     ids = [row["id"] for row in predictions(out)]

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from ...data.arguments import DataArguments
 from ...modalities import modality_class
+from ...modeling_data2vec_generic import Data2VecGenericPreTrainedModel
 from ...training.arguments import ModelArguments
 from ..arguments import FinetuningArguments, TaskArguments
 
@@ -28,20 +29,22 @@ class Task(ABC):
     Attributes:
         name: as --task has it.
         modality_name: which of `MODALITIES` it reads.
-        auto_class: the Auto class of transformers that loads a model for it.
+        auto_class: the Auto class of transformers that loads a model for it; None if there is none.
+        own_head: this package's model for it, for types of encoders without one in transformers, if there is one.
         label_column: usual name of the label column.
-        main_metric: the metric that runs are compared by; higher is better.
+        main_metric: the metric that runs are compared by.
         defaults: flags by name that hold where the user gives none, with their source.
         reference_batch_size: samples per optimizer step that the learning rate of `defaults` is for; it is scaled by
             the batch. None: not scaled.
         drop_path: default of --drop_path for encoders that have it.
-        on_frozen_features: whether --knn and --linear_probe can do it.
+        on_frozen_features: whether --knn and --linear_probe can do it, which have one answer per sample.
         processor: tokenizer, image processor or feature extractor.
     """
 
     name: ClassVar[str]
     modality_name: ClassVar[str]
     auto_class: ClassVar[Any]
+    own_head: ClassVar[type[Data2VecGenericPreTrainedModel] | None] = None
     label_column: ClassVar[str] = "label"
     defaults: ClassVar[Mapping[str, Any]]
     reference_batch_size: ClassVar[int | None] = None
@@ -108,9 +111,15 @@ class Task(ABC):
         outputs = model(**inputs)
         return outputs.loss, outputs
 
+    def answers(self, logits: Tensor) -> Tensor:
+        """What is kept of a batch's logits for metrics and predictions; all of them by default. Of an output for each
+        position the best class is far less to hold."""
+        return logits
+
     @abstractmethod
     def metrics(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-        """By name, without "eval_" in front."""
+        """By name, without "eval_" in front. `logits` are the `answers`, of all samples; where they differ in length
+        Trainer has filled both up with -100."""
 
     @abstractmethod
     def predictions(self, logits: np.ndarray, labels: np.ndarray, dataset: Dataset) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from datasets import ClassLabel, Dataset, LargeList, List, Value
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ...classification_data2vec_generic import Data2VecGenericForSequenceClassification
 from ..targets import SingleLabel, Target, target_for
 from .base import Collate, Splits, Task
 
@@ -30,6 +31,7 @@ class LabelledCollator:
 class Classification(Task):
     """A class, several of them, or a number for each row."""
 
+    own_head = Data2VecGenericForSequenceClassification
     on_frozen_features = True
     target: Target
 
