@@ -65,10 +65,20 @@ def main(argv: list[str] | None = None) -> None:
 def arguments_of(
     seed: int, arm: str, task_args: TaskArguments, training_args: FinetuningArguments
 ) -> FinetuningArguments:
-    """The training arguments of one run; of several, each has a folder of its own: seed-N/ARM."""
+    """The training arguments of one run; of several, each has a folder of its own: seed-N/ARM.
+
+    Raises:
+        ValueError: several runs are to be resumed from one checkpoint.
+    """
     run_args = copy.copy(training_args)
     run_args.seed = seed
     folders = [f"seed-{seed}"] * bool(task_args.seeds) + [arm] * task_args.compare
+    checkpoint = training_args.resume_from_checkpoint
+    if folders and checkpoint is not None and str(checkpoint).lower() not in ("true", "false"):
+        raise ValueError(
+            f"resume_from_checkpoint={checkpoint!r} is a checkpoint of one run, and these are several. With 'true' "
+            "each resumes from its own."
+        )
     run_args.output_dir = str(Path(str(training_args.output_dir), *folders))
     return run_args
 

@@ -220,6 +220,12 @@ def test_seeds__that_are_not_several(seeds, finetune):
         finetune("--model_name_or_path", "DATA/vit", *IMAGES, "--seeds", *seeds)
 
 
+def test_seeds__are_not_resumed_from_one_checkpoint(finetune, data):
+    flags = ["--model_name_or_path", "DATA/vit", *IMAGES, "--seeds", "1", "2"]
+    with pytest.raises(ValueError, match="With 'true' each resumes from its own"):
+        finetune(*flags, "--resume_from_checkpoint", str(data / "vit"))
+
+
 def test_sound__pieces_of_a_clip_bear_its_number(finetune):
     out = finetune("--model_name_or_path", "DATA/wav2vec2", *SOUND, "--max_duration_in_seconds", "0.2")
     ids = [row["id"] for row in predictions(out)]
