@@ -1,10 +1,16 @@
 import gzip
 import importlib.util
+import io
 import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
+
+from modeling_data2vec_generic.data.arguments import DataArguments
+from modeling_data2vec_generic.data.sources import read_splits
+from modeling_data2vec_generic.data.speech import decode_audio
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FOLDERS = ("digits/", "letters/", "phonetic/", "dictate/", "")
@@ -94,6 +100,70 @@ def test_held_out_prompts__are_a_quarter_of_every_class():
         "phonetic": 5,
         "prompts": 10,
     }
+
+
+def test_fillets_transcripts__belong_to_the_dialogue_before_them():
+    script_text = """-- Init
+dialogId("let-m-divna", "font_small", "What (kind of) ship is that?")
+dialogStr("Co je to za divnou loď?")
+
+dialogId("laser", "", "")
+
+dialogId("v-dlouha", "font_big", "Long.")
+dialogStr(
+"Na dalším řádku.")
+dialogId("z-c-1", "", "")
+dialogStr("")
+"""
+    assert script("speech/fetch_fillets.py").transcripts(script_text) == {
+        "let-m-divna": "Co je to za divnou loď?",
+        "v-dlouha": "Na dalším řádku.",
+        "z-c-1": "",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("  Čeho že? 'Kam běžíš? Pro sedm mečů!’ ", "čeho že kam běžíš pro sedm mečů"),
+        ("Chceš-li vědět více...", "chceš li vědět více"),
+        ("Konkrétně %1 hodin!", ""),
+        ("Nahrajeme pozici klávesou F3.", ""),
+        ("Подожди.Počkej, svítí červená.", ""),
+        ("...", ""),
+    ],
+)
+def test_fillets_normalized__keeps_what_is_spoken_or_nothing(text, expected):
+    assert script("speech/fetch_fillets.py").normalized(text) == expected
+
+
+def test_fillets_held_out__is_a_seventh_of_the_levels():
+    held_out = script("speech/fetch_fillets.py").held_out
+    levels = {f"level {number}" for number in range(70)}
+    assert len(held_out(levels)) == 10
+    assert held_out(levels) == held_out(sorted(levels, reverse=True)) < levels
+
+
+def test_fillets_within__comes_close_to_the_total_and_differs_by_seed():
+    within = script("speech/fetch_fillets.py").within
+    seconds = np.random.default_rng(0).uniform(1, 5, size=400).tolist()
+    chosen = within(seconds, 600, seed=0)
+    assert 590 < sum(seconds[position] for position in chosen) <= 600
+    assert chosen == sorted(set(chosen)) == within(seconds, 600, seed=0) != within(seconds, 600, seed=1)
+
+
+def test_fillets_clip__is_mono_at_16_khz_and_can_be_read_by_the_library(tmp_path):
+    module = script("speech/fetch_fillets.py")
+    path = tmp_path / "sound" / "airplane" / "cs" / "a.ogg"
+    path.parent.mkdir(parents=True)
+    soundfile.write(path, np.zeros((22_050, 2)), 44_100)
+    clip = module.read_clip(path, "loď")
+    assert (clip.level, clip.seconds, clip.text) == ("airplane", 0.5, "loď")
+    module.write([clip], tmp_path / "a.parquet", with_text=True)
+    row = read_splits(DataArguments(train_file=str(tmp_path / "a.parquet")), "speech", "level")["train"][0]
+    assert row["group"] == "airplane"
+    assert soundfile.info(io.BytesIO(row["audio"]["bytes"])).samplerate == 16_000
+    assert decode_audio(row["audio"], 16_000).shape == (8_000,)
 
 
 def test_unpack__without_apt_says_what_is_needed(tmp_path, monkeypatch):

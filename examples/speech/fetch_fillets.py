@@ -1,0 +1,131 @@
+"""The Czech dialogues of the game Fish Fillets: several actors, 101 minutes in 78 levels, with transcripts.
+
+The data are those of Debian's packages fillets-ng-data-cs and fillets-ng-data (GPL-2). Four kinds of tables, whose
+column `audio` holds FLAC files, 16 kHz and mono, and whose column `level` names the level:
+
+    pretraining.parquet       all sound of the training levels, without transcripts
+    train_10min_N.parquet     10 minutes of it with the transcripts, column `text`; N = 0, 1, 2: three random choices
+    validation.parquet        the transcribed sound of the held-out levels
+
+A seventh of the levels is held out, always the same ones. Transcripts are lower-case words of Czech letters with
+single spaces between them, without punctuation. Clips whose text holds anything else (digits, Cyrillic, a place for a
+number) have no transcript that says what is spoken, and are in pretraining.parquet only.
+"""
+
+import argparse
+import io
+import logging
+import re
+import sys
+import tempfile
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import soundfile
+import soxr
+from datasets import Audio, Dataset
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from debian_packages import unpack
+
+logger = logging.getLogger(__name__)
+
+RATE = 16_000
+LETTERS = frozenset("aábcčdďeéěfghiíjklmnňoópqrřsštťuúůvwxyýzž")
+DIALOGUE = re.compile(r'dialogId\("([^"]+)".*\)\s*dialogStr\(\s*"([^"]*)"\s*\)')
+VALIDATION_SHARE = 1 / 7
+SPLIT_SEED = 0
+CHOICES = 3
+CHOICE_SECONDS = 600
+
+
+class Clip(NamedTuple):
+    """A recording: FLAC bytes, their length in seconds, and the transcript, "" where there is none."""
+
+    level: str
+    flac: bytes
+    seconds: float
+    text: str
+
+
+def transcripts(script: str) -> dict[str, str]:
+    """The text by dialogue, from a level's script in Lua; what stands between two `dialogId` belongs to the first."""
+    return dict(DIALOGUE.findall(script))
+
+
+def normalized(text: str) -> str:
+    """Lower-case words with single spaces between them; "" where anything but Czech letters is to be spoken."""
+    words = " ".join(re.findall(r"\w+", text.lower()))
+    return words if LETTERS.issuperset(words.replace(" ", "")) else ""
+
+
+def held_out(levels: Collection[str]) -> set[str]:
+    """The levels of the validation set: a fixed share."""
+    chosen = np.random.default_rng(SPLIT_SEED).permutation(sorted(levels))
+    return set(chosen[: round(len(chosen) * VALIDATION_SHARE)].tolist())
+
+
+def within(seconds: list[float], total: float, seed: int) -> list[int]:
+    """Positions of a random choice of clips that are `total` seconds or a little less, ascending."""
+    order = np.random.default_rng(seed).permutation(len(seconds))
+    count = np.searchsorted(np.cumsum(np.array(seconds)[order]), total, side="right")
+    return np.sort(order[:count]).tolist()
+
+
+def read_clip(path: Path, text: str) -> Clip:
+    """The recording sound/LEVEL/cs/NAME.ogg."""
+    sound, found = soundfile.read(path, dtype="float32", always_2d=True)
+    sound = soxr.resample(sound.mean(axis=1), found, RATE)
+    buffer = io.BytesIO()
+    soundfile.write(buffer, sound, RATE, format="FLAC")
+    return Clip(path.parents[1].name, buffer.getvalue(), len(sound) / RATE, text)
+
+
+def write(clips: Iterable[Clip], path: Path, with_text: bool) -> None:
+    """A table of the clips."""
+    clips = list(clips)
+    columns: dict[str, list[Any]] = {
+        "audio": [{"bytes": clip.flac, "path": None} for clip in clips],
+        "level": [clip.level for clip in clips],
+    }
+    if with_text:
+        columns["text"] = [clip.text for clip in clips]
+    # Cast, not made so: datasets takes bytes for Audio from Python only where torchcodec is installed.
+    Dataset.from_dict(columns).cast_column("audio", Audio(decode=False)).to_parquet(path)
+    logger.info(f"{len(clips)} clips, {sum(clip.seconds for clip in clips) / 60:.1f} minutes in {path}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output_dir", type=Path, default=Path("data/fillets"))
+    output_dir: Path = parser.parse_args().output_dir
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+
+    clips = []
+    with tempfile.TemporaryDirectory() as scratch:
+        logger.info("Fetching the packages fillets-ng-data-cs and fillets-ng-data")
+        unpack(["fillets-ng-data-cs", "fillets-ng-data"], Path(scratch))
+        game = Path(scratch, "usr/share/games/fillets-ng")
+        logger.info(f"Converting the sound to {RATE} Hz, mono")
+        for sounds in sorted(game.glob("sound/*/cs")):
+            script = game / "script" / sounds.parent.name / "dialogs_cs.lua"
+            texts = transcripts(script.read_text(encoding="utf-8")) if script.exists() else {}
+            clips += [read_clip(path, normalized(texts.get(path.stem, ""))) for path in sorted(sounds.glob("*.ogg"))]
+
+    validation = held_out({clip.level for clip in clips if clip.text})
+    training = [clip for clip in clips if clip.level not in validation]
+    transcribed = [clip for clip in training if clip.text]
+    output_dir.mkdir(parents=True, exist_ok=True)
+    write(training, output_dir / "pretraining.parquet", with_text=False)
+    for seed in range(CHOICES):
+        chosen = within([clip.seconds for clip in transcribed], CHOICE_SECONDS, seed)
+        choice = [transcribed[position] for position in chosen]
+        write(choice, output_dir / f"train_10min_{seed}.parquet", with_text=True)
+    labelled = [clip for clip in clips if clip.level in validation and clip.text]
+    write(labelled, output_dir / "validation.parquet", with_text=True)
+
+
+if __name__ == "__main__":
+    main()
