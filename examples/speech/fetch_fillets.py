@@ -1,11 +1,11 @@
 """The Czech dialogues of the game Fish Fillets: several actors, 101 minutes in 78 levels, with transcripts.
 
-The data are those of Debian's packages fillets-ng-data-cs and fillets-ng-data (GPL-2). Four kinds of tables, whose
-column `audio` holds FLAC files, 16 kHz and mono, and whose column `level` names the level:
+The data are those of Debian's packages fillets-ng-data-cs and fillets-ng-data (GPL-2). Three tables, whose column
+`audio` holds FLAC files, 16 kHz and mono, and whose column `level` names the level:
 
-    pretraining.parquet       all sound of the training levels, without transcripts
-    train_10min_N.parquet     10 minutes of it with the transcripts, column `text`; N = 0, 1, 2: three random choices
-    validation.parquet        the transcribed sound of the held-out levels
+    pretraining.parquet   all sound of the training levels, without transcripts
+    train.parquet         what is transcribed of it, with the column `text`
+    validation.parquet    the transcribed sound of the held-out levels
 
 A seventh of the levels is held out, always the same ones. Transcripts are lower-case words of Czech letters with
 single spaces between them, without punctuation. Clips whose text holds anything else (digits, Cyrillic, a place for a
@@ -18,7 +18,7 @@ import logging
 import re
 import sys
 import tempfile
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,8 +37,6 @@ LETTERS = frozenset("aábcčdďeéěfghiíjklmnňoópqrřsštťuúůvwxyýzž")
 DIALOGUE = re.compile(r'dialogId\("([^"]+)".*\)\s*dialogStr\(\s*"([^"]*)"\s*\)')
 VALIDATION_SHARE = 1 / 7
 SPLIT_SEED = 0
-CHOICES = 3
-CHOICE_SECONDS = 600
 
 
 class Clip(NamedTuple):
@@ -67,13 +65,6 @@ def held_out(levels: Collection[str]) -> set[str]:
     return set(chosen[: round(len(chosen) * VALIDATION_SHARE)].tolist())
 
 
-def within(seconds: list[float], total: float, seed: int) -> list[int]:
-    """Positions of a random choice of clips that are `total` seconds or a little less, ascending."""
-    order = np.random.default_rng(seed).permutation(len(seconds))
-    count = np.searchsorted(np.cumsum(np.array(seconds)[order]), total, side="right")
-    return np.sort(order[:count]).tolist()
-
-
 def read_clip(path: Path, text: str) -> Clip:
     """The recording sound/LEVEL/cs/NAME.ogg."""
     sound, found = soundfile.read(path, dtype="float32", always_2d=True)
@@ -83,9 +74,8 @@ def read_clip(path: Path, text: str) -> Clip:
     return Clip(path.parents[1].name, buffer.getvalue(), len(sound) / RATE, text)
 
 
-def write(clips: Iterable[Clip], path: Path, with_text: bool) -> None:
+def write(clips: list[Clip], path: Path, with_text: bool) -> None:
     """A table of the clips."""
-    clips = list(clips)
     columns: dict[str, list[Any]] = {
         "audio": [{"bytes": clip.flac, "path": None} for clip in clips],
         "level": [clip.level for clip in clips],
@@ -116,13 +106,9 @@ def main() -> None:
 
     validation = held_out({clip.level for clip in clips if clip.text})
     training = [clip for clip in clips if clip.level not in validation]
-    transcribed = [clip for clip in training if clip.text]
     output_dir.mkdir(parents=True, exist_ok=True)
     write(training, output_dir / "pretraining.parquet", with_text=False)
-    for seed in range(CHOICES):
-        chosen = within([clip.seconds for clip in transcribed], CHOICE_SECONDS, seed)
-        choice = [transcribed[position] for position in chosen]
-        write(choice, output_dir / f"train_10min_{seed}.parquet", with_text=True)
+    write([clip for clip in training if clip.text], output_dir / "train.parquet", with_text=True)
     labelled = [clip for clip in clips if clip.level in validation and clip.text]
     write(labelled, output_dir / "validation.parquet", with_text=True)
 

@@ -144,14 +144,6 @@ def test_fillets_held_out__is_a_seventh_of_the_levels():
     assert held_out(levels) == held_out(sorted(levels, reverse=True)) < levels
 
 
-def test_fillets_within__comes_close_to_the_total_and_differs_by_seed():
-    within = script("speech/fetch_fillets.py").within
-    seconds = np.random.default_rng(0).uniform(1, 5, size=400).tolist()
-    chosen = within(seconds, 600, seed=0)
-    assert 590 < sum(seconds[position] for position in chosen) <= 600
-    assert chosen == sorted(set(chosen)) == within(seconds, 600, seed=0) != within(seconds, 600, seed=1)
-
-
 def test_fillets_clip__is_mono_at_16_khz_and_can_be_read_by_the_library(tmp_path):
     module = script("speech/fetch_fillets.py")
     path = tmp_path / "sound" / "airplane" / "cs" / "a.ogg"
