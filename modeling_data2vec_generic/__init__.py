@@ -7,6 +7,7 @@ from transformers import (
     AutoModelForImageClassification,
     AutoModelForPreTraining,
     AutoModelForSequenceClassification,
+    AutoModelForVideoClassification,
 )
 
 from .classification_data2vec_generic import Data2VecGenericForSequenceClassification
@@ -34,6 +35,7 @@ for _auto_class in (
     AutoModelForImageClassification,
     AutoModelForSequenceClassification,
     AutoModelForAudioClassification,
+    AutoModelForVideoClassification,
 ):
     _auto_class.register(Data2VecGenericConfig, Data2VecGenericForSequenceClassification)
 

@@ -21,8 +21,9 @@ _OWN = "classification_data2vec_generic.Data2VecGenericForSequenceClassification
 class Data2VecGenericForSequenceClassification(Data2VecGenericPreTrainedModel):
     """Any encoder, the mean of its last hidden state over every position that is not padding, and a linear layer.
 
-    For classes, several labels or numbers, by `config.problem_type`; loaded by the Auto classes for images, text and
-    sound alike.
+    Where the encoder keeps the channels of a series apart, the layer reads the mean of each of them. For classes,
+    several labels or numbers, by `config.problem_type`; loaded by the Auto classes for images, video, text and sound
+    alike.
 
     Args:
         config: its `encoder_config` says which encoder, `num_labels` how many outputs.
@@ -37,6 +38,7 @@ class Data2VecGenericForSequenceClassification(Data2VecGenericPreTrainedModel):
         "AutoConfig": "configuration_data2vec_generic.Data2VecGenericConfig",
         "AutoModelForSequenceClassification": _OWN,
         "AutoModelForImageClassification": _OWN,
+        "AutoModelForVideoClassification": _OWN,
         "AutoModelForAudioClassification": _OWN,
     }
 
@@ -44,7 +46,9 @@ class Data2VecGenericForSequenceClassification(Data2VecGenericPreTrainedModel):
         super().__init__(config, encoder)
         self.loss_type = "ForSequenceClassification"
         outputs: Any = config.num_labels
-        self.classifier = nn.Linear(find_seams(self.encoder).width, outputs)
+        seams = find_seams(self.encoder)
+        channels = self.encoder.config.num_input_channels if seams.family.channels_apart else 1
+        self.classifier = nn.Linear(channels * seams.width, outputs)
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -55,17 +59,23 @@ class Data2VecGenericForSequenceClassification(Data2VecGenericPreTrainedModel):
     def forward(self, labels: Tensor | None = None, **inputs: Any) -> SequenceClassifierOutput:
         """Logits (B, num_labels) of the encoder's own inputs, and the loss where there are labels."""
         family = family_of(self.encoder.config.model_type)
-        hidden = as_sequence(first(self.encoder(**family.inputs, **inputs)), family.channels_first)
-        real = real_positions(self.encoder, inputs, hidden.shape[1])
-        if real is None:
-            pooled = hidden.mean(1)
+        hidden = first(self.encoder(**family.inputs, **inputs))
+        if family.channels_apart:  # (B, channels, T, C), without padding
+            pooled = hidden.mean(2).flatten(1)
         else:
-            # where, not a product: what an encoder leaves at padding may be infinite or NaN.
-            content = torch.where(real.unsqueeze(-1), hidden, 0.0)
-            pooled = content.sum(1) / real.sum(1, keepdim=True).to(hidden.dtype)
+            hidden = as_sequence(hidden, family.channels_first)
+            real = real_positions(self.encoder, inputs, hidden.shape[1])
+            pooled = hidden.mean(1) if real is None else _mean_of(hidden, real)
         logits = self.classifier(pooled)
         loss = None if labels is None else self.loss_function(labels, logits, self.config)
         return SequenceClassifierOutput(loss=loss, logits=logits)
+
+
+def _mean_of(hidden: Tensor, real: Tensor) -> Tensor:
+    """(B, C): the mean over the positions (B, T) that are real of hidden states (B, T, C)."""
+    # where, not a product: what an encoder leaves at padding may be infinite or NaN.
+    content = torch.where(real.unsqueeze(-1), hidden, 0.0)
+    return content.sum(1) / real.sum(1, keepdim=True).to(hidden.dtype)
 
 
 __all__ = ["Data2VecGenericForSequenceClassification"]

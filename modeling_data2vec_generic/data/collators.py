@@ -269,12 +269,11 @@ class DataCollatorForData2VecVideo(_EpochSeeded):
     augment: "RandomResizedCrop | None" = None
 
     def __post_init__(self) -> None:
-        from .pixels import PixelPipeline  # Pillow is an extra
-        from .video import FrameProcessor
+        from .video import ClipPipeline  # Pillow is an extra
 
         super().__post_init__()
         self.mask.check(self.grid[1:])
-        self._pixels = PixelPipeline(FrameProcessor(self.image_processor))
+        self._pixels = ClipPipeline(self.image_processor)
 
     def __call__(self, examples: Sequence[Example]) -> Batch:
         indices = self._sample_indices(examples)
@@ -283,25 +282,17 @@ class DataCollatorForData2VecVideo(_EpochSeeded):
         if self.augment is None:
             batch = self.plain(examples)
         else:
-            frames = [frame for example in examples for frame in example["video"]]
-            # The frames of a sample share its stream, and with it the crop.
-            repeated = np.repeat(indices, [len(example["video"]) for example in examples]).tolist()
-            streams = RowStreams.for_samples(self.seed, self.epoch, repeated, CROP)
-            batch = self._clips(self._pixels.cropped(frames, self.augment, streams), len(examples))
+            streams = RowStreams.for_samples(self.seed, self.epoch, indices, CROP)
+            batch = {"pixel_values": self._pixels.cropped(_column(examples, "video"), self.augment, streams)}
         return {**batch, "mask": torch.from_numpy(np.tile(masks, steps))}
 
     def plain(self, examples: Sequence[Example]) -> Batch:
         """The encoder's input without crop or mask, equal to what the image processor gives."""
-        frames = [frame for example in examples for frame in example["video"]]
-        return self._clips(self._pixels.plain(frames), len(examples))
+        return {"pixel_values": self._pixels.plain(_column(examples, "video"))}
 
     def for_evaluation(self) -> Self:
         """The same collator with its epoch fixed at 0 and no crops, so that evaluations see and mask the same."""
         return dataclasses.replace(self, augment=None)
-
-    @staticmethod
-    def _clips(frames: torch.Tensor, clips: int) -> Batch:
-        return {"pixel_values": frames.unflatten(0, (clips, -1))}
 
 
 def _column(examples: Sequence[Example], name: str) -> list[Any]:

@@ -15,7 +15,8 @@ _LARGEST = 1e18  # encoders scale by the spread, for which values are squared: f
 
 
 def prepare_series(raw: Dataset, args: DataArguments, split: str, length: int, channels: int) -> Dataset:
-    """Map-style dataset of `series` (float32 (length, channels)), `sample_index` and, if `raw` has it, `label`.
+    """Map-style dataset of `series` (float32 (length, channels)), `sample_index`, `row` (the `sample_index` of the
+    series that it is a window of) and, if `raw` has it, `label`.
 
     `raw` as load_raw_datasets gives it. Values stay as they are: scaling is the encoder's. Series longer than `length`
     become consecutive windows of it, each with the series' label; a rest at the end is dropped. Series that are
@@ -37,7 +38,7 @@ def prepare_series(raw: Dataset, args: DataArguments, split: str, length: int, c
     )
     count_windows(np.array([shapes[position][0] for position in good]), length, noun="series", split=split)
     # Kept as windows rather than cut on access: a window of a long series must not cost reading all of it.
-    features = Features({"series": Array2D((length, channels), "float32")})
+    features = Features({"series": Array2D((length, channels), "float32"), "row": Value("int64")})
     labels = {"label": raw.features["label"]} if "label" in raw.features else {}
     cut = raw.select(good).map(
         _windows,
@@ -82,8 +83,9 @@ def _windows(batch: dict[str, list[Any]], length: int) -> dict[str, list[Any]]:
         count = len(series) // length
         parts.append(series[: count * length].reshape(count, length, -1))
     cut: dict[str, list[Any]] = {"series": [window for windows in parts for window in windows]}
-    if "label" in batch:
-        cut["label"] = [label for label, windows in zip(batch["label"], parts, strict=True) for _ in windows]
+    for name, column in (("row", "sample_index"), ("label", "label")):
+        if column in batch:
+            cut[name] = [value for value, windows in zip(batch[column], parts, strict=True) for _ in windows]
     return cut
 
 

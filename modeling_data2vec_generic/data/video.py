@@ -3,6 +3,7 @@
 Frames are images (files or encoded bytes): there is one way to read them, whatever codec a film came in.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,15 @@ from PIL import Image
 
 from .arguments import DataArguments
 from .images import decode_image
+from .pixels import PixelPipeline, RandomResizedCrop
+from .row_streams import RowStreams
 from .screening import good_rows
 from .windows import count_windows
 
 
 def prepare_video(raw: Dataset, args: DataArguments, split: str, num_frames: int) -> Dataset:
     """Map-style dataset of `video` (list of `num_frames` PIL RGB images of one size, decoded on access),
-    `sample_index` and, if `raw` has it, `label`.
+    `sample_index`, `clip` (the `sample_index` of the clip that it is a piece of) and, if `raw` has it, `label`.
 
     `raw` as load_raw_datasets gives it. Clips with more frames become consecutive pieces of `num_frames`, each with
     the clip's label; a rest at the end is dropped. Clips with fewer frames, with frames that cannot be decoded or of
@@ -47,9 +50,11 @@ def prepare_video(raw: Dataset, args: DataArguments, split: str, num_frames: int
     counts = count_windows(frames[good], num_frames, noun="clips", split=split)
     rows = np.repeat(good, counts)
     starts = np.concatenate([np.arange(count) * num_frames for count in counts])
-    pieces = Dataset.from_dict({"row": rows, "start": starts, "sample_index": np.arange(len(rows))})
+    clips = np.array(raw["sample_index"][:])[rows]
+    pieces = Dataset.from_dict({"row": rows, "start": starts, "sample_index": np.arange(len(rows)), "clip": clips})
     if "label" in raw.features:
-        pieces = pieces.add_column("label", np.array(raw["label"][:])[rows], feature=raw.features["label"])
+        labels = raw["label"][:]
+        pieces = pieces.add_column("label", [labels[row] for row in rows], feature=raw.features["label"])
     return pieces.with_transform(FrameReader(raw.select_columns("video"), num_frames))
 
 
@@ -85,6 +90,25 @@ class FrameProcessor:
     def __call__(self, frames: list[Image.Image], **settings: Any) -> dict[str, torch.Tensor]:
         pixels = self.processor(frames, **settings)["pixel_values"]  # (1, F, C, H, W), or of images (F, C, H, W)
         return {"pixel_values": pixels.reshape(-1, *pixels.shape[-3:])}
+
+
+class ClipPipeline:
+    """Clips (lists of PIL images, all of one length) to pixels, as `PixelPipeline` does it for images."""
+
+    def __init__(self, image_processor: Any) -> None:
+        self._pixels = PixelPipeline(FrameProcessor(image_processor))
+
+    def plain(self, clips: Sequence[list[Image.Image]]) -> torch.Tensor:
+        """What the processor gives, (B, F, C, H, W) float32."""
+        return self._pixels.plain([frame for clip in clips for frame in clip]).unflatten(0, (len(clips), -1))
+
+    def cropped(
+        self, clips: Sequence[list[Image.Image]], crop: RandomResizedCrop, streams: RowStreams
+    ) -> torch.Tensor:
+        """A random crop of each clip, the same for all its frames, (B, F, C, H, W) float32, drawn from its stream."""
+        frames = [frame for clip in clips for frame in clip]
+        per_frame = RowStreams(np.repeat(streams.keys, [len(clip) for clip in clips]))
+        return self._pixels.cropped(frames, crop, per_frame).unflatten(0, (len(clips), -1))
 
 
 def _inspect(frames: list[dict[str, Any] | None] | None) -> dict[str, Any]:

@@ -89,7 +89,8 @@ def _trained(
     pretrained: bool,
 ) -> Outcome:
     drop_path = task_args.drop_path
-    if drop_path is None and hasattr(source.encoder.config, "drop_path_rate"):
+    # TimeSformer's and LeViT's are typed as whole numbers, so they take no share.
+    if drop_path is None and isinstance(getattr(source.encoder.config, "drop_path_rate", None), float):
         drop_path = task.drop_path
     own_head = task_args.pooling == "mean"
     model = build_model(source, task.auto_class, task.own_head, task.settings(), drop_path, own_head, pretrained)

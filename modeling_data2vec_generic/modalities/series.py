@@ -44,6 +44,16 @@ class Series(Modality):
         return {"context_length": length, "num_input_channels": channels}
 
     def fit(self, encoder: PreTrainedModel) -> None:
+        self.fit_processor(encoder)
+        seams = find_seams(encoder)
+        sample = torch.zeros(1, self.length, self.channels, device=encoder.device)
+        examination = examine(encoder, seams, {self.reads: sample})
+        # Where channels are not kept apart they are one sequence.
+        sequences = self.channels if seams.family.channels_apart else 1
+        self.grid = (sequences, examination.length // sequences)
+        self.num_prefix_tokens = examination.prefix
+
+    def fit_processor(self, encoder: PreTrainedModel) -> None:
         self.check_encoder(encoder)
         config = encoder.config
         for name in ("context_length", "num_input_channels"):
@@ -53,13 +63,6 @@ class Series(Modality):
                     f"{self.suggestions}, or say what the data are with --modality."
                 )
         self.length, self.channels = config.context_length, config.num_input_channels
-        seams = find_seams(encoder)
-        sample = torch.zeros(1, self.length, self.channels, device=encoder.device)
-        examination = examine(encoder, seams, {self.reads: sample})
-        # Where channels are not kept apart they are one sequence.
-        sequences = self.channels if seams.family.channels_apart else 1
-        self.grid = (sequences, examination.length // sequences)
-        self.num_prefix_tokens = examination.prefix
 
     def check(self, mask: MaskSampler) -> None:
         mask.check(self.grid[1:])

@@ -16,6 +16,7 @@ from ..geometry_data2vec_generic import grid_of
 from ..seams_data2vec_generic import find_seams
 from ..training.probe import ContentMask, after_prefix
 from .base import Modality
+from .vision import image_size
 
 
 class Video(Modality):
@@ -26,21 +27,9 @@ class Video(Modality):
     suggestions = "videomae or vivit"
 
     def fit(self, encoder: PreTrainedModel) -> None:
-        self.check_encoder(encoder)
+        self.fit_processor(encoder)
         config = encoder.config
-        for name in ("num_frames", "image_size"):
-            if getattr(config, name, None) is None:
-                raise ValueError(
-                    f"A {config.model_type} encoder has no {name}, so which clips it reads is unknown. Choose e.g. "
-                    f"{self.suggestions}, or say what the data are with --modality."
-                )
-        height, width = (config.image_size,) * 2 if isinstance(config.image_size, int) else config.image_size
-        self.num_frames = config.num_frames
-        saved = self.saved_processor(AutoImageProcessor, backend="pil")
-        half = [0.5] * config.num_channels
-        self.processor = saved or VideoMAEImageProcessorPil(
-            size={"height": height, "width": width}, do_center_crop=False, image_mean=half, image_std=half
-        )
+        height, width = image_size(config)
         frames, *sides = tubelet(config)
         for name, size, step in (
             ("num_frames", config.num_frames, frames),
@@ -57,6 +46,23 @@ class Video(Modality):
         steps = self.num_frames // frames
         self.grid = (steps, *grid_of(pixels.shape, examination.length // steps))
         self.num_prefix_tokens = examination.prefix
+
+    def fit_processor(self, encoder: PreTrainedModel) -> None:
+        self.check_encoder(encoder)
+        config = encoder.config
+        for name in ("num_frames", "image_size"):
+            if getattr(config, name, None) is None:
+                raise ValueError(
+                    f"A {config.model_type} encoder has no {name}, so which clips it reads is unknown. Choose e.g. "
+                    f"{self.suggestions}, or say what the data are with --modality."
+                )
+        height, width = image_size(config)
+        self.num_frames = config.num_frames
+        saved = self.saved_processor(AutoImageProcessor, backend="pil")
+        half = [0.5] * config.num_channels
+        self.processor = saved or VideoMAEImageProcessorPil(
+            size={"height": height, "width": width}, do_center_crop=False, image_mean=half, image_std=half
+        )
 
     def check(self, mask: MaskSampler) -> None:
         mask.check(self.grid[1:])

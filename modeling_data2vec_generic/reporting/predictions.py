@@ -37,7 +37,7 @@ def plot_confusion(labels: NDArray[np.int64], predicted: NDArray[np.int64], name
 
 
 def plot_errors(titles: Sequence[str], samples: Sequence[Any], path: Path) -> Path:
-    """Samples with a title each: images (H, W, 3), waveforms (S,) or text."""
+    """Samples with a title each: images (H, W, 3), waveforms (S,), series (T, channels) or text."""
     rows = -(-len(samples) // _COLUMNS)
     figure = Figure(figsize=(3.2 * _COLUMNS, 2.4 * rows), layout="constrained")
     for place, (title, sample) in enumerate(zip(titles, samples, strict=True)):
@@ -47,7 +47,7 @@ def plot_errors(titles: Sequence[str], samples: Sequence[Any], path: Path) -> Pa
         if isinstance(sample, str):
             # A dollar sign would begin a formula.
             axes.text(0, 1, sample[:300], va="top", fontsize=7, wrap=True, parse_math=False)
-        elif sample.ndim == 1:
+        elif sample.ndim <= 2:
             axes.plot(sample, linewidth=0.5)
         else:
             axes.imshow(sample, interpolation="nearest")

@@ -37,7 +37,7 @@ def prepared(rows, length, channels, labels=None, **flags):
 def test_prepare_series__rows(channels):
     dataset = prepared([counting(5, channels), counting(5, channels) + 7], 5, channels)
     assert len(dataset) == 2
-    assert sorted(dataset[1]) == ["sample_index", "series"]
+    assert sorted(dataset[1]) == ["row", "sample_index", "series"]
     assert dataset[1]["series"].dtype == np.float32
     np.testing.assert_allclose(dataset[1]["series"], counting(5, channels) + 7)
 
@@ -52,6 +52,7 @@ def test_prepare_series__long_ones_become_windows_with_their_label():
     assert [row["series"][0, 0] for row in dataset] == [0, 0, 4]
     np.testing.assert_allclose(dataset[2]["series"], counting(11, 2)[4:8])
     assert [row["sample_index"] for row in dataset] == [0, 1, 2]
+    assert [row["row"] for row in dataset] == [0, 1, 1]
     assert dataset.with_format(None)["label"][:] == [0, 1, 1]
     assert dataset.features["label"].names == ["5", "9"]
 

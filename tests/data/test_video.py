@@ -47,7 +47,7 @@ def write_clip(folder, numbers, size=(6, 5), name="{}.png"):
 
 def test_prepare_video__rows():
     dataset = prepared([clip(3), clip(3, first=50)])
-    assert sorted(dataset[1]) == ["sample_index", "video"]
+    assert sorted(dataset[1]) == ["clip", "sample_index", "video"]
     assert levels(dataset[1]) == [50, 51, 52]
     assert {(image.mode, image.size) for image in dataset[1]["video"]} == {("RGB", (6, 5))}
 
@@ -56,6 +56,7 @@ def test_prepare_video__long_clips_become_pieces_with_their_label():
     dataset = prepared([clip(3), clip(8, first=50)], labels=[5, 9])
     assert [levels(row) for row in dataset] == [[0, 1, 2], [50, 51, 52], [53, 54, 55]]
     assert [row["sample_index"] for row in dataset] == [0, 1, 2]
+    assert [row["clip"] for row in dataset] == [0, 1, 1]
     assert dataset.with_format(None)["label"][:] == [0, 1, 1]
     assert dataset.select_columns("label")[:] == {"label": [0, 1, 1]}
 

@@ -5,10 +5,19 @@ from typing import Any
 from .audio_classification import AudioClassification
 from .base import Task
 from .image_classification import ImageClassification
+from .series_classification import SeriesClassification
 from .text_classification import TextClassification
+from .video_classification import VideoClassification
 
 TASKS: dict[str, type[Task]] = {
-    task.name: task for task in (ImageClassification, TextClassification, AudioClassification)
+    task.name: task
+    for task in (
+        ImageClassification,
+        VideoClassification,
+        TextClassification,
+        AudioClassification,
+        SeriesClassification,
+    )
 }
 
 

@@ -43,7 +43,7 @@ class Task(ABC):
 
     name: ClassVar[str]
     modality_name: ClassVar[str]
-    auto_class: ClassVar[Any]
+    auto_class: Any
     own_head: ClassVar[type[Data2VecGenericPreTrainedModel] | None] = None
     label_column: ClassVar[str] = "label"
     defaults: ClassVar[Mapping[str, Any]]

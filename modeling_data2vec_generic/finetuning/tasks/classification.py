@@ -71,7 +71,8 @@ class Classification(Task):
 
     def loss(self, model: nn.Module, inputs: Mapping[str, Any]) -> tuple[Tensor, Any]:
         outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
-        return self.target.loss(outputs["logits"], inputs["labels"], model.training), outputs
+        # By place: without labels the logits come first, whatever a model calls them.
+        return self.target.loss(outputs[0], inputs["labels"], model.training), outputs
 
     def metrics(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         return self.target.metrics(logits, labels)

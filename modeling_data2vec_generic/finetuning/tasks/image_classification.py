@@ -1,7 +1,7 @@
 """Images: a class, several, or a number for each."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -9,23 +9,38 @@ from datasets import Dataset
 from torch import Tensor
 from transformers import AutoModelForImageClassification, PreTrainedModel
 
+from ...data.columns import CONTENT_COLUMN
 from ...data.images import prepare_images
 from ...data.pixels import PixelPipeline, RandomResizedCrop
 from ...data.row_streams import CROP, RowStreams
+from ...data.video import ClipPipeline
 from ..augmentation import Mix
 from ..targets import Regression, Target
 from .base import Collate
 from .classification import Classification, LabelledCollator
 
 
-class TrainingImages:
-    """Images (PIL, key `image`) to `pixel_values` (B, C, H, W), cropped at random, and `labels`, mixed if wanted.
+class AugmentedCollator:
+    """Images or clips to `pixel_values` (B, C, H, W) or (B, F, C, H, W), cropped at random, and `labels`, mixed if
+    wanted.
 
     Every random choice is a function of (seed, epoch, sample_index), that of mixing of the batch's first sample.
+
+    Args:
+        column: what holds them, `image` (PIL) or `video` (lists of PIL images).
     """
 
-    def __init__(self, pixels: PixelPipeline, crop: RandomResizedCrop, target: Target, mix: Mix | None, seed: int):
-        self.pixels, self.crop, self.target, self.mix, self.seed = pixels, crop, target, mix, seed
+    def __init__(
+        self,
+        column: str,
+        pixels: PixelPipeline | ClipPipeline,
+        crop: RandomResizedCrop,
+        target: Target,
+        mix: Mix | None,
+        seed: int,
+    ):
+        self.column, self.pixels, self.crop, self.target = column, pixels, crop, target
+        self.mix, self.seed = mix, seed
         # In shared memory, so that `set_epoch` in the main process reaches workers that live on.
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
 
@@ -37,7 +52,7 @@ class TrainingImages:
         epoch = int(self._epoch)
         indices = [int(example["sample_index"]) for example in examples]
         streams = RowStreams.for_samples(self.seed, epoch, indices, CROP)
-        pixel_values = self.pixels.cropped([example["image"] for example in examples], self.crop, streams)
+        pixel_values = self.pixels.cropped([example[self.column] for example in examples], self.crop, streams)
         labels = self.target.collate([example["label"] for example in examples])
         if self.mix is not None:
             rng = np.random.default_rng([self.seed, epoch, indices[0]])
@@ -50,7 +65,7 @@ class ImageClassification(Classification):
 
     name = "image-classification"
     modality_name = "vision"
-    auto_class = AutoModelForImageClassification
+    auto_class: Any = AutoModelForImageClassification
     # Base models on ImageNet, both papers, after BEiT and MAE: 100 epochs at batch 512, learning rate 1e-3, layer
     # decay .65, drop path .1, mixup .7, cutmix 1, label smoothing .1; weight decay and warm-up of 5 epochs as in MAE.
     defaults = {
@@ -67,16 +82,21 @@ class ImageClassification(Classification):
     }
     drop_path = 0.1
     reference_batch_size = 512
+    pipeline: ClassVar[type[PixelPipeline | ClipPipeline]] = PixelPipeline
+
+    @property
+    def column(self) -> str:
+        return CONTENT_COLUMN[self.modality_name]
 
     def fit(self, encoder: PreTrainedModel) -> None:
         super().fit(encoder)
-        self.pixels = PixelPipeline(self.processor)
+        self.pixels = self.pipeline(self.processor)
 
     def prepare(self, rows: Dataset, split: str) -> Dataset:
         return prepare_images(rows, self.data_args, split)
 
     def inputs(self, examples: list[dict[str, Any]]) -> dict[str, Tensor]:
-        return {"pixel_values": self.pixels.plain([example["image"] for example in examples])}
+        return {"pixel_values": self.pixels.plain([example[self.column] for example in examples])}
 
     def collator(self, training: bool) -> Collate:
         if not training:
@@ -89,7 +109,7 @@ class ImageClassification(Classification):
                 )
             mix = Mix(self.task_args.mixup, self.task_args.cutmix, len(self.target.names))
         crop = RandomResizedCrop(self.data_args.crop_scale_min, flip=self.data_args.horizontal_flip)
-        return TrainingImages(self.pixels, crop, self.target, mix, self.training_args.seed)
+        return AugmentedCollator(self.column, self.pixels, crop, self.target, mix, self.training_args.seed)
 
     def picture(self, example: Mapping[str, Any]) -> np.ndarray:
         return np.asarray(example["image"])
