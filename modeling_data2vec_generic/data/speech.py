@@ -5,12 +5,15 @@ soundfile decodes (wav, flac, ogg, mp3, …) and soxr resamples: datasets' own d
 
 import io
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import soundfile
 import soxr
 from datasets import Dataset, Features, Value
+from numpy.typing import NDArray
 from transformers.utils import logging
 
 from .arguments import DataArguments
@@ -48,6 +51,66 @@ def prepare_speech(
     out as bad (see `good_rows`); those below `min_duration_in_seconds` as wished, without counting as bad.
     """
     rate = feature_extractor.sampling_rate
+    checked = _check(raw, rate, args, split, min_samples)
+    rows = _usable(raw, checked.problems, checked.samples, rate, args, split)
+    shortest = max(min_samples, args.min_duration_in_seconds * rate)
+    pieces = [
+        (row, start, count)
+        for row in rows.tolist()
+        for start, count in _pieces(
+            int(checked.frames[row]), int(checked.rates[row]), args.max_duration_in_seconds, shortest / rate
+        )
+    ]
+    return _read_on_access(raw, pieces, rate)
+
+
+def prepare_clips(
+    raw: Dataset,
+    feature_extractor: HasSamplingRate,
+    args: DataArguments,
+    split: str,
+    min_samples: int,
+    label_problem: Callable[[Any, int], str],
+) -> Dataset:
+    """As `prepare_speech`, but of whole clips, for labels that say what happens when, such as transcripts: clips
+    longer than `max_duration_in_seconds` are left out as wished, without counting as bad.
+
+    `label_problem` says what is wrong with a clip's label, given that and the clip's samples at the extractor's rate
+    ("" if nothing); such clips are left out as bad.
+    """
+    rate = feature_extractor.sampling_rate
+    checked = _check(raw, rate, args, split, min_samples)
+    problems = [
+        problem or label_problem(label, int(count))
+        for problem, label, count in zip(checked.problems, raw["label"][:], checked.samples, strict=True)
+    ]
+    rows = _usable(raw, problems, checked.samples, rate, args, split)
+    short_enough = rows[checked.samples[rows] <= args.max_duration_in_seconds * rate]
+    if len(short_enough) < len(rows):
+        logger.info(
+            f"{len(rows) - len(short_enough)} of {len(rows)} {split} sounds are longer than max_duration_in_seconds="
+            f"{args.max_duration_in_seconds} and left out."
+        )
+    if len(short_enough) == 0:
+        raise NothingLeft(
+            f"No {split} sound is left: all {len(rows)} are longer than max_duration_in_seconds="
+            f"{args.max_duration_in_seconds}. Raise it."
+        )
+    return _read_on_access(raw, [(row, 0, int(checked.frames[row])) for row in short_enough.tolist()], rate)
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """Of each clip what is wrong with it ("" if nothing), its length in frames, its rate, and how many samples
+    resampling makes of it."""
+
+    problems: list[str]
+    frames: NDArray[np.int64]
+    rates: NDArray[np.int64]
+    samples: NDArray[np.int64]
+
+
+def _check(raw: Dataset, rate: int, args: DataArguments, split: str, min_samples: int) -> _Checked:
     max_samples = int(args.max_duration_in_seconds * rate)
     if max_samples < min_samples:
         raise ValueError(
@@ -68,6 +131,13 @@ def prepare_speech(
         problem or (f"too short ({count} samples, the model needs {min_samples})" if count < min_samples else "")
         for problem, count in zip(report["problem"][:], samples, strict=True)
     ]
+    return _Checked(problems, frames, rates, samples)
+
+
+def _usable(
+    raw: Dataset, problems: list[str], samples: NDArray[np.int64], rate: int, args: DataArguments, split: str
+) -> NDArray[np.int64]:
+    """Positions of the clips that are neither bad nor shorter than is wished."""
 
     def name_of(position: int) -> str:
         row = raw[position]
@@ -85,12 +155,11 @@ def prepare_speech(
             f"No {split} sound is left: all {len(good)} are shorter than "
             f"min_duration_in_seconds={args.min_duration_in_seconds}. Lower it."
         )
-    shortest = max(min_samples, args.min_duration_in_seconds * rate)
-    pieces = [
-        (row, start, count)
-        for row in long_enough.tolist()
-        for start, count in _pieces(int(frames[row]), int(rates[row]), args.max_duration_in_seconds, shortest / rate)
-    ]
+    return long_enough
+
+
+def _read_on_access(raw: Dataset, pieces: list[tuple[int, int, int]], rate: int) -> Dataset:
+    """The dataset of (position in `raw`, first frame, frames)."""
     rows, starts, counts = zip(*pieces, strict=True)
     clips = raw["sample_index"][:]
     dataset = Dataset.from_dict(

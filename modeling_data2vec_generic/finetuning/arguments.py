@@ -85,6 +85,26 @@ class TaskArguments:
         metadata={"help": "Images: the same of cutmix; 0: none. With mixup too, each batch gets one of the two."},
     )
 
+    chars_to_ignore: list[str] | None = field(
+        default=None, metadata={"help": "Speech recognition: characters to take out of the transcripts: , ? . !"}
+    )
+    do_lower_case: bool = field(
+        default=True, metadata={"help": "Speech recognition: write the transcripts in lower case."}
+    )
+    mask_time_prob: float = field(
+        default=0.0,
+        metadata={"help": "Speech recognition: share of frames that masks would cover if none overlapped; 0: none."},
+    )
+    mask_time_length: int = field(default=10, metadata={"help": "Frames that such a mask spans."})
+    mask_feature_prob: float = field(
+        default=0.0,
+        metadata={"help": "Speech recognition: share of channels that masks would cover if none overlapped; 0: none."},
+    )
+    mask_feature_length: int | None = field(
+        default=None,
+        metadata={"help": "Channels that such a mask spans. Default: 64, of narrow encoders a twelfth of all."},
+    )
+
     def __post_init__(self) -> None:
         given = [name for name in _CONTROLS if getattr(self, name)]
         if len(given) > 1:
@@ -101,6 +121,12 @@ class TaskArguments:
             raise ValueError(f"pooling={self.pooling!r} is not one of 'model', 'mean'.")
         if self.drop_path is not None and not 0 <= self.drop_path < 1:
             raise ValueError(f"drop_path={self.drop_path} is a probability: it must be in [0, 1).")
+        for name in ("mask_time_prob", "mask_feature_prob"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}={getattr(self, name)} is a share: it must be in [0, 1].")
+        for name in ("mask_time_length", "mask_feature_length"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be 1 or more.")
         for name in ("mixup", "cutmix"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)} must not be negative; 0 turns it off.")
@@ -131,8 +157,9 @@ class FinetuningArguments(RunArguments):
             "0.4 0.5; instead of lr_scheduler_type and warmup_steps."
         },
     )
-    freeze_encoder_steps: int = field(
-        default=0, metadata={"help": "Optimizer steps in which the head alone is trained, at first."}
+    freeze_encoder_steps: float = field(
+        default=0,
+        metadata={"help": "Optimizer steps in which the head alone is trained, at first; below 1, a share of all."},
     )
     freeze_convolutions: bool = field(
         default=False, metadata={"help": "Never train the convolutions that read the waveform, of speech encoders."}

@@ -6,6 +6,9 @@ from typing import Any
 
 from torch import nn
 from transformers import TrainerCallback
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
 
 # fairseq's, for wav2vec 2.0 and data2vec: the first and the last rate, as shares of the highest.
 INITIAL, FINAL = 0.01, 0.05
@@ -30,15 +33,21 @@ def tri_stage_factor(step: int, total: int, shares: Sequence[float]) -> float:
 
 
 class FreezeCallback(TrainerCallback):
-    """Keeps an encoder as it is for the first optimizer steps: its parameters get no gradient.
+    """Keeps an encoder as it is for the first optimizer steps, or this share of them if `steps` is below 1: its
+    parameters get no gradient.
 
     What is frozen anyway stays so. With several processes DDP must look for parameters without a gradient, which is
     Trainer's default.
     """
 
-    def __init__(self, encoder: nn.Module, steps: int):
+    def __init__(self, encoder: nn.Module, steps: float):
         self.parameters = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
         self.steps = steps
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.steps < 1:
+            self.steps = math.ceil(self.steps * state.max_steps)
+        logger.info(f"The encoder is frozen for the first {self.steps:.0f} of {state.max_steps} steps.")
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         for parameter in self.parameters:

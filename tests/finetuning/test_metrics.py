@@ -45,3 +45,9 @@ def test_correlations__of_numbers():
         np.corrcoef([0, 1, 2, 3], [0, 2, 1, 3])[0, 1]
     )
     assert load_metric("pearsonr").compute(predictions=[1.0, 1.0], references=[1.0, 2.0]) == {"pearsonr": 0.0}
+
+
+def test_error_rates__count_over_all_rows():
+    given = {"predictions": ["the cat sat", "b"], "references": ["the cat sat down here", "a"]}
+    assert load_metric("wer").compute(**given) == {"wer": pytest.approx(3 / 6)}
+    assert load_metric("cer").compute(**given) == {"cer": pytest.approx(11 / 22)}

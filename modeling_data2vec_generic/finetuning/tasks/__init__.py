@@ -4,6 +4,7 @@ from typing import Any
 
 from .audio_classification import AudioClassification
 from .base import Task
+from .ctc import SpeechRecognition
 from .image_classification import ImageClassification
 from .series_classification import SeriesClassification
 from .text_classification import TextClassification
@@ -16,6 +17,7 @@ TASKS: dict[str, type[Task]] = {
         VideoClassification,
         TextClassification,
         AudioClassification,
+        SpeechRecognition,
         SeriesClassification,
     )
 }

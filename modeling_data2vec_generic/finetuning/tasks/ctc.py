@@ -1,0 +1,249 @@
+"""Speech recognition by CTC: the transcript of each clip."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset, Features, Value
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
+from transformers import (
+    AutoModelForCTC,
+    AutoTokenizer,
+    PreTrainedModel,
+    Wav2Vec2CTCTokenizer,
+    Wav2Vec2Processor,
+)
+from transformers.utils import cached_file, logging
+
+from ...data.collators import pad_waveforms
+from ...data.columns import holds
+from ...data.speech import prepare_clips
+from ...geometry_data2vec_generic import FrameCounter
+from ..metrics import load_metric
+from ..transcripts import frames_needed, new_tokenizer, normalized, read_frames, read_labels
+from .base import Collate, Splits, Task
+
+logger = logging.get_logger(__name__)
+
+_SHOWN = 12  # wrong predictions in the figure
+
+
+@dataclass(frozen=True)
+class TranscriptCollator:
+    """Clips (`audio`) to `input_values` and `attention_mask` (B, S), and their transcripts (`label`) to `labels`
+    (B, L), filled up with -100.
+
+    Args:
+        min_samples: fewest samples S of a batch; shorter ones are padded.
+    """
+
+    processor: Wav2Vec2Processor
+    min_samples: int = 0
+
+    def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Tensor]:
+        batch = pad_waveforms(self.processor.feature_extractor, [example["audio"] for example in examples])
+        missing = self.min_samples - batch["input_values"].shape[1]
+        if missing > 0:
+            batch = {name: functional.pad(values, (0, missing)) for name, values in batch.items()}
+        labels = self.processor.tokenizer([example["label"] for example in examples])["input_ids"]
+        padded = pad_sequence([torch.tensor(row) for row in labels], batch_first=True, padding_value=-100)
+        return {**batch, "labels": padded}
+
+
+class SpeechRecognition(Task):
+    """One clip with its transcript per row; the characters are the classes of each frame.
+
+    The vocabulary is that of the training transcripts, unless --processor_name names a tokenizer: the head is new in
+    any case, so that there is nothing to gain from one that came with the encoder. Clips longer than
+    max_duration_in_seconds are left out, since it is not known what is said in a part of them.
+    """
+
+    name = "ctc"
+    modality_name = "speech"
+    auto_class = AutoModelForCTC
+    label_column = "text"
+    main_metric = "cer"
+    # Both papers, after wav2vec 2.0 with 10 hours of labels: learning rate 5e-5 in three stages, Adam's betas .9 and
+    # .98, the convolutions frozen, the encoder frozen in the first 10,000 of 20,000 updates (given here as a share, or
+    # a shorter run would train the head alone), masks over time and channels. Epochs and batch of transformers'
+    # own example: as many updates as the papers' take --max_steps.
+    defaults = {
+        "learning_rate": 5e-5,
+        "per_device_train_batch_size": 16,
+        "num_train_epochs": 30,
+        "adam_beta2": 0.98,
+        "tri_stage": [0.1, 0.4, 0.5],
+        "freeze_convolutions": True,
+        "freeze_encoder_steps": 0.5,
+        "mask_time_prob": 0.65,
+        "mask_feature_prob": 0.5,
+        "greater_is_better": False,  # of error rates, should one be metric_for_best_model
+    }
+
+    @classmethod
+    def takes(cls, label: Any) -> bool:
+        return False  # strings are classes, unless --task says otherwise
+
+    @property
+    def processor(self) -> Wav2Vec2Processor:
+        return Wav2Vec2Processor(self.modality.processor, self.tokenizer)
+
+    def encode(self, splits: Splits) -> Splits:
+        ignored, lower_case = self.task_args.chars_to_ignore or (), self.task_args.do_lower_case
+        encoded = {}
+        for split, dataset in splits.items():
+            feature = dataset.features["label"]
+            if not holds(feature, "text"):
+                raise ValueError(
+                    f"The transcripts of the {split} data are {feature}, and strings are expected. Name their column "
+                    "with --label_column_name."
+                )
+            texts = [normalized(text, ignored, lower_case) for text in dataset["label"][:]]
+            column = Dataset.from_dict({"label": texts}, Features({"label": Value("string")}))
+            encoded[split] = dataset.remove_columns("label").add_column("label", column.data.column("label"))
+        return encoded
+
+    def check(self, train: Dataset) -> None:
+        """As ever; makes the tokenizer."""
+        given = self._given_tokenizer()
+        self.tokenizer = given or new_tokenizer(train["label"][:])
+        if given is None and len(self.tokenizer) == len(new_tokenizer([])):
+            raise ValueError(
+                f"None of the {len(train)} training rows has a transcript. Check label_column_name and "
+                "chars_to_ignore."
+            )
+        logger.info(f"{len(self.tokenizer)} classes: {' '.join(self.tokenizer.get_vocab())}")
+
+    def _given_tokenizer(self) -> Wav2Vec2CTCTokenizer | None:
+        name = self.modality.model_args.processor_name
+        if name is None or not cached_file(name, "tokenizer_config.json", _raise_exceptions_for_missing_entries=False):
+            return None
+        tokenizer = self.modality.load_processor(AutoTokenizer)
+        if not isinstance(tokenizer, Wav2Vec2CTCTokenizer):
+            raise ValueError(
+                f"processor_name={name!r} holds a {type(tokenizer).__name__}, and CTC needs a Wav2Vec2CTCTokenizer. "
+                "Leave it out, and one is made of the transcripts."
+            )
+        return tokenizer
+
+    def settings(self) -> dict[str, Any]:
+        flags = self.task_args
+        return {
+            "vocab_size": len(self.tokenizer),
+            "pad_token_id": self.tokenizer.pad_token_id,
+            "bos_token_id": None,
+            "eos_token_id": None,
+            # A mean over clips, each of them per character: it does not grow with the batch or with what is said.
+            "ctc_loss_reduction": "mean",
+            "ctc_zero_infinity": True,  # as published
+            "apply_spec_augment": True,
+            "mask_time_prob": flags.mask_time_prob,
+            "mask_time_length": flags.mask_time_length,
+            "mask_feature_prob": flags.mask_feature_prob,
+            "mask_feature_length": self.mask_feature_length,
+        }
+
+    def fit(self, encoder: PreTrainedModel) -> None:
+        self.modality.fit(encoder)
+        config = encoder.config
+        self.num_frames = frame_counter(config)
+        length = self.task_args.mask_feature_length
+        if length is not None and length > config.hidden_size:
+            raise ValueError(
+                f"mask_feature_length={length}, but the encoder has {config.hidden_size} channels. Lower it."
+            )
+        # The papers' 64 of 768; 1,024 have masks of 64 too.
+        self.mask_feature_length = length or max(1, min(64, config.hidden_size // 12))
+
+    def prepare(self, rows: Dataset, split: str) -> Dataset:
+        extractor, shortest = self.modality.processor, self.num_frames.samples_for(1)
+        self._report_unknown(rows, split)
+        return prepare_clips(rows, extractor, self.data_args, split, shortest, self._label_problem)
+
+    def _label_problem(self, text: str, samples: int) -> str:
+        labels = self.tokenizer(text)["input_ids"]
+        if not labels:
+            return "no transcript"
+        if self.tokenizer.pad_token_id in labels:
+            return f"its transcript holds {self.tokenizer.pad_token}, which stands for no character"
+        needed, frames = frames_needed(labels), self.num_frames(samples)
+        return f"its transcript needs {needed} frames, and there are {frames}" if frames < needed else ""
+
+    def _report_unknown(self, rows: Dataset, split: str) -> None:
+        counts = Counter("".join(rows["label"][:]))
+        unk = self.tokenizer.unk_token_id
+        unknown = {c: n for c, n in counts.most_common() if unk in self.tokenizer(c)["input_ids"]}
+        if not unknown:
+            return
+        listed = ", ".join(f"{character!r} ({n})" for character, n in list(unknown.items())[:10])
+        found = f"{len(unknown)} characters of the {split} transcripts are not in the vocabulary: {listed}"
+        if sum(unknown.values()) > counts.total() / 2:
+            raise ValueError(
+                f"{found}. These are most of the text: the tokenizer is for another one. Check --processor_name and "
+                "--do_lower_case."
+            )
+        logger.warning(f"{found}. They can't be predicted.")
+
+    def inputs(self, examples: list[dict[str, Any]]) -> dict[str, Tensor]:
+        return pad_waveforms(self.modality.processor, [example["audio"] for example in examples])
+
+    def collator(self, training: bool) -> Collate:
+        if not training or not self.task_args.mask_time_prob:
+            return TranscriptCollator(self.processor)
+        # transformers refuses to mask a batch that is shorter than a mask.
+        frames = self.modality.num_frames.samples_for(self.task_args.mask_time_length)  # type: ignore[attr-defined]
+        return TranscriptCollator(self.processor, frames)
+
+    def loss(self, model: nn.Module, inputs: Mapping[str, Any]) -> tuple[Tensor, Any]:
+        """As ever; the logits of frames that are padding say blank."""
+        outputs = model(**inputs)
+        frames: Any = self.num_frames(inputs["attention_mask"].sum(-1))
+        logits = outputs["logits"]
+        padding = torch.arange(logits.shape[1], device=logits.device) >= frames.unsqueeze(1)
+        is_other = torch.arange(logits.shape[2], device=logits.device) != self.tokenizer.pad_token_id
+        outputs["logits"] = logits.masked_fill(padding[:, :, None] & is_other, -torch.inf)
+        return outputs["loss"], outputs
+
+    def answers(self, logits: Tensor) -> Tensor:
+        """(B, T) best class of each frame."""
+        return logits.argmax(-1)
+
+    def metrics(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+        given = {
+            "predictions": read_frames(self.tokenizer, logits.tolist()),
+            "references": read_labels(self.tokenizer, labels.tolist()),
+        }
+        return {**load_metric("cer").compute(**given), **load_metric("wer").compute(**given)}
+
+    def predictions(self, logits: np.ndarray, labels: np.ndarray, dataset: Dataset) -> list[dict[str, Any]]:
+        import jiwer  # an extra
+
+        columns = dataset.with_format(None)
+        texts = read_frames(self.tokenizer, logits.tolist())
+        return [
+            {"id": number, "label": label, "prediction": text, "cer": jiwer.cer(label, text)}
+            for number, label, text in zip(columns["clip"][:], columns["label"][:], texts, strict=True)
+        ]
+
+    def draw(self, logits: np.ndarray, labels: np.ndarray, dataset: Dataset, directory: Path) -> list[Path]:
+        from ...reporting.predictions import plot_errors
+
+        rows = sorted(self.predictions(logits, labels, dataset), key=lambda row: -row["cer"])[:_SHOWN]
+        titles = [f"{row['cer']:.0%} wrong" for row in rows]
+        texts = [f"label: {row['label']}\n\nprediction: {row['prediction']}" for row in rows]
+        return [plot_errors(titles, texts, directory / "errors.png")]
+
+
+def frame_counter(config: Any) -> FrameCounter:
+    """Frames that the head gets, which an adapter may have made fewer."""
+    kernels, strides = tuple(config.conv_kernel), tuple(config.conv_stride)
+    if getattr(config, "add_adapter", False):
+        kernels += (1,) * config.num_adapter_layers
+        strides += (config.adapter_stride,) * config.num_adapter_layers
+    return FrameCounter(kernels, strides)

@@ -1,0 +1,60 @@
+"""Transcripts for CTC: the text, its characters as the classes of each frame, and back."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from transformers import Wav2Vec2CTCTokenizer
+
+UNKNOWN, BLANK, WORD_DELIMITER = "[UNK]", "[PAD]", "|"
+_UNREADABLE = "\ufffd"  # Unicode's replacement character
+
+
+def normalized(text: str | None, ignored: Iterable[str], lower_case: bool) -> str:
+    """A transcript without the characters in `ignored`, its words a single space apart; "" if there is none."""
+    if text is None:
+        return ""
+    kept = text.translate({ord(character): None for characters in ignored for character in characters})
+    words = kept.replace(WORD_DELIMITER, " ").split()
+    return " ".join(words).lower() if lower_case else " ".join(words)
+
+
+def new_tokenizer(transcripts: Iterable[str]) -> Wav2Vec2CTCTokenizer:
+    """A tokenizer of the characters that occur, in the order of their code points, with the word delimiter in place of
+    the space, the unknown character, and the blank, which is also the padding."""
+    characters = sorted({character for text in transcripts for character in text} - {" "})
+    vocabulary = [*characters, WORD_DELIMITER, UNKNOWN, BLANK]
+    with TemporaryDirectory() as directory:
+        file = Path(directory, "vocab.json")
+        file.write_text(json.dumps({token: i for i, token in enumerate(vocabulary)}), encoding="utf-8")
+        return Wav2Vec2CTCTokenizer(
+            str(file),
+            unk_token=UNKNOWN,
+            pad_token=BLANK,
+            word_delimiter_token=WORD_DELIMITER,
+            bos_token=None,
+            eos_token=None,
+        )
+
+
+def frames_needed(labels: Sequence[int]) -> int:
+    """The fewest frames in which CTC can write these labels: one each, and a blank between two that are the same."""
+    return len(labels) + sum(label == following for label, following in zip(labels, labels[1:], strict=False))
+
+
+def read_frames(tokenizer: Wav2Vec2CTCTokenizer, classes: Iterable[Sequence[int]]) -> list[str]:
+    """Greedy decoding: of each row of best classes per frame, the text. Negative numbers are padding."""
+    blank = tokenizer.pad_token_id
+    return [tokenizer.decode([number if number >= 0 else blank for number in row]) for row in classes]
+
+
+def read_labels(tokenizer: Wav2Vec2CTCTokenizer, labels: Iterable[Sequence[int]]) -> list[str]:
+    """The transcripts of labels. Negative numbers are padding; a character that the tokenizer does not know becomes
+    one that no prediction holds, so that it counts as one that is wrong."""
+    texts = []
+    for row in labels:
+        tokens = tokenizer.convert_ids_to_tokens([number for number in row if number >= 0])
+        known = [_UNREADABLE if token == tokenizer.unk_token else token for token in tokens]
+        texts.append(str(tokenizer.convert_tokens_to_string(known, group_tokens=False)["text"]))
+    return texts
