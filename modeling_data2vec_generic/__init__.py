@@ -7,10 +7,14 @@ from transformers import (
     AutoModelForImageClassification,
     AutoModelForPreTraining,
     AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
     AutoModelForVideoClassification,
 )
 
-from .classification_data2vec_generic import Data2VecGenericForSequenceClassification
+from .classification_data2vec_generic import (
+    Data2VecGenericForSequenceClassification,
+    Data2VecGenericForTokenClassification,
+)
 from .configuration_data2vec_generic import Data2VecGenericConfig
 from .data.collators import (
     DataCollatorForData2VecSeries,
@@ -38,12 +42,14 @@ for _auto_class in (
     AutoModelForVideoClassification,
 ):
     _auto_class.register(Data2VecGenericConfig, Data2VecGenericForSequenceClassification)
+AutoModelForTokenClassification.register(Data2VecGenericConfig, Data2VecGenericForTokenClassification)
 
 __all__ = [
     "Data2VecGenericConfig",
     "Data2VecGenericForPreTraining",
     "Data2VecGenericForPreTrainingOutput",
     "Data2VecGenericForSequenceClassification",
+    "Data2VecGenericForTokenClassification",
     "Data2VecGenericModel",
     "Data2VecTrainer",
     "Data2VecTrainingArguments",

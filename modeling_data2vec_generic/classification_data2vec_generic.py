@@ -1,4 +1,5 @@
-"""A plain head for encoders whose type has none in transformers: the mean over all positions, and a linear layer."""
+"""Plain heads for encoders whose type has none in transformers: a linear layer, on the mean over all positions or on
+each of them."""
 
 from typing import Any
 
@@ -6,19 +7,41 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
-from transformers.modeling_outputs import SequenceClassifierOutput
+from transformers.modeling_outputs import SequenceClassifierOutput, TokenClassifierOutput
 
 from .backbone_data2vec_generic import as_sequence, first
 from .configuration_data2vec_generic import Data2VecGenericConfig
 from .families_data2vec_generic import family_of
 from .geometry_data2vec_generic import real_positions
 from .modeling_data2vec_generic import Data2VecGenericPreTrainedModel
-from .seams_data2vec_generic import find_seams
+from .seams_data2vec_generic import Seams, UnsupportedBackboneError, describe, find_seams
 
 _OWN = "classification_data2vec_generic.Data2VecGenericForSequenceClassification"
 
 
-class Data2VecGenericForSequenceClassification(Data2VecGenericPreTrainedModel):
+class _LinearHead(Data2VecGenericPreTrainedModel):
+    """Any encoder, and a linear layer with `config.num_labels` outputs."""
+
+    loss_name: str  # of transformers' loss functions
+
+    def __init__(self, config: Data2VecGenericConfig, encoder: PreTrainedModel | None = None):
+        super().__init__(config, encoder)
+        self.loss_type = self.loss_name
+        outputs: Any = config.num_labels
+        self.classifier = nn.Linear(self.num_features(find_seams(self.encoder)), outputs)
+        self.post_init()
+
+    def num_features(self, seams: Seams) -> int:
+        """What the layer reads."""
+        return seams.width
+
+    def _init_weights(self, module: nn.Module) -> None:
+        if module is self.classifier:
+            init.normal_(module.weight, std=0.02)
+            init.zeros_(module.bias)
+
+
+class Data2VecGenericForSequenceClassification(_LinearHead):
     """Any encoder, the mean of its last hidden state over every position that is not padding, and a linear layer.
 
     Where the encoder keeps the channels of a series apart, the layer reads the mean of each of them. For classes,
@@ -42,19 +65,10 @@ class Data2VecGenericForSequenceClassification(Data2VecGenericPreTrainedModel):
         "AutoModelForAudioClassification": _OWN,
     }
 
-    def __init__(self, config: Data2VecGenericConfig, encoder: PreTrainedModel | None = None):
-        super().__init__(config, encoder)
-        self.loss_type = "ForSequenceClassification"
-        outputs: Any = config.num_labels
-        seams = find_seams(self.encoder)
-        channels = self.encoder.config.num_input_channels if seams.family.channels_apart else 1
-        self.classifier = nn.Linear(channels * seams.width, outputs)
-        self.post_init()
+    loss_name = "ForSequenceClassification"
 
-    def _init_weights(self, module: nn.Module) -> None:
-        if module is self.classifier:
-            init.normal_(module.weight, std=0.02)
-            init.zeros_(module.bias)
+    def num_features(self, seams: Seams) -> int:
+        return seams.width * (self.encoder.config.num_input_channels if seams.family.channels_apart else 1)
 
     def forward(self, labels: Tensor | None = None, **inputs: Any) -> SequenceClassifierOutput:
         """Logits (B, num_labels) of the encoder's own inputs, and the loss where there are labels."""
@@ -78,4 +92,41 @@ def _mean_of(hidden: Tensor, real: Tensor) -> Tensor:
     return content.sum(1) / real.sum(1, keepdim=True).to(hidden.dtype)
 
 
-__all__ = ["Data2VecGenericForSequenceClassification"]
+class Data2VecGenericForTokenClassification(_LinearHead):
+    """Any encoder, and a linear layer on each position of its last hidden state.
+
+    Args:
+        config: its `encoder_config` says which encoder, `num_labels` how many classes.
+        encoder: use this one instead of a new one from the config.
+
+    Raises:
+        UnsupportedBackboneError: how wide the encoder is can't be told.
+    """
+
+    _auto_class = "AutoModelForTokenClassification"
+    _auto_map = {
+        "AutoConfig": "configuration_data2vec_generic.Data2VecGenericConfig",
+        "AutoModelForTokenClassification": "classification_data2vec_generic.Data2VecGenericForTokenClassification",
+    }
+    loss_name = "ForTokenClassification"
+
+    def forward(self, labels: Tensor | None = None, **inputs: Any) -> TokenClassifierOutput:
+        """Logits (B, T, num_labels) of the encoder's own inputs, and the loss where there are labels (B, T), -100 at
+        positions without one.
+
+        Raises:
+            UnsupportedBackboneError: the encoder has one output for the whole sample.
+        """
+        family = family_of(self.encoder.config.model_type)
+        hidden = as_sequence(first(self.encoder(**family.inputs, **inputs)), family.channels_first)
+        if hidden.ndim != 3:
+            raise UnsupportedBackboneError(
+                f"{describe(self.encoder)} puts out {tuple(hidden.shape)}, and (samples, positions, channels) are "
+                "expected, a vector for each position. Choose an encoder of another type."
+            )
+        logits = self.classifier(hidden)
+        loss = None if labels is None else self.loss_function(logits, labels, self.config)
+        return TokenClassifierOutput(loss=loss, logits=logits)
+
+
+__all__ = ["Data2VecGenericForSequenceClassification", "Data2VecGenericForTokenClassification"]

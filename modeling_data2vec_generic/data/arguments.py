@@ -66,7 +66,11 @@ class DataArguments:
 
     # Columns
     text_column_name: str | None = field(
-        default=None, metadata={"help": "Column with the text. Default: 'text', or the only column of strings."}
+        default=None,
+        metadata={
+            "help": "Column with the text. Default: 'text', or the only column of strings. Of token classification, "
+            "with lists of words, or with strings of which each letter is a word: 'tokens', or the only such column."
+        },
     )
     image_column_name: str | None = field(
         default=None, metadata={"help": "Column with the images. Default: 'image', or the only column of images."}

@@ -14,21 +14,28 @@ from .arguments import DataArguments
 logger = logging.get_logger(__name__)
 
 CONTENT_COLUMN = {"vision": "image", "text": "text", "speech": "audio", "series": "series", "video": "video"}
+_WORDS_COLUMN = "tokens"  # as data sets for token classification call it; `text` once it is canonical
 _UNDECODED = {"vision": Image(decode=False), "speech": Audio(decode=False), "video": List(Image(decode=False))}
 _MOST_CLASSES = 100_000
 # Whether a column holds files is seen when it is cast to the types above; these have to be of the right type already.
-_EXPECTED = {"text": "strings", "series": "lists of numbers, or of lists with a number per channel"}
+_EXPECTED = {
+    "text": "strings",
+    "words": "lists of words, or strings of which each letter is one",
+    "series": "lists of numbers, or of lists with a number per channel",
+}
 
 
-def holds(feature: Any, modality: str) -> bool:
-    """Whether a column of this type is made for the modality."""
-    if modality == "text":
+def holds(feature: Any, kind: str) -> bool:
+    """Whether a column of this type is made for a modality, or for "words", text that is split already."""
+    if kind == "text":
         return isinstance(feature, Value) and feature.dtype in ("string", "large_string")
-    if modality == "series":
+    if kind == "words":
+        return holds(feature, "text") or _is_list(feature, lambda item: holds(item, "text"))
+    if kind == "series":
         return isinstance(feature, Array2D) or _is_numbers(feature) or _is_list(feature, _is_numbers)
-    if modality == "video":
+    if kind == "video":
         return _is_list(feature, lambda item: isinstance(item, Image))
-    return isinstance(feature, Image if modality == "vision" else Audio)
+    return isinstance(feature, Image if kind == "vision" else Audio)
 
 
 def _is_list(feature: Any, holds_item: Callable[[Any], bool]) -> bool:
@@ -39,38 +46,49 @@ def _is_numbers(feature: Any) -> bool:
     return _is_list(feature, lambda item: isinstance(item, Value) and item.dtype.startswith(("int", "uint", "float")))
 
 
-def content_column(dataset: Dataset, modality: str, args: DataArguments, split: str) -> str:
-    """The column the model reads: the one named by flag, else of the usual name, else the only one of its type."""
-    usual = CONTENT_COLUMN[modality]
-    flag = f"{usual}_column_name"
+def content_column(dataset: Dataset, modality: str, args: DataArguments, split: str, words: bool = False) -> str:
+    """The column the model reads: the one named by flag, else of the usual name, else the only one of its type, that
+    of the labels left aside."""
+    kind = "words" if words else modality
+    usual = _WORDS_COLUMN if words else CONTENT_COLUMN[modality]
+    flag = f"{CONTENT_COLUMN[modality]}_column_name"
     chosen = getattr(args, flag)
     if chosen is None:
-        of_type = [name for name, feature in dataset.features.items() if holds(feature, modality)]
+        of_type = [
+            name
+            for name, feature in dataset.features.items()
+            if holds(feature, kind) and name != args.label_column_name
+        ]
         if usual in dataset.features:
             chosen = usual
         elif len(of_type) == 1:
             chosen = of_type[0]
         else:
             raise ValueError(
-                f"The {split} data have no column '{usual}' and {len(of_type)} that hold {modality}. "
+                f"The {split} data have no column '{usual}' and {len(of_type)} that hold {kind}. "
                 f"Name the column with --{flag}; there are: {_listed(dataset)}."
             )
     _require(dataset, chosen, flag, split)
-    if modality in _EXPECTED and not holds(dataset.features[chosen], modality):
+    if kind in _EXPECTED and not holds(dataset.features[chosen], kind):
         raise ValueError(
-            f"{flag}={chosen!r} holds {dataset.features[chosen]} in the {split} data, not {_EXPECTED[modality]}. "
+            f"{flag}={chosen!r} holds {dataset.features[chosen]} in the {split} data, not {_EXPECTED[kind]}. "
             f"Choose another column: {_listed(dataset)}."
         )
     return chosen
 
 
 def canonical(
-    dataset: Dataset, modality: str, args: DataArguments, split: str, group_column: str | None = None
+    dataset: Dataset,
+    modality: str,
+    args: DataArguments,
+    split: str,
+    group_column: str | None = None,
+    words: bool = False,
 ) -> Dataset:
     """Columns `image`, `text`, `audio`, `series` or `video` (files not decoded), `label` if there is one (as the
     source has it), `group` if `group_column` names one, and `sample_index`: the row's number in the source, which
-    stays with it through every later selection."""
-    content = content_column(dataset, modality, args, split)
+    stays with it through every later selection. With `words`, `text` is a list of words or a string of letters."""
+    content = content_column(dataset, modality, args, split, words)
     usual = CONTENT_COLUMN[modality]
     if args.label_column_name is not None:
         _require(dataset, args.label_column_name, "label_column_name", split)

@@ -86,12 +86,14 @@ def load_raw_datasets(args: DataArguments, modality: str, validation: bool = Tru
     return DatasetDict(limited(splits, args, in_order))
 
 
-def read_splits(args: DataArguments, modality: str, group_column: str | None = None) -> dict[str, Dataset]:
+def read_splits(
+    args: DataArguments, modality: str, group_column: str | None = None, words: bool = False
+) -> dict[str, Dataset]:
     """The source's own splits, all of their rows, with canonical columns (`canonical`); labels as the source has
     them."""
     _check_source(args)
     return {
-        split: canonical(dataset, modality, args, split, group_column)
+        split: canonical(dataset, modality, args, split, group_column, words)
         for split, dataset in _load_splits(args, modality).items()
     }
 

@@ -34,7 +34,8 @@ def read_rows(data_args: DataArguments, task_args: TaskArguments) -> tuple[type[
     modality = infer_modality(data_args)
     label = data_args.label_column_name or (named.label_column if named is not None else "label")
     data_args = replace(data_args, modality=modality, label_column_name=label)
-    splits = read_splits(data_args, modality, task_args.group_column_name)
+    words = named is not None and named.reads_words
+    splits = read_splits(data_args, modality, task_args.group_column_name, words)
     task = task_class(task_args.task, modality, splits["train"].features["label"])
     if named is None:
         logger.info(f"task={task.name}, inferred from the data.")

@@ -1,5 +1,6 @@
 """Pictures of predictions: which classes are taken for which, the surest errors, and runs side by side."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from .figures import save
 
 _NUMBERED = 20  # classes up to which each cell has its number written in it
 _COLUMNS = 4
+_LINE_LENGTH, _LINES = 52, 12  # of text that fits into one of them
 
 
 def plot_confusion(labels: NDArray[np.int64], predicted: NDArray[np.int64], names: Sequence[str], path: Path) -> Path:
@@ -45,9 +47,15 @@ def plot_errors(titles: Sequence[str], samples: Sequence[Any], path: Path) -> Pa
         axes.set_title(title, fontsize=8)
         axes.set_axis_off()
         if isinstance(sample, str):
+            lines = "\n".join(textwrap.wrap(sample, _LINE_LENGTH)[:_LINES])
             # A dollar sign would begin a formula.
+<<<<<<< HEAD
             axes.text(0, 1, sample[:300], va="top", fontsize=7, wrap=True, parse_math=False)
         elif sample.ndim <= 2:
+=======
+            axes.text(0, 1, lines, va="top", fontsize=7, parse_math=False, in_layout=False)
+        elif sample.ndim == 1:
+>>>>>>> c39c4e6 (Fine-tuning: a tag for each word, by entities or by words)
             axes.plot(sample, linewidth=0.5)
         else:
             axes.imshow(sample, interpolation="nearest")

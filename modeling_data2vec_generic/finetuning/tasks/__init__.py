@@ -8,6 +8,7 @@ from .ctc import SpeechRecognition
 from .image_classification import ImageClassification
 from .series_classification import SeriesClassification
 from .text_classification import TextClassification
+from .token_classification import TokenClassification
 from .video_classification import VideoClassification
 
 TASKS: dict[str, type[Task]] = {
@@ -16,6 +17,7 @@ TASKS: dict[str, type[Task]] = {
         ImageClassification,
         VideoClassification,
         TextClassification,
+        TokenClassification,
         AudioClassification,
         SpeechRecognition,
         SeriesClassification,

@@ -32,6 +32,7 @@ class Task(ABC):
         auto_class: the Auto class of transformers that loads a model for it; None if there is none.
         own_head: this package's model for it, for types of encoders without one in transformers, if there is one.
         label_column: usual name of the label column.
+        reads_words: whether its text is split into words already.
         main_metric: the metric that runs are compared by.
         defaults: flags by name that hold where the user gives none, with their source.
         reference_batch_size: samples per optimizer step that the learning rate of `defaults` is for; it is scaled by
@@ -46,6 +47,7 @@ class Task(ABC):
     auto_class: Any
     own_head: ClassVar[type[Data2VecGenericPreTrainedModel] | None] = None
     label_column: ClassVar[str] = "label"
+    reads_words: ClassVar[bool] = False
     defaults: ClassVar[Mapping[str, Any]]
     reference_batch_size: ClassVar[int | None] = None
     drop_path: ClassVar[float | None] = None
