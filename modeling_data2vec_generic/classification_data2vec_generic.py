@@ -64,7 +64,6 @@ class Data2VecGenericForSequenceClassification(_LinearHead):
         "AutoModelForVideoClassification": _OWN,
         "AutoModelForAudioClassification": _OWN,
     }
-
     loss_name = "ForSequenceClassification"
 
     def num_features(self, seams: Seams) -> int:

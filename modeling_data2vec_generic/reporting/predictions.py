@@ -47,15 +47,10 @@ def plot_errors(titles: Sequence[str], samples: Sequence[Any], path: Path) -> Pa
         axes.set_title(title, fontsize=8)
         axes.set_axis_off()
         if isinstance(sample, str):
-            lines = "\n".join(textwrap.wrap(sample, _LINE_LENGTH)[:_LINES])
+            lines = [part for line in sample.splitlines() for part in textwrap.wrap(line, _LINE_LENGTH) or [""]]
             # A dollar sign would begin a formula.
-<<<<<<< HEAD
-            axes.text(0, 1, sample[:300], va="top", fontsize=7, wrap=True, parse_math=False)
+            axes.text(0, 1, "\n".join(lines[:_LINES]), va="top", fontsize=7, parse_math=False, in_layout=False)
         elif sample.ndim <= 2:
-=======
-            axes.text(0, 1, lines, va="top", fontsize=7, parse_math=False, in_layout=False)
-        elif sample.ndim == 1:
->>>>>>> c39c4e6 (Fine-tuning: a tag for each word, by entities or by words)
             axes.plot(sample, linewidth=0.5)
         else:
             axes.imshow(sample, interpolation="nearest")
