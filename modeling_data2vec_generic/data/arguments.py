@@ -22,7 +22,8 @@ class DataArguments:
     dataset_name: str | None = field(
         default=None,
         metadata={
-            "help": "A dataset of the Hub or a local folder that datasets.load_dataset understands, or embedded data: "
+            "help": "A dataset of the Hub or a local folder that datasets.load_dataset understands (e.g. sound with a "
+            "metadata.csv), or embedded data: "
             "'digits' (scikit-learn's 8x8 images) or 'python_docs' (prose of Python's own documentation)."
         },
     )
@@ -31,7 +32,10 @@ class DataArguments:
     )
     train_file: str | None = field(
         default=None,
-        metadata={"help": "Training rows: a csv, json, jsonl, txt or parquet file, or proteins as fasta, fa or faa."},
+        metadata={
+            "help": "Training rows: a csv, json, jsonl, txt or parquet file, or proteins as fasta, fa or faa. Paths "
+            "in it start from its folder."
+        },
     )
     validation_file: str | None = field(
         default=None, metadata={"help": "Validation rows: a file of any kind that train_file takes."}
@@ -91,7 +95,10 @@ class DataArguments:
     )
     label_column_name: str | None = field(
         default=None,
-        metadata={"help": "Column with the class (whole numbers or strings), for the probe only. Default: 'label'."},
+        metadata={
+            "help": "Column with the class (whole numbers or strings), in pre-training for the probe only. Default: "
+            "'label'; of transcripts 'text'."
+        },
     )
 
     # How much of it
@@ -164,7 +171,11 @@ class DataArguments:
         metadata={"help": "Leave out shorter clips. What is too short for the model is left out in any case."},
     )
     max_duration_in_seconds: float = field(
-        default=20.0, metadata={"help": "Longer clips are cut into consecutive pieces of this length, in seconds."}
+        default=20.0,
+        metadata={
+            "help": "Longer clips are cut into consecutive pieces of this length, in seconds; with transcripts, they "
+            "are left out."
+        },
     )
 
     def __post_init__(self) -> None:

@@ -1,12 +1,13 @@
 """Names and types of columns: whatever a source calls them becomes `image`, `text`, `audio`, `series` or `video`, and
 `label`."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pyarrow
-from datasets import Array2D, Audio, ClassLabel, Dataset, Image, LargeList, List, Value
+from datasets import Array2D, Audio, ClassLabel, Dataset, Features, Image, LargeList, List, Value
 from transformers.utils import logging
 
 from .arguments import DataArguments
@@ -92,6 +93,8 @@ def canonical(
     usual = CONTENT_COLUMN[modality]
     if args.label_column_name is not None:
         _require(dataset, args.label_column_name, "label_column_name", split)
+        if args.label_column_name == content:
+            raise ValueError(f"label_column_name={content!r} is the column of the data. Name another one.")
     label = args.label_column_name or "label"
     renamed = {content: usual}
     if label in dataset.features and label != content:
@@ -111,6 +114,9 @@ def canonical(
         ) from error
     if modality in _UNDECODED:
         found = dataset.features[usual]
+        table = args.train_file if split == "train" else args.validation_file
+        if table is not None:
+            dataset = _located(dataset, usual, os.path.dirname(os.path.abspath(table)))
         try:
             dataset = dataset.cast_column(usual, _UNDECODED[modality])
         except (TypeError, ValueError, NotImplementedError) as error:  # datasets' and pyarrow's, by the type found
@@ -120,6 +126,30 @@ def canonical(
                 "them."
             ) from error
     return dataset.add_column("sample_index", np.arange(len(dataset)))
+
+
+def _located(dataset: Dataset, column: str, folder: str) -> Dataset:
+    """The same rows; if the column holds paths, or lists of paths, they start from the folder."""
+    if holds(dataset.features[column], "text"):
+        plain: Any = Value("string")  # a csv has large strings, which datasets can't cast to files
+    elif _is_list(dataset.features[column], lambda item: holds(item, "text")):
+        plain = List(Value("string"))
+    else:
+        return dataset
+    features = Features({**dataset.features, column: plain})
+    options = {"column": column, "folder": folder}
+    return dataset.map(_join, batched=True, input_columns=column, fn_kwargs=options, features=features)
+
+
+def _join(paths: list[Any], column: str, folder: str) -> dict[str, list[Any]]:
+    """Absolute paths stay as they are."""
+
+    def joined(path: Any) -> Any:
+        if isinstance(path, list):
+            return [joined(item) for item in path]
+        return path and os.path.join(folder, path)
+
+    return {column: [joined(path) for path in paths]}
 
 
 def encode_labels(splits: dict[str, Dataset], args: DataArguments) -> dict[str, Dataset]:

@@ -6,9 +6,11 @@ exist.
 """
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
-from datasets import Dataset, DatasetDict, Features, load_dataset_builder
+from datasets import Audio, Dataset, DatasetDict, Features, load_dataset_builder
+from datasets.packaged_modules.audiofolder.audiofolder import AudioFolder
 from transformers.utils import logging
 
 from .arguments import DataArguments
@@ -155,8 +157,17 @@ def _load_splits(args: DataArguments, modality: str | None) -> dict[str, Dataset
     return open_splits(args, modality, embedded=lambda rows: rows, hub=_load_hub, file=load_file, folder=load_folder)
 
 
+class _EncodedAudio(Audio):
+    """A column of sound whose files are noted as they are. datasets' own does so too, but asks for torchcodec."""
+
+    def encode_example(self, value: Any) -> dict[str, Any]:
+        return {"bytes": None, "path": value} if isinstance(value, str) else value
+
+
 def _load_hub(name: str, config_name: str | None) -> dict[str, Dataset]:
     builder = load_dataset_builder(name, config_name)
+    if isinstance(builder, AudioFolder):
+        builder.BASE_FEATURE = _EncodedAudio
     builder.download_and_prepare()
     rows = {split: info.num_examples for split, info in builder.info.splits.items()}
     if "train" not in rows:

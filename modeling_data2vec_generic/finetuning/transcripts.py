@@ -1,7 +1,9 @@
 """Transcripts for CTC: the text, its characters as the classes of each frame, and back."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -58,3 +60,18 @@ def read_labels(tokenizer: Wav2Vec2CTCTokenizer, labels: Iterable[Sequence[int]]
         known = [_UNREADABLE if token == tokenizer.unk_token else token for token in tokens]
         texts.append(str(tokenizer.convert_tokens_to_string(known, group_tokens=False)["text"]))
     return texts
+
+
+def confusions(labels: list[str], predictions: list[str]) -> Counter[tuple[str, str]]:
+    """How often a character was taken for another; "" stands for none, where one was left out or put in."""
+    import jiwer  # an extra
+
+    counts: Counter[tuple[str, str]] = Counter()
+    aligned = jiwer.process_characters(labels, predictions)
+    for label, prediction, chunks in zip(aligned.references, aligned.hypotheses, aligned.alignments, strict=True):
+        for chunk in chunks:
+            if chunk.type != "equal":
+                true = label[chunk.ref_start_idx : chunk.ref_end_idx]
+                found = prediction[chunk.hyp_start_idx : chunk.hyp_end_idx]
+                counts.update(zip_longest(true, found, fillvalue=""))
+    return counts

@@ -1,6 +1,7 @@
 """Pictures of predictions: which classes are taken for which, the surest errors, and runs side by side."""
 
 import textwrap
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from .figures import save
 _NUMBERED = 20  # classes up to which each cell has its number written in it
 _COLUMNS = 4
 _LINE_LENGTH, _LINES = 52, 12  # of text that fits into one of them
+_CHARACTERS = 120  # of a transcript
+_PAIRS = 25  # of confused characters
+_VISIBLE = {"": "nothing", " ": "space"}
 
 
 def plot_confusion(labels: NDArray[np.int64], predicted: NDArray[np.int64], names: Sequence[str], path: Path) -> Path:
@@ -54,6 +58,36 @@ def plot_errors(titles: Sequence[str], samples: Sequence[Any], path: Path) -> Pa
             axes.plot(sample, linewidth=0.5)
         else:
             axes.imshow(sample, interpolation="nearest")
+    save(figure, path)
+    return path
+
+
+def plot_transcripts(rows: Sequence[Mapping[str, Any]], path: Path) -> Path:
+    """What was said (label) and below it what was understood (prediction), with the character error rate (cer)."""
+    figure = Figure(figsize=(11, 0.5 * len(rows) + 0.5))
+    axes = figure.add_axes((0.01, 0, 0.98, 1), ylim=(len(rows), -1))
+    axes.set_axis_off()
+    shown = [{"cer": "wrong", "label": "label", "prediction": "prediction"}]
+    shown += [{**row, "cer": f"{row['cer']:.0%}"} for row in rows]
+    for place, row in enumerate(shown):
+        # A dollar sign would begin a formula.
+        look: dict[str, Any] = {"fontsize": 8, "family": "monospace", "parse_math": False}
+        axes.text(0, place - 0.75, row["cer"], va="center", **look)
+        axes.text(0.06, place - 0.75, row["label"][:_CHARACTERS], va="center", **look)
+        axes.text(0.06, place - 0.4, row["prediction"][:_CHARACTERS], va="center", color="tab:red", **look)
+    save(figure, path)
+    return path
+
+
+def plot_confused_characters(counts: Counter[tuple[str, str]], path: Path) -> Path:
+    """A bar for each of the most frequent pairs of a character and what it was taken for; "" is none of them."""
+    shown = counts.most_common(_PAIRS)[::-1]
+    figure = Figure(figsize=(6, 0.25 * len(shown) + 1), layout="constrained")
+    axes = figure.add_subplot(xlabel="times")
+    names = [" → ".join(_VISIBLE.get(character, character) for character in pair) for pair, _ in shown]
+    bars = axes.barh(range(len(shown)), [count for _, count in shown])
+    axes.set_yticks(range(len(shown)), names, fontsize=8, parse_math=False)
+    axes.bar_label(bars, fontsize=7)
     save(figure, path)
     return path
 

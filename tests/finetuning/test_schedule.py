@@ -44,6 +44,17 @@ def test_freeze__holds_for_its_steps_and_leaves_what_was_frozen_anyway():
     assert seen == [False, False, False, True, True]
 
 
+def test_freeze__for_a_share_of_the_steps():
+    encoder = nn.Linear(2, 2)
+    callback = FreezeCallback(encoder, 0.5)
+    callback.on_train_begin(None, SimpleNamespace(max_steps=5), None)
+    seen = []
+    for step in range(5):
+        callback.on_step_begin(None, SimpleNamespace(global_step=step), None)
+        seen.append(encoder.weight.requires_grad)
+    assert seen == [False, False, False, True, True]
+
+
 def test_freeze__an_optimizer_with_momentum_does_not_move_it():
     encoder, head = nn.Linear(2, 2), nn.Linear(2, 1)
     optimizer = torch.optim.AdamW([*encoder.parameters(), *head.parameters()], lr=0.1, weight_decay=0.1)

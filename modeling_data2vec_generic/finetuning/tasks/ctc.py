@@ -26,12 +26,13 @@ from ...data.columns import holds
 from ...data.speech import prepare_clips
 from ...geometry_data2vec_generic import FrameCounter
 from ..metrics import load_metric
-from ..transcripts import frames_needed, new_tokenizer, normalized, read_frames, read_labels
+from ..transcripts import confusions, frames_needed, new_tokenizer, normalized, read_frames, read_labels
 from .base import Collate, Splits, Task
 
 logger = logging.get_logger(__name__)
 
-_SHOWN = 12  # wrong predictions in the figure
+_SHOWN = 15  # wrong predictions in the figure
+_LISTED = 100  # classes in the log
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,9 @@ class SpeechRecognition(Task):
     The vocabulary is that of the training transcripts, unless --processor_name names a tokenizer: the head is new in
     any case, so that there is nothing to gain from one that came with the encoder. Clips longer than
     max_duration_in_seconds are left out, since it is not known what is said in a part of them.
+
+    Encoders with group norm (wav2vec2-base) and with several positional convolutions (data2vec-audio) see the padding
+    of a batch a little; with --per_device_eval_batch_size 1 predictions are exactly those of a pipeline.
     """
 
     name = "ctc"
@@ -95,6 +99,7 @@ class SpeechRecognition(Task):
         return Wav2Vec2Processor(self.modality.processor, self.tokenizer)
 
     def encode(self, splits: Splits) -> Splits:
+        self._refuse_flags_of_classes()
         ignored, lower_case = self.task_args.chars_to_ignore or (), self.task_args.do_lower_case
         encoded = {}
         for split, dataset in splits.items():
@@ -109,6 +114,15 @@ class SpeechRecognition(Task):
             encoded[split] = dataset.remove_columns("label").add_column("label", column.data.column("label"))
         return encoded
 
+    def _refuse_flags_of_classes(self) -> None:
+        flags = {
+            "problem_type": self.task_args.problem_type,
+            "class_weights": self.task_args.class_weights,
+            "label_smoothing_factor": self.training_args.label_smoothing_factor,
+        }
+        if given := [f"{name}={value!r}" for name, value in flags.items() if value]:
+            raise ValueError(f"{' and '.join(given)}: {self.name} has a text for each row, not a class. Leave it out.")
+
     def check(self, train: Dataset) -> None:
         """As ever; makes the tokenizer."""
         given = self._given_tokenizer()
@@ -118,7 +132,7 @@ class SpeechRecognition(Task):
                 f"None of the {len(train)} training rows has a transcript. Check label_column_name and "
                 "chars_to_ignore."
             )
-        logger.info(f"{len(self.tokenizer)} classes: {' '.join(self.tokenizer.get_vocab())}")
+        logger.info(f"{len(self.tokenizer)} classes: {' '.join(list(self.tokenizer.get_vocab())[:_LISTED])}")
 
     def _given_tokenizer(self) -> Wav2Vec2CTCTokenizer | None:
         name = self.modality.model_args.processor_name
@@ -158,7 +172,12 @@ class SpeechRecognition(Task):
             raise ValueError(
                 f"mask_feature_length={length}, but the encoder has {config.hidden_size} channels. Lower it."
             )
-        # The papers' 64 of 768; 1,024 have masks of 64 too.
+        if getattr(config, "feat_extract_norm", None) == "group":
+            logger.info(
+                "This encoder normalises each clip together with its padding (feat_extract_norm='group'), so what it "
+                "predicts depends a little on the batch. With --per_device_eval_batch_size 1 there is no padding."
+            )
+        # 64 of the 768 channels of a base model, and of the 1,024 of a large one.
         self.mask_feature_length = length or max(1, min(64, config.hidden_size // 12))
 
     def prepare(self, rows: Dataset, split: str) -> Dataset:
@@ -185,8 +204,8 @@ class SpeechRecognition(Task):
         found = f"{len(unknown)} characters of the {split} transcripts are not in the vocabulary: {listed}"
         if sum(unknown.values()) > counts.total() / 2:
             raise ValueError(
-                f"{found}. These are most of the text: the tokenizer is for another one. Check --processor_name and "
-                "--do_lower_case."
+                f"{found}. These are most of the text: the vocabulary is that of another one. Check --do_lower_case, "
+                "--processor_name and the training rows."
             )
         logger.warning(f"{found}. They can't be predicted.")
 
@@ -232,12 +251,17 @@ class SpeechRecognition(Task):
         ]
 
     def draw(self, logits: np.ndarray, labels: np.ndarray, dataset: Dataset, directory: Path) -> list[Path]:
-        from ...reporting.predictions import plot_errors
+        from ...reporting.predictions import plot_confused_characters, plot_transcripts
 
-        rows = sorted(self.predictions(logits, labels, dataset), key=lambda row: -row["cer"])[:_SHOWN]
-        titles = [f"{row['cer']:.0%} wrong" for row in rows]
-        texts = [f"label: {row['label']}\n\nprediction: {row['prediction']}" for row in rows]
-        return [plot_errors(titles, texts, directory / "errors.png")]
+        rows = sorted(self.predictions(logits, labels, dataset), key=lambda row: -row["cer"])
+        counts = confusions([row["label"] for row in rows], [row["prediction"] for row in rows])
+        if not counts:
+            return []
+        wrong = [row for row in rows[:_SHOWN] if row["cer"]]
+        return [
+            plot_transcripts(wrong, directory / "errors.png"),
+            plot_confused_characters(counts, directory / "confusions.png"),
+        ]
 
 
 def frame_counter(config: Any) -> FrameCounter:
