@@ -45,6 +45,15 @@ def glosses(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
             yield gloss.strip(), LEXICOGRAPHER_FILES[int(synset.split(" ", 2)[1])]
 
 
+def read_glosses(directory: Path) -> list[tuple[str, str]]:
+    """(gloss, lexicographer file) of every synset of the package, unpacked below `directory`."""
+    rows: list[tuple[str, str]] = []
+    for part_of_speech in ("noun", "verb", "adj", "adv"):
+        with open(directory / "usr/share/wordnet" / f"data.{part_of_speech}", encoding="utf-8") as lines:
+            rows.extend(glosses(lines))
+    return rows
+
+
 def held_out(texts: Iterable[str]) -> set[str]:
     """The texts of the validation set: a fixed share of the different ones."""
     distinct = sorted(set(texts))
@@ -66,13 +75,10 @@ def main() -> None:
     output_dir: Path = parser.parse_args().output_dir
     logging.basicConfig(level=logging.INFO, format="%(message)s")
 
-    rows: list[tuple[str, str]] = []
     with tempfile.TemporaryDirectory() as scratch:
         logger.info("Fetching the package wordnet-base")
         unpack(["wordnet-base"], Path(scratch))
-        for part_of_speech in ("noun", "verb", "adj", "adv"):
-            with open(Path(scratch, "usr/share/wordnet", f"data.{part_of_speech}"), encoding="utf-8") as lines:
-                rows.extend(glosses(lines))
+        rows = read_glosses(Path(scratch))
 
     validation_texts = held_out(text for text, _ in rows)
     output_dir.mkdir(parents=True, exist_ok=True)

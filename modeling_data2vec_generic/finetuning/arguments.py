@@ -47,7 +47,7 @@ class TaskArguments:
         },
     )
     labels_per_class: int | None = field(
-        default=None, metadata={"help": "Train on this many rows of each class, chosen at random by --seed."}
+        default=None, metadata={"help": "Train on this many rows of each class, fewer where a class has no more, chosen at random by --seed."}
     )
     label_fraction: float | None = field(
         default=None,

@@ -2,27 +2,26 @@
 
 import numpy as np
 from numpy.typing import NDArray
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
 
 Positions = NDArray[np.int64]
 
 
 def per_class(labels: NDArray[np.int64], count: int, seed: int, names: list[str]) -> Positions:
-    """Ascending positions of `count` rows of each class, (classes * count,).
+    """Ascending positions of `count` rows of each class, (classes * count,); of classes with fewer rows, all of them,
+    with a warning that names them.
 
     A smaller count takes a part of the rows that a larger one takes with the same seed.
-
-    Raises:
-        ValueError: a class has fewer rows.
     """
-    chosen = []
-    for number, shuffled in _shuffled_by_class(labels, seed):
-        if len(shuffled) < count:
-            raise ValueError(
-                f"labels_per_class={count}, but class {names[number]!r} has {len(shuffled)} training rows. Lower it, "
-                "or use --label_fraction."
-            )
-        chosen.append(shuffled[:count])
-    return np.sort(np.concatenate(chosen))
+    shuffled = _shuffled_by_class(labels, seed)
+    if small := [f"{names[number]} {len(rows)}" for number, rows in shuffled if len(rows) < count]:
+        logger.warning(
+            f"{len(small)} of {len(shuffled)} classes have fewer than labels_per_class={count} training rows: all "
+            f"rows of theirs are taken ({', '.join(small[:5])})."
+        )
+    return np.sort(np.concatenate([rows[:count] for _, rows in shuffled]))
 
 
 def fraction(labels: NDArray[np.int64] | None, rows: int, share: float, seed: int) -> Positions:
