@@ -28,7 +28,7 @@ FEWEST_WORDS = 4  # fewer are references: "See Coke."
 
 BRACKETS = re.compile(r"\[[^][]*\]")  # etymology, usage, source; may be nested
 PRONUNCIATION = re.compile(r"(?:--\s?)?\\[^\\]*\\(?: \([^)]*\))?[^A-Z(]*")  # and the part of speech that follows it
-AUTHOR = re.compile(r'(?:^|\s)--\s?[A-Z][\w.,&\'() -]*$')
+AUTHOR = re.compile(r"(?:^|\s)--\s?[A-Z][\w.,&\'() -]*$")
 LABEL = re.compile(r"^(?:Syn:|Note:|\(\w\)|\d+\.)\s+")
 SENTENCE_END = re.compile(r'(?<=[.?!]["\s])\s*(?=[A-Z"])')
 

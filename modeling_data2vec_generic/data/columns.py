@@ -2,7 +2,7 @@
 `label`."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -79,16 +79,21 @@ def content_column(dataset: Dataset, modality: str, args: DataArguments, split: 
 
 
 def canonical(
+def canonical(
     dataset: Dataset,
     modality: str,
     args: DataArguments,
     split: str,
-    group_column: str | None = None,
+    further: Mapping[str, str] | None = None,
     words: bool = False,
 ) -> Dataset:
     """Columns `image`, `text`, `audio`, `series` or `video` (files not decoded), `label` if there is one (as the
-    source has it), `group` if `group_column` names one, and `sample_index`: the row's number in the source, which
-    stays with it through every later selection. With `words`, `text` is a list of words or a string of letters."""
+    source has it), those of `further`, and `sample_index`: the row's number in the source, which stays with it through
+    every later selection. With `words`, `text` is a list of words or a string of letters.
+
+    Args:
+        further: for NAME, which a flag NAME_column_name stands for, the column that is to be called so.
+    """
     content = content_column(dataset, modality, args, split, words)
     usual = CONTENT_COLUMN[modality]
     if args.label_column_name is not None:
@@ -99,11 +104,11 @@ def canonical(
     renamed = {content: usual}
     if label in dataset.features and label != content:
         renamed[label] = "label"
-    if group_column is not None:
-        _require(dataset, group_column, "group_column_name", split)
-        if group_column in renamed:
-            raise ValueError(f"group_column_name={group_column!r} is the column of the data or of their labels.")
-        renamed[group_column] = "group"
+    for name, column in (further or {}).items():
+        _require(dataset, column, f"{name}_column_name", split)
+        if column in renamed:
+            raise ValueError(f"{name}_column_name={column!r} is used as {renamed[column]!r} already: name another.")
+        renamed[column] = name
     dataset = dataset.select_columns(list(renamed))
     dataset = dataset.rename_columns({old: new for old, new in renamed.items() if old != new})
     try:  # parquet and json readers take strings as they are, and Python fails when they are used

@@ -6,6 +6,7 @@ exist.
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -89,13 +90,13 @@ def load_raw_datasets(args: DataArguments, modality: str, validation: bool = Tru
 
 
 def read_splits(
-    args: DataArguments, modality: str, group_column: str | None = None, words: bool = False
+    args: DataArguments, modality: str, further: Mapping[str, str] | None = None, words: bool = False
 ) -> dict[str, Dataset]:
     """The source's own splits, all of their rows, with canonical columns (`canonical`); labels as the source has
     them."""
     _check_source(args)
     return {
-        split: canonical(dataset, modality, args, split, group_column, words)
+        split: canonical(dataset, modality, args, split, further, words)
         for split, dataset in _load_splits(args, modality).items()
     }
 

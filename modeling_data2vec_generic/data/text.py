@@ -18,6 +18,7 @@ _SPECIAL_TOKENS = {
     "sep_token": "[SEP]",
     "mask_token": "[MASK]",
 }
+_TEXTS = ("text", "text_pair")
 _DEFAULT_LENGTH = 512
 _AT_ONCE = 1_000_000  # characters; a tokenizer takes some 200 bytes of memory for each
 _MIN_TOKENS = 2  # one to mask and one to see; special tokens don't count
@@ -111,9 +112,10 @@ def prepare_text(
 
     `raw` as load_raw_datasets gives it. Packed (default): rows are joined and cut into sequences of exactly
     `sequence_length`, special tokens around each; the rest at the end is dropped unless it is all there is; no labels.
-    Line by line: a sequence per row, cut at that length, with `label` if `raw` has it. `line_by_line` overrides the
-    flag. Rows without text, or line by line with less than `min_tokens` besides special ones, are left out
-    (`good_rows`).
+    Line by line: a sequence per row, cut at that length, with `label` if `raw` has it. If it has `text_pair`, both
+    texts are in the sequence, the longer one is cut first, and there are `token_type_ids` where the tokenizer's model
+    reads them. `line_by_line` overrides the flag. Rows without text, or line by line with less than `min_tokens`
+    besides special ones, are left out (`good_rows`).
     """
     check_tokenizer(tokenizer)
     length = sequence_length(tokenizer, args)
@@ -123,7 +125,7 @@ def prepare_text(
         _tokenise,
         batched=True,
         fn_kwargs={"tokenizer": tokenizer, "max_length": length if line_by_line else None},
-        remove_columns="text",
+        remove_columns=[name for name in _TEXTS if name in raw.column_names],
         num_proc=args.preprocessing_num_workers,
         desc=f"Tokenising {split} text",
     )
@@ -152,35 +154,46 @@ def _tokenise(
 ) -> dict[str, list[Any]]:
     """`input_ids` and the number of content tokens; with `max_length`, special tokens and their mask too.
 
-    Memory does not grow with the length of a row: it goes in parts, of which `max_length` needs the first alone.
+    Of a pair that lacks one text no content is counted. Memory does not grow with the length of a row: it goes in
+    parts, of which `max_length` needs the first alone.
     """
-    parts = [_parts((text or "").strip()) for text in batch["text"]]
-    if max_length is not None:
-        parts = [found[:1] for found in parts]
+    rows = zip(*(batch[name] for name in _TEXTS if name in batch), strict=True)
+    split = [[_parts((text or "").strip()) for text in row] for row in rows]
+    parts: list[list[tuple[str, ...]]]
+    if max_length is None:
+        parts = [[(part,) for part in found] for (found,) in split]
+    else:
+        parts = [[tuple(found[0] for found in row)] for row in split]
     ids: list[np.ndarray] = []
     special: list[np.ndarray] = []
-    for texts in _groups(part for found in parts for part in found):
+    types: list[list[int]] = []
+    for group in _groups(part for found in parts for part in found):
+        columns = [list(column) for column in zip(*group, strict=True)]
         encoded = tokenizer(
-            texts,
+            *columns,
             add_special_tokens=max_length is not None,
             truncation=max_length is not None,
             max_length=max_length,
             return_special_tokens_mask=True,
             return_attention_mask=False,
-            return_token_type_ids=False,
+            return_token_type_ids=None if len(columns) > 1 else False,  # None: where its model reads them
             verbose=False,  # no warning about long rows: they are cut into sequences
         )
         ids += [np.array(row, dtype=np.int32) for row in encoded["input_ids"]]
         special += [np.array(row, dtype=np.int8) for row in encoded["special_tokens_mask"]]
+        types += encoded.get("token_type_ids", [])
     ends = np.cumsum([len(found) for found in parts]).tolist()
     places = list(zip([0, *ends], ends, strict=False))
-    rows: dict[str, list[Any]] = {
+    counts = [sum(len(mask) - int(mask.sum()) for mask in special[start:end]) for start, end in places]
+    tokenised: dict[str, list[Any]] = {
         "input_ids": [np.concatenate(ids[start:end]) for start, end in places],
-        "content_tokens": [sum(len(mask) - int(mask.sum()) for mask in special[start:end]) for start, end in places],
+        "content_tokens": [0 if "" in found[0] else count for found, count in zip(parts, counts, strict=True)],
     }
     if max_length is not None:
-        rows["special_tokens_mask"] = special
-    return rows
+        tokenised["special_tokens_mask"] = special
+    if types:
+        tokenised["token_type_ids"] = types
+    return tokenised
 
 
 def _parts(text: str) -> list[str]:
@@ -197,16 +210,17 @@ def _parts(text: str) -> list[str]:
     return [*parts, text]
 
 
-def _groups(texts: Iterable[str]) -> Iterator[list[str]]:
-    """Consecutive texts of a limited number of characters together."""
-    group: list[str] = []
+def _groups(parts: Iterable[tuple[str, ...]]) -> Iterator[list[tuple[str, ...]]]:
+    """Consecutive texts, or pairs of them, of a limited number of characters together."""
+    group: list[tuple[str, ...]] = []
     size = 0
-    for text in texts:
-        if group and size + len(text) > _AT_ONCE:
+    for texts in parts:
+        length = sum(map(len, texts))
+        if group and size + length > _AT_ONCE:
             yield group
             group, size = [], 0
-        group.append(text)
-        size += len(text)
+        group.append(texts)
+        size += length
     if group:
         yield group
 

@@ -47,7 +47,11 @@ class TaskArguments:
         },
     )
     labels_per_class: int | None = field(
-        default=None, metadata={"help": "Train on this many rows of each class, fewer where a class has no more, chosen at random by --seed."}
+        default=None,
+        metadata={
+            "help": "Train on this many rows of each class, chosen at random by --seed; on all of a class that has "
+            "fewer."
+        },
     )
     label_fraction: float | None = field(
         default=None,
@@ -58,6 +62,13 @@ class TaskArguments:
         metadata={
             "help": "Column that says what belongs together (document, speaker, level): no group is ever both in "
             "training and in validation."
+        },
+    )
+    text_pair_column_name: str | None = field(
+        default=None,
+        metadata={
+            "help": "Second text of each row, of text-classification: what is told is how the two are related (a "
+            "hypothesis, a paraphrase, an answer)."
         },
     )
     class_weights: str | None = field(

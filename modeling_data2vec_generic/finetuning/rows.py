@@ -34,9 +34,16 @@ def read_rows(data_args: DataArguments, task_args: TaskArguments) -> tuple[type[
     modality = infer_modality(data_args)
     label = data_args.label_column_name or (named.label_column if named is not None else "label")
     data_args = replace(data_args, modality=modality, label_column_name=label)
+    columns = {"group": task_args.group_column_name, "text_pair": task_args.text_pair_column_name}
+    further = {name: column for name, column in columns.items() if column is not None}
     words = named is not None and named.reads_words
-    splits = read_splits(data_args, modality, task_args.group_column_name, words)
+    splits = read_splits(data_args, modality, further, words)
     task = task_class(task_args.task, modality, splits["train"].features["label"])
+    if "text_pair" in splits["train"].features and not task.reads_pairs:
+        raise ValueError(
+            f"text_pair_column_name={task_args.text_pair_column_name!r}, but {task.name} reads no pairs of texts. "
+            "Leave it out."
+        )
     if named is None:
         logger.info(f"task={task.name}, inferred from the data.")
     return task, data_args, splits

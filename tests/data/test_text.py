@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 from datasets import Dataset
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from modeling_data2vec_generic.data.arguments import DataArguments
 from modeling_data2vec_generic.data.sources import load_raw_datasets
@@ -152,6 +152,38 @@ def test_line_by_line__parameter_overrides_the_flag(tokenizer):
     args = DataArguments(max_seq_length=16)
     dataset = prepare_text(rows(TEXTS[1:8], label=[0] * 7), tokenizer, args, "probe", line_by_line=True)
     assert dataset["label"][:] == [0] * 7
+
+
+# Pairs
+
+
+@pytest.mark.parametrize("typed", [False, True])
+def test_pairs__are_encoded_as_the_tokenizer_does_and_the_longer_text_is_cut(typed, tokenizer):
+    if typed:
+        names = ["input_ids", "token_type_ids", "attention_mask"]
+        tokenizer = PreTrainedTokenizerFast(
+            tokenizer_object=tokenizer.backend_tokenizer,
+            model_input_names=names,
+            **{f"{kind}_token": getattr(tokenizer, f"{kind}_token") for kind in ("pad", "mask", "cls", "sep")},
+        )
+    pairs = [("red green", "blue"), ("mask " * 9, "norm layer"), ("red", "teacher " * 9)]
+    first, second = (list(column) for column in zip(*pairs, strict=True))
+    args = DataArguments(dataset_name="x", max_seq_length=10)
+    prepared = prepare_text(rows(first, text_pair=second), tokenizer, args, "train", line_by_line=True)
+    for row, (text, pair) in zip(prepared, pairs, strict=True):
+        expected = tokenizer(text.strip(), pair.strip(), truncation="longest_first", max_length=10)
+        assert row["input_ids"] == expected["input_ids"]
+        assert row.get("token_type_ids") == (expected["token_type_ids"] if typed else None)
+        assert ("token_type_ids" in row) == typed
+    assert len(prepared[1]["input_ids"]) == 10
+
+
+def test_pairs__without_one_of_the_texts_are_bad_rows(tokenizer, transformers_log):
+    first, second = ["red green"] * 30, ["blue"] * 28 + ["  ", None]
+    raw = rows(first, text_pair=second)
+    prepared = prepare_text(raw, tokenizer, DataArguments(dataset_name="x"), "train", line_by_line=True)
+    assert prepared["sample_index"][:] == list(range(28))
+    assert "row 28: no text; row 29: no text" in transformers_log.text
 
 
 # Bad rows

@@ -160,6 +160,26 @@ def test_text__every_kind_of_label(file, problem_type, metric, rows, finetune):
     assert len(predictions(out)) == rows
 
 
+@pytest.mark.parametrize("labels", [["no", "yes"] * 30, [0.0, 1.0] * 30], ids=["classes", "numbers"])
+def test_text__pairs_are_read_together(labels, finetune, tmp_path):
+    first, second = ["a seed in the rain"] * 60, ["leaves open wide", "the sun"] * 30
+    table = {"premise": first, "hypothesis": second, "label": labels}
+    pandas.DataFrame(table).to_csv(tmp_path / "pairs.csv", index=False)
+    columns = ["--text_column_name", "premise", "--text_pair_column_name", "hypothesis"]
+    rates = ["--learning_rate", "1e-2", "--weight_decay", "0", "--max_seq_length", "40"]
+    out = finetune(*TEXT, str(tmp_path / "pairs.csv"), *columns, *rates, steps=60)
+    classify = pipeline("text-classification", model=str(out))
+    for row in predictions(out)[:4]:  # only the second text tells the label
+        row_texts = {"text": first[row["id"]], "text_pair": second[row["id"]]}
+        if isinstance(labels[0], str):
+            assert row["prediction"] == row["label"] == classify(row_texts)["label"]
+            assert classify(row_texts)["score"] == pytest.approx(row["probability"], abs=1e-5)
+        else:
+            assert row["prediction"] == pytest.approx(row["label"], abs=0.2)
+            score = classify(row_texts, function_to_apply="none")["score"]
+            assert score == pytest.approx(row["prediction"], abs=1e-5)
+
+
 def test_training__learns_what_can_be_learned(finetune):
     flags = ["--learning_rate", "5e-3", "--mixup", "0", "--cutmix", "0", "--layer_decay", "1"]
     out = finetune("--model_name_or_path", "DATA/vit", *IMAGES, *flags, "--weight_decay", "0", steps=100)
@@ -386,7 +406,11 @@ VIT = ["--model_name_or_path", "DATA/vit"]
             [*TEXT, "DATA/text.csv", "--validation_file", "DATA/other.csv"],
             ["1 classes that the training data lack", "four"],
         ),
-        ([*TEXT, "DATA/text.csv", "--labels_per_class", "30"], ["labels_per_class=30", "--label_fraction"]),
+        (
+            [*TEXT, "DATA/text.csv", "--text_pair_column_name", "other"],
+            ["text_pair_column_name='other'", "text, label"],
+        ),
+        ([*TEXT, "DATA/text.csv", "--text_pair_column_name", "text"], ["'text' already", "name another"]),
         (
             [*TEXT, "DATA/text.csv", "--max_train_samples", "2"],
             ["classes have no training row", "--max_train_samples"],
@@ -407,6 +431,7 @@ VIT = ["--model_name_or_path", "DATA/vit"]
         ([*VIT, "--train_dir", "DATA/one_class"], ["of one class (in)"]),
         ([*VIT, *SOUND], ["A vit encoder reads pixel_values, and these data give input_values"]),
         ([*VIT, *IMAGES, "--task", "audio-classification"], ["holds no sound"]),
+        ([*VIT, *IMAGES, "--text_pair_column_name", "label"], ["'label' already"]),
         (
             [*TEXT, "DATA/text.csv", "--model_name_or_path", "DATA/mixed", "--processor_name", "DATA/bert"],
             ["No weight of", "bert"],

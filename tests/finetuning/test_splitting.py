@@ -26,9 +26,11 @@ def test_per_class__another_seed_takes_other_rows():
     assert per_class(LABELS, 5, 0, NAMES).tolist() != per_class(LABELS, 5, 1, NAMES).tolist()
 
 
-def test_per_class__more_than_there_are():
-    with pytest.raises(ValueError, match=r"labels_per_class=25, but class 'c' has 20 training rows.*--label_fraction"):
-        per_class(LABELS, 25, 0, NAMES)
+def test_per_class__of_classes_with_fewer_rows_takes_all_and_names_them(caplog):
+    chosen = per_class(LABELS, 35, 0, NAMES)
+    assert Counter(LABELS[chosen].tolist()) == {0: 35, 1: 30, 2: 20}
+    assert "2 of 3 classes have fewer than labels_per_class=35" in caplog.text
+    assert "(b 30, c 20)" in caplog.text
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.1, [5, 3, 2]), (0.5, [25, 15, 10]), (0.001, [1, 1, 1])])

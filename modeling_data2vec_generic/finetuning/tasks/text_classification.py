@@ -14,11 +14,12 @@ from .classification import Classification
 
 
 class TextClassification(Classification):
-    """One sequence per row, cut at max_seq_length."""
+    """One sequence per row, of one text or of two that belong together, cut at max_seq_length."""
 
     name = "text-classification"
     modality_name = "text"
     auto_class = AutoModelForSequenceClassification
+    reads_pairs = True
     # data2vec, appendix: GLUE as BERT and RoBERTa do it: batch 16 or 32, 10 epochs, the first 6% of the steps to warm
     # up; learning rates of 1e-5, 2e-5, 4e-5 and 6e-5 were tried on each of its tasks.
     defaults = {
@@ -36,7 +37,7 @@ class TextClassification(Classification):
     def inputs(self, examples: list[dict[str, Any]]) -> dict[str, Tensor]:
         padded = pad_without_fast_tokenizer_warning(
             self.processor,
-            {"input_ids": [example["input_ids"] for example in examples]},
+            {name: [example[name] for example in examples] for name in _READ if name in examples[0]},
             return_attention_mask=True,
             return_tensors="pt",
         )
@@ -44,3 +45,6 @@ class TextClassification(Classification):
 
     def picture(self, example: Mapping[str, Any]) -> str:
         return self.processor.decode(example["input_ids"], skip_special_tokens=True)
+
+
+_READ = ("input_ids", "token_type_ids")  # the latter of pairs alone
