@@ -50,6 +50,41 @@ def test_held_out_glosses__do_not_depend_on_order_or_repetition():
     assert held_out(texts) == held_out(reversed(texts * 2))
 
 
+GCIDE = r"""
+Coak \Coak\ (k[=o]k), n. [Cf. F. coche notch. See {Cog},
+   n.]
+   1. (Carp.) A kind of tenon connecting timbers. "A coak of
+      {oak} held." --Totten. [Also spelt {coag}.]
+      [1913 Webster]
+
+   2. A bushing in a wooden block sheave; -- called also bush.
+      [1913 Webster]
+
+Coal \Coal\ (k[=o]l), n.
+   See {Coke}, n.
+   [1913 Webster]
+
+Coaster \Coast"er\ n.
+   a covering that protects the surface of a table.
+   [WordNet 1.5]
+"""
+
+
+def test_sentences__of_gcide_have_no_marks_and_none_of_wordnets():
+    module = script("text/fetch_definitions.py")
+    entries = list(module.entries(GCIDE.splitlines()))
+    assert [len(entry) for entry in entries] == [2, 1, 1]
+    assert [list(module.sentences(entry)) for entry in entries] == [
+        [
+            "(Carp.) A kind of tenon connecting timbers.",
+            '"A coak of oak held."',
+            "A bushing in a wooden block sheave; -- called also bush.",
+        ],
+        [],
+        [],
+    ]
+
+
 def test_read_ts__gives_values_by_time_and_channel_with_their_class():
     lines = ["# about", "@problemName X", "@classLabel true up down", "@data", "1,2,3:4,?,6:down\n", "", "7,8:9,0:up"]
     series, labels, classes = script("series/fetch_aeon.py").read_ts(lines)
@@ -152,7 +187,7 @@ def test_fillets_clip__is_mono_at_16_khz_and_can_be_read_by_the_library(tmp_path
     clip = module.read_clip(path, "loď")
     assert (clip.level, clip.seconds, clip.text) == ("airplane", 0.5, "loď")
     module.write([clip], tmp_path / "a.parquet", with_text=True)
-    row = read_splits(DataArguments(train_file=str(tmp_path / "a.parquet")), "speech", "level")["train"][0]
+    row = read_splits(DataArguments(train_file=str(tmp_path / "a.parquet")), "speech", {"group": "level"})["train"][0]
     assert row["group"] == "airplane"
     assert soundfile.info(io.BytesIO(row["audio"]["bytes"])).samplerate == 16_000
     assert decode_audio(row["audio"], 16_000).shape == (8_000,)
