@@ -79,7 +79,6 @@ def content_column(dataset: Dataset, modality: str, args: DataArguments, split: 
 
 
 def canonical(
-def canonical(
     dataset: Dataset,
     modality: str,
     args: DataArguments,
