@@ -16,7 +16,9 @@ class TaskArguments:
 
     task: str | None = field(
         default=None,
-        metadata={"help": "image-classification, text-classification, ...; inferred where the data leave no doubt."},
+        metadata={
+            "help": "image-classification, text-classification, ctc, ...; inferred where the data leave no doubt."
+        },
     )
     problem_type: str | None = field(
         default=None,

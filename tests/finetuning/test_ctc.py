@@ -387,6 +387,13 @@ def test_masks__are_of_the_training_alone_and_spare_clips_that_are_shorter(data)
         assert torch.equal(model.eval()(**plain).logits, model(**plain).logits)
 
 
+def test_masks__of_an_encoder_that_comes_without(data, tmp_path, caplog):
+    new_encoder("wav2vec2", mask_time_prob=0.0, mask_feature_prob=0.0).save_pretrained(tmp_path)
+    model = prepared(data, "--model_name_or_path", str(tmp_path)).model()
+    assert model.wav2vec2.masked_spec_embed.requires_grad
+    assert "3 are new (lm_head.bias, lm_head.weight, wav2vec2.masked_spec_embed)" in caplog.text
+
+
 def test_mask_feature_length__goes_with_the_width(data):
     task = prepared(data).task
     for width, expected in ((768, 64), (1024, 64), (96, 8), (8, 1)):
@@ -432,6 +439,7 @@ def test_error_rates__are_better_when_lower():
         (["--mask_time_prob", "2"], ["mask_time_prob=2.0"]),
         (["--mask_feature_length", "64"], ["mask_feature_length=64", "16 channels"]),
         (["--class_weights", "balanced"], ["class_weights='balanced'", "text for each row"]),
+        (["--text_column_name", "text"], ["--label_column_name text"]),
         (["--label_smoothing_factor", "0.1"], ["label_smoothing_factor=0.1"]),
         (["--labels_per_class", "3"], ["--label_fraction"]),
         (["--knn"], ["--knn can't do ctc"]),
