@@ -73,10 +73,10 @@ class SpeechRecognition(Task):
     auto_class = AutoModelForCTC
     label_column = "text"
     main_metric = "cer"
-    # Both papers do as wav2vec 2.0, here with 10 hours of labels (fairseq's base_10h.yaml): learning rate 5e-5 in three
-    # stages, Adam's betas .9 and .98, the convolutions frozen, the encoder frozen in the first 10,000 of 20,000 updates
-    # (here a share, or a shorter run would train the head alone), masks over time and channels. That many updates take
-    # --max_steps: epochs and batch are those of transformers' own example.
+    # Both papers do as wav2vec 2.0, here with 10 hours of labels (fairseq's base_10h.yaml): learning rate 5e-5 in
+    # three stages, Adam's betas .9 and .98, the convolutions frozen, the encoder frozen in the first 10,000 of 20,000
+    # updates (here a share, or a shorter run would train the head alone), masks over time and channels. That many
+    # updates take --max_steps: epochs and batch are those of transformers' own example.
     defaults = {
         "learning_rate": 5e-5,
         "per_device_train_batch_size": 16,
