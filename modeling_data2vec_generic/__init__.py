@@ -6,12 +6,14 @@ from transformers import (
     AutoModelForAudioClassification,
     AutoModelForImageClassification,
     AutoModelForPreTraining,
+    AutoModelForSemanticSegmentation,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     AutoModelForVideoClassification,
 )
 
 from .classification_data2vec_generic import (
+    Data2VecGenericForSemanticSegmentation,
     Data2VecGenericForSequenceClassification,
     Data2VecGenericForTokenClassification,
 )
@@ -42,12 +44,14 @@ for _auto_class in (
     AutoModelForVideoClassification,
 ):
     _auto_class.register(Data2VecGenericConfig, Data2VecGenericForSequenceClassification)
+AutoModelForSemanticSegmentation.register(Data2VecGenericConfig, Data2VecGenericForSemanticSegmentation)
 AutoModelForTokenClassification.register(Data2VecGenericConfig, Data2VecGenericForTokenClassification)
 
 __all__ = [
     "Data2VecGenericConfig",
     "Data2VecGenericForPreTraining",
     "Data2VecGenericForPreTrainingOutput",
+    "Data2VecGenericForSemanticSegmentation",
     "Data2VecGenericForSequenceClassification",
     "Data2VecGenericForTokenClassification",
     "Data2VecGenericModel",

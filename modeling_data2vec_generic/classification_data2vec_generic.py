@@ -7,12 +7,17 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
-from transformers.modeling_outputs import SequenceClassifierOutput, TokenClassifierOutput
+from transformers.modeling_outputs import (
+    SemanticSegmenterOutput,
+    SequenceClassifierOutput,
+    TokenClassifierOutput,
+)
 
 from .backbone_data2vec_generic import as_sequence, first
 from .configuration_data2vec_generic import Data2VecGenericConfig
+from .examination_data2vec_generic import examine
 from .families_data2vec_generic import family_of
-from .geometry_data2vec_generic import real_positions
+from .geometry_data2vec_generic import grid_of, real_positions
 from .modeling_data2vec_generic import Data2VecGenericPreTrainedModel
 from .seams_data2vec_generic import Seams, UnsupportedBackboneError, describe, find_seams
 
@@ -128,4 +133,51 @@ class Data2VecGenericForTokenClassification(_LinearHead):
         return TokenClassifierOutput(loss=loss, logits=logits)
 
 
-__all__ = ["Data2VecGenericForSequenceClassification", "Data2VecGenericForTokenClassification"]
+class Data2VecGenericForSemanticSegmentation(_LinearHead):
+    """Any encoder of images, and a linear layer on each patch of its last hidden state.
+
+    Args:
+        config: its `encoder_config` says which encoder, `num_labels` how many classes, `semantic_loss_ignore_index`
+            which label has no part in the loss (default 255).
+        encoder: use this one instead of a new one from the config.
+
+    Raises:
+        UnsupportedBackboneError: how wide the encoder is, or which of its outputs are patches, can't be told.
+    """
+
+    _auto_class = "AutoModelForSemanticSegmentation"
+    _auto_map = {
+        "AutoConfig": "configuration_data2vec_generic.Data2VecGenericConfig",
+        "AutoModelForSemanticSegmentation": ("classification_data2vec_generic.Data2VecGenericForSemanticSegmentation"),
+    }
+    loss_name = "ForSemanticSegmentation"
+    _other_tokens: tuple[int, int] | None = None  # before and after the patches
+
+    def forward(self, pixel_values: Tensor, labels: Tensor | None = None, **inputs: Any) -> SemanticSegmenterOutput:
+        """Logits (B, num_labels, rows, columns) of the patches, and the loss where there are labels (B, H, W), for
+        which logits are resized to their size (bilinear)."""
+        family = family_of(self.encoder.config.model_type)
+        hidden = first(self.encoder(pixel_values=pixel_values, **family.inputs, **inputs))
+        patches = self._patches(as_sequence(hidden, family.channels_first), pixel_values)
+        grid = grid_of(pixel_values.shape, patches.shape[1])
+        logits = self.classifier(patches).transpose(1, 2).unflatten(2, grid)
+        loss = None
+        if labels is not None:
+            ignored = getattr(self.config, "semantic_loss_ignore_index", 255)
+            loss = self.loss_function(logits, labels, ignore_index=ignored)
+        return SemanticSegmenterOutput(loss=loss, logits=logits)
+
+    def _patches(self, hidden: Tensor, pixel_values: Tensor) -> Tensor:
+        """(B, T, C) of (B, L, C): without CLS, registers and the like."""
+        if self._other_tokens is None:
+            found = examine(self.encoder, find_seams(self.encoder), {"pixel_values": pixel_values})
+            self._other_tokens = (found.prefix, hidden.shape[1] - found.prefix - found.length)
+        before, after = self._other_tokens
+        return hidden[:, before : hidden.shape[1] - after]
+
+
+__all__ = [
+    "Data2VecGenericForSemanticSegmentation",
+    "Data2VecGenericForSequenceClassification",
+    "Data2VecGenericForTokenClassification",
+]

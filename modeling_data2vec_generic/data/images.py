@@ -12,10 +12,10 @@ from .encoded import encoded_file
 from .screening import good_rows
 
 # Pillow goes by the content, whatever the name, and knows formats that it hands to other programs (EPS: Ghostscript).
-_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")
 # An image processor that scales the shorter side to its size makes the longer one as many times that size.
 _LARGEST_RATIO = 200
-_ORIENTATION = 0x0112  # EXIF tag
+ORIENTATION = 0x0112  # EXIF tag
 
 
 def prepare_images(raw: Dataset, args: DataArguments, split: str) -> Dataset:
@@ -49,15 +49,15 @@ def decode_image(value: dict[str, Any]) -> PIL.Image.Image:
     Of several frames the first. ValueError for an image of more pixels than `PIL.Image.MAX_IMAGE_PIXELS` (89 million),
     or more than 200 times as long as it is wide; what else Pillow raises depends on the format.
     """
-    with PIL.Image.open(encoded_file(value), formats=_FORMATS) as image:
-        _check_size(*image.size)
+    with PIL.Image.open(encoded_file(value), formats=FORMATS) as image:
+        check_size(*image.size)
         image.load()
-        if image.getexif().get(_ORIENTATION, 1) != 1:
+        if image.getexif().get(ORIENTATION, 1) != 1:
             return to_rgb(PIL.ImageOps.exif_transpose(image))
         return to_rgb(image)
 
 
-def _check_size(width: int, height: int) -> None:
+def check_size(width: int, height: int) -> None:
     """Raise ValueError for a size, as the header states it, that would take too much memory here or later on."""
     limit = PIL.Image.MAX_IMAGE_PIXELS  # beyond which Pillow itself only warns
     if limit is not None and width * height > limit:

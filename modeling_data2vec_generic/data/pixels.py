@@ -111,19 +111,28 @@ class PixelPipeline:
         # Where the processor leaves an image of the right size as it is, so may we; some enlarge it before they crop.
         self._keeps_target_size = _same(ours, self._ask_processor([image]))
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of what it puts out."""
+        return self.width, self.height
+
     def plain(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """`image_processor(images)`, (B, C, H, W) float32. Images of the model's size take the fast way to it."""
         images = [self._in_mode(image) for image in images]
-        if self._keeps_target_size and all(image.size == (self.width, self.height) for image in images):
+        if self._keeps_target_size and all(image.size == self.size for image in images):
             return self._normalise(images)
         return self._ask_processor(images)
 
     def cropped(self, images: Sequence[Image.Image], crop: RandomResizedCrop, rng: UniformSource) -> torch.Tensor:
         """A random crop of each image, (B, C, H, W) float32, row b drawn from row b of `rng`."""
-        boxes, mirrored = crop.draw(np.array([image.size for image in images]), rng)
-        size, resample = (self.width, self.height), self.processor.resample
+        return self.cut(images, *crop.draw(np.array([image.size for image in images]), rng))
+
+    def cut(
+        self, images: Sequence[Image.Image], boxes: NDArray[np.int64], mirrored: NDArray[np.bool_]
+    ) -> torch.Tensor:
+        """Parts of images, (B, C, H, W) float32, as `RandomResizedCrop.draw` names them."""
         resized = [
-            self._in_mode(image).resize(size, resample, box=tuple(box))
+            self._in_mode(image).resize(self.size, self.processor.resample, box=tuple(box))
             for image, box in zip(images, boxes.tolist(), strict=True)
         ]
         return self._normalise(resized, mirrored)

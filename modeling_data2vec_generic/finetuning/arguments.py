@@ -73,6 +73,10 @@ class TaskArguments:
             "hypothesis, a paraphrase, an answer)."
         },
     )
+    semantic_loss_ignore_index: int = field(
+        default=255,
+        metadata={"help": "Segmentation: value of the pixels of a mask that have no class. -1: all have one."},
+    )
     class_weights: str | None = field(
         default=None,
         metadata={

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from datasets import Dataset
 from transformers import set_seed
 from transformers.utils import logging
 
+from ..examination_data2vec_generic import undisturbed
+from ..loading import loading
 from ..seams_data2vec_generic import UnsupportedBackboneError
 from ..training.output_dir import resumed_checkpoint
 from ..training.probe import extract_features
@@ -96,6 +99,10 @@ def _trained(
     model = build_model(source, task.auto_class, task.own_head, task.settings(), drop_path, own_head, pretrained)
     path = encoder_path(model, source.encoder)
     encoder: Any = model.get_submodule(path)
+    inputs = task.inputs([samples["train"][0]])
+    refused = f"{type(model).__name__} can't read the training samples"
+    with loading(refused, "Choose an encoder of another type or size."), torch.no_grad(), undisturbed(model):
+        model(**inputs)
     if not pretrained:
         # These are for weights that are good already: new ones would never become so.
         logger.info(
@@ -109,7 +116,7 @@ def _trained(
     rates = {}
     if training_args.layer_decay < 1:
         try:
-            depths, blocks = layer_depths(encoder, task.inputs([samples["train"][0]]))
+            depths, blocks = layer_depths(encoder, inputs)
         except UnsupportedBackboneError as error:
             raise ValueError(f"layer_decay={training_args.layer_decay}: {error} Set --layer_decay 1.") from error
         prefix = f"{path}." if path else ""

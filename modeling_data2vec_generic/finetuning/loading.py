@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from ..configuration_data2vec_generic import Data2VecGenericConfig
+from ..loading import loading
 from ..modeling_data2vec_generic import Data2VecGenericPreTrainedModel
 from ..training.arguments import ModelArguments
 from ..training.encoders import load_encoder_and_gaps, new_encoder, new_encoder_config
@@ -126,7 +127,11 @@ def _with_head_of_transformers(
     config.architectures = config.architectures or []  # a new one's None stops the choice between two heads of DeiT
     for name, value in settings.items():
         setattr(config, name, value)
-    model = auto_class.from_config(config)
+    with loading(
+        f"{auto_class.__name__} can't be made of this {config.model_type} configuration",
+        "Choose an encoder of another type or size.",
+    ):
+        model = auto_class.from_config(config)
     encoders = [module for module in model.modules() if type(module) is type(encoder)]
     reads_decoder = type(config).is_encoder_decoder and any(
         name.split(".")[-1] == "decoder" for name, _ in model.named_modules()

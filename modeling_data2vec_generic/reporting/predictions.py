@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -22,8 +23,13 @@ _VISIBLE = {"": "nothing", " ": "space"}
 
 def plot_confusion(labels: NDArray[np.int64], predicted: NDArray[np.int64], names: Sequence[str], path: Path) -> Path:
     """A matrix with a row per true class, each cell the share of its rows that got the column's class."""
-    counts = np.zeros((len(names), len(names)))
+    counts = np.zeros((len(names), len(names)), dtype=np.int64)
     np.add.at(counts, (labels, predicted), 1)
+    return plot_confusion_counts(counts, names, path)
+
+
+def plot_confusion_counts(counts: NDArray[np.int64], names: Sequence[str], path: Path) -> Path:
+    """The same of counts (K, K), a row per true class."""
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     side = min(max(4.0, 0.45 * len(names)), 14)
     figure = Figure(figsize=(side + 1, side), layout="constrained")
@@ -36,7 +42,7 @@ def plot_confusion(labels: NDArray[np.int64], predicted: NDArray[np.int64], name
     if len(names) <= _NUMBERED:
         for row, column in zip(*np.nonzero(counts), strict=True):
             colour = "white" if shares[row, column] > 0.5 else "black"
-            text = f"{counts[row, column]:.0f}"
+            text = str(counts[row, column])
             axes.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
     save(figure, path)
     return path
@@ -88,6 +94,29 @@ def plot_confused_characters(counts: Counter[tuple[str, str]], path: Path) -> Pa
     bars = axes.barh(range(len(shown)), [count for _, count in shown])
     axes.set_yticks(range(len(shown)), names, fontsize=8, parse_math=False)
     axes.bar_label(bars, fontsize=7)
+    save(figure, path)
+    return path
+
+
+def plot_masks(
+    titles: Sequence[str],
+    images: Sequence[NDArray[np.uint8]],
+    labels: Sequence[NDArray[np.uint8]],
+    predicted: Sequence[NDArray[np.uint8]],
+    names: Sequence[str],
+    path: Path,
+) -> Path:
+    """A row for each image (H, W, 3): itself, its mask (H, W; masked pixels stay white) and the predicted mask."""
+    figure = Figure(figsize=(8, 2.6 * len(images)), layout="constrained")
+    axes = figure.subplots(len(images), 3, squeeze=False)
+    colours = colormaps["tab20" if len(names) <= 20 else "nipy_spectral"].resampled(len(names))
+    for row, panels in enumerate(zip(images, labels, predicted, strict=True)):
+        for column, (panel, caption) in enumerate(zip(panels, (titles[row], "label", "prediction"), strict=True)):
+            shown = axes[row, column].imshow(panel, colours, vmin=-0.5, vmax=len(names) - 0.5, interpolation="nearest")
+            axes[row, column].set_title(caption, fontsize=8)
+            axes[row, column].set_axis_off()
+    key = figure.colorbar(shown, ax=axes, ticks=range(len(names)), shrink=0.6)
+    key.ax.set_yticklabels(names, fontsize=7)
     save(figure, path)
     return path
 

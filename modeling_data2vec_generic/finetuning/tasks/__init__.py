@@ -6,6 +6,7 @@ from .audio_classification import AudioClassification
 from .base import Task
 from .ctc import SpeechRecognition
 from .image_classification import ImageClassification
+from .image_segmentation import ImageSegmentation
 from .series_classification import SeriesClassification
 from .text_classification import TextClassification
 from .token_classification import TokenClassification
@@ -15,6 +16,7 @@ TASKS: dict[str, type[Task]] = {
     task.name: task
     for task in (
         ImageClassification,
+        ImageSegmentation,
         VideoClassification,
         TextClassification,
         TokenClassification,

@@ -1,0 +1,238 @@
+"""Images: a class for each pixel (semantic segmentation)."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset, Features, Image, Value
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import AutoModelForSemanticSegmentation, BeitImageProcessorPil, PreTrainedModel
+from transformers.utils import logging
+
+from ...classification_data2vec_generic import Data2VecGenericForSemanticSegmentation
+from ...data.masks import IGNORED, prepare_masked_images, resized, screen_masks
+from ...data.pixels import PixelPipeline, RandomResizedCrop
+from ...data.row_streams import CROP, RowStreams
+from ..confusion import confusion_counts, intersection_over_union
+from ..metrics import load_metric
+from ..targets import SingleLabel
+from .base import Collate, Splits, Task
+
+logger = logging.get_logger(__name__)
+
+# Types whose head in transformers reads four blocks, which the configuration names: the field, and how it counts the
+# first block. Those that their configurations name by default are of base models.
+_READS_FOUR_BLOCKS = {
+    "beit": ("out_indices", 1),
+    "data2vec-vision": ("out_indices", 1),
+    "dpt": ("backbone_out_indices", 0),
+}
+_SHOWN = 4  # images in the figure of errors
+
+
+class TrainingMasks:
+    """Images and masks (PIL, keys `image` and `label`), cropped and mirrored alike and at random, to `pixel_values`
+    (B, C, H, W) and `labels` (B, H, W) uint8. A crop without a pixel that has a class is not made.
+
+    Every random choice is a function of (seed, epoch, sample_index).
+    """
+
+    def __init__(self, pixels: PixelPipeline, crop: RandomResizedCrop, seed: int):
+        self.pixels, self.crop, self.seed = pixels, crop, seed
+        # In shared memory, so that `set_epoch` in the main process reaches workers that live on.
+        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Call it before each pass over the data, or every pass repeats the crops of the first."""
+        self._epoch.fill_(epoch)
+
+    def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Tensor]:
+        if len(examples) == 1:  # of which batch norm, in heads of transformers, makes nothing; the mean stays the same
+            examples = examples * 2
+        images, masks = ([example[name] for example in examples] for name in ("image", "label"))
+        indices = [int(example["sample_index"]) for example in examples]
+        streams = RowStreams.for_samples(self.seed, int(self._epoch), indices, CROP)
+        boxes, mirrored = self.crop.draw(np.array([image.size for image in images]), streams)
+        labels = np.empty((len(masks), self.pixels.height, self.pixels.width), dtype=np.uint8)
+        for row, mask in enumerate(masks):
+            left, top, right, bottom = boxes[row].tolist()
+            labels[row] = resized(mask, self.pixels.size, (left, top, right, bottom))
+            if (labels[row] == IGNORED).all():
+                boxes[row] = (0, 0, *mask.size)
+                labels[row] = resized(mask, self.pixels.size)
+        labels[mirrored] = labels[mirrored, :, ::-1]
+        return {"pixel_values": self.pixels.cut(images, boxes, mirrored), "labels": torch.from_numpy(labels)}
+
+
+class ImageSegmentation(Task):
+    """An image per row, and a mask of its size: an image whose pixels are whole numbers, each of them a class, but
+    for --semantic_loss_ignore_index.
+
+    Masks are resized to what the encoder reads (nearest pixel), and so are logits (bilinear): that is the size at
+    which the metrics are taken.
+    """
+
+    name = "image-segmentation"
+    modality_name = "vision"
+    auto_class = AutoModelForSemanticSegmentation
+    own_head = Data2VecGenericForSemanticSegmentation
+    main_metric = "mean_iou"
+    # Neither paper has such a task. MAE's base model with UperNet on ADE20K, as MMSegmentation trains it: 160,000
+    # steps of 16 images (127 epochs), 1,500 of them to warm up, AdamW at 1e-4 with linear decay, weight decay .05,
+    # layer decay .65, drop path .1.
+    defaults = {
+        "learning_rate": 1e-4,
+        "per_device_train_batch_size": 16,
+        "num_train_epochs": 127,
+        "warmup_steps": 0.01,
+        "weight_decay": 0.05,
+        "layer_decay": 0.65,
+    }
+    drop_path = 0.1
+    reference_batch_size = 16
+    target: SingleLabel
+
+    @classmethod
+    def takes(cls, label: Any) -> bool:
+        return isinstance(label, Image)
+
+    def encode(self, splits: Splits) -> Splits:
+        if self.task_args.class_weights is not None or self.training_args.label_smoothing_factor:
+            raise ValueError(
+                "class_weights and label_smoothing_factor change the loss, and that of image-segmentation is the "
+                "model's own. Leave them out."
+            )
+        ignored = self.task_args.semantic_loss_ignore_index
+        encoded = {}
+        for split, dataset in splits.items():
+            try:
+                dataset = dataset.cast_column("label", Image(decode=False))
+            except (TypeError, ValueError, NotImplementedError) as error:  # datasets' and pyarrow's, by the type found
+                raise ValueError(
+                    f"label_column_name={self.data_args.label_column_name!r} holds {dataset.features['label']} in the "
+                    f"{split} data, and masks are expected: encoded images (bytes) or paths to them."
+                ) from error
+            encoded[split] = screen_masks(dataset, self.data_args, split, ignored)
+        self.target = SingleLabel()
+        self.target.encode({split: _by_value(dataset) for split, dataset in encoded.items()}, self.data_args)
+        self.classes = [int(name) for name in self.target.names]
+        if len(self.classes) > IGNORED:
+            raise ValueError(
+                f"The training masks hold {len(self.classes)} different values, and at most {IGNORED} classes can be "
+                "told apart. Masks that number instances, or that were compressed with loss (JPEG), are not of use."
+            )
+        return encoded
+
+    def check(self, train: Dataset) -> None:
+        found = {value for values in train["values"][:] for value in values}
+        if lacking := [str(value) for value in self.classes if value not in found]:
+            logger.warning(
+                f"{len(lacking)} of {len(self.classes)} classes have no pixel in the training masks "
+                f"({', '.join(lacking[:5])}), so they can't be learned."
+            )
+
+    def fit(self, encoder: PreTrainedModel) -> None:
+        """As ever. The processor becomes that of BEiT, which sees all of an image and makes masks of logits."""
+        super().fit(encoder)
+        self.config = encoder.config
+        given = PixelPipeline(self.processor)
+        kept = ("resample", "do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std")
+        self.modality.processor = BeitImageProcessorPil(
+            size={"height": given.height, "width": given.width},
+            **{name: getattr(given.processor, name) for name in kept},
+        )
+        self.pixels = PixelPipeline(self.processor)
+
+    def settings(self) -> dict[str, Any]:
+        settings = self.target.settings() | {"semantic_loss_ignore_index": IGNORED}
+        del settings["problem_type"]
+        if self.config.model_type in _READS_FOUR_BLOCKS:
+            name, first = _READS_FOUR_BLOCKS[self.config.model_type]
+            blocks, given = self.config.num_hidden_layers, getattr(self.config, name)
+            if blocks < 4:
+                raise ValueError(
+                    f"The head of transformers for {self.config.model_type} reads four blocks, and this encoder has "
+                    f"{blocks}. Choose one with four or more."
+                )
+            if len(given) != 4 or max(given) >= blocks + first:
+                settings[name] = [blocks * part // 4 - 1 + first for part in (1, 2, 3, 4)]
+        return settings
+
+    def prepare(self, rows: Dataset, split: str) -> Dataset:
+        return prepare_masked_images(rows, self.data_args, split, self.classes, self.pixels.size)
+
+    def inputs(self, examples: list[dict[str, Any]]) -> dict[str, Tensor]:
+        return {"pixel_values": self.pixels.plain([example["image"] for example in examples])}
+
+    def collator(self, training: bool) -> Collate:
+        if not training:
+            return self._collate
+        crop = RandomResizedCrop(self.data_args.crop_scale_min, flip=self.data_args.horizontal_flip)
+        return TrainingMasks(self.pixels, crop, self.training_args.seed)
+
+    def _collate(self, examples: list[dict[str, Any]]) -> dict[str, Tensor]:
+        masks = np.stack([resized(example["label"], self.pixels.size) for example in examples])
+        return {**self.inputs(examples), "labels": torch.from_numpy(masks)}
+
+    def loss(self, model: nn.Module, inputs: Mapping[str, Any]) -> tuple[Tensor, Any]:
+        # Labels stay of 8 bits in the batch, since those of all images are kept for the metrics.
+        outputs = model(**{**inputs, "labels": inputs["labels"].long()})
+        return outputs["loss"], outputs
+
+    def answers(self, logits: Tensor) -> Tensor:
+        """(B, H, W) uint8, the class of each pixel."""
+        size = (self.pixels.height, self.pixels.width)
+        return functional.interpolate(logits.float(), size, mode="bilinear").argmax(1).to(torch.uint8)
+
+    def metrics(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+        metric = load_metric("mean_iou")
+        for predicted, mask in zip(logits, labels, strict=True):
+            metric.add(prediction=predicted.ravel(), reference=mask.ravel())
+        found = metric.compute(num_labels=len(self.classes), ignore_index=IGNORED)
+        by_class = zip(self.target.names, found["per_category_iou"], strict=True)
+        means = {name: found[name] for name in ("mean_iou", "mean_accuracy", "overall_accuracy")}
+        return means | {f"iou_{name}": float(value) for name, value in by_class if not np.isnan(value)}
+
+    def predictions(self, logits: np.ndarray, labels: np.ndarray, dataset: Dataset) -> list[dict[str, Any]]:
+        """The share of right pixels of each image, and the intersection over union of each class that is in its mask
+        or was found in it."""
+        rows = []
+        ids = dataset.with_format(None)["sample_index"][:]
+        for number, predicted, mask in zip(ids, logits, labels, strict=True):
+            counts = confusion_counts(mask, predicted, len(self.classes), IGNORED)
+            by_class = zip(self.target.names, intersection_over_union(counts), strict=True)
+            rows.append(
+                {
+                    "id": number,
+                    "accuracy": float(counts.trace() / counts.sum()),
+                    "iou": {name: float(value) for name, value in by_class if not np.isnan(value)},
+                }
+            )
+        return rows
+
+    def draw(self, logits: np.ndarray, labels: np.ndarray, dataset: Dataset, directory: Path) -> list[Path]:
+        from ...reporting.predictions import plot_confusion_counts, plot_masks  # matplotlib is an extra
+
+        counts = [confusion_counts(*pair, len(self.classes), IGNORED) for pair in zip(labels, logits, strict=True)]
+        accuracies = np.array([image.trace() / image.sum() for image in counts])
+        worst = np.argsort(accuracies, kind="stable")[:_SHOWN].tolist()
+        images = [np.asarray(dataset[i]["image"].resize(self.pixels.size)) for i in worst]
+        masks = [np.ma.masked_equal(labels[i], IGNORED) for i in worst]
+        titles = [f"{accuracies[i]:.0%} of the pixels are right" for i in worst]
+        return [
+            plot_confusion_counts(np.sum(counts, axis=0), self.target.names, directory / "confusion.png"),
+            plot_masks(titles, images, masks, [logits[i] for i in worst], self.target.names, directory / "errors.png"),
+        ]
+
+
+def _by_value(dataset: Dataset) -> Dataset:
+    """A row for each value of each mask, as `label`."""
+    rows = dataset["values"][:]
+    columns = {
+        "label": [value for values in rows for value in values],
+        "sample_index": np.repeat(dataset["sample_index"][:], [len(values) for values in rows]),
+    }
+    return Dataset.from_dict(columns, Features({"label": Value("int64"), "sample_index": Value("int64")}))
