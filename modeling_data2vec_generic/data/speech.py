@@ -43,7 +43,8 @@ def prepare_speech(
     raw: Dataset, feature_extractor: HasSamplingRate, args: DataArguments, split: str, min_samples: int
 ) -> Dataset:
     """Map-style dataset of `audio` (float32 (samples,), mono, at the extractor's rate, decoded on access),
-    `sample_index`, `clip` (the `sample_index` of the clip that it is a piece of) and, if `raw` has it, `label`.
+    `sample_index`, `clip` (the `sample_index` of the clip that it is a piece of), `length` (samples, by which Trainer
+    can group) and, if `raw` has it, `label`.
 
     `raw` as load_raw_datasets gives it; `min_samples` is the fewest samples, at the extractor's rate, that the model
     can use. Clips longer than `max_duration_in_seconds` become consecutive pieces of that length, each with the clip's
@@ -61,7 +62,7 @@ def prepare_speech(
             int(checked.frames[row]), int(checked.rates[row]), args.max_duration_in_seconds, shortest / rate
         )
     ]
-    return _read_on_access(raw, pieces, rate)
+    return _read_on_access(raw, pieces, checked.rates, rate)
 
 
 def prepare_clips(
@@ -96,7 +97,8 @@ def prepare_clips(
             f"No {split} sound is left: all {len(rows)} are longer than max_duration_in_seconds="
             f"{args.max_duration_in_seconds}. Raise it."
         )
-    return _read_on_access(raw, [(row, 0, int(checked.frames[row])) for row in short_enough.tolist()], rate)
+    whole = [(row, 0, int(checked.frames[row])) for row in short_enough.tolist()]
+    return _read_on_access(raw, whole, checked.rates, rate)
 
 
 @dataclass(frozen=True)
@@ -158,8 +160,8 @@ def _usable(
     return long_enough
 
 
-def _read_on_access(raw: Dataset, pieces: list[tuple[int, int, int]], rate: int) -> Dataset:
-    """The dataset of (position in `raw`, first frame, frames)."""
+def _read_on_access(raw: Dataset, pieces: list[tuple[int, int, int]], rates: NDArray[np.int64], rate: int) -> Dataset:
+    """The dataset of (position in `raw`, first frame, frames), given the rates of all clips of `raw`."""
     rows, starts, counts = zip(*pieces, strict=True)
     clips = raw["sample_index"][:]
     dataset = Dataset.from_dict(
@@ -169,6 +171,7 @@ def _read_on_access(raw: Dataset, pieces: list[tuple[int, int, int]], rate: int)
             "frames": counts,
             "sample_index": range(len(pieces)),
             "clip": [clips[row] for row in rows],
+            "length": np.array(counts) * rate // rates[list(rows)],
         }
     )
     if "label" in raw.features:

@@ -15,6 +15,7 @@ from transformers.utils import logging
 from ..examination_data2vec_generic import undisturbed
 from ..loading import loading
 from ..seams_data2vec_generic import UnsupportedBackboneError
+from ..training.arguments import ModelArguments
 from ..training.output_dir import resumed_checkpoint
 from ..training.probe import extract_features
 from .arguments import ON_FROZEN_FEATURES, FinetuningArguments, TaskArguments
@@ -41,12 +42,18 @@ class Outcome:
     metrics: dict[str, float]
 
 
-def arms_of(task: type[Task], task_args: TaskArguments) -> tuple[str, ...]:
+def arms_of(task: type[Task], task_args: TaskArguments, model_args: ModelArguments) -> tuple[str, ...]:
     """Those of ARMS that the flags ask for; a comparison leaves out what the task can't do.
 
     Raises:
-        ValueError: the one that is asked for is one the task can't do, or a flag is for tasks of another kind.
+        ValueError: the one that is asked for is one the task can't do, a flag is for tasks of another kind, or there
+            is nothing to fine-tune.
     """
+    if "finetuned" in task_args.arms and model_args.model_name_or_path is None:
+        raise ValueError(
+            "There are no weights to fine-tune: name them with --model_name_or_path, or train the new ones of "
+            "--model_type or --config_name with --from_scratch."
+        )
     if task_args.pooling == "mean" and not task.on_frozen_features:
         raise ValueError(f"pooling='mean', but {task.name} has an output for each position. Leave it out.")
     if task.on_frozen_features:

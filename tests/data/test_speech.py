@@ -81,7 +81,8 @@ def test_decode__a_piece_is_that_part_of_the_whole(kind):
 def test_prepare_speech__rows(tmp_path):
     root = folder_of(tmp_path, {"a.wav": encoded(tone(0.5)), "b.ogg": encoded(tone(0.25, 8_000), 8_000, "OGG")})
     dataset = prepared(root)
-    assert sorted(dataset[0]) == ["audio", "clip", "sample_index"]
+    assert sorted(dataset[0]) == ["audio", "clip", "length", "sample_index"]
+    assert dataset["length"][:] == [len(row["audio"]) for row in dataset]
     assert [len(row["audio"]) for row in dataset] == [RATE // 2, RATE // 4]
     assert [row["sample_index"] for row in dataset] == [0, 1]
     assert dataset[0]["audio"].dtype == np.float32

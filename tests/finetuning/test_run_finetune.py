@@ -255,6 +255,13 @@ def test_sound__pieces_of_a_clip_bear_its_number(finetune):
 # --- where the encoder comes from
 
 
+def test_encoder__that_is_new_has_nothing_to_fine_tune(finetune):
+    flags = ["--model_type", "vit", "--config_overrides", "hidden_size=32,num_hidden_layers=1,num_attention_heads=2"]
+    with pytest.raises(ValueError, match=r"no weights to fine-tune: .* with --from_scratch"):
+        finetune(*flags, *IMAGES)
+    assert "eval_accuracy" in results(finetune(*flags, *IMAGES, "--from_scratch"))
+
+
 @pytest.mark.parametrize("source", ["pretrained", "pretrained/encoder"])
 def test_encoder__of_pretraining_is_loaded_to_the_bit(source, finetune, data, caplog):
     out = finetune("--model_name_or_path", f"DATA/{source}", *IMAGES, "--learning_rate", "0")
