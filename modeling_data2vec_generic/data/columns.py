@@ -117,19 +117,30 @@ def canonical(
             f"The {split} data are damaged: {error}. Columns of strings ({', '.join(renamed)}) have to be UTF-8."
         ) from error
     if modality in _UNDECODED:
-        found = dataset.features[usual]
-        table = args.train_file if split == "train" else args.validation_file
-        if table is not None:
-            dataset = _located(dataset, usual, os.path.dirname(os.path.abspath(table)))
-        try:
-            dataset = dataset.cast_column(usual, _UNDECODED[modality])
-        except (TypeError, ValueError, NotImplementedError) as error:  # datasets' and pyarrow's, by the type found
-            raise ValueError(
-                f"{usual}_column_name={content!r} holds {found} in the {split} data, which cannot be read as "
-                f"{modality}: expected {'lists of ' if modality == 'video' else ''}encoded files (bytes) or paths to "
-                "them."
-            ) from error
+        dataset = undecoded(dataset, usual, modality, args, split, f"{usual}_column_name={content!r}")
     return dataset.add_column("sample_index", np.arange(len(dataset)))
+
+
+def undecoded(dataset: Dataset, column: str, modality: str, args: DataArguments, split: str, flag: str) -> Dataset:
+    """The same rows with files of a modality in a column, not decoded. Paths start from the folder of the table.
+
+    Args:
+        flag: how the column is called in messages.
+
+    Raises:
+        ValueError: the column's type is none of files.
+    """
+    found = dataset.features[column]
+    table = args.train_file if split == "train" else args.validation_file
+    if table is not None:
+        dataset = _located(dataset, column, os.path.dirname(os.path.abspath(table)))
+    try:
+        return dataset.cast_column(column, _UNDECODED[modality])
+    except (TypeError, ValueError, NotImplementedError) as error:  # datasets' and pyarrow's, by the type found
+        raise ValueError(
+            f"{flag} holds {found} in the {split} data, which cannot be read as {modality}: expected "
+            f"{'lists of ' if modality == 'video' else ''}encoded files (bytes) or paths to them."
+        ) from error
 
 
 def _located(dataset: Dataset, column: str, folder: str) -> Dataset:

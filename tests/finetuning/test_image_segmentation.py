@@ -205,6 +205,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     for name, table in tables.items():
         rows(table).to_parquet(folder / f"{name}.parquet")
+    numbers = rows(pairs).remove_columns("label").add_column("label", [i % 3 for i in range(len(pairs))])
+    numbers.to_parquet(folder / "numbers.parquet")
     return folder
 
 
@@ -223,7 +225,7 @@ def finetune(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cal
     return run
 
 
-VIT = "--model_name_or_path DATA/vit --train_file DATA/masks.parquet".split()
+VIT = "--task image-segmentation --model_name_or_path DATA/vit --train_file DATA/masks.parquet".split()
 
 
 def results(output_dir: Path) -> dict[str, float]:
@@ -272,7 +274,7 @@ def test_masks__are_learned_and_the_pipeline_gives_them(finetune):
 
 
 def test_head_of_transformers__where_there_is_one(finetune):
-    flags = ["--task", "image-segmentation", "--train_file", "DATA/masks.parquet", "--max_train_samples", "21"]
+    flags = ["--train_file", "DATA/masks.parquet", "--max_train_samples", "21"]  # which tell the task
     out = finetune("--model_name_or_path", "DATA/beit", *flags, steps=6)  # the last batch is of one image
     model, info = AutoModelForSemanticSegmentation.from_pretrained(out, output_loading_info=True)
     assert type(model) is BeitForSemanticSegmentation
@@ -296,6 +298,7 @@ def test_compare__is_from_scratch_and_finetuned(finetune):
         ([*VIT, "--train_file", "DATA/0_255.parquet"], ["of one class (0)"]),
         ([*VIT, "--train_file", "DATA/instances.parquet"], ["1535 different values", "instances"]),
         ([*VIT, "--validation_file", "DATA/other.parquet"], ["1 classes that the training data lack (9)"]),
+        ([*VIT, "--train_file", "DATA/numbers.parquet"], ["label_column_name='label' holds Value('int64')", "paths"]),
         ([*VIT, "--linear_probe"], ["--linear_probe can't do image-segmentation"]),
         ([*VIT, "--pooling", "mean"], ["an output for each position"]),
         ([*VIT, "--labels_per_class", "2"], ["labels_per_class is for one class per row"]),
@@ -312,6 +315,20 @@ def test_bad_input__is_one_clear_message(flags, parts, finetune):
         finetune(*flags)
     for part in parts:
         assert part in str(caught.value)
+
+
+def test_table__of_paths(finetune, data):
+    table = []
+    for number, (image, mask) in enumerate(masked_pictures(9)):
+        names = {"photo": f"photos/{number}.png", "annotation": f"annotations/{number}.png"}
+        for name, each in zip(names.values(), (image, mask), strict=True):
+            (data / name).parent.mkdir(exist_ok=True)
+            each.save(data / name)
+        table.append(names)
+    (data / "paths.jsonl").write_text("\n".join(json.dumps(row) for row in table))
+    flags = ["--model_name_or_path", "DATA/vit", "--train_file", "DATA/paths.jsonl", "--task", "image-segmentation"]
+    out = finetune(*flags, "--image_column_name", "photo", "--label_column_name", "annotation")
+    assert len(predictions(out)) == 3
 
 
 def test_ignored__value_can_be_another(finetune, caplog):

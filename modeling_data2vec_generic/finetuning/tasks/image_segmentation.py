@@ -13,6 +13,7 @@ from transformers import AutoModelForSemanticSegmentation, BeitImageProcessorPil
 from transformers.utils import logging
 
 from ...classification_data2vec_generic import Data2VecGenericForSemanticSegmentation
+from ...data.columns import undecoded
 from ...data.masks import IGNORED, prepare_masked_images, resized, screen_masks
 from ...data.pixels import PixelPipeline, RandomResizedCrop
 from ...data.row_streams import CROP, RowStreams
@@ -108,14 +109,9 @@ class ImageSegmentation(Task):
         ignored = self.task_args.semantic_loss_ignore_index
         encoded = {}
         for split, dataset in splits.items():
-            try:
-                dataset = dataset.cast_column("label", Image(decode=False))
-            except (TypeError, ValueError, NotImplementedError) as error:  # datasets' and pyarrow's, by the type found
-                raise ValueError(
-                    f"label_column_name={self.data_args.label_column_name!r} holds {dataset.features['label']} in the "
-                    f"{split} data, and masks are expected: encoded images (bytes) or paths to them."
-                ) from error
-            encoded[split] = screen_masks(dataset, self.data_args, split, ignored)
+            flag = f"label_column_name={self.data_args.label_column_name!r}"
+            masks = undecoded(dataset, "label", self.modality_name, self.data_args, split, flag)
+            encoded[split] = screen_masks(masks, self.data_args, split, ignored)
         self.target = SingleLabel()
         self.target.encode({split: _by_value(dataset) for split, dataset in encoded.items()}, self.data_args)
         self.classes = [int(name) for name in self.target.names]
