@@ -132,11 +132,13 @@ def test_crops__are_the_same_of_image_and_mask():
 def test_crops__always_show_a_pixel_with_a_class():
     values = np.full((40, 40), 255, dtype=np.uint8)
     values[:20, :20] = 1
-    image = PIL.Image.fromarray(np.zeros((40, 40, 3), dtype=np.uint8))
+    image = PIL.Image.fromarray(np.stack([np.where(values == 1, 200, 0).astype(np.uint8)] * 3, axis=-1))
     examples = [{"image": image, "label": PIL.Image.fromarray(values), "sample_index": i} for i in range(32)]
-    processor = ViTImageProcessorPil(size={"height": 10, "width": 10})
-    labels = TrainingMasks(PixelPipeline(processor), RandomResizedCrop(0.05, 0.1), seed=0)(examples)["labels"]
-    shown = (labels != 255).flatten(1).sum(1)
+    processor = ViTImageProcessorPil(size={"height": 10, "width": 10}, image_mean=[0.0] * 3, image_std=[1.0] * 3)
+    batch = TrainingMasks(PixelPipeline(processor), RandomResizedCrop(0.05, 0.1), seed=0)(examples)
+    bright = batch["pixel_values"][:, 0] * 255 > 100
+    assert (bright == (batch["labels"] == 1)).float().mean((1, 2)).min() > 0.85
+    shown = (batch["labels"] != 255).flatten(1).sum(1)
     assert shown.min() >= 1
     assert 0 < (shown == 25).sum() < 32  # the corner of the whole image
 
