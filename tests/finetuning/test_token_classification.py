@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -105,6 +106,24 @@ def test_words__beyond_the_length_have_no_place_and_are_counted(tokenizer, caplo
     within = [place for place in whole[1]["first_tokens"] if place < 19]  # the last token is [SEP]
     assert samples[1]["first_tokens"] == within + [-1] * (40 - len(within))
     assert f"{40 - len(within)} of 43 train words have no token within max_seq_length=20" in caplog.text
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_predictions__are_those_at_the_first_tokens(side, tokenizer, monkeypatch):
+    monkeypatch.setattr(tokenizer, "padding_side", side)
+    task = TokenClassification.__new__(TokenClassification)
+    task.modality, task.target = SimpleNamespace(processor=tokenizer), SimpleNamespace(names=["A", "B", "C"])
+    words, tags = [["rain", "", "sun"], ["light"] * 5], [[0, 1, 2], [2, 1, 0, 1, 2]]
+    samples = prepared(words, tokenizer).add_column("label", tags)
+    batch = task.collator(training=True)(list(samples))
+    for row, sample in enumerate(samples):
+        ids = batch["input_ids"][row][batch["labels"][row] >= 0].tolist()
+        assert ids == [sample["input_ids"][place] for place in sample["first_tokens"] if place >= 0]
+    labels = batch["labels"].numpy()
+    predicted = np.where(labels == 2, 0, labels)
+    rows = task.predictions(predicted, labels, samples)
+    assert [row["labels"] for row in rows] == [list("ABC"), list("CBABC")]
+    assert [row["predictions"] for row in rows] == [["A", None, "A"], list("ABABA")]
 
 
 # --- metrics
