@@ -58,6 +58,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     text_table(
         folder / "grouped.csv", label=[CLASSES[i % 3] for i in range(60)], book=[f"b{i // 6}" for i in range(60)]
     )
+    text_table(folder / "letters.csv", label=["HE" * 30] * 60, book=["b"] * 60)
     text_table(folder / "other.csv", label=[("one", "two", "four")[i % 3] for i in range(60)])
     text_table(folder / "unlabelled.csv", kind=["x"] * 60)
     return folder
@@ -402,6 +403,7 @@ def fails(finetune, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
 
 
 VIT = ["--model_name_or_path", "DATA/vit"]
+PAIR = ["--text_pair_column_name", "book", "--label_column_name", "label"]
 
 
 @pytest.mark.parametrize(
@@ -438,7 +440,10 @@ VIT = ["--model_name_or_path", "DATA/vit"]
         ([*VIT, "--train_dir", "DATA/one_class"], ["of one class (in)"]),
         ([*VIT, *SOUND], ["A vit encoder reads pixel_values, and these data give input_values"]),
         ([*VIT, *IMAGES, "--task", "audio-classification"], ["holds no sound"]),
-        ([*VIT, *IMAGES, "--text_pair_column_name", "label"], ["'label' already"]),
+        (
+            [*TEXT, "DATA/letters.csv", "--text_column_name", "text", *PAIR, "--task", "token-classification"],
+            ["text_pair_column_name='book'", "token-classification reads no pairs"],
+        ),
         (
             [*TEXT, "DATA/text.csv", "--model_name_or_path", "DATA/mixed", "--processor_name", "DATA/bert"],
             ["No weight of", "bert"],
