@@ -244,3 +244,38 @@ def test_download__says_what_pip_said(tmp_path):
     module = script("python_packages.py")
     with pytest.raises(SystemExit, match=r"(?s)pip could not download no/package.*no/package"):
         module.download("no/package", tmp_path)
+
+
+def test_locations__take_entries_of_one_known_place():
+    lines = [
+        ">1 [Cytoplasmic] [Flagellar] a motor",
+        "MKV",
+        "LLA",
+        ">2 [Cytoplasmic,CytoplasmicMembrane] both",
+        "MAA",
+        ">3 [Vacuole] elsewhere",
+        "MCC",
+        ">4 [OuterMembrane] a porin [Cytoplasmic]",
+        "MDD",
+    ]
+    assert script("protein/fetch_locations.py").located(lines) == [("MKVLLA", "Cytoplasmic"), ("MDD", "OuterMembrane")]
+
+
+def test_locations__clusters_are_what_five_shared_pieces_link():
+    ten, nine = "ACDEFGHIKL", "MNPQRSTVW"  # five pieces of six residues, and four
+    sequences = [ten + nine, "Y" * 9 + ten, nine + "Y" * 9, "Y" * 30]
+    first, second, third, fourth = script("protein/fetch_locations.py").clusters(sequences)
+    assert first == second
+    assert len({first, third, fourth}) == 3
+
+
+def test_locations__no_cluster_is_on_both_sides(monkeypatch):
+    module = script("protein/fetch_locations.py")
+    monkeypatch.setattr(module, "TESTED", 2)
+    cluster = np.repeat(np.arange(20), 3)
+    places = [module.PLACES[number % 5] for number in cluster]
+    places[0] = module.PLACES[1]  # the first cluster has two places
+    train, test = module.split(places, cluster)
+    assert sorted(cluster[[*train, *test]]) == list(range(20))
+    assert sorted(places[i] for i in test) == sorted(module.PLACES * 2)
+    assert 0 not in cluster[test]
