@@ -5,12 +5,18 @@ from numpy.typing import NDArray
 
 
 def confusion_counts(
-    references: NDArray[np.integer], predictions: NDArray[np.integer], num_labels: int, ignore_index: int
+    references: NDArray[np.integer],
+    predictions: NDArray[np.integer],
+    num_labels: int,
+    ignore_index: int,
+    times: NDArray[np.int64] | None = None,
 ) -> NDArray[np.int64]:
-    """(K, K) pixels by class (row) and predicted class (column), without those whose reference is `ignore_index`."""
+    """(K, K) pixels by class (row) and predicted class (column), without those whose reference is `ignore_index`; each
+    counts once, or as many `times` as given for it."""
     known = references != ignore_index
     pairs = references[known].astype(np.int64) * num_labels + predictions[known]
-    return np.bincount(pairs.ravel(), minlength=num_labels**2).reshape(num_labels, num_labels)
+    counts = np.bincount(pairs.ravel(), None if times is None else times[known], minlength=num_labels**2)
+    return counts.astype(np.int64).reshape(num_labels, num_labels)
 
 
 def intersection_over_union(counts: NDArray[np.int64]) -> NDArray[np.float64]:

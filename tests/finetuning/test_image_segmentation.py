@@ -147,8 +147,8 @@ def test_crops__always_show_a_pixel_with_a_class():
 
 
 def test_mean_iou__is_counted_over_all_images():
-    references = [[0, 0, 1, 1], [1, 1, 2, 255]]
-    predictions = [[0, 1, 1, 1], [1, 0, 1, 2]]
+    references = [0, 0, 1, 1, 1, 1, 2, 255]
+    predictions = [0, 1, 1, 1, 1, 0, 1, 2]
     # Of class 0: 1 found, 3 of it or taken for it; of class 1: 3 of 6; of class 2: none of 1; class 3 is nowhere.
     given = {"predictions": predictions, "references": references, "num_labels": 4, "ignore_index": 255}
     result = load_metric("mean_iou").compute(**given)
@@ -156,6 +156,9 @@ def test_mean_iou__is_counted_over_all_images():
     assert result["overall_accuracy"] == pytest.approx(4 / 7)
     assert result["mean_accuracy"] == pytest.approx((1 / 2 + 3 / 4 + 0) / 3)
     np.testing.assert_allclose(result["per_category_iou"], [1 / 3, 3 / 6, 0, np.nan])
+    counted = given | {"references": [0, 0, 1, 1, 2], "predictions": [0, 1, 1, 0, 1]}
+    weighted = load_metric("mean_iou").compute(**counted, sample_weight=np.array([1, 1, 3, 1, 1]))
+    np.testing.assert_equal(weighted, result)
 
 
 # --- heads

@@ -1,6 +1,6 @@
 """Images: a class for each pixel (semantic segmentation)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -184,21 +184,29 @@ class ImageSegmentation(Task):
         return functional.interpolate(logits.float(), size, mode="bilinear").argmax(1).to(torch.uint8)
 
     def metrics(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-        metric = load_metric("mean_iou")
-        for predicted, mask in zip(logits, labels, strict=True):
-            metric.add(prediction=predicted.ravel(), reference=mask.ravel())
-        found = metric.compute(num_labels=len(self.classes), ignore_index=IGNORED)
+        counts = np.sum(list(self._counts(logits, labels)), axis=0)
+        true, predicted = np.indices(counts.shape)
+        found = load_metric("mean_iou").compute(
+            predictions=predicted.ravel(),
+            references=true.ravel(),
+            sample_weight=counts.ravel(),
+            num_labels=len(self.classes),
+        )
         by_class = zip(self.target.names, found["per_category_iou"], strict=True)
         means = {name: found[name] for name in ("mean_iou", "mean_accuracy", "overall_accuracy")}
         return means | {f"iou_{name}": float(value) for name, value in by_class if not np.isnan(value)}
+
+    def _counts(self, predicted: np.ndarray, labels: np.ndarray) -> Iterator[np.ndarray]:
+        """(K, K) of each image: which class was taken for which."""
+        for pair in zip(labels, predicted, strict=True):
+            yield confusion_counts(*pair, len(self.classes), IGNORED)
 
     def predictions(self, logits: np.ndarray, labels: np.ndarray, dataset: Dataset) -> list[dict[str, Any]]:
         """The share of right pixels of each image, and the intersection over union of each class that is in its mask
         or was found in it."""
         rows = []
         ids = dataset.with_format(None)["sample_index"][:]
-        for number, predicted, mask in zip(ids, logits, labels, strict=True):
-            counts = confusion_counts(mask, predicted, len(self.classes), IGNORED)
+        for number, counts in zip(ids, self._counts(logits, labels), strict=True):
             by_class = zip(self.target.names, intersection_over_union(counts), strict=True)
             rows.append(
                 {
@@ -212,7 +220,7 @@ class ImageSegmentation(Task):
     def draw(self, logits: np.ndarray, labels: np.ndarray, dataset: Dataset, directory: Path) -> list[Path]:
         from ...reporting.predictions import plot_confusion_counts, plot_masks  # matplotlib is an extra
 
-        counts = [confusion_counts(*pair, len(self.classes), IGNORED) for pair in zip(labels, logits, strict=True)]
+        counts = list(self._counts(logits, labels))
         accuracies = np.array([image.trace() / image.sum() for image in counts])
         worst = np.argsort(accuracies, kind="stable")[:_SHOWN].tolist()
         images = [np.asarray(dataset[i]["image"].resize(self.pixels.size)) for i in worst]
