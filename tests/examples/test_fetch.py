@@ -8,6 +8,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import soundfile
+import torch
 
 from modeling_data2vec_generic.data.arguments import DataArguments
 from modeling_data2vec_generic.data.sources import read_splits
@@ -208,6 +209,20 @@ def test_garment_masks__tell_the_garment_from_the_background():
     mask = script("vision/make_garment_masks.py").mask_of(image, 9)
     assert np.asarray(mask).tolist() == [[0, 10], [0, 10]]
     assert mask.mode == "L"
+
+
+def test_filterbank__gives_energy_at_its_frequency_whatever_the_phase():
+    module = script("speech/make_filterbank_encoder.py")
+    convolution = module.new_encoder(seed=0).feature_extractor.conv_layers[0].conv
+    centres = module.mel_spaced(module.LOWEST, module.HIGHEST, module.BANDS)
+    for band in (5, 20, 35):
+        for phase in (0.0, 1.0):
+            tone = np.cos(2 * np.pi * centres[band] * np.arange(1_600) / module.RATE + phase)
+            with torch.no_grad():
+                output = convolution(torch.tensor(tone, dtype=torch.float32)[None, None])[0]
+            energy = output.square().reshape(module.BANDS, module.PHASES, -1).sum(1)
+            assert (energy.argmax(0) == band).all()
+            assert energy[band].std() < 0.01 * energy[band].mean()
 
 
 def test_unpack__without_apt_says_what_is_needed(tmp_path, monkeypatch):

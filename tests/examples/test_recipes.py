@@ -34,6 +34,7 @@ def test_recipes__are_the_ones_the_readme_names():
         "text/data2vec2_base.json",
         "speech/asterisk.json",
         "speech/asterisk_data2vec2.json",
+        "speech/fillets.json",
         "speech/data2vec_base.json",
         "speech/data2vec2_base.json",
         "speech/data2vec2_large.json",
