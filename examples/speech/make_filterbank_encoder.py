@@ -1,9 +1,9 @@
 """An untrained wav2vec 2.0 encoder of 4 blocks of 192 whose first convolution is a bank of band-pass filters.
 
-Of random filters, an encoder of this size needs far more than an hour of sound to learn to tell the frequencies apart.
-Here 40 bands, evenly spaced on the mel scale from 100 to 7,600 Hz, are given to it: each has four filters that differ
-by a quarter of a period, windowed to 25 ms, one value every 10 ms, so that after the GELU their sum follows the energy
-of the band. All other weights are random; all are trained. A frame is 40 ms.
+No linear map reads the shape of the spectrum from what random filters make of sound: it is to be learned first.
+Here 40 bands, evenly spaced on the mel scale from 100 to 7,600 Hz, are given: each has four filters that differ by a
+quarter of a period, windowed to 25 ms, one value every 10 ms, so that after the GELU their sum follows the energy of
+the band. All other weights are random; all are trained. A frame is 40 ms.
 
 Written is a folder that --model_name_or_path takes.
 """
