@@ -40,6 +40,23 @@ class _LinearHead(Data2VecGenericPreTrainedModel):
         """What the layer reads."""
         return seams.width
 
+    def hidden_states(self, inputs: dict[str, Any]) -> Tensor:
+        """The encoder's last hidden state, (B, T, C), or (B, channels, T, C) where it keeps those of a series apart.
+
+        Raises:
+            UnsupportedBackboneError: the encoder has one output for the whole sample.
+        """
+        family = family_of(self.encoder.config.model_type)
+        hidden = first(self.encoder(**family.inputs, **inputs))
+        if family.channels_apart:
+            return hidden
+        if hidden.ndim < 3:
+            raise UnsupportedBackboneError(
+                f"{describe(self.encoder)} puts out {tuple(hidden.shape)}, and (samples, positions, channels) are "
+                "expected, a vector for each position. Choose an encoder of another type."
+            )
+        return as_sequence(hidden, family.channels_first)
+
     def _init_weights(self, module: nn.Module) -> None:
         if module is self.classifier:
             init.normal_(module.weight, std=0.02)
@@ -76,12 +93,10 @@ class Data2VecGenericForSequenceClassification(_LinearHead):
 
     def forward(self, labels: Tensor | None = None, **inputs: Any) -> SequenceClassifierOutput:
         """Logits (B, num_labels) of the encoder's own inputs, and the loss where there are labels."""
-        family = family_of(self.encoder.config.model_type)
-        hidden = first(self.encoder(**family.inputs, **inputs))
-        if family.channels_apart:  # (B, channels, T, C), without padding
+        hidden = self.hidden_states(inputs)
+        if hidden.ndim == 4:  # channels apart, which have no padding
             pooled = hidden.mean(2).flatten(1)
         else:
-            hidden = as_sequence(hidden, family.channels_first)
             real = real_positions(self.encoder, inputs, hidden.shape[1])
             pooled = hidden.mean(1) if real is None else _mean_of(hidden, real)
         logits = self.classifier(pooled)
@@ -116,19 +131,8 @@ class Data2VecGenericForTokenClassification(_LinearHead):
 
     def forward(self, labels: Tensor | None = None, **inputs: Any) -> TokenClassifierOutput:
         """Logits (B, T, num_labels) of the encoder's own inputs, and the loss where there are labels (B, T), -100 at
-        positions without one.
-
-        Raises:
-            UnsupportedBackboneError: the encoder has one output for the whole sample.
-        """
-        family = family_of(self.encoder.config.model_type)
-        hidden = as_sequence(first(self.encoder(**family.inputs, **inputs)), family.channels_first)
-        if hidden.ndim != 3:
-            raise UnsupportedBackboneError(
-                f"{describe(self.encoder)} puts out {tuple(hidden.shape)}, and (samples, positions, channels) are "
-                "expected, a vector for each position. Choose an encoder of another type."
-            )
-        logits = self.classifier(hidden)
+        positions without one."""
+        logits = self.classifier(self.hidden_states(inputs))
         loss = None if labels is None else self.loss_function(logits, labels, self.config)
         return TokenClassifierOutput(loss=loss, logits=logits)
 
@@ -148,7 +152,7 @@ class Data2VecGenericForSemanticSegmentation(_LinearHead):
     _auto_class = "AutoModelForSemanticSegmentation"
     _auto_map = {
         "AutoConfig": "configuration_data2vec_generic.Data2VecGenericConfig",
-        "AutoModelForSemanticSegmentation": ("classification_data2vec_generic.Data2VecGenericForSemanticSegmentation"),
+        "AutoModelForSemanticSegmentation": "classification_data2vec_generic.Data2VecGenericForSemanticSegmentation",
     }
     loss_name = "ForSemanticSegmentation"
     _other_tokens: tuple[int, int] | None = None  # before and after the patches
@@ -156,9 +160,7 @@ class Data2VecGenericForSemanticSegmentation(_LinearHead):
     def forward(self, pixel_values: Tensor, labels: Tensor | None = None, **inputs: Any) -> SemanticSegmenterOutput:
         """Logits (B, num_labels, rows, columns) of the patches, and the loss where there are labels (B, H, W), for
         which logits are resized to their size (bilinear)."""
-        family = family_of(self.encoder.config.model_type)
-        hidden = first(self.encoder(pixel_values=pixel_values, **family.inputs, **inputs))
-        patches = self._patches(as_sequence(hidden, family.channels_first), pixel_values)
+        patches = self._patches(self.hidden_states({"pixel_values": pixel_values, **inputs}), pixel_values)
         grid = grid_of(pixel_values.shape, patches.shape[1])
         logits = self.classifier(patches).transpose(1, 2).unflatten(2, grid)
         loss = None

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import TrainerCallback
+from transformers import PreTrainedModel, TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput
 from transformers.utils import logging
 
@@ -74,7 +74,7 @@ class Data2VecTrainer(StreamingTrainer, GlobalBatchTrainer):
     def __init__(
         self,
         *args: Any,
-        feature_metrics: Callable[[nn.Module], dict[str, float]] | None = None,
+        feature_metrics: Callable[[PreTrainedModel], dict[str, float]] | None = None,
         **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)

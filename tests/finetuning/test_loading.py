@@ -14,6 +14,7 @@ from transformers import (
 from modeling_data2vec_generic import Data2VecGenericForSequenceClassification
 from modeling_data2vec_generic.finetuning.layers import layer_depths
 from modeling_data2vec_generic.finetuning.loading import Source, build_model, encoder_path, load_source
+from modeling_data2vec_generic.seams_data2vec_generic import UnsupportedBackboneError
 from modeling_data2vec_generic.training.arguments import ModelArguments
 
 from ..tiny import new_encoder
@@ -105,6 +106,12 @@ def test_encoder__with_no_weight_in_the_model():
     alien = Source(source.encoder, frozenset(source.encoder.state_dict()), frozenset())
     with pytest.raises(ValueError, match="No weight of the RobertaModel has a place in"):
         build_model(alien, AutoModelForSequenceClassification, OWN_HEAD, SETTINGS)
+
+
+def test_own_head__of_an_encoder_with_one_output_for_all_positions():
+    model = build_model(source_of("dpr"), AutoModelForSequenceClassification, OWN_HEAD, SETTINGS)
+    with pytest.raises(UnsupportedBackboneError, match=r"DPR.* puts out \(2, \d+\), and \(samples, positions"):
+        model(**TINY["dpr"].inputs())
 
 
 def test_model__of_a_type_without_a_head_of_either():
