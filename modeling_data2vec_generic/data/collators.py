@@ -1,8 +1,7 @@
 """Samples to batches: pad, draw the masks, and for images crop and normalise.
 
 Every random choice is a function of (seed, epoch, sample_index, which mask of the sample): the same sample gets the
-same masks and crop whatever the batch around it, the number of workers, or the number of processes. The epoch lies in
-shared memory, so that `set_epoch` in the main process reaches workers that live on (`dataloader_persistent_workers`).
+same masks and crop whatever the batch around it, the number of workers, or the number of processes.
 """
 
 import dataclasses
@@ -18,7 +17,7 @@ from transformers.data.data_collator import pad_without_fast_tokenizer_warning
 
 from .mask_shapes import bert_replace
 from .masking import MaskSampler, draw_grid_masks, draw_sequence_masks
-from .row_streams import CROP, TOKENS, RowStreams
+from .row_streams import CROP, TOKENS, DrawsByEpoch, RowStreams
 
 if TYPE_CHECKING:
     from .pixels import RandomResizedCrop
@@ -27,7 +26,7 @@ Example = Mapping[str, Any]
 Batch = dict[str, torch.Tensor]
 
 
-class _EpochSeeded:
+class _EpochSeeded(DrawsByEpoch):
     """What the collators share: the epoch, and which samples a batch holds."""
 
     num_masks: int
@@ -35,15 +34,7 @@ class _EpochSeeded:
     def __post_init__(self) -> None:
         if self.num_masks < 1:
             raise ValueError(f"num_masks={self.num_masks} must be at least 1.")
-        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
-
-    @property
-    def epoch(self) -> int:
-        return int(self._epoch)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Call it before each pass over the data, or every pass repeats the masks of the first."""
-        self._epoch.fill_(epoch)
+        super().__init__()
 
     def for_evaluation(self) -> Self:
         """The same collator with its epoch fixed at 0, so that evaluations mask alike."""

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -17,6 +18,25 @@ _FACTOR_2 = np.uint64(0x94D049BB133111EB)
 
 # What the numbers are for: one sample's mask, replaced tokens and crop must not depend on one another.
 MASK, TOKENS, CROP = 1, 2, 3
+
+
+class DrawsByEpoch:
+    """Of a collator whose random choices differ from epoch to epoch: which one it is.
+
+    It lies in shared memory, so that `set_epoch` in the main process reaches workers that live on
+    (`dataloader_persistent_workers`).
+    """
+
+    def __init__(self) -> None:
+        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
+
+    @property
+    def epoch(self) -> int:
+        return int(self._epoch)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Call it before each pass over the data, or every pass repeats the masks and crops of the first."""
+        self._epoch.fill_(epoch)
 
 
 class UniformSource(Protocol):

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from datasets import Dataset
 from torch import Tensor
 from transformers import AutoModelForImageClassification, PreTrainedModel
@@ -12,7 +11,7 @@ from transformers import AutoModelForImageClassification, PreTrainedModel
 from ...data.columns import CONTENT_COLUMN
 from ...data.images import prepare_images
 from ...data.pixels import PixelPipeline, RandomResizedCrop
-from ...data.row_streams import CROP, RowStreams
+from ...data.row_streams import CROP, DrawsByEpoch, RowStreams
 from ...data.video import ClipPipeline
 from ..augmentation import Mix
 from ..targets import Regression, Target
@@ -20,7 +19,7 @@ from .base import Collate
 from .classification import Classification, LabelledCollator
 
 
-class AugmentedCollator:
+class AugmentedCollator(DrawsByEpoch):
     """Images or clips to `pixel_values` (B, C, H, W) or (B, F, C, H, W), cropped at random, and `labels`, mixed if
     wanted.
 
@@ -41,21 +40,15 @@ class AugmentedCollator:
     ):
         self.column, self.pixels, self.crop, self.target = column, pixels, crop, target
         self.mix, self.seed = mix, seed
-        # In shared memory, so that `set_epoch` in the main process reaches workers that live on.
-        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
-
-    def set_epoch(self, epoch: int) -> None:
-        """Call it before each pass over the data, or every pass repeats the crops of the first."""
-        self._epoch.fill_(epoch)
+        super().__init__()
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Tensor]:
-        epoch = int(self._epoch)
         indices = [int(example["sample_index"]) for example in examples]
-        streams = RowStreams.for_samples(self.seed, epoch, indices, CROP)
+        streams = RowStreams.for_samples(self.seed, self.epoch, indices, CROP)
         pixel_values = self.pixels.cropped([example[self.column] for example in examples], self.crop, streams)
         labels = self.target.collate([example["label"] for example in examples])
         if self.mix is not None:
-            rng = np.random.default_rng([self.seed, epoch, indices[0]])
+            rng = np.random.default_rng([self.seed, self.epoch, indices[0]])
             pixel_values, labels = self.mix(pixel_values, labels, rng)
         return {"pixel_values": pixel_values, "labels": labels}
 

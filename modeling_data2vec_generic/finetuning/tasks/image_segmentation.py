@@ -16,7 +16,7 @@ from ...classification_data2vec_generic import Data2VecGenericForSemanticSegment
 from ...data.columns import undecoded
 from ...data.masks import IGNORED, prepare_masked_images, resized, screen_masks
 from ...data.pixels import PixelPipeline, RandomResizedCrop
-from ...data.row_streams import CROP, RowStreams
+from ...data.row_streams import CROP, DrawsByEpoch, RowStreams
 from ..confusion import confusion_counts, intersection_over_union
 from ..metrics import load_metric
 from ..targets import SingleLabel
@@ -34,7 +34,7 @@ _READS_FOUR_BLOCKS = {
 _SHOWN = 4  # images in the figure of errors
 
 
-class TrainingMasks:
+class TrainingMasks(DrawsByEpoch):
     """Images and masks (PIL, keys `image` and `label`), cropped and mirrored alike and at random, to `pixel_values`
     (B, C, H, W) and `labels` (B, H, W) uint8. A crop without a pixel that has a class is not made.
 
@@ -43,19 +43,14 @@ class TrainingMasks:
 
     def __init__(self, pixels: PixelPipeline, crop: RandomResizedCrop, seed: int):
         self.pixels, self.crop, self.seed = pixels, crop, seed
-        # In shared memory, so that `set_epoch` in the main process reaches workers that live on.
-        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
-
-    def set_epoch(self, epoch: int) -> None:
-        """Call it before each pass over the data, or every pass repeats the crops of the first."""
-        self._epoch.fill_(epoch)
+        super().__init__()
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Tensor]:
         if len(examples) == 1:  # of which batch norm, in heads of transformers, makes nothing; the mean stays the same
             examples = examples * 2
         images, masks = ([example[name] for example in examples] for name in ("image", "label"))
         indices = [int(example["sample_index"]) for example in examples]
-        streams = RowStreams.for_samples(self.seed, int(self._epoch), indices, CROP)
+        streams = RowStreams.for_samples(self.seed, self.epoch, indices, CROP)
         boxes, mirrored = self.crop.draw(np.array([image.size for image in images]), streams)
         labels = np.empty((len(masks), self.pixels.height, self.pixels.width), dtype=np.uint8)
         for row, mask in enumerate(masks):
