@@ -129,7 +129,7 @@ def plot_comparison(results: Mapping[str, tuple[float, float | None]], metric: s
     values, halves = zip(*results.values(), strict=True)
     errors = None if None in halves else halves
     bars = axes.bar(names, values, yerr=errors, capsize=4)
-    axes.bar_label(bars, fmt="%.3f")
+    axes.bar_label(bars, fmt="%.3f", padding=3)
     axes.grid(axis="y", alpha=0.3)
     axes.set_axisbelow(True)
     save(figure, path)
