@@ -62,10 +62,10 @@ def build_model(
     The log says which weights are loaded, which are new and which were left out.
 
     Args:
-        settings: fields of the configuration that the task asks for.
-        drop_path: `drop_path_rate` of the encoder.
         auto_class: None if transformers has none for the task.
         own_class: the head of this package for the task; None if there is none.
+        settings: fields of the configuration that the task asks for.
+        drop_path: `drop_path_rate` of the encoder.
         own_head: take that of this package in any case.
         pretrained: False leaves every weight new.
 

@@ -45,9 +45,9 @@ def report_comparison(
     flat = {f"{arm}_{name}": value for arm, values in results.items() for name, value in values.items()}
     if len(results) == 1:
         flat = next(iter(results.values()))
-    by_seed = {arm: {"by_seed": columns} if len(seeds) > 1 else {} for arm, columns in table.items()}
-    both = {arm: results[arm] | by_seed[arm] for arm in table}
-    (output_dir / "comparison.json").write_text(json.dumps(both, indent=4), encoding="utf-8")
+    by_seed = {arm: results[arm] | {"by_seed": table[arm]} for arm in table}
+    comparison = by_seed if len(seeds) > 1 else results
+    (output_dir / "comparison.json").write_text(json.dumps(comparison, indent=4), encoding="utf-8")
     (output_dir / "all_results.json").write_text(json.dumps(flat, indent=4), encoding="utf-8")
     lines = [
         "| | " + " | ".join(name.removeprefix("eval_").replace("_", " ") for name in names) + " |",
