@@ -2,7 +2,6 @@
 
 import io
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from datasets import Dataset, Features, Image
 from transformers import AutoModelForSemanticSegmentation, BeitForSemanticSegmentation, ViTImageProcessorPil, pipeline
 from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
-import run_finetune
 from modeling_data2vec_generic import Data2VecGenericConfig, Data2VecGenericForSemanticSegmentation
 from modeling_data2vec_generic.data.arguments import DataArguments
 from modeling_data2vec_generic.data.masks import prepare_masked_images, screen_masks
@@ -22,7 +20,7 @@ from modeling_data2vec_generic.data.pixels import PixelPipeline, RandomResizedCr
 from modeling_data2vec_generic.finetuning.metrics import load_metric
 from modeling_data2vec_generic.finetuning.tasks.image_segmentation import TrainingMasks
 
-from ..tiny import new_encoder, run_flags
+from ..tiny import new_encoder
 from ..tiny_configs import TINY
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -191,6 +189,9 @@ def test_own_head__reads_the_patches_of_any_encoder(model_type):
 # --- the script
 
 
+FIGURES = False
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
@@ -213,21 +214,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     numbers = rows(pairs).remove_columns("label").add_column("label", [i % 3 for i in range(len(pairs))])
     numbers.to_parquet(folder / "numbers.parquet")
     return folder
-
-
-@pytest.fixture
-def finetune(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """Run the script; returns the output directory."""
-
-    def run(*flags: str, steps: int = 2, figures: bool = False) -> Path:
-        output_dir = tmp_path / "out"
-        if not figures:  # they take longer than all the rest
-            monkeypatch.setattr("modeling_data2vec_generic.reporting.finetuning.find_spec", lambda name: None)
-        in_place = [flag.replace("DATA", str(data)) for flag in flags]
-        run_finetune.main([*run_flags(output_dir, steps), "--validation_split_percentage", "34", *in_place])
-        return output_dir
-
-    return run
 
 
 VIT = "--task image-segmentation --model_name_or_path DATA/vit --train_file DATA/masks.parquet".split()

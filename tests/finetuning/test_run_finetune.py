@@ -20,7 +20,6 @@ from transformers import (
     pipeline,
 )
 
-import run_finetune
 from modeling_data2vec_generic import (
     Data2VecGenericConfig,
     Data2VecGenericForPreTraining,
@@ -29,7 +28,7 @@ from modeling_data2vec_generic import (
 from modeling_data2vec_generic.data.text import train_tokenizer
 from modeling_data2vec_generic.finetuning.trainer import FinetuningTrainer
 
-from ..tiny import CLASSES, image_folder, new_encoder, pictures, run_flags, sentences, sound_folder
+from ..tiny import CLASSES, image_folder, new_encoder, pictures, sentences, sound_folder
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -72,20 +71,6 @@ def text_table(path: Path, **columns: list[Any]) -> None:
         table.to_json(path, orient="records", lines=True)
 
 
-@pytest.fixture
-def finetune(data: Path, tmp_path: Path) -> Callable[..., Path]:
-    """Run the script; returns the output directory."""
-
-    def run(*flags: str, steps: int = 2) -> Path:
-        output_dir = tmp_path / "out"
-        in_place = [flag.replace("DATA", str(data)) for flag in flags]
-        run_finetune.main([*run_flags(output_dir, steps), *HELD_OUT, *in_place])
-        return output_dir
-
-    return run
-
-
-HELD_OUT = ["--validation_split_percentage", "34"]
 IMAGES = "--train_dir DATA/images".split()
 SOUND = "--train_dir DATA/sound".split()
 TEXT = "--max_seq_length 20 --model_name_or_path DATA/bert --train_file".split()

@@ -1,7 +1,6 @@
 """Time series, video and proteins from end to end: what is trained, what loads it again, and what stops it."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +22,11 @@ from transformers import (
     pipeline,
 )
 
-import run_finetune
 from modeling_data2vec_generic import Data2VecGenericForSequenceClassification
 from modeling_data2vec_generic.finetuning.arguments import ARMS
 from modeling_data2vec_generic.finetuning.layers import layer_depths
 
-from ..tiny import CLASSES, image_folder, protein_file, run, run_flags, series_parquet, video_parquet
+from ..tiny import CLASSES, image_folder, protein_file, run, series_parquet, video_parquet
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -70,19 +68,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     gaps = [[[float("nan"), 0.0], *values[1:]] for values in good["series"]]
     Dataset.from_dict({"series": gaps, "label": good["label"].tolist()}).to_parquet(folder / "gaps.parquet")
     return folder
-
-
-@pytest.fixture
-def finetune(data: Path, tmp_path: Path) -> Callable[..., Path]:
-    """Run the script; returns the output directory."""
-
-    def run_it(*flags: str, steps: int = 2) -> Path:
-        output_dir = tmp_path / "out"
-        in_place = [flag.replace("DATA", str(data)) for flag in flags]
-        run_finetune.main([*run_flags(output_dir, steps), "--validation_split_percentage", "34", *in_place])
-        return output_dir
-
-    return run_it
 
 
 def on(model_type: str, file: str) -> list[str]:

@@ -1,7 +1,6 @@
 """Tags for words: where they stand among the tokens, what is measured, what is saved, and what stops a run."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +13,6 @@ from tokenizers import pre_tokenizers
 from transformers import AutoModel, AutoModelForTokenClassification, PreTrainedTokenizerFast, pipeline
 from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
-import run_finetune
 from modeling_data2vec_generic import Data2VecGenericForTokenClassification
 from modeling_data2vec_generic.data.arguments import DataArguments
 from modeling_data2vec_generic.data.fasta import amino_acid_tokenizer
@@ -23,7 +21,7 @@ from modeling_data2vec_generic.data.words import prepare_words
 from modeling_data2vec_generic.finetuning.metrics import load_metric
 from modeling_data2vec_generic.finetuning.tasks.token_classification import TokenClassification
 
-from ..tiny import new_encoder, run_flags, sentences
+from ..tiny import new_encoder, sentences
 from ..tiny_configs import TINY
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -189,22 +187,8 @@ def table(path: Path, **columns: list[Any]) -> None:
     path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
 
 
-@pytest.fixture
-def finetune(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """Run the script; returns the output directory."""
-
-    def run(*flags: str, steps: int = 2, figures: bool = False) -> Path:
-        output_dir = tmp_path / "out"
-        if not figures:  # they take longer than all the rest
-            monkeypatch.setattr("modeling_data2vec_generic.reporting.finetuning.find_spec", lambda name: None)
-        in_place = [flag.replace("DATA", str(data)) for flag in flags]
-        run_finetune.main([*run_flags(output_dir, steps), *TASK, *in_place])
-        return output_dir
-
-    return run
-
-
-TASK = "--task token-classification --validation_split_percentage 34 --max_seq_length 32 --model_name_or_path".split()
+ALWAYS = "--task token-classification --max_seq_length 32 --model_name_or_path".split()
+FIGURES = False
 ENTITIES = ["DATA/bert", "--train_file", "DATA/entities.parquet"]
 LENGTHS = "DATA/bert --label_column_name length --train_file DATA/lengths.jsonl".split()
 
