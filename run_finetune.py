@@ -18,7 +18,7 @@ from transformers import set_seed
 from modeling_data2vec_generic import recipes
 from modeling_data2vec_generic.data.arguments import DataArguments
 from modeling_data2vec_generic.finetuning.arguments import FinetuningArguments, TaskArguments
-from modeling_data2vec_generic.finetuning.arms import arms_of, run_arm
+from modeling_data2vec_generic.finetuning.arms import Arms, arms_of
 from modeling_data2vec_generic.finetuning.defaults import with_defaults
 from modeling_data2vec_generic.finetuning.loading import load_source
 from modeling_data2vec_generic.finetuning.rows import chosen_rows, read_rows
@@ -41,8 +41,8 @@ def main(argv: list[str] | None = None) -> None:
     with training_args.main_process_first(desc="loading the data"):
         task_type, data_args, splits = read_rows(data_args, task_args)
     _, _, task_args, training_args = with_defaults(task_type, flags, ARGUMENTS)
-    arms = arms_of(task_type, task_args, model_args)
-    metrics: dict[str, list[dict[str, float]]] = {arm: [] for arm in arms}
+    names = arms_of(task_type, task_args, model_args)
+    metrics: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     for seed in seeds:
         set_seed(seed)
         task = task_type(model_args, data_args, task_args, arguments_of(seed, "", task_args, training_args), splits)
@@ -52,10 +52,11 @@ def main(argv: list[str] | None = None) -> None:
         task.fit(source.encoder)
         with training_args.main_process_first(desc="preparing the data"):
             samples = {split: task.prepare(dataset, split) for split, dataset in rows.items()}
-        for arm in arms:
-            arm_args = arguments_of(seed, arm, task_args, training_args)
-            outcome = run_arm(arm, source, task, samples, task_args, arm_args)
-            metrics[arm].append(outcome.metrics)
+        arms = Arms(source, task, samples, task_args)
+        for name in names:
+            arm_args = arguments_of(seed, name, task_args, training_args)
+            outcome = arms.run(name, arm_args)
+            metrics[name].append(outcome.metrics)
             if training_args.process_index == 0:
                 report_predictions(task, outcome, samples["validation"], Path(str(arm_args.output_dir)))
     if (task_args.compare or task_args.seeds) and training_args.process_index == 0:

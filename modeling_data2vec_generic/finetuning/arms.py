@@ -3,6 +3,7 @@
 import copy
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -69,84 +70,108 @@ def arms_of(task: type[Task], task_args: TaskArguments, model_args: ModelArgumen
     return possible
 
 
-def run_arm(
-    arm: str,
-    source: Source,
-    task: Task,
-    samples: dict[str, Dataset],
-    task_args: TaskArguments,
-    training_args: FinetuningArguments,
-) -> Outcome:
-    """One of ARMS, from the same samples and seed as all of them; writes to `training_args.output_dir`.
+@dataclass(frozen=True)
+class Arms:
+    """What the runs of a comparison share: the encoder, the task, the samples by split, and the flags."""
 
-    Raises:
-        ValueError: the arm asks something of the encoder that it can't do.
-        SystemExit: stopped by SIGTERM, with a checkpoint.
-    """
-    logger.info(f"*** {arm.replace('_', ' ')} ***")
-    set_seed(training_args.seed)
-    if arm in ON_FROZEN_FEATURES:
-        return _on_frozen_features(arm, source, task, samples, training_args)
-    return _trained(source, task, samples, task_args, training_args, pretrained=arm == "finetuned")
+    source: Source
+    task: Task
+    samples: dict[str, Dataset]
+    task_args: TaskArguments
 
+    def run(self, arm: str, training_args: FinetuningArguments) -> Outcome:
+        """One of ARMS; writes to `training_args.output_dir`.
 
-def _trained(
-    source: Source,
-    task: Task,
-    samples: dict[str, Dataset],
-    task_args: TaskArguments,
-    training_args: FinetuningArguments,
-    pretrained: bool,
-) -> Outcome:
-    drop_path = task_args.drop_path
-    # TimeSformer's and LeViT's are typed as whole numbers, so they take no share.
-    if drop_path is None and isinstance(getattr(source.encoder.config, "drop_path_rate", None), float):
-        drop_path = task.drop_path
-    own_head = task_args.pooling == "mean"
-    model = build_model(source, task.auto_class, task.own_head, task.settings(), drop_path, own_head, pretrained)
-    path = encoder_path(model, source.encoder)
-    encoder: Any = model.get_submodule(path)
-    inputs = task.inputs([samples["train"][0]])
-    refused = f"{type(model).__name__} can't read the training samples"
-    with loading(refused, "Choose an encoder of another type or size."), torch.no_grad(), undisturbed(model):
-        model(**inputs)
-    if not pretrained:
-        # These are for weights that are good already: new ones would never become so.
-        logger.info(
-            "Without layer_decay, freeze_encoder_steps and freeze_convolutions, which new weights must not have."
+        Raises:
+            ValueError: the arm asks something of the encoder that it can't do.
+            SystemExit: stopped by SIGTERM, with a checkpoint.
+        """
+        logger.info(f"*** {arm.replace('_', ' ')} ***")
+        set_seed(training_args.seed)
+        if arm in ON_FROZEN_FEATURES:
+            return self._on_frozen_features(arm, training_args)
+        return self._trained(training_args, pretrained=arm == "finetuned")
+
+    def _trained(self, training_args: FinetuningArguments, pretrained: bool) -> Outcome:
+        source, task, samples = self.source, self.task, self.samples
+        drop_path = self.task_args.drop_path
+        # TimeSformer's and LeViT's are typed as whole numbers, so they take no share.
+        if drop_path is None and isinstance(getattr(source.encoder.config, "drop_path_rate", None), float):
+            drop_path = task.drop_path
+        own_head = self.task_args.pooling == "mean"
+        model = build_model(source, task.auto_class, task.own_head, task.settings(), drop_path, own_head, pretrained)
+        path = encoder_path(model, source.encoder)
+        encoder: Any = model.get_submodule(path)
+        inputs = task.inputs([samples["train"][0]])
+        refused = f"{type(model).__name__} can't read the training samples"
+        with loading(refused, "Choose an encoder of another type or size."), torch.no_grad(), undisturbed(model):
+            model(**inputs)
+        if not pretrained:
+            # These are for weights that are good already: new ones would never become so.
+            logger.info(
+                "Without layer_decay, freeze_encoder_steps and freeze_convolutions, which new weights must not have."
+            )
+            training_args = copy.copy(training_args)
+            training_args.layer_decay, training_args.freeze_encoder_steps = 1.0, 0
+            training_args.freeze_convolutions = False
+        if training_args.freeze_convolutions:
+            _freeze_convolutions(model)
+        rates = {}
+        if training_args.layer_decay < 1:
+            try:
+                depths, blocks = layer_depths(encoder, inputs)
+            except UnsupportedBackboneError as error:
+                raise ValueError(f"layer_decay={training_args.layer_decay}: {error} Set --layer_decay 1.") from error
+            prefix = f"{path}." if path else ""
+            rates = {
+                prefix + name: rate for name, rate in layer_rates(depths, blocks, training_args.layer_decay).items()
+            }
+        trainer = FinetuningTrainer(
+            model=model,
+            args=training_args,
+            train_dataset=samples["train"],
+            eval_dataset=samples["validation"],
+            task=task,
+            encoder=encoder,
+            rates=rates,
         )
-        training_args = copy.copy(training_args)
-        training_args.layer_decay, training_args.freeze_encoder_steps = 1.0, 0
-        training_args.freeze_convolutions = False
-    if training_args.freeze_convolutions:
-        _freeze_convolutions(model)
-    rates = {}
-    if training_args.layer_decay < 1:
-        try:
-            depths, blocks = layer_depths(encoder, inputs)
-        except UnsupportedBackboneError as error:
-            raise ValueError(f"layer_decay={training_args.layer_decay}: {error} Set --layer_decay 1.") from error
-        prefix = f"{path}." if path else ""
-        rates = {prefix + name: rate for name, rate in layer_rates(depths, blocks, training_args.layer_decay).items()}
-    trainer = FinetuningTrainer(
-        model=model,
-        args=training_args,
-        train_dataset=samples["train"],
-        eval_dataset=samples["validation"],
-        task=task,
-        encoder=encoder,
-        rates=rates,
-    )
-    trained = trainer.train(resume_from_checkpoint=resumed_checkpoint(training_args))
-    trainer.log_metrics("train", trained.metrics)
-    trainer.save_metrics("train", trained.metrics)
-    output = trainer.predict(samples["validation"], metric_key_prefix="eval")
-    metrics, labels = output.metrics or {}, np.asarray(output.label_ids)
-    trainer.log_metrics("eval", metrics)
-    trainer.save_metrics("eval", metrics)
-    trainer.save_model()
-    trainer.save_state()
-    return Outcome(np.asarray(output.predictions), labels, metrics)
+        trained = trainer.train(resume_from_checkpoint=resumed_checkpoint(training_args))
+        trainer.log_metrics("train", trained.metrics)
+        trainer.save_metrics("train", trained.metrics)
+        output = trainer.predict(samples["validation"], metric_key_prefix="eval")
+        metrics, labels = output.metrics or {}, np.asarray(output.label_ids)
+        trainer.log_metrics("eval", metrics)
+        trainer.save_metrics("eval", metrics)
+        trainer.save_model()
+        trainer.save_state()
+        return Outcome(np.asarray(output.predictions), labels, metrics)
+
+    def _on_frozen_features(self, arm: str, training_args: FinetuningArguments) -> Outcome:
+        features = self._features
+        labels = {split: np.asarray(dataset.with_format(None)["label"][:]) for split, dataset in self.samples.items()}
+        logits = self.task.on_features(arm, features["train"], labels["train"], features["validation"])
+        metrics = {f"eval_{name}": value for name, value in self.task.metrics(logits, labels["validation"]).items()}
+        if training_args.process_index == 0:
+            output_dir = Path(str(training_args.output_dir))
+            output_dir.mkdir(parents=True, exist_ok=True)
+            for name in ("eval_results.json", "all_results.json"):
+                (output_dir / name).write_text(json.dumps(metrics, indent=4, sort_keys=True), encoding="utf-8")
+        for name, value in metrics.items():
+            logger.info(f"{name} = {value:.4f}")
+        return Outcome(logits, labels["validation"], metrics)
+
+    @cached_property
+    def _features(self) -> dict[str, np.ndarray]:
+        """Of each split, by the frozen encoder."""
+        encoder: Any = self.source.encoder
+        self.task.modality.fit(encoder)
+        encoder.to(self.task.training_args.device)
+        content_mask = self.task.modality.content_mask()
+        batch_size = self.task.training_args.per_device_eval_batch_size
+        return {
+            split: extract_features(encoder, dataset, self.task.inputs, content_mask, batch_size)
+            for split, dataset in self.samples.items()
+        }
 
 
 def _freeze_convolutions(model: Any) -> None:
@@ -158,32 +183,4 @@ def _freeze_convolutions(model: Any) -> None:
     model.freeze_feature_encoder()
 
 
-def _on_frozen_features(
-    arm: str, source: Source, task: Task, samples: dict[str, Dataset], training_args: FinetuningArguments
-) -> Outcome:
-    task.modality.fit(source.encoder)
-    encoder: Any = source.encoder
-    encoder.to(training_args.device)
-    features, labels = {}, {}
-    for split, dataset in samples.items():
-        features[split] = extract_features(
-            encoder,
-            dataset,
-            task.inputs,
-            task.modality.content_mask(),
-            training_args.per_device_eval_batch_size,
-        )
-        labels[split] = np.asarray(dataset.with_format(None)["label"][:])
-    logits = task.on_features(arm, features["train"], labels["train"], features["validation"])
-    metrics = {f"eval_{name}": value for name, value in task.metrics(logits, labels["validation"]).items()}
-    if training_args.process_index == 0:
-        output_dir = Path(str(training_args.output_dir))
-        output_dir.mkdir(parents=True, exist_ok=True)
-        for name in ("eval_results.json", "all_results.json"):
-            (output_dir / name).write_text(json.dumps(metrics, indent=4, sort_keys=True), encoding="utf-8")
-    for name, value in metrics.items():
-        logger.info(f"{name} = {value:.4f}")
-    return Outcome(logits, labels["validation"], metrics)
-
-
-__all__ = ["Outcome", "arms_of", "run_arm"]
+__all__ = ["Arms", "Outcome", "arms_of"]
