@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""What counting gives without any encoder: logistic regression on tf-idf, from the rows that run_finetune.py would choose.
+"""What counting gives without an encoder: logistic regression on tf-idf, on rows that run_finetune.py would choose.
 
     python examples/text/count_words.py examples/text/finetuning/wordnet.json --seeds 0 1 2
     python examples/text/count_words.py examples/protein/finetuning/locations.json --seeds 0 1 2 --analyzer char
@@ -7,6 +7,7 @@
 Takes the flags and recipes of run_finetune.py; those about training change nothing.
 """
 
+import logging
 import statistics
 import sys
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ from modeling_data2vec_generic.finetuning.arguments import FinetuningArguments, 
 from modeling_data2vec_generic.finetuning.rows import chosen_rows, read_rows
 from modeling_data2vec_generic.training.arguments import ModelArguments
 
+logger = logging.getLogger("count_words")
+
 
 @dataclass
 class CountingArguments:
@@ -33,6 +36,8 @@ def main() -> None:
     model_args, data_args, task_args, training_args, counting_args = recipes.parse(
         sys.argv[1:], (ModelArguments, DataArguments, TaskArguments, FinetuningArguments, CountingArguments)
     )
+    recipes.start_logging(training_args)
+    logger.setLevel(logging.INFO)
     task_type, data_args, splits = read_rows(data_args, task_args)
     task = task_type(model_args, data_args, task_args, training_args, splits)
     encoded = task.encode(splits)
@@ -45,8 +50,8 @@ def main() -> None:
         )
         classifier.fit(rows["train"]["text"][:], rows["train"]["label"][:])
         accuracies.append(classifier.score(rows["validation"]["text"][:], rows["validation"]["label"][:]))
-        print(f"seed {seed}: {accuracies[-1]:.4f}")
-    print(f"mean: {statistics.fmean(accuracies):.4f}")
+        logger.info(f"seed {seed}: {accuracies[-1]:.4f}")
+    logger.info(f"mean: {statistics.fmean(accuracies):.4f}")
 
 
 if __name__ == "__main__":

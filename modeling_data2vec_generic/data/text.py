@@ -91,8 +91,8 @@ def sequence_length(tokenizer: PreTrainedTokenizerBase, args: DataArguments) -> 
         return min(tokenizer.model_max_length, _DEFAULT_LENGTH)
     if length > tokenizer.model_max_length:
         raise ValueError(
-            f"max_seq_length={length} is above the tokenizer's limit of {tokenizer.model_max_length}. Lower it; or raise "
-            "model_max_length in its tokenizer_config.json, if the encoder has more positions."
+            f"max_seq_length={length} is above the tokenizer's limit of {tokenizer.model_max_length}. Lower it; or if "
+            "the encoder has more positions, raise model_max_length in its tokenizer_config.json."
         )
     if length < special + _MIN_TOKENS:
         raise ValueError(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from transformers import CONFIG_MAPPING, MODEL_MAPPING, AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
+from ..configuration_data2vec_generic import Data2VecGenericConfig
 from ..loading import loading
 from ..modeling_data2vec_generic import Data2VecGenericModel, encoder_of
 from ..weights_data2vec_generic import require_safetensors
@@ -85,7 +86,8 @@ def new_encoder_config(arguments: ModelArguments, defaults: dict[str, Any] | Non
     """Configuration of an encoder from scratch.
 
     Args:
-        arguments: `model_type` or `config_name`, and `config_overrides`, which win.
+        arguments: `model_type` or `config_name` (of a data2vec checkpoint: its student's), and `config_overrides`,
+            which win.
         defaults: what the data ask for, e.g. a vocabulary size, where the configuration has such a field.
 
     Raises:
@@ -98,6 +100,8 @@ def new_encoder_config(arguments: ModelArguments, defaults: dict[str, Any] | Non
         ):
             default = AutoConfig.from_pretrained(arguments.config_name, trust_remote_code=arguments.trust_remote_code)
             saved, _ = type(default).get_config_dict(arguments.config_name)
+            if isinstance(default, Data2VecGenericConfig):
+                default, saved = default.encoder_config, saved["encoder_config"]
     else:
         default, saved = _default_config(str(arguments.model_type)), {}
     overrides = parse_overrides(arguments.config_overrides)
@@ -114,7 +118,7 @@ def new_encoder_config(arguments: ModelArguments, defaults: dict[str, Any] | Non
         f"A {default.model_type} configuration cannot be made of config_overrides={overrides}", _CHECK_FIELDS
     ):
         # The name says where code that comes with the configuration lies.
-        return type(default).from_dict(saved | fitting | overrides, name_or_path=default.name_or_path)
+        return type(default).from_dict(saved | fitting | overrides, name_or_path=arguments.config_name or "")
 
 
 def new_encoder(config: PreTrainedConfig, trust_remote_code: bool = False) -> PreTrainedModel:

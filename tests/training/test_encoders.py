@@ -72,6 +72,14 @@ def test_new_config__takes_a_saved_configuration_and_changes_it(tmp_path):
     assert (config.hidden_size, config.layer_norm_eps, config.num_hidden_layers) == (24, 1e-3, 3)
 
 
+def test_new_config__of_a_data2vec_checkpoint_is_its_students(tmp_path):
+    Data2VecGenericConfig(encoder_config=BertConfig(hidden_size=24, num_attention_heads=2)).save_pretrained(tmp_path)
+    arguments = ModelArguments(config_name=str(tmp_path), config_overrides="num_hidden_layers=3")
+    config = new_encoder_config(arguments, {"vocab_size": 300})
+    assert type(config) is BertConfig
+    assert (config.hidden_size, config.num_hidden_layers, config.vocab_size) == (24, 3, 300)
+
+
 def test_new_config__unknown_names_are_refused_with_a_hint():
     with pytest.raises(ValueError, match=r"\['hiden_size'\], which a vit configuration .*mean hidden_size"):
         new_encoder_config(ModelArguments(model_type="vit", config_overrides="hiden_size=8"))
