@@ -13,6 +13,8 @@ from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
 
+_OF_SPEED = ("_runtime", "_per_second")  # Trainer's metrics, which say nothing about an encoder
+
 
 def report_predictions(task: Any, outcome: Any, dataset: Dataset, output_dir: Path) -> None:
     """Write `predictions.jsonl` and `figures/*.png`.
@@ -39,7 +41,8 @@ def report_comparison(
         metrics: by run, those of each of `seeds`, of which mean and confidence interval are reported.
     """
     shared = set.intersection(*(set(values) for runs in metrics.values() for values in runs))
-    names = sorted(shared, key=lambda name: (name != f"eval_{main_metric}", name))
+    compared = (name for name in shared if not name.endswith(_OF_SPEED))
+    names = sorted(compared, key=lambda name: (name != f"eval_{main_metric}", name))
     table = {arm: {name: [values[name] for values in runs] for name in names} for arm, runs in metrics.items()}
     results = {arm: _summary(columns) for arm, columns in table.items()}
     flat = {f"{arm}_{name}": value for arm, values in results.items() for name, value in values.items()}

@@ -261,7 +261,7 @@ def test_compare__is_from_scratch_and_finetuned(finetune):
     out = finetune(*ENTITIES, "--compare")
     table = json.loads((out / "comparison.json").read_text())
     assert list(table) == ["from_scratch", "finetuned"]
-    assert list(table["finetuned"])[0] == "eval_f1"
+    assert list(table["finetuned"]) == ["eval_f1", "eval_accuracy", "eval_loss", "eval_precision", "eval_recall"]
 
 
 def test_own_head__for_a_type_without_one_loads_with_and_without_this_package(finetune):
