@@ -2,7 +2,7 @@
 `label`."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -186,13 +186,7 @@ def encode_labels(splits: dict[str, Dataset], args: DataArguments) -> dict[str, 
             raise
         logger.warning(f"{error} Labels are left out, and so is the probe.")
         return {split: _without_label(dataset) for split, dataset in splits.items()}
-    feature = splits["train"].features["label"]
-    if isinstance(feature, ClassLabel):
-        names = list(feature.names)
-    elif isinstance(feature, Value) and feature.dtype.startswith(("int", "uint")):
-        names = sorted(set(values["train"]), key=int)
-    else:
-        names = sorted(set(values["train"]))
+    names = in_order(values["train"], splits["train"].features["label"])
     if len(names) < 2:
         logger.info(f"All training rows are of one class ({names}): there are no labels to probe.")
         return {split: _without_label(dataset) for split, dataset in splits.items()}
@@ -209,6 +203,14 @@ def encode_labels(splits: dict[str, Dataset], args: DataArguments) -> dict[str, 
         column = np.array([number[name] for name in values[split]])
         encoded[split] = _without_label(dataset).add_column("label", column, feature=ClassLabel(names=names))
     return encoded
+
+
+def in_order(found: Iterable[str], feature: Any) -> list[str]:
+    """The classes that labels of this type are numbered by: all of a ClassLabel, in its order; else those found, whole
+    numbers by their value."""
+    if isinstance(feature, ClassLabel):
+        return list(feature.names)
+    return sorted(set(found), key=int if feature.dtype.startswith(("int", "uint")) else None)
 
 
 def _class_names(dataset: Dataset, split: str) -> list[str]:

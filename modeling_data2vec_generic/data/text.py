@@ -1,6 +1,6 @@
 """Text: train a tokenizer, tokenise, and pack rows into full sequences or keep them line by line."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -66,19 +66,20 @@ def train_tokenizer(texts: Iterable[str | None], vocab_size: int) -> PreTrainedT
     )
 
 
-def check_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
-    """ValueError unless the tokenizer has a vocabulary, and the mask and padding tokens that pre-training needs."""
+def check_tokenizer(tokenizer: PreTrainedTokenizerBase, needed: Sequence[str] = ("pad",)) -> None:
+    """ValueError unless the tokenizer has a vocabulary and the special tokens `needed`; of these pre-training needs
+    "mask" too."""
     if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
         # What transformers makes of an encoder's folder that holds no tokenizer.
         raise ValueError(
             f"The tokenizer of {tokenizer.name_or_path or type(tokenizer).__name__} knows special tokens only. Name "
             "one with --processor_name, or let one be trained with --train_tokenizer."
         )
-    for kind in ("mask", "pad"):
+    for kind in needed:
         if getattr(tokenizer, f"{kind}_token_id") is None:
             raise ValueError(
                 f"The tokenizer {tokenizer.name_or_path or type(tokenizer).__name__} has no {kind} token, which "
-                "pre-training on text needs. Choose one of an encoder (BERT, RoBERTa, …), or let one be trained "
+                "training on text needs. Choose one of an encoder (BERT, RoBERTa, …), or let one be trained "
                 "with --train_tokenizer."
             )
 

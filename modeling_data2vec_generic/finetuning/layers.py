@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from ..backbone_data2vec_generic import hooked
 from ..examination_data2vec_generic import evaluation_mode
-from ..seams_data2vec_generic import find_seams, is_within
+from ..seams_data2vec_generic import UnsupportedBackboneError, describe, find_seams, is_within
 
 
 def layer_rates(depths: Mapping[str, int], num_blocks: int, decay: float) -> dict[str, float]:
@@ -21,15 +21,16 @@ def layer_rates(depths: Mapping[str, int], num_blocks: int, decay: float) -> dic
 def layer_depths(encoder: PreTrainedModel, inputs: Mapping[str, Any]) -> tuple[dict[str, int], int]:
     """Where each parameter of an encoder lies, and how many blocks there are.
 
-    What runs before the first block has depth 0, block i, counted from 0, i + 1, and what runs after the last one
-    more. Of an encoder in stages the blocks are those of the last stage. A block that runs several times is one.
+    What runs before the first block has depth 0, block i, counted from 0, i + 1, what runs between two blocks that of
+    the later one, and what runs after the last one more. Of an encoder in stages the blocks are those of the last
+    stage. A block that runs several times is one.
 
     Args:
         inputs: a batch that the encoder reads, of one sample or more: which modules run first is seen in a forward
             pass.
 
     Raises:
-        UnsupportedBackboneError: the encoder has no stack of blocks.
+        UnsupportedBackboneError: the encoder has no stack of blocks, or one that it does not run as such.
     """
     blocks = find_seams(encoder).blocks
     order: dict[str, int] = {}
@@ -37,14 +38,21 @@ def layer_depths(encoder: PreTrainedModel, inputs: Mapping[str, Any]) -> tuple[d
         for name, module in encoder.named_modules():
             stack.enter_context(hooked(module.register_forward_pre_hook, _noting(name, order)))
         encoder(**inputs)
-    first = order[blocks[0]]
+    if idle := [block for block in blocks if block not in order]:
+        raise UnsupportedBackboneError(
+            f"{describe(encoder)} did not call {idle[0]}, which looks like one of its blocks, so how deep each of its "
+            "parameters lies can't be told."
+        )
 
     def depth(parameter: str) -> int:
         for number, block in enumerate(blocks):
             if is_within(parameter, (block,)):
                 return number + 1
         owner = parameter.rpartition(".")[0]
-        return 0 if order.get(owner, first) < first else len(blocks) + 1
+        while owner not in order:  # a module around it reads its weight, as DeBERTa's encoder does relative positions
+            owner = owner.rpartition(".")[0]
+        begun = sum(order[block] < order[owner] for block in blocks)
+        return begun + 1 if begun else 0
 
     return {name: depth(name) for name, _ in encoder.named_parameters()}, len(blocks)
 

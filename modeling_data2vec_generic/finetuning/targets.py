@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from datasets import ClassLabel, Dataset, Features, LargeList, List, Value
 from numpy.typing import NDArray
+from scipy.special import logit
 from torch import Tensor
 from torch.nn import functional
 
 from ..data.arguments import DataArguments
-from ..data.columns import encode_labels
+from ..data.columns import encode_labels, holds, in_order
 from ..training.probe import knn_classifier, labels_of, linear_classifier
 from .metrics import load_metric
 
@@ -186,13 +187,19 @@ class MultiLabel(Target):
 
     def encode(self, splits: Splits, args: DataArguments) -> Splits:
         lists = {split: _lists_of_names(dataset, split) for split, dataset in splits.items()}
-        self.names = sorted({name for row in lists["train"] for name in row})
-        if not self.names:
+        found = {name for row in lists["train"] for name in row}
+        if not found:
             raise ValueError("No training row has a label. Check label_column_name.")
+        self.names = in_order(found, splits["train"].features["label"].feature)
         if unseen := sorted({name for rows in lists.values() for row in rows for name in row} - set(self.names)):
             raise ValueError(
                 f"{len(unseen)} labels never occur in training ({', '.join(unseen[:5])}), so they can't be learned; "
                 f"training has {len(self.names)}: {', '.join(self.names[:20])}."
+            )
+        if len(set(map(frozenset, lists["train"]))) == 1:
+            raise ValueError(
+                f"All training rows have the same labels ({', '.join(self.names[:5])}): there is nothing to tell "
+                "apart. Check label_column_name."
             )
         hot = {split: [[float(name in row) for name in self.names] for row in rows] for split, rows in lists.items()}
         return {split: _with_label(dataset, hot[split], List(Value("float32"))) for split, dataset in splits.items()}
@@ -201,8 +208,8 @@ class MultiLabel(Target):
         counts = np.asarray(train.with_format(None)["label"][:]).sum(0)
         if empty := [name for name, count in zip(self.names, counts, strict=True) if not count]:
             raise ValueError(
-                f"{len(empty)} of {len(self.names)} labels never occur in the training rows that were chosen "
-                f"({', '.join(empty[:5])}). Choose more of them."
+                f"{len(empty)} of {len(self.names)} labels never occur in the training rows ({', '.join(empty[:5])}), "
+                "so they can't be learned. Add rows that have them, choose more rows, or take them out of the data."
             )
 
     def collate(self, labels: Sequence[Any]) -> Tensor:
@@ -234,10 +241,12 @@ class MultiLabel(Target):
     def on_features(self, arm: str, train_x: Scores, train_y: NDArray[Any], test_x: Scores) -> Scores:
         from sklearn.multiclass import OneVsRestClassifier
 
-        classifier = (
-            knn_classifier(len(train_x), _NEIGHBOURS) if arm == "knn" else OneVsRestClassifier(linear_classifier())
-        )
-        return 2.0 * classifier.fit(train_x, train_y.astype(int)).predict(test_x) - 1
+        if arm == "knn":
+            shares = _knn_regressor(len(train_x)).fit(train_x, train_y).predict(test_x)
+        else:
+            classifier = OneVsRestClassifier(linear_classifier()).fit(train_x, train_y.astype(int))
+            shares = classifier.predict_proba(test_x)[:, -len(self.names) :]  # of one label there are yes and no
+        return logit(np.clip(shares, 1e-6, 1 - 1e-6))
 
 
 class Regression(Target):
@@ -279,12 +288,11 @@ class Regression(Target):
 
     def on_features(self, arm: str, train_x: Scores, train_y: NDArray[Any], test_x: Scores) -> Scores:
         from sklearn.linear_model import RidgeCV
-        from sklearn.neighbors import KNeighborsRegressor
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
 
         if arm == "knn":
-            regressor = KNeighborsRegressor(min(_NEIGHBOURS, len(train_x)), metric="cosine", algorithm="brute")
+            regressor = _knn_regressor(len(train_x))
         else:
             regressor = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-3, 5, 9)))
         return regressor.fit(train_x, train_y).predict(test_x)[:, None]
@@ -311,18 +319,36 @@ def target_for(feature: Any, problem_type: str | None) -> Target:
     return TARGETS[problem_type]()
 
 
+def _knn_regressor(train_rows: int) -> Any:
+    """scikit-learn's mean of the nearest rows by cosine."""
+    from sklearn.neighbors import KNeighborsRegressor
+
+    return KNeighborsRegressor(min(_NEIGHBOURS, train_rows), metric="cosine", algorithm="brute")
+
+
 def _lists_of_names(dataset: Dataset, split: str) -> list[list[str]]:
     feature = dataset.features["label"]
-    if not isinstance(feature, List | LargeList) or not isinstance(feature.feature, Value | ClassLabel):
+    of = feature.feature if isinstance(feature, List | LargeList) else None
+    is_whole = isinstance(of, Value) and of.dtype.startswith(("int", "uint"))
+    if not (is_whole or isinstance(of, ClassLabel) or holds(of, "text")):
         raise ValueError(
             f"The labels of the {split} data are {feature}, and several labels per row are expected as a list of "
             "strings or whole numbers."
         )
     rows = dataset["label"][:]
-    if missing := sum(row is None for row in rows):
-        raise ValueError(f"{missing} of {len(rows)} {split} rows have no list of labels; an empty list means none.")
-    if isinstance(feature.feature, ClassLabel):
-        return [[feature.feature.int2str(value) for value in row] for row in rows]
+    if missing := sum(row is None or None in row for row in rows):
+        raise ValueError(
+            f"{missing} of {len(rows)} {split} rows have no list of labels, or one with a gap in it; an empty list "
+            "means none."
+        )
+    if isinstance(of, ClassLabel):
+        return [[of.int2str(value) for value in row] for row in rows]
+    repeats = any(len(set(row)) < len(row) for row in rows)
+    if is_whole and repeats and {value for row in rows for value in row} <= {0, 1}:
+        raise ValueError(
+            f"The labels of the {split} data are lists that hold 0 and 1 many times over, and a list of those labels "
+            "that a row has is expected: [2] in place of [0, 0, 1, 0]."
+        )
     return [[str(value) for value in row] for row in rows]
 
 

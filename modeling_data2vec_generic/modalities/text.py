@@ -64,6 +64,7 @@ class Text(Modality):
         self.length = length
 
     def check(self, mask: MaskSampler) -> None:
+        check_tokenizer(self.processor, ("mask", "pad"))
         mask.check((self.length - self.processor.num_special_tokens_to_add(),))
 
     def prepare(self, raw: Dataset, split: str, mask: MaskSampler) -> Dataset:

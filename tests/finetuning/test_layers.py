@@ -3,10 +3,13 @@
 import pytest
 import torch
 from torch import nn
+from transformers import AutoModel, FunnelConfig, FunnelModel
 
 from modeling_data2vec_generic.finetuning.layers import grouped_by_rate, layer_depths, layer_rates
+from modeling_data2vec_generic.seams_data2vec_generic import UnsupportedBackboneError
 
 from ..tiny import new_encoder
+from ..tiny_configs import TINY
 
 INPUTS = {
     "vit": {"pixel_values": torch.zeros(1, 3, 16, 16)},
@@ -49,6 +52,27 @@ def test_depths__a_norm_that_runs_after_the_blocks_is_above_them_wherever_it_is_
     encoder = new_encoder("wav2vec2", do_stable_layer_norm=True, feat_extract_norm="layer")
     depths, _ = layer_depths(encoder, INPUTS["wav2vec2"])
     assert depths["encoder.layer_norm.weight"] == 3
+
+
+@pytest.mark.parametrize(
+    ("model_type", "expected"),
+    [
+        ("deberta-v2", {"encoder.rel_embeddings.weight": 0}),  # the encoder around it reads its weight
+        # Blocks in four lists, the last of which is the largest.
+        ("xlm", {"attentions.0.q_lin.weight": 0, "attentions.1.q_lin.weight": 2, "attentions.2.q_lin.weight": 3}),
+    ],
+)
+def test_depths__of_what_lies_outside_the_blocks(model_type, expected):
+    encoder = AutoModel.from_config(TINY[model_type].config())
+    depths, blocks = layer_depths(encoder, TINY[model_type].inputs())
+    assert blocks == 3
+    assert expected.items() <= depths.items()
+
+
+def test_depths__of_blocks_that_are_not_run_as_such():
+    config = FunnelConfig(d_model=16, n_head=2, d_head=8, d_inner=32, block_sizes=[1, 1], num_decoder_layers=1)
+    with pytest.raises(UnsupportedBackboneError, match=r"did not call encoder\.blocks\.0"):
+        layer_depths(FunnelModel(config), {"input_ids": torch.arange(8).view(1, 8)})
 
 
 def test_rates__the_head_has_the_full_rate_and_each_layer_below_less():

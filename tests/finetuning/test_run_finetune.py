@@ -60,6 +60,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     text_table(folder / "letters.csv", label=["HE" * 30] * 60, book=["b"] * 60)
     text_table(folder / "other.csv", label=[("one", "two", "four")[i % 3] for i in range(60)])
     text_table(folder / "unlabelled.csv", kind=["x"] * 60)
+    blank = pandas.DataFrame({"text": [" "] * 3, "label": ["four"] * 3})
+    pandas.concat([pandas.read_csv(folder / "text.csv"), blank]).to_csv(folder / "blank.csv", index=False)
     return folder
 
 
@@ -409,6 +411,7 @@ PAIR = ["--text_pair_column_name", "book", "--label_column_name", "label"]
             [*TEXT, "DATA/text.csv", "--max_train_samples", "2"],
             ["classes have no training row", "--max_train_samples"],
         ),
+        ([*TEXT, "DATA/blank.csv"], ["1 of 4 classes have no training row (four)"]),
         ([*TEXT, "DATA/text.csv", "--class_weights", "1,2"], ["class_weights='1,2'", "3 classes"]),
         ([*TEXT, "DATA/text.csv", "--problem_type", "ranking"], ["problem_type='ranking'", "regression"]),
         ([*TEXT, "DATA/text.csv", "--problem_type", "regression"], ["regression needs numbers"]),

@@ -35,7 +35,7 @@ class AudioClassification(Classification):
         # Encoders that were pre-trained here come without it; it fails on clips shorter than one of its masks.
         encoder.config.apply_spec_augment = False
 
-    def prepare(self, rows: Dataset, split: str) -> Dataset:
+    def samples(self, rows: Dataset, split: str) -> Dataset:
         shortest = self.modality.num_frames.samples_for(1)  # type: ignore[attr-defined]  # the modality is speech
         return prepare_speech(rows, self.processor, self.data_args, split, shortest)
 

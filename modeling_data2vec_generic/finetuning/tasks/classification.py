@@ -11,10 +11,13 @@ import torch
 from datasets import ClassLabel, Dataset, LargeList, List, Value
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from transformers.utils import logging
 
 from ...classification_data2vec_generic import Data2VecGenericForSequenceClassification
 from ..targets import SingleLabel, Target, target_for
 from .base import Collate, Splits, Task
+
+logger = logging.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,11 @@ class Classification(Task):
     def encode(self, splits: Splits) -> Splits:
         self.target = target_for(splits["train"].features["label"], self.task_args.problem_type)
         self.target.label_smoothing = self.training_args.label_smoothing_factor
-        return self.target.encode(splits, self.data_args)
+        encoded = self.target.encode(splits, self.data_args)
+        names = self.target.names
+        listed = ", ".join([*names[:_LISTED], "..."] if len(names) > _LISTED else names)
+        logger.info(f"problem_type={self.target.problem_type}, {len(names)} to be told: {listed}.")
+        return encoded
 
     def check(self, train: Dataset) -> None:
         self.target.check(train)
@@ -62,6 +69,16 @@ class Classification(Task):
 
     def settings(self) -> dict[str, Any]:
         return self.target.settings()
+
+    def prepare(self, rows: Dataset, split: str) -> Dataset:
+        samples = self.samples(rows, split)
+        if split == "train":
+            self.check(samples)  # once more: rows may have been bad, or have become several samples
+        return samples
+
+    @abstractmethod
+    def samples(self, rows: Dataset, split: str) -> Dataset:
+        """What `prepare` makes of the rows."""
 
     def collator(self, training: bool) -> Collate:
         return LabelledCollator(self.inputs, self.target)
@@ -113,4 +130,5 @@ class Classification(Task):
         """What a sample looks like: an image (H, W, 3), a waveform (S,), or text."""
 
 
+_LISTED = 20  # classes in the log
 _SHOWN = 12  # wrong predictions in the figure

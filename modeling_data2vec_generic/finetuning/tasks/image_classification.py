@@ -85,7 +85,7 @@ class ImageClassification(Classification):
         super().fit(encoder)
         self.pixels = self.pipeline(self.processor)
 
-    def prepare(self, rows: Dataset, split: str) -> Dataset:
+    def samples(self, rows: Dataset, split: str) -> Dataset:
         return prepare_images(rows, self.data_args, split)
 
     def inputs(self, examples: list[dict[str, Any]]) -> dict[str, Tensor]:

@@ -59,7 +59,7 @@ class SeriesClassification(Classification):
         # distribution in place of a number.
         return super().settings() | {"num_targets": len(self.target.names), "loss": "mse"}
 
-    def prepare(self, rows: Dataset, split: str) -> Dataset:
+    def samples(self, rows: Dataset, split: str) -> Dataset:
         modality: Any = self.modality  # of series
         return prepare_series(rows, self.data_args, split, modality.length, modality.channels)
 

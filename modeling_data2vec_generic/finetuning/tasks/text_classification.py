@@ -31,7 +31,7 @@ class TextClassification(Classification):
         "lr_scheduler_type": "polynomial",
     }
 
-    def prepare(self, rows: Dataset, split: str) -> Dataset:
+    def samples(self, rows: Dataset, split: str) -> Dataset:
         return prepare_text(rows, self.processor, self.data_args, split, line_by_line=True, min_tokens=1)
 
     def inputs(self, examples: list[dict[str, Any]]) -> dict[str, Tensor]:

@@ -36,7 +36,7 @@ class VideoClassification(ImageClassification):
     reference_batch_size = 256
     pipeline = ClipPipeline
 
-    def prepare(self, rows: Dataset, split: str) -> Dataset:
+    def samples(self, rows: Dataset, split: str) -> Dataset:
         frames = self.modality.num_frames  # type: ignore[attr-defined]  # the modality is video
         return prepare_video(rows, self.data_args, split, frames)
 
