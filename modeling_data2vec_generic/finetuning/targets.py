@@ -341,14 +341,14 @@ def _lists_of_names(dataset: Dataset, split: str) -> list[list[str]]:
             f"{missing} of {len(rows)} {split} rows have no list of labels, or one with a gap in it; an empty list "
             "means none."
         )
+    if repeats := [row for row in rows if len(set(row)) < len(row)]:
+        raise ValueError(
+            f"{len(repeats)} of {len(rows)} {split} rows name a label several times, such as {str(repeats[0])[:60]}; "
+            "expected are those labels that a row has, each once: [2], not a 0 or 1 for each class ([0, 0, 1, 0]). "
+            "Labels of words are for --task token-classification."
+        )
     if isinstance(of, ClassLabel):
         return [[of.int2str(value) for value in row] for row in rows]
-    repeats = any(len(set(row)) < len(row) for row in rows)
-    if is_whole and repeats and {value for row in rows for value in row} <= {0, 1}:
-        raise ValueError(
-            f"The labels of the {split} data are lists that hold 0 and 1 many times over, and a list of those labels "
-            "that a row has is expected: [2] in place of [0, 0, 1, 0]."
-        )
     return [[str(value) for value in row] for row in rows]
 
 

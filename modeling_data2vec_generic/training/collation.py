@@ -49,14 +49,19 @@ class TwoCollatorTrainer(InterruptibleTrainer):
         is_training: bool = False,
         dataloader_key: str | None = None,
     ) -> DataLoader:
-        with self._collator(self.training_collator() if is_training else self.eval_data_collator):
+        with self._loader_settings(is_training):
             return super()._get_dataloader(dataset, description, batch_size, sampler_fn, is_training, dataloader_key)
 
     @contextmanager
-    def _collator(self, collator: Any) -> Iterator[None]:
-        """Trainer knows one collator only, which it reads when it makes a loader."""
-        own, self.data_collator = self.data_collator, collator
+    def _loader_settings(self, is_training: bool) -> Iterator[None]:
+        """Trainer knows one collator only, and drops the last batch of the evaluation along with that of training; it
+        reads both when it makes a loader."""
+        own = self.data_collator, self.args.dataloader_drop_last
+        if is_training:
+            self.data_collator = self.training_collator()
+        else:
+            self.data_collator, self.args.dataloader_drop_last = self.eval_data_collator, False
         try:
             yield
         finally:
-            self.data_collator = own
+            self.data_collator, self.args.dataloader_drop_last = own
