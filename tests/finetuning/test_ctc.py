@@ -26,7 +26,7 @@ from transformers import (
 import run_finetune
 from modeling_data2vec_generic import recipes
 from modeling_data2vec_generic.finetuning.defaults import with_defaults
-from modeling_data2vec_generic.finetuning.loading import Source, build_model, load_source
+from modeling_data2vec_generic.finetuning.loading import Source, build_model, encoder_path, load_source
 from modeling_data2vec_generic.finetuning.rows import chosen_rows, read_rows
 from modeling_data2vec_generic.finetuning.tasks.ctc import SpeechRecognition, frame_counter
 from modeling_data2vec_generic.finetuning.transcripts import (
@@ -412,6 +412,18 @@ def test_frames__are_those_of_the_logits(name):
     samples = tiny.shape[1] + 7
     with torch.no_grad():
         assert model(torch.randn(1, samples)).logits.shape[1] == frame_counter(encoder.config)(samples)
+
+
+@pytest.mark.parametrize("name", ["unispeech-sat", "wavlm"])  # whose configurations differ from those of the others
+def test_encoder__trains_with_masks(name, data, tmp_path):
+    encoder = TINY[name].encoder()
+    encoder.save_pretrained(tmp_path)
+    found = prepared(data, "--model_name_or_path", str(tmp_path), "--mask_feature_length", "8")
+    model = found.model().train()
+    batch = found.task.collator(training=True)(list(found.samples["train"].select(range(2))))
+    loss, _ = found.task.loss(model, batch)
+    loss.backward()
+    assert model.get_submodule(encoder_path(model, encoder)).masked_spec_embed.grad.any()
 
 
 def test_frames__after_an_adapter():

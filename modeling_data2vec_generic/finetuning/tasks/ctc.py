@@ -154,8 +154,6 @@ class SpeechRecognition(Task):
         return {
             "vocab_size": len(self.tokenizer),
             "pad_token_id": self.tokenizer.pad_token_id,
-            "bos_token_id": None,
-            "eos_token_id": None,
             # The mean over clips of each one's loss per character, as in transformers' own example. It grows neither
             # with the batch nor with what is said; fairseq's is the mean over clips alone.
             "ctc_loss_reduction": "mean",
@@ -165,6 +163,7 @@ class SpeechRecognition(Task):
             "mask_time_length": flags.mask_time_length,
             "mask_feature_prob": flags.mask_feature_prob,
             "mask_feature_length": self.mask_feature_length,
+            "mask_feature_min_masks": 0,  # the default of all types but WavLM, which reads it and has none
         }
 
     def fit(self, encoder: PreTrainedModel) -> None:
