@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> None:
 
     with training_args.main_process_first(desc="loading the data"):
         task_type, data_args, splits = read_rows(data_args, task_args)
-    _, _, task_args, training_args = with_defaults(task_type, flags, ARGUMENTS)
+    _, _, task_args, training_args = with_defaults(task_type, splits["train"].features["label"], flags, ARGUMENTS)
     names = arms_of(task_type, task_args, model_args)
     metrics: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     for seed in seeds:

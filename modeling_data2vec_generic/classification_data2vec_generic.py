@@ -4,7 +4,7 @@ each of them."""
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Size, Tensor, nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import (
@@ -15,7 +15,7 @@ from transformers.modeling_outputs import (
 
 from .backbone_data2vec_generic import as_sequence, first
 from .configuration_data2vec_generic import Data2VecGenericConfig
-from .examination_data2vec_generic import examine
+from .examination_data2vec_generic import all_inputs, examine
 from .families_data2vec_generic import family_of
 from .geometry_data2vec_generic import grid_of, real_positions
 from .modeling_data2vec_generic import Data2VecGenericPreTrainedModel
@@ -155,27 +155,26 @@ class Data2VecGenericForSemanticSegmentation(_LinearHead):
         "AutoModelForSemanticSegmentation": "classification_data2vec_generic.Data2VecGenericForSemanticSegmentation",
     }
     loss_name = "ForSemanticSegmentation"
-    _other_tokens: tuple[int, int] | None = None  # before and after the patches
+    _places: tuple[Size, Seams, int, int] | None = None  # of one size of image: tokens before the patches, and patches
 
     def forward(self, pixel_values: Tensor, labels: Tensor | None = None, **inputs: Any) -> SemanticSegmenterOutput:
         """Logits (B, num_labels, rows, columns) of the patches, and the loss where there are labels (B, H, W), for
         which logits are resized to their size (bilinear)."""
-        patches = self._patches(self.hidden_states({"pixel_values": pixel_values, **inputs}), pixel_values)
-        grid = grid_of(pixel_values.shape, patches.shape[1])
+        size = pixel_values.shape[-2:]
+        if self._places is None or self._places[0] != size:
+            seams = find_seams(self.encoder)
+            found = examine(self.encoder, seams, {"pixel_values": pixel_values})
+            self._places = size, seams, found.prefix, found.length
+        _, seams, before, length = self._places
+        hidden = self.hidden_states(all_inputs(seams, {"pixel_values": pixel_values, **inputs}, length))
+        patches = hidden[:, before : before + length]  # without CLS, registers and the like
+        grid = grid_of(pixel_values.shape, length)
         logits = self.classifier(patches).transpose(1, 2).unflatten(2, grid)
         loss = None
         if labels is not None:
             ignored = getattr(self.config, "semantic_loss_ignore_index", 255)
             loss = self.loss_function(logits, labels, ignore_index=ignored)
         return SemanticSegmenterOutput(loss=loss, logits=logits)
-
-    def _patches(self, hidden: Tensor, pixel_values: Tensor) -> Tensor:
-        """(B, T, C) of (B, L, C): without CLS, registers and the like."""
-        if self._other_tokens is None:
-            found = examine(self.encoder, find_seams(self.encoder), {"pixel_values": pixel_values})
-            self._other_tokens = (found.prefix, hidden.shape[1] - found.prefix - found.length)
-        before, after = self._other_tokens
-        return hidden[:, before : hidden.shape[1] - after]
 
 
 __all__ = [

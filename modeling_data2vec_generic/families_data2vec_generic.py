@@ -16,6 +16,7 @@ class Family:
         channels_first: blocks return (B, C, rows, columns) instead of (B, ..., C).
         channels_apart: blocks return (B, channels, T, C), and each channel of the input is a series of its own.
         inputs: what every forward pass is to be given besides the data.
+        settings: fields of the configuration without which it would hide a part of its input by itself.
         ordered_input: an input that must hold 0, 1, ..., T - 1 for each sample.
         gathered_modules: names of modules inside a block whose output, (1 or B, heads, L, L), spans the whole sequence
             and must be gathered along with it when the student reads visible positions only.
@@ -32,6 +33,7 @@ class Family:
     channels_first: bool = False
     channels_apart: bool = False
     inputs: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
     ordered_input: str | None = None
     gathered_modules: tuple[str, ...] = ()
     position_bias: str | None = None
@@ -54,8 +56,8 @@ FAMILIES: dict[str, Family] = {
     # Attention flattens heads into the batch.
     "deberta-v2": Family(pairs_per_head="relative_pos"),
     "sew-d": Family(pairs_per_head="relative_pos"),
-    # It shuffles patches by noise, even with mask_ratio 0.
-    "vit_mae": Family(ordered_input="noise"),
+    # It keeps a random quarter of the patches, and shuffles them by noise even with mask_ratio 0.
+    "vit_mae": Family(ordered_input="noise", settings={"mask_ratio": 0.0}),
     # The last of three convolutions that make the frames.
     "moonshine": Family(content="conv3"),
     # The convolutions that make the frames have no name that others share.

@@ -81,7 +81,7 @@ class TaskArguments:
         default=None,
         metadata={
             "help": "'balanced' weighs each class in the loss by the inverse of its number of training rows; or one "
-            "number per class, in the order of the classes: 1,2.5,1."
+            "number above 0 per class, in the order of the classes: 1,2.5,1."
         },
     )
     pooling: str = field(
@@ -186,6 +186,10 @@ class FinetuningArguments(RunArguments):
         super().__post_init__()
         if not 0 < self.layer_decay <= 1:
             raise ValueError(f"layer_decay={self.layer_decay} must be above 0 and at most 1, which turns it off.")
+        if not 0 <= self.label_smoothing_factor < 1:
+            raise ValueError(
+                f"label_smoothing_factor={self.label_smoothing_factor} is a share of the target: it must be in [0, 1)."
+            )
         if self.freeze_encoder_steps < 0:
             raise ValueError(f"freeze_encoder_steps={self.freeze_encoder_steps} must not be negative.")
         if self.tri_stage is not None and (

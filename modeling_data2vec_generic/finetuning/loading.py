@@ -80,7 +80,8 @@ def build_model(
                 f"drop_path={drop_path}, but a {config.model_type} encoder has no drop path (no drop_path_rate in its "
                 "configuration). Leave it out."
             )
-        config.drop_path_rate = drop_path
+        with loading(f"drop_path={drop_path} can't be set for a {config.model_type} encoder", "Leave it out."):
+            config.drop_path_rate = drop_path
     model = None if own_head else _with_head_of_transformers(source.encoder, auto_class, config, settings)
     if model is None:
         if own_class is None:

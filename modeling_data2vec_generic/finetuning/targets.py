@@ -31,6 +31,7 @@ class Target(ABC):
         names: the classes in the order of the model's outputs; of a number, one name for it.
         class_weights: (K,) weight of each class in the loss, or None.
         label_smoothing: share of the target that training spreads evenly over all classes.
+        without: flags that are of no use with it.
     """
 
     problem_type: ClassVar[str]
@@ -38,6 +39,7 @@ class Target(ABC):
     names: list[str]
     class_weights: Tensor | None = None
     label_smoothing: float = 0.0
+    without: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def encode(self, splits: Splits, args: DataArguments) -> Splits:
@@ -118,7 +120,7 @@ class SingleLabel(Target):
         """Set `class_weights` as --class_weights says.
 
         Raises:
-            ValueError: it is neither "balanced" nor one number per class.
+            ValueError: it is neither "balanced" nor one number above 0 per class.
         """
         if flag == "balanced":
             counts = self.counts(train)
@@ -128,10 +130,10 @@ class SingleLabel(Target):
             weights = [float(number) for number in flag.split(",")]
         except ValueError:
             weights = []
-        if len(weights) != len(self.names) or min(weights) < 0:
+        if len(weights) != len(self.names) or not all(0 < weight < np.inf for weight in weights):
             raise ValueError(
-                f"class_weights={flag!r} is neither 'balanced' nor a number for each of {len(self.names)} classes: "
-                f"{', '.join(self.names[:20])}."
+                f"class_weights={flag!r} is neither 'balanced' nor a number above 0 for each of {len(self.names)} "
+                f"classes: {', '.join(self.names[:20])}."
             )
         self.class_weights = torch.tensor(weights)
 
@@ -184,6 +186,7 @@ class MultiLabel(Target):
 
     problem_type = "multi_label_classification"
     main_metric = "f1_micro"
+    without = ("class_weights", "label_smoothing_factor")
 
     def encode(self, splits: Splits, args: DataArguments) -> Splits:
         lists = {split: _lists_of_names(dataset, split) for split, dataset in splits.items()}
@@ -254,6 +257,7 @@ class Regression(Target):
 
     problem_type = "regression"
     main_metric = "pearsonr"
+    without = ("class_weights", "label_smoothing_factor", "mixup", "cutmix")
 
     def encode(self, splits: Splits, args: DataArguments) -> Splits:
         self.names = [args.label_column_name or "label"]

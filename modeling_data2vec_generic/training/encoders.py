@@ -10,12 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import CONFIG_MAPPING, MODEL_MAPPING, AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers.utils import logging
 
 from ..configuration_data2vec_generic import Data2VecGenericConfig
+from ..families_data2vec_generic import family_of
 from ..loading import loading
 from ..modeling_data2vec_generic import Data2VecGenericModel, encoder_of
 from ..weights_data2vec_generic import require_safetensors
 from .arguments import ModelArguments
+
+logger = logging.get_logger(__name__)
 
 _MOST_LAYERS = 10_000
 _CHECK_FIELDS = "Check the sizes and types of its fields."
@@ -59,7 +63,18 @@ def load_encoder_and_gaps(arguments: ModelArguments) -> tuple[PreTrainedModel, s
             f"encoder: it holds {_some_names(info['unexpected_keys'])}, and {_some_names(missing)} are expected. Its "
             "config.json and model.safetensors belong to different models."
         )
-    return encoder, missing, set(info["unexpected_keys"])
+    return _reading_all(encoder), missing, set(info["unexpected_keys"])
+
+
+def _reading_all(encoder: PreTrainedModel) -> PreTrainedModel:
+    """The encoder, which hides nothing of its input by itself any more."""
+    for name, value in family_of(encoder.config.model_type).settings.items():
+        if getattr(encoder.config, name) != value:
+            logger.info(
+                f"{name}={value} instead of {getattr(encoder.config, name)}: the encoder reads all of its input."
+            )
+            setattr(encoder.config, name, value)
+    return encoder
 
 
 def _some_names(names: set[str]) -> str:
@@ -130,7 +145,7 @@ def new_encoder(config: PreTrainedConfig, trust_remote_code: bool = False) -> Pr
     with loading(f"No {config.model_type} encoder can be made of its configuration", _CHECK_FIELDS):
         if not trust_remote_code:
             check_size(config)
-        return encoder_of(AutoModel.from_config(config, trust_remote_code=trust_remote_code))
+        return _reading_all(encoder_of(AutoModel.from_config(config, trust_remote_code=trust_remote_code)))
 
 
 def save_encoder(

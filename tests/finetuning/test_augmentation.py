@@ -95,5 +95,5 @@ def test_class_weights__balanced_give_every_class_the_same_weight_in_all():
     target.weigh("balanced", train)
     total = target.class_weights * torch.tensor([6.0, 3.0, 1.0])
     torch.testing.assert_close(total, torch.full((3,), 10 / 3))
-    target.weigh("1,2.5,0", train)
-    assert target.class_weights.tolist() == [1.0, 2.5, 0.0]
+    target.weigh("1,2.5,0.5", train)
+    assert target.class_weights.tolist() == [1.0, 2.5, 0.5]

@@ -252,7 +252,9 @@ def prepared(data: Path, *flags: str) -> Prepared:
     argv = [*run_flags(data / "unused", 1), *OWN, *source, *encoder, *flags]
     model_args, data_args, task_args, _ = recipes.parse(argv, run_finetune.ARGUMENTS)
     task_type, data_args, splits = read_rows(data_args, task_args)
-    _, _, task_args, training_args = with_defaults(task_type, argv, run_finetune.ARGUMENTS)
+    _, _, task_args, training_args = with_defaults(
+        task_type, splits["train"].features["label"], argv, run_finetune.ARGUMENTS
+    )
     task = task_type(model_args, data_args, task_args, training_args, splits)
     rows = chosen_rows(task.encode(splits), task, data_args, task_args, seed=0)
     loaded = load_source(model_args, task.modality.encoder_defaults())
@@ -435,7 +437,7 @@ def test_frames__after_an_adapter():
 
 def test_error_rates__are_better_when_lower():
     flags = [*run_flags(Path("unused"), 1), "--model_type", "wav2vec2", "--metric_for_best_model", "cer"]
-    assert with_defaults(SpeechRecognition, flags, run_finetune.ARGUMENTS)[-1].greater_is_better is False
+    assert with_defaults(SpeechRecognition, None, flags, run_finetune.ARGUMENTS)[-1].greater_is_better is False
 
 
 # --- what stops it

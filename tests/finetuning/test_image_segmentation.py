@@ -162,7 +162,9 @@ def test_mean_iou__is_counted_over_all_images():
 # --- heads
 
 
-@pytest.mark.parametrize("model_type", ["vit", "dinov3_vit", "yolos", "swin", "convnextv2", "clip_vision_model"])
+@pytest.mark.parametrize(
+    "model_type", ["vit", "dinov3_vit", "yolos", "swin", "convnextv2", "clip_vision_model", "vit_mae"]
+)
 def test_own_head__reads_the_patches_of_any_encoder(model_type):
     tiny = TINY[model_type]
     torch.manual_seed(0)
@@ -173,7 +175,8 @@ def test_own_head__reads_the_patches_of_any_encoder(model_type):
     labels[:, 0] = 2
     with torch.no_grad():
         output = model(**inputs, labels=labels)
-        hidden = model.encoder(**inputs)[0]
+        in_order = {"noise": torch.arange(float(tiny.length)).expand(2, -1)} if model_type == "vit_mae" else {}
+        hidden = model.encoder(**inputs, **in_order)[0]
     if hidden.ndim == 4:
         hidden = hidden.flatten(2).transpose(1, 2)
     patches = hidden[:, tiny.prefix : tiny.prefix + tiny.length]
@@ -293,7 +296,8 @@ def test_compare__is_from_scratch_and_finetuned(finetune):
         ([*VIT, "--linear_probe"], ["--linear_probe can't do image-segmentation"]),
         ([*VIT, "--pooling", "mean"], ["an output for each position"]),
         ([*VIT, "--labels_per_class", "2"], ["labels_per_class is for one class per row"]),
-        ([*VIT, "--label_smoothing_factor", "0.1"], ["that of image-segmentation is the model's own"]),
+        ([*VIT, "--mixup", "0.5"], ["mixup=0.5"]),
+        ([*VIT, "--label_smoothing_factor", "0.1"], ["label_smoothing_factor=0.1", "a label for each pixel"]),
         ([*VIT, "--model_name_or_path", "DATA/beit2"], ["reads four blocks, and this encoder has 2"]),
         (
             [*VIT, "--model_name_or_path", "DATA/d2v"],

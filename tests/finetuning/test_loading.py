@@ -9,6 +9,7 @@ from transformers import (
     AutoModelForCTC,
     AutoModelForImageClassification,
     AutoModelForSequenceClassification,
+    LevitConfig,
 )
 
 from modeling_data2vec_generic import Data2VecGenericForSequenceClassification
@@ -99,6 +100,13 @@ def test_drop_path__reaches_the_blocks():
     model = build_model(source_of("beit"), AutoModelForImageClassification, OWN_HEAD, SETTINGS, drop_path=0.3)
     rates = [module.drop_prob for module in model.modules() if type(module).__name__ == "BeitDropPath"]
     assert max(rates) == pytest.approx(0.3)
+
+
+def test_drop_path__of_a_type_whose_configuration_takes_whole_numbers():
+    encoder = AutoModel.from_config(LevitConfig(image_size=64, depths=[1, 1, 1]))
+    source = Source(encoder, frozenset(), frozenset())
+    with pytest.raises(ValueError, match=r"(?s)drop_path=0.3 can't be set for a levit encoder .* Leave it out"):
+        build_model(source, AutoModelForImageClassification, OWN_HEAD, SETTINGS, drop_path=0.3)
 
 
 def test_encoder__with_no_weight_in_the_model():

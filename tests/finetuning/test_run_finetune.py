@@ -39,6 +39,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     image_folder(folder / "images", 36)
     image_folder(folder / "one_class" / "in", 6, labelled=False)
+    image_folder(folder / "broken_class", 36)
+    (folder / "broken_class" / "four").mkdir()
+    for number in range(3):
+        (folder / "broken_class" / "four" / f"{number}.png").write_bytes(b"no image")
     sound_folder(folder / "sound", 36)
     tokenizer = train_tokenizer(sentences(40), 300)
     for name, changes in (("vit", {}), ("bert", {"vocab_size": 300}), ("wav2vec2", {})):
@@ -112,9 +116,9 @@ def test_images__several_classes_and_numbers(finetune, tmp_path):
     Dataset.from_dict(columns, features).to_parquet(tmp_path / "table.parquet")
     flags = ["--model_name_or_path", "DATA/vit", "--train_file", str(tmp_path / "table.parquet")]
     assert "eval_f1_micro" in results(finetune(*flags, "--label_column_name", "tags"))
-    flags += ["--label_column_name", "score", "--mixup", "0", "--cutmix", "0", "--overwrite_output_dir"]
+    flags += ["--label_column_name", "score", "--overwrite_output_dir"]
     assert "eval_mse" in results(finetune(*flags))
-    with pytest.raises(ValueError, match="these labels are numbers"):
+    with pytest.raises(ValueError, match=r"mixup=1.0 can't be had of regression labels"):
         finetune(*flags, "--mixup", "1")
 
 
@@ -413,6 +417,9 @@ PAIR = ["--text_pair_column_name", "book", "--label_column_name", "label"]
         ),
         ([*TEXT, "DATA/blank.csv"], ["1 of 4 classes have no training row (four)"]),
         ([*TEXT, "DATA/text.csv", "--class_weights", "1,2"], ["class_weights='1,2'", "3 classes"]),
+        ([*TEXT, "DATA/text.csv", "--class_weights", "1,0,nan"], ["class_weights='1,0,nan'", "a number above 0"]),
+        ([*TEXT, "DATA/text.csv", "--label_smoothing_factor", "1.5"], ["label_smoothing_factor=1.5", "[0, 1)"]),
+        ([*TEXT, "DATA/several.jsonl", "--class_weights", "balanced"], ["class_weights='balanced' can't be had"]),
         ([*TEXT, "DATA/text.csv", "--problem_type", "ranking"], ["problem_type='ranking'", "regression"]),
         ([*TEXT, "DATA/text.csv", "--problem_type", "regression"], ["regression needs numbers"]),
         ([*TEXT, "DATA/numbers.csv", "--labels_per_class", "3"], ["labels_per_class is for one class per row"]),
@@ -426,6 +433,7 @@ PAIR = ["--text_pair_column_name", "book", "--label_column_name", "label"]
         ([*TEXT, "DATA/text.csv", "--tri_stage", "0.5", "0.6", "0.1"], ["tri_stage=", "sum to 1"]),
         ([*TEXT, "DATA/text.csv", "--streaming"], ["--streaming is for pre-training"]),
         ([*VIT, "--train_dir", "DATA/one_class"], ["of one class (in)"]),
+        ([*VIT, "--train_dir", "DATA/broken_class", "--linear_probe"], ["1 of 4 classes", "no training row (four)"]),
         ([*VIT, *SOUND], ["A vit encoder reads pixel_values, and these data give input_values"]),
         ([*VIT, *IMAGES, "--task", "audio-classification"], ["holds no sound"]),
         (

@@ -18,6 +18,7 @@ from modeling_data2vec_generic.training.encoders import (
 
 from ..tiny import new_encoder as tiny_encoder
 from ..tiny import run, text_file
+from ..tiny_configs import TINY
 
 
 @pytest.mark.parametrize(
@@ -140,6 +141,16 @@ def whole(model_type: str) -> PreTrainedModel:
 def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
     assert set(one) == set(other)
     assert [name for name, tensor in one.items() if not torch.equal(tensor, other[name])] == []
+
+
+def test_load__of_an_encoder_that_hides_patches_by_itself_reads_all(tmp_path):
+    tiny = TINY["vit_mae"]
+    config = tiny.config()
+    config.mask_ratio = 0.75
+    AutoModel.from_config(config).save_pretrained(tmp_path)
+    for encoder in (load_encoder(ModelArguments(model_name_or_path=str(tmp_path))), new_encoder(config)):
+        with torch.no_grad():
+            assert encoder(**tiny.inputs()).last_hidden_state.shape[1] == tiny.prefix + tiny.length
 
 
 @pytest.mark.parametrize("model_type", ENCODER_DECODERS)

@@ -71,6 +71,11 @@ class Task(ABC):
     def takes(cls, label: Any) -> bool:
         """Whether labels of this type (a feature of `datasets`) are made for the task."""
 
+    @classmethod
+    def defaults_for(cls, label: Any, problem_type: str | None) -> Mapping[str, Any]:
+        """Those of `defaults` that are of use with labels of this type (a feature of `datasets`)."""
+        return cls.defaults
+
     @property
     @abstractmethod
     def main_metric(self) -> str: ...

@@ -48,8 +48,16 @@ class Classification(Task):
     def main_metric(self) -> str:
         return self.target.main_metric
 
+    @classmethod
+    def defaults_for(cls, label: Any, problem_type: str | None) -> dict[str, Any]:
+        without = target_for(label, problem_type).without
+        return {name: value for name, value in cls.defaults.items() if name not in without}
+
     def encode(self, splits: Splits) -> Splits:
         self.target = target_for(splits["train"].features["label"], self.task_args.problem_type)
+        flags = vars(self.task_args) | vars(self.training_args)
+        if given := [f"{name}={flags[name]!r}" for name in self.target.without if flags[name]]:
+            raise ValueError(f"{' and '.join(given)} can't be had of {self.target.problem_type} labels. Leave it out.")
         self.target.label_smoothing = self.training_args.label_smoothing_factor
         encoded = self.target.encode(splits, self.data_args)
         names = self.target.names
@@ -59,9 +67,7 @@ class Classification(Task):
 
     def check(self, train: Dataset) -> None:
         self.target.check(train)
-        if self.task_args.class_weights is not None:
-            if not isinstance(self.target, SingleLabel):
-                raise ValueError("class_weights is for one class per row.")
+        if isinstance(self.target, SingleLabel) and self.task_args.class_weights is not None:
             self.target.weigh(self.task_args.class_weights, train)
 
     def strata(self, dataset: Dataset) -> NDArray[np.int64] | None:
@@ -82,6 +88,16 @@ class Classification(Task):
 
     def collator(self, training: bool) -> Collate:
         return LabelledCollator(self.inputs, self.target)
+
+    def prepare(self, rows: Dataset, split: str) -> Dataset:
+        samples = self.samples(rows, split)
+        if split == "train":
+            self.target.check(samples)  # once more: all rows of a class may have been bad
+        return samples
+
+    @abstractmethod
+    def samples(self, rows: Dataset, split: str) -> Dataset:
+        """As `prepare`."""
 
     @abstractmethod
     def inputs(self, examples: list[dict[str, Any]]) -> dict[str, Tensor]: ...

@@ -64,8 +64,9 @@ class SpeechRecognition(Task):
     any case, so that there is nothing to gain from one that came with the encoder. Clips longer than
     max_duration_in_seconds are left out, since it is not known what is said in a part of them.
 
-    Encoders with group norm (wav2vec2-base) and with several positional convolutions (data2vec-audio) see the padding
-    of a batch a little; with --per_device_eval_batch_size 1 predictions are exactly those of a pipeline.
+    Encoders with group norm (wav2vec2-base), several positional convolutions (data2vec-audio), convolutions in their
+    blocks (wav2vec2-conformer) or frames that are merged (SEW) see the padding of a batch a little; with
+    --per_device_eval_batch_size 1 predictions are exactly those of a pipeline.
     """
 
     name = "ctc"

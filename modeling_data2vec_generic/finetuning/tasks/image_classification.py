@@ -14,7 +14,7 @@ from ...data.pixels import PixelPipeline, RandomResizedCrop
 from ...data.row_streams import CROP, DrawsByEpoch, RowStreams
 from ...data.video import ClipPipeline
 from ..augmentation import Mix
-from ..targets import Regression, Target
+from ..targets import Target
 from .base import Collate
 from .classification import Classification, LabelledCollator
 
@@ -96,10 +96,6 @@ class ImageClassification(Classification):
             return LabelledCollator(self.inputs, self.target)
         mix = None
         if self.task_args.mixup or self.task_args.cutmix:
-            if isinstance(self.target, Regression):
-                raise ValueError(
-                    "mixup and cutmix mix classes, and these labels are numbers: set --mixup 0 --cutmix 0."
-                )
             mix = Mix(self.task_args.mixup, self.task_args.cutmix, len(self.target.names))
         crop = RandomResizedCrop(self.data_args.crop_scale_min, flip=self.data_args.horizontal_flip)
         return AugmentedCollator(self.column, self.pixels, crop, self.target, mix, self.training_args.seed)

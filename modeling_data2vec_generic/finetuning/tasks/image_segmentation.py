@@ -31,6 +31,7 @@ _READS_FOUR_BLOCKS = {
     "data2vec-vision": ("out_indices", 1),
     "dpt": ("backbone_out_indices", 0),
 }
+_OF_ONE_LABEL = ("class_weights", "label_smoothing_factor", "mixup", "cutmix")  # flags, with one label per image
 _SHOWN = 4  # images in the figure of errors
 
 
@@ -96,11 +97,9 @@ class ImageSegmentation(Task):
         return isinstance(label, Image)
 
     def encode(self, splits: Splits) -> Splits:
-        if self.task_args.class_weights is not None or self.training_args.label_smoothing_factor:
-            raise ValueError(
-                "class_weights and label_smoothing_factor change the loss, and that of image-segmentation is the "
-                "model's own. Leave them out."
-            )
+        flags = vars(self.task_args) | vars(self.training_args)
+        if given := [f"{name}={flags[name]!r}" for name in _OF_ONE_LABEL if flags[name]]:
+            raise ValueError(f"{' and '.join(given)}: {self.name} has a label for each pixel. Leave it out.")
         ignored = self.task_args.semantic_loss_ignore_index
         encoded = {}
         for split, dataset in splits.items():
