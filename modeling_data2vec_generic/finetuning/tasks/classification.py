@@ -89,16 +89,6 @@ class Classification(Task):
     def collator(self, training: bool) -> Collate:
         return LabelledCollator(self.inputs, self.target)
 
-    def prepare(self, rows: Dataset, split: str) -> Dataset:
-        samples = self.samples(rows, split)
-        if split == "train":
-            self.target.check(samples)  # once more: all rows of a class may have been bad
-        return samples
-
-    @abstractmethod
-    def samples(self, rows: Dataset, split: str) -> Dataset:
-        """As `prepare`."""
-
     @abstractmethod
     def inputs(self, examples: list[dict[str, Any]]) -> dict[str, Tensor]: ...
 
