@@ -92,9 +92,10 @@ class Text(Modality):
 
 
 def position_limit(encoder: PreTrainedModel) -> int | None:
-    """Longest sequence that an encoder has learned positions for; `None` where positions are not learned."""
+    """Longest sequence that an encoder has a table of positions for; `None` where there is no such table."""
     for name, module in encoder.named_modules():
-        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
-            # RoBERTa and its kin count positions from behind the padding index.
-            return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+        if "position" in name.split(".")[-1] and isinstance(module, nn.Embedding):
+            # RoBERTa and its kin count positions from behind the padding index, BART and its own from an offset.
+            unused = 0 if module.padding_idx is None else module.padding_idx + 1
+            return module.num_embeddings - unused - getattr(module, "offset", 0)
     return None

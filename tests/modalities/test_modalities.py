@@ -12,9 +12,11 @@ from modeling_data2vec_generic.data.arguments import DataArguments
 from modeling_data2vec_generic.data.masking import MaskSampler
 from modeling_data2vec_generic.modalities import modality_class
 from modeling_data2vec_generic.modalities.text import position_limit
+from modeling_data2vec_generic.modeling_data2vec_generic import encoder_of
 from modeling_data2vec_generic.training.arguments import ModelArguments
 
 from ..tiny import BACKBONES, new_encoder, sentences
+from ..tiny_configs import TINY
 
 TEXTS = Dataset.from_dict({"text": sentences(20), "sample_index": range(20)})
 NOTHING = Dataset.from_dict({"sample_index": [0]})
@@ -97,9 +99,10 @@ def test_text__mask_is_checked_without_special_tokens():
         made.check(MaskSampler("span", 0.5, length=14))
 
 
-@pytest.mark.parametrize(("model_type", "limit"), [("bert", 40), ("roberta", 38)])
+# roberta's padding index is 1: its first position is 2
+@pytest.mark.parametrize(("model_type", "limit"), [("bert", 32), ("roberta", 30), ("bart", 32), ("roformer", 32)])
 def test_position_limit__is_what_the_encoder_can_read(model_type, limit):
-    encoder = new_encoder(model_type)  # roberta's padding index is 1: its first position is 2
+    encoder = encoder_of(AutoModel.from_config(TINY[model_type].config()))
     assert position_limit(encoder) == limit
     encoder(torch.full((1, limit), 7))
     with pytest.raises((IndexError, RuntimeError)):
