@@ -97,6 +97,8 @@ def test_data_of_sound__that_are_not_there(folder, fails):
         ("--train_file DATA/blank.txt", ["blank.txt", "holds no text"]),
         ("--train_file DATA/header.csv", ["header.csv", "no rows"]),
         ("--train_file DATA/nowhere.txt", ["nowhere.txt", "is not a file"]),
+        ("--dataset_name DATA/text.txt", ["text.txt' cannot be loaded", "a file is for --train_file"]),
+        ("--dataset_name DATA/text.txt --streaming", ["text.txt' cannot be loaded", "a file is for --train_file"]),
         ("--train_file DATA/text.csv --text_column_name body", ["'body'", "text, label"]),
     ],
 )

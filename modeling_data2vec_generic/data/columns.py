@@ -238,7 +238,10 @@ def _class_names(dataset: Dataset, split: str) -> list[str]:
             "seems to name rows rather than classes. Name another column with --label_column_name."
         )
     if len(names) < len(raw):
-        raise ValueError(f"{len(raw) - len(names)} of {len(raw)} {split} rows have no label: label or remove them.")
+        raise ValueError(
+            f"{len(raw) - len(names)} of {len(raw)} {split} rows have no label: label or remove them. In a csv file "
+            "words such as None, NA and null say that there is none."
+        )
     return names
 
 

@@ -1,10 +1,12 @@
 """Which source each split is read from, whether it is then loaded or streamed."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 from datasets import Dataset
 
+from ..loading import loading
 from .arguments import DataArguments
 from .embedded import EMBEDDED
 
@@ -42,3 +44,10 @@ def open_splits(
     elif args.validation_dir is not None:
         splits["validation"] = folder(args.validation_dir, "validation_dir", modality)
     return splits
+
+
+def loading_hub(name: str) -> AbstractContextManager[None]:
+    """Errors of datasets about a dataset of this name become a ValueError that says what may be named."""
+    return loading(
+        f"dataset_name={name!r} cannot be loaded", "Name a dataset of the Hub or a folder; a file is for --train_file."
+    )

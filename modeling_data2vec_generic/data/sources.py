@@ -18,7 +18,7 @@ from .arguments import DataArguments
 from .columns import CONTENT_COLUMN, canonical, encode_labels, holds
 from .embedded import EMBEDDED
 from .files import EXTENSIONS, load_file, load_folder, nothing_found, walk
-from .opening import VALIDATION_SPLITS, open_splits
+from .opening import VALIDATION_SPLITS, loading_hub, open_splits
 from .streamed_sources import stream_types
 
 logger = logging.get_logger(__name__)
@@ -166,10 +166,11 @@ class _EncodedAudio(Audio):
 
 
 def _load_hub(name: str, config_name: str | None) -> dict[str, Dataset]:
-    builder = load_dataset_builder(name, config_name)
-    if isinstance(builder, AudioFolder):
-        builder.BASE_FEATURE = _EncodedAudio
-    builder.download_and_prepare()
+    with loading_hub(name):
+        builder = load_dataset_builder(name, config_name)
+        if isinstance(builder, AudioFolder):
+            builder.BASE_FEATURE = _EncodedAudio
+        builder.download_and_prepare()
     rows = {split: info.num_examples for split, info in builder.info.splits.items()}
     if "train" not in rows:
         raise ValueError(f"dataset_name={name!r} has no split 'train'. There are: {', '.join(rows)}.")

@@ -11,7 +11,7 @@ from transformers.utils import logging
 from .arguments import DataArguments
 from .columns import canonical, encode_labels
 from .files import load_folder, stream_file
-from .opening import VALIDATION_SPLITS, open_splits
+from .opening import VALIDATION_SPLITS, loading_hub, open_splits
 
 logger = logging.get_logger(__name__)
 
@@ -92,7 +92,8 @@ def _open(args: DataArguments, modality: str | None) -> dict[str, IterableDatase
 
 
 def _open_hub(name: str, config_name: str | None) -> dict[str, IterableDataset]:
-    found = load_dataset(name, config_name, streaming=True)
+    with loading_hub(name):
+        found = load_dataset(name, config_name, streaming=True)
     if "train" not in found:
         raise ValueError(f"dataset_name={name!r} has no split 'train'. There are: {', '.join(found)}.")
     splits = {"train": found["train"]}

@@ -89,7 +89,10 @@ def _held_out(train: Dataset, task: Task, share: float) -> Splits:
     else:
         positions = split_positions(len(train), task.strata(train), share, in_order=False)
     if not len(positions[0]):
-        raise ValueError(f"{len(train)} training rows are too few to hold some out for validation. Add data.")
+        raise ValueError(
+            f"{len(train)} training rows are too few to hold {share:.0%} of them out for validation. Add data, or set "
+            "--validation_split_percentage."
+        )
     return {"train": train.select(positions[0]), "validation": train.select(positions[1])}
 
 
