@@ -160,6 +160,14 @@ def _target_size(image_processor: Any) -> tuple[int, int]:
     size = image_processor.size
     if image_processor.do_resize and size.get("height") and size.get("width"):
         return size["width"], size["height"]
+    if image_processor.do_resize and max(filter(None, dict(size).values()), default=0) <= _LARGEST_SIDE:
+        # Some crop to a square of the shorter side by themselves (ConvNeXT).
+        tall, wide = (
+            image_processor([Image.new("RGB", sides)], return_tensors="pt")["pixel_values"].shape[-2:]
+            for sides in ((32, 48), (48, 32))
+        )
+        if tall == wide:
+            return tall[1], tall[0]
     raise ValueError(
         f"The image processor's size={dict(size)}, do_resize={image_processor.do_resize} gives images of many "
         "shapes, but a batch needs one. Set size to a height and a width, with do_resize, or do_center_crop with "

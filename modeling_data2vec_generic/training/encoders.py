@@ -57,7 +57,8 @@ def load_encoder_and_gaps(arguments: ModelArguments) -> tuple[PreTrainedModel, s
     path = next(name for name, module in model.named_modules() if module is encoder)
     prefix = f"{path}." if path else ""
     missing = {name.removeprefix(prefix) for name in info["missing_keys"] if name.startswith(prefix)}
-    if missing >= {name for name, _ in encoder.named_parameters()}:
+    # Scales and biases, such as those of norms, have the same names and sizes in models of different types.
+    if missing >= {name for name, parameter in encoder.named_parameters() if parameter.ndim > 1}:
         raise ValueError(
             f"No weight of model_name_or_path={source!r} fits its configuration, a {encoder.config.model_type} "
             f"encoder: it holds {_some_names(info['unexpected_keys'])}, and {_some_names(missing)} are expected. Its "

@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import BeitImageProcessor, CLIPImageProcessor, DeiTImageProcessor, ViTImageProcessor
+from transformers import (
+    BeitImageProcessor,
+    CLIPImageProcessor,
+    ConvNextImageProcessor,
+    DeiTImageProcessor,
+    ViTImageProcessor,
+)
 
 from modeling_data2vec_generic.data.pixels import PixelPipeline, RandomResizedCrop
 from modeling_data2vec_generic.data.row_streams import RowStreams
@@ -23,6 +29,7 @@ PROCESSORS = {
     "deit, enlarges before it crops": lambda: DeiTImageProcessor(
         size={"height": 28, "width": 28}, crop_size={"height": 24, "width": 24}
     ),
+    "convnext, crops the centre by itself": lambda: ConvNextImageProcessor(size={"shortest_edge": 24}, crop_pct=0.8),
 }
 
 

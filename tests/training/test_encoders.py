@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModel, BertConfig, PreTrainedModel, T5EncoderModel, Wav2Vec2Config
 
 from modeling_data2vec_generic import Data2VecGenericConfig, Data2VecGenericForPreTraining
@@ -141,6 +142,17 @@ def whole(model_type: str) -> PreTrainedModel:
 def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
     assert set(one) == set(other)
     assert [name for name, tensor in one.items() if not torch.equal(tensor, other[name])] == []
+
+
+def test_load__of_weights_that_share_a_norm_with_the_encoder_is_refused(tmp_path):
+    encoder = tiny_encoder("vit")
+    encoder.save_pretrained(tmp_path)
+    norm = {name: value for name, value in encoder.state_dict().items() if name.startswith("layernorm.")}
+    assert norm
+    alien = norm | {"stages.0.weight": torch.zeros(2, 2)}
+    save_file(alien, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="belong to different models"):
+        load_encoder(ModelArguments(model_name_or_path=str(tmp_path)))
 
 
 def test_load__of_an_encoder_that_hides_patches_by_itself_reads_all(tmp_path):
