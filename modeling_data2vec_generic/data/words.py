@@ -58,10 +58,11 @@ def _tokenise(
         texts = [" ".join(filter(str.strip, words)) for words in rows]
         encoded = tokenizer(texts, return_offsets_mapping=True, **options)
         owners = [_owners_by_place(*pair) for pair in zip(rows, encoded["offset_mapping"], strict=True)]
-    else:  # one written in Python, such as that of ESM, doesn't say where its tokens are
-        encoded = tokenizer(rows, is_split_into_words=True, return_special_tokens_mask=True, **options)
+    else:  # one written in Python, such as those of ESM and ByT5, doesn't say where its tokens are
+        pieces = [list(words) if isinstance(words, str) else _spaced(words) for words in batch["text"]]
+        encoded = tokenizer(pieces, is_split_into_words=True, return_special_tokens_mask=True, **options)
         owners = [
-            _owners_in_order(tokenizer, *pair) for pair in zip(rows, encoded["special_tokens_mask"], strict=True)
+            _owners_in_order(tokenizer, *pair) for pair in zip(pieces, encoded["special_tokens_mask"], strict=True)
         ]
     first_tokens = []
     for words, owned in zip(rows, owners, strict=True):
@@ -82,9 +83,16 @@ def _owners_by_place(words: list[str], spans: list[tuple[int, int]]) -> list[int
     return [next((owner for owner in letters[start:end] if owner is not None), None) for start, end in spans]
 
 
+def _spaced(words: list[str]) -> list[str]:
+    """The words, each but the first behind the space that stands before it in a text."""
+    return [*words[:1], *(f" {word}" for word in words[1:])]
+
+
 def _owners_in_order(
     tokenizer: PreTrainedTokenizerBase, words: list[str], special_tokens: list[int]
 ) -> list[int | None]:
     """The same of a tokenizer that takes the words one by one."""
-    owners = (number for number, word in enumerate(words) for _ in tokenizer.tokenize(word))
+    owners = (
+        None if token.isspace() else number for number, word in enumerate(words) for token in tokenizer.tokenize(word)
+    )
     return [None if special else next(owners) for special in special_tokens]

@@ -50,10 +50,11 @@ class Text(Modality):
 
     def fit(self, encoder: PreTrainedModel) -> None:
         self.check_encoder(encoder)
-        if len(self.processor) > encoder.config.vocab_size:
+        embedded = getattr(encoder.config, "vocab_size", None)  # CANINE has none: it hashes characters
+        if embedded is not None and len(self.processor) > embedded:
             raise ValueError(
-                f"The tokenizer has {len(self.processor)} tokens and the encoder embeds {encoder.config.vocab_size}: "
-                "they do not belong together. Name the encoder's own with --processor_name."
+                f"The tokenizer has {len(self.processor)} tokens and the encoder embeds {embedded}: they do not "
+                "belong together. Name the encoder's own with --processor_name."
             )
         length, limit = sequence_length(self.processor, self.data_args), position_limit(encoder)
         if limit is not None and length > limit:

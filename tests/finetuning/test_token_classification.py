@@ -10,7 +10,7 @@ import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, List, Value
 from tokenizers import pre_tokenizers
-from transformers import AutoModel, AutoModelForTokenClassification, PreTrainedTokenizerFast, pipeline
+from transformers import AutoModel, AutoModelForTokenClassification, ByT5Tokenizer, PreTrainedTokenizerFast, pipeline
 from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
 from modeling_data2vec_generic import Data2VecGenericForTokenClassification
@@ -94,6 +94,13 @@ def test_first_tokens__of_letters_and_a_tokenizer_in_python():
     samples = prepared(["MKTW", "AC"], esm)
     assert [sample["first_tokens"] for sample in samples] == [[1, 2, 3, 4], [1, 2]]
     assert samples[0]["input_ids"] == esm("MKTW")["input_ids"]
+
+
+def test_first_tokens__of_words_and_a_tokenizer_of_bytes():
+    byt5 = ByT5Tokenizer()
+    (sample,) = prepared([["the", "sün", "", "is"]], byt5)
+    assert sample["input_ids"] == byt5("the sün  is")["input_ids"]
+    assert sample["first_tokens"] == [0, 4, -1, 10]
 
 
 def test_words__beyond_the_length_have_no_place_and_are_counted(tokenizer, caplog):

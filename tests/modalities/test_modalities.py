@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 from datasets import Dataset
-from transformers import CONFIG_MAPPING, AutoModel
+from transformers import CONFIG_MAPPING, AutoModel, CanineConfig, CanineModel
 
 from modeling_data2vec_generic.data.arguments import DataArguments
 from modeling_data2vec_generic.data.masking import MaskSampler
@@ -97,6 +97,14 @@ def test_text__mask_is_checked_without_special_tokens():
     made.check(MaskSampler("span", 0.5, length=13))
     with pytest.raises(ValueError, match="14 positions"):
         made.check(MaskSampler("span", 0.5, length=14))
+
+
+def test_text__of_an_encoder_without_a_vocabulary():
+    """CANINE hashes characters."""
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    made = text()
+    made.fit(CanineModel(CanineConfig(**sizes, num_hash_functions=2, num_hash_buckets=64, max_position_embeddings=64)))
+    assert made.length == 16
 
 
 # roberta's padding index is 1: its first position is 2
