@@ -115,7 +115,7 @@ class Arms:
             training_args.layer_decay, training_args.freeze_encoder_steps = 1.0, 0
             training_args.freeze_convolutions = False
         if training_args.freeze_convolutions:
-            _freeze_convolutions(model)
+            _freeze_convolutions(encoder)
         rates = {}
         if training_args.layer_decay < 1:
             try:
@@ -174,13 +174,14 @@ class Arms:
         }
 
 
-def _freeze_convolutions(model: Any) -> None:
-    if not hasattr(model, "freeze_feature_encoder"):
+def _freeze_convolutions(encoder: Any) -> None:
+    convolutions = getattr(encoder, "feature_extractor", None)
+    if not hasattr(convolutions, "_freeze_parameters"):
         raise ValueError(
-            f"freeze_convolutions, but {type(model).__name__} has no convolutions that can be frozen (no "
-            "freeze_feature_encoder). Set --freeze_convolutions false."
+            f"freeze_convolutions, but {type(encoder).__name__} has no convolutions that can be frozen (no "
+            "feature_extractor). Set --freeze_convolutions false."
         )
-    model.freeze_feature_encoder()
+    convolutions._freeze_parameters()  # as freeze_feature_encoder of the heads of transformers
 
 
 __all__ = ["Arms", "Outcome", "arms_of"]

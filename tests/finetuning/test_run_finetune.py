@@ -127,11 +127,20 @@ def test_sound__loads_by_its_auto_class_and_pipeline(finetune, data):
     AutoModelForAudioClassification.from_pretrained(out)
     classify = pipeline("audio-classification", model=str(out))
     assert {entry["label"] for entry in classify(np.zeros(4000, dtype=np.float32))} == set(CLASSES)
-    before = load_file(data / "wav2vec2" / "model.safetensors")
-    after = load_file(out / "model.safetensors")
-    moved = {name for name, value in before.items() if not torch.equal(value, after[f"wav2vec2.{name}"])}
+    assert_moved(data / "wav2vec2", out, "wav2vec2")
+
+
+def assert_moved(source: Path, output_dir: Path, path: str) -> None:
+    """Some weights, but none of the convolutions, which are frozen by default."""
+    before, after = load_file(source / "model.safetensors"), load_file(output_dir / "model.safetensors")
+    moved = {name for name, value in before.items() if not torch.equal(value, after[f"{path}.{name}"])}
     assert moved
-    assert not [name for name in moved if name.startswith("feature_extractor.")]  # frozen by default
+    assert not [name for name in moved if name.startswith("feature_extractor.")]
+
+
+def test_sound__own_head_has_frozen_convolutions_too(finetune, data):
+    out = finetune("--model_name_or_path", "DATA/wav2vec2", *SOUND, "--pooling", "mean", figures=False)
+    assert_moved(data / "wav2vec2", out, "encoder")
 
 
 @pytest.mark.parametrize(
