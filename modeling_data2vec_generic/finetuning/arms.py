@@ -175,7 +175,7 @@ class Arms:
 
 
 def _freeze_convolutions(encoder: Any) -> None:
-    convolutions = getattr(encoder, "feature_extractor", None)
+    convolutions: Any = getattr(encoder, "feature_extractor", None)
     if not hasattr(convolutions, "_freeze_parameters"):
         raise ValueError(
             f"freeze_convolutions, but {type(encoder).__name__} has no convolutions that can be frozen (no "
