@@ -62,6 +62,8 @@ class Text(Modality):
                 f"Sequences of {length} tokens are longer than the {limit} positions of the encoder. Set "
                 f"--max_seq_length to at most {limit}, or raise max_position_embeddings with --config_overrides."
             )
+        if limit is not None:  # saved beside the encoder, it cuts what pipelines are given to what can be read
+            self.processor.model_max_length = min(self.processor.model_max_length, limit)
         self.length = length
 
     def check(self, mask: MaskSampler) -> None:

@@ -221,6 +221,7 @@ def test_entities__are_learned_and_the_pipeline_finds_them(finetune):
         found = [(entity["entity_group"], entity["word"].split()) for entity in tag(" ".join(row["tokens"]))]
         assert found == [(kind, row["tokens"][start:end]) for kind, start, end in spans_of(row["labels"])]
     assert {path.name for path in (out / "figures").iterdir()} == {"confusion.png"}
+    assert 0 < len(tag("rain and " * 50)) < 50  # cut at the encoder's 40 positions
 
 
 def test_predictions__say_what_the_metrics_measure(finetune):
