@@ -1,4 +1,8 @@
-"""Pictures of predictions: which classes are taken for which, the surest errors, and runs side by side."""
+"""Pictures of predictions: which classes are taken for which, the surest errors, and runs side by side.
+
+Names and texts are drawn with parse_math=False: a dollar sign in one would begin a formula, and stop the run where it
+is none.
+"""
 
 import textwrap
 from collections import Counter
@@ -15,7 +19,8 @@ from .figures import save
 
 _NUMBERED = 20  # classes up to which each cell has its number written in it
 _COLUMNS = 4
-_LINE_LENGTH, _LINES = 52, 12  # of text that fits into one of them
+_LINE_LENGTH, _LINES, _TITLE_LINES = 52, 12, 2  # of text that fits into one of them
+_NAME_LENGTH = 24  # characters of a class name beside a matrix
 _CHARACTERS = 120  # of a transcript
 _PAIRS = 25  # of confused characters
 _VISIBLE = {"": "nothing", " ": "space"}
@@ -36,9 +41,9 @@ def plot_confusion_counts(counts: NDArray[np.int64], names: Sequence[str], path:
     axes = figure.add_subplot(xlabel="prediction", ylabel="label")
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(image, label="share of the label's rows")
-    ticks = range(len(names))
-    axes.set_xticks(ticks, names, rotation=90, fontsize=8)
-    axes.set_yticks(ticks, names, fontsize=8)
+    ticks, shown = range(len(names)), [_short(name) for name in names]
+    axes.set_xticks(ticks, shown, rotation=90, fontsize=8, parse_math=False)
+    axes.set_yticks(ticks, shown, fontsize=8, parse_math=False)
     if len(names) <= _NUMBERED:
         for row, column in zip(*np.nonzero(counts), strict=True):
             colour = "white" if shares[row, column] > 0.5 else "black"
@@ -54,11 +59,11 @@ def plot_errors(titles: Sequence[str], samples: Sequence[Any], path: Path) -> Pa
     figure = Figure(figsize=(3.2 * _COLUMNS, 2.4 * rows), layout="constrained")
     for place, (title, sample) in enumerate(zip(titles, samples, strict=True)):
         axes = figure.add_subplot(rows, _COLUMNS, place + 1)
-        axes.set_title(title, fontsize=8)
+        heading = "\n".join(textwrap.wrap(title, _LINE_LENGTH)[:_TITLE_LINES])
+        axes.set_title(heading, fontsize=8, parse_math=False)
         axes.set_axis_off()
         if isinstance(sample, str):
             lines = [part for line in sample.splitlines() for part in textwrap.wrap(line, _LINE_LENGTH) or [""]]
-            # A dollar sign would begin a formula.
             axes.text(0, 1, "\n".join(lines[:_LINES]), va="top", fontsize=7, parse_math=False, in_layout=False)
         elif sample.ndim <= 2:
             axes.plot(sample, linewidth=0.5)
@@ -76,7 +81,6 @@ def plot_transcripts(rows: Sequence[Mapping[str, Any]], path: Path) -> Path:
     shown = [{"cer": "wrong", "label": "label", "prediction": "prediction"}]
     shown += [{**row, "cer": f"{row['cer']:.0%}"} for row in rows]
     for place, row in enumerate(shown):
-        # A dollar sign would begin a formula.
         look: dict[str, Any] = {"fontsize": 8, "family": "monospace", "parse_math": False}
         axes.text(0, place - 0.75, row["cer"], va="center", **look)
         axes.text(0.06, place - 0.75, row["label"][:_CHARACTERS], va="center", **look)
@@ -113,10 +117,10 @@ def plot_masks(
     for row, panels in enumerate(zip(images, labels, predicted, strict=True)):
         for column, (panel, caption) in enumerate(zip(panels, (titles[row], "label", "prediction"), strict=True)):
             shown = axes[row, column].imshow(panel, colours, vmin=-0.5, vmax=len(names) - 0.5, interpolation="nearest")
-            axes[row, column].set_title(caption, fontsize=8)
+            axes[row, column].set_title(caption, fontsize=8, parse_math=False)
             axes[row, column].set_axis_off()
     key = figure.colorbar(shown, ax=axes, ticks=range(len(names)), shrink=0.6)
-    key.ax.set_yticklabels(names, fontsize=7)
+    key.ax.set_yticklabels([_short(name) for name in names], fontsize=7, parse_math=False)
     save(figure, path)
     return path
 
@@ -134,3 +138,9 @@ def plot_comparison(results: Mapping[str, tuple[float, float | None]], metric: s
     axes.set_axisbelow(True)
     save(figure, path)
     return path
+
+
+def _short(name: str) -> str:
+    """One line of limited length."""
+    line = " ".join(name.split())
+    return line if len(line) <= _NAME_LENGTH else f"{line[: _NAME_LENGTH - 1]}…"
