@@ -7,6 +7,7 @@ exist.
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,8 @@ def infer_modality(args: DataArguments) -> str:
         if not found:
             raise ValueError(nothing_found(args.train_dir, "train_dir", "images or sound", kinds))
     else:
-        features = stream_types(args) if args.streaming else _load_splits(args, None)["train"].features
+        training = replace(args, validation_file=None, validation_dir=None)  # a folder is read by its modality
+        features = stream_types(training) if args.streaming else _load_splits(training, None)["train"].features
         found = _told_by(features, args.label_column_name or "label")
     if len(found) != 1:
         raise ValueError(

@@ -402,6 +402,7 @@ def test_modality__inferred_from_the_source(tmp_path):
         ({"train_dir": str(tmp_path / "images")}, "vision"),
         ({"train_dir": str(tmp_path / "sounds")}, "speech"),
         ({"train_file": str(tmp_path / "a.parquet")}, "vision"),
+        ({"train_file": str(tmp_path / "a.parquet"), "validation_dir": str(tmp_path / "images")}, "vision"),
         ({"train_file": str(tmp_path / "a.parquet"), "text_column_name": "caption"}, "text"),
         ({"train_file": str(tmp_path / "a.parquet"), "modality": "text"}, "text"),
     ):
