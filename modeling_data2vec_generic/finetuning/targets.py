@@ -147,7 +147,10 @@ class SingleLabel(Target):
         """labels: (B,) int64, or (B, K) shares of classes where images were mixed."""
         weight = None if self.class_weights is None else self.class_weights.to(logits.device)
         smoothing = self.label_smoothing if training else 0.0
-        return functional.cross_entropy(logits.float(), labels, weight, label_smoothing=smoothing)
+        loss = functional.cross_entropy(logits.float(), labels, weight, label_smoothing=smoothing)
+        if weight is None or labels.ndim == 1:
+            return loss
+        return loss / (labels * weight).sum(-1).mean()  # the weighted mean, which torch takes of classes alone
 
     def metrics(self, logits: Scores, labels: NDArray[Any]) -> dict[str, float]:
         given = {"predictions": logits.argmax(-1), "references": labels}

@@ -88,6 +88,15 @@ def test_loss__class_weights_weigh_rows_by_their_class():
     torch.testing.assert_close(target.loss(logits, LABELS, training=True), (weights * rows).sum() / weights.sum())
 
 
+def test_loss__class_weights_weigh_shares_as_they_weigh_classes():
+    target = SingleLabel()
+    target.names, target.class_weights, target.label_smoothing = ["a", "b", "c"], torch.tensor([4.0, 12.0, 2.0]), 0.1
+    logits = torch.randn(len(LABELS), 3, generator=torch.Generator().manual_seed(0))
+    shares = torch.nn.functional.one_hot(LABELS, 3).float()
+    of_classes = target.loss(logits, LABELS, training=True)
+    torch.testing.assert_close(target.loss(logits, shares, training=True), of_classes)
+
+
 def test_class_weights__balanced_give_every_class_the_same_weight_in_all():
     train = Dataset.from_dict({"label": [0] * 6 + [1] * 3 + [2]})
     target = SingleLabel()
