@@ -96,8 +96,9 @@ class DataArguments:
     label_column_name: str | None = field(
         default=None,
         metadata={
-            "help": "Column with the class (whole numbers or strings), in pre-training for the probe only. Default: "
-            "'label'; of transcripts 'text'."
+            "help": "Column with the label: a class (whole numbers or strings), in pre-training for the probe only; "
+            "in fine-tuning a number, a list of classes, a tag for each word, a mask or a transcript too. Default: "
+            "'label'; of words 'ner_tags', of transcripts 'text'."
         },
     )
 

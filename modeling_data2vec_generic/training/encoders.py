@@ -39,8 +39,8 @@ def load_encoder_and_gaps(arguments: ModelArguments) -> tuple[PreTrainedModel, s
     """As `load_encoder`, and two sets of names.
 
     Returns:
-        The encoder; its weights that the source lacks, which are new; weights of the source that no part of the model
-        takes, such as a head for another task.
+        The encoder; its weights that the source lacks, which are new; weights of the source that it does not take,
+        such as those of a head for another task or of a decoder.
     """
     source, trust = str(arguments.model_name_or_path), arguments.trust_remote_code
     require_safetensors(source)
@@ -64,7 +64,9 @@ def load_encoder_and_gaps(arguments: ModelArguments) -> tuple[PreTrainedModel, s
             f"encoder: it holds {_some_names(info['unexpected_keys'])}, and {_some_names(missing)} are expected. Its "
             "config.json and model.safetensors belong to different models."
         )
-    return _reading_all(encoder), missing, set(info["unexpected_keys"])
+    own = {weight.data_ptr() for weight in encoder.state_dict().values()}  # some under two names: shared embeddings
+    others = {name for name, weight in model.state_dict().items() if weight.data_ptr() not in own}
+    return _reading_all(encoder), missing, set(info["unexpected_keys"]) | (others - set(info["missing_keys"]))
 
 
 def _reading_all(encoder: PreTrainedModel) -> PreTrainedModel:

@@ -88,6 +88,16 @@ def test_source__of_weights_that_a_checkpoint_lacks(tmp_path):
     assert source.unused == {"cls.head.weight"}
 
 
+def test_source__of_an_encoder_and_a_decoder(tmp_path):
+    model = AutoModel.from_config(TINY["t5"].config())
+    model.save_pretrained(tmp_path)
+    source = load_source(ModelArguments(model_name_or_path=str(tmp_path)), {})
+    assert not source.missing
+    names = {name for name, _ in model.named_parameters() if name.startswith("decoder.")}
+    assert len(names) > 10
+    assert source.unused == names
+
+
 def test_log__says_what_is_new_and_what_is_left_out(caplog):
     source = Source(new_encoder("bert"), frozenset({"pooler.dense.bias"}), frozenset({"cls.head.weight"}))
     caplog.set_level("INFO", "modeling_data2vec_generic")
