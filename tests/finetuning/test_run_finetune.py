@@ -16,6 +16,7 @@ from transformers import (
     AutoModelForAudioClassification,
     AutoModelForImageClassification,
     AutoModelForSequenceClassification,
+    LevitConfig,
     Trainer,
     pipeline,
 )
@@ -120,6 +121,13 @@ def test_images__several_classes_and_numbers(finetune, tmp_path):
     assert "eval_mse" in results(finetune(*flags))
     with pytest.raises(ValueError, match=r"mixup=1.0 can't be had of regression labels"):
         finetune(*flags, "--mixup", "1")
+
+
+def test_images__a_last_batch_of_one_passes_batch_norm(finetune, tmp_path):
+    sizes = {"hidden_sizes": [16, 24, 32], "num_attention_heads": [2, 3, 4], "depths": [1, 1, 1], "key_dim": [4, 4, 4]}
+    AutoModel.from_config(LevitConfig(image_size=64, **sizes)).save_pretrained(tmp_path / "levit")
+    flags = ["--model_name_or_path", str(tmp_path / "levit"), *IMAGES, "--per_device_train_batch_size", "23"]
+    assert "eval_accuracy" in results(finetune(*flags, figures=False))  # of 24 training rows
 
 
 def test_sound__loads_by_its_auto_class_and_pipeline(finetune, data):
