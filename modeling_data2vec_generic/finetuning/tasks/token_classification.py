@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import ClassLabel, Dataset, Features, LargeList, List, Value
+from datasets.table import InMemoryTable
 from torch import Tensor, nn
 from transformers import AutoModelForTokenClassification
 from transformers.data.data_collator import pad_without_fast_tokenizer_warning
@@ -240,7 +241,9 @@ def _by_word(dataset: Dataset) -> Dataset:
         "label": [tag for tags in rows for tag in tags],
         "sample_index": np.repeat(dataset["sample_index"][:], [len(tags) for tags in rows]),
     }
-    return Dataset.from_dict(columns, Features({"label": tag, "sample_index": Value("int64")}))
+    features = Features({"label": tag, "sample_index": Value("int64")})
+    # Not by from_dict, which looks at each of a million tags.
+    return Dataset(InMemoryTable.from_pydict(columns, schema=features.arrow_schema))
 
 
 def _joined(batch: dict[str, list[Any]]) -> dict[str, list[str]]:
