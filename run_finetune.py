@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> None:
         task.fit(source.encoder)
         with training_args.main_process_first(desc="preparing the data"):
             samples = {split: task.prepare(dataset, split) for split, dataset in rows.items()}
-        arms = Arms(source, task, samples, task_args)
+        arms = Arms(names, source, task, samples, task_args)
         for name in names:
             arm_args = arguments_of(seed, name, task_args, training_args)
             outcome = arms.run(name, arm_args)

@@ -83,7 +83,7 @@ class PixelPipeline:
             self._set_up(image_processor)
 
     def _set_up(self, image_processor: Any) -> None:
-        self.width, self.height = _target_size(image_processor)
+        self.width, self.height = target_size(image_processor)
         if not (0 < self.width <= _LARGEST_SIDE and 0 < self.height <= _LARGEST_SIDE):
             raise ValueError(
                 f"images of {self.height} x {self.width} pixels are asked for; a side has 1 to {_LARGEST_SIDE}"
@@ -152,7 +152,7 @@ class PixelPipeline:
         return self.processor(list(images), return_tensors="pt", **settings)["pixel_values"].to(torch.float32)
 
 
-def _target_size(image_processor: Any) -> tuple[int, int]:
+def target_size(image_processor: Any) -> tuple[int, int]:
     """Width and height of what the processor puts out."""
     if getattr(image_processor, "do_center_crop", None):
         size = image_processor.crop_size

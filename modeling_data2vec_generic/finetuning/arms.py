@@ -72,15 +72,25 @@ def arms_of(task: type[Task], task_args: TaskArguments, model_args: ModelArgumen
 
 @dataclass(frozen=True)
 class Arms:
-    """What the runs of a comparison share: the encoder, the task, the samples by split, and the flags."""
+    """The runs of a comparison, by `names` out of ARMS, and what they share: the encoder, the task, the samples by
+    split, and the flags.
 
+    Raises:
+        ValueError: one of them is on frozen features, and those of this encoder can't be had.
+    """
+
+    names: tuple[str, ...]
     source: Source
     task: Task
     samples: dict[str, Dataset]
     task_args: TaskArguments
 
+    def __post_init__(self) -> None:
+        if not set(self.names).isdisjoint(ON_FROZEN_FEATURES):  # now, not after an hour of training from scratch
+            self.task.modality.fit(self.source.encoder)
+
     def run(self, arm: str, training_args: FinetuningArguments) -> Outcome:
-        """One of ARMS; writes to `training_args.output_dir`.
+        """One of `names`; writes to `training_args.output_dir`.
 
         Raises:
             ValueError: the arm asks something of the encoder that it can't do.
@@ -164,7 +174,6 @@ class Arms:
     def _features(self) -> dict[str, np.ndarray]:
         """Of each split, by the frozen encoder."""
         encoder: Any = self.source.encoder
-        self.task.modality.fit(encoder)
         encoder.to(self.task.training_args.device)
         content_mask = self.task.modality.content_mask()
         batch_size = self.task.training_args.per_device_eval_batch_size

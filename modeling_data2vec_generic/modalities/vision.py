@@ -10,7 +10,7 @@ from transformers import AutoImageProcessor, PreTrainedModel, ViTImageProcessorP
 from ..data.collators import DataCollatorForData2VecVision
 from ..data.images import prepare_images
 from ..data.masking import MaskSampler
-from ..data.pixels import RandomResizedCrop
+from ..data.pixels import RandomResizedCrop, target_size
 from ..examination_data2vec_generic import examine
 from ..geometry_data2vec_generic import grid_of
 from ..seams_data2vec_generic import find_seams
@@ -27,8 +27,8 @@ class Vision(Modality):
     def fit(self, encoder: PreTrainedModel) -> None:
         self.fit_processor(encoder)
         config = encoder.config
-        height, width = image_size(config)
-        check_patch_size(config, (height, width))
+        height, width = self.size
+        check_patch_size(config, self.size)
         pixels = torch.zeros(1, getattr(config, "num_channels", 3), height, width, device=encoder.device)
         examination = examine(encoder, find_seams(encoder), {self.reads: pixels})
         self.grid = grid_of(pixels.shape, examination.length)
@@ -42,13 +42,18 @@ class Vision(Modality):
                 f"A {config.model_type} encoder reads clips of {config.num_frames} frames, and these data are images. "
                 f"Choose e.g. {self.suggestions}, or give clips with --modality video."
             )
-        if getattr(config, "image_size", None) is None:
-            raise ValueError(
-                f"A {config.model_type} encoder has no image_size, so which images it reads is unknown. Choose "
-                "e.g. vit or beit, or say what the data are with --modality."
-            )
-        height, width = image_size(config)
         saved = self.saved_processor(AutoImageProcessor, backend="pil")
+        if getattr(config, "image_size", None) is not None:
+            self.size = image_size(config)
+        elif saved is not None:
+            self.size = target_size(saved)[::-1]
+        else:
+            raise ValueError(
+                f"A {config.model_type} encoder has no image_size, and no image processor is saved with it, so which "
+                "images it reads is unknown. Name a folder or Hub id that has one with --processor_name, choose e.g. "
+                "vit or beit, or say what the data are with --modality."
+            )
+        height, width = self.size
         half = [0.5] * getattr(config, "num_channels", 3)
         self.processor = saved or ViTImageProcessorPil(
             size={"height": height, "width": width}, image_mean=half, image_std=half
@@ -87,6 +92,6 @@ def check_patch_size(config: Any, size: tuple[int, int]) -> None:
     sides = (patch, patch) if isinstance(patch, int) else patch
     if sides is not None and len(sides) == 2 and any(side % step for side, step in zip(size, sides, strict=True)):
         raise ValueError(
-            f"patch_size={patch} does not divide image_size={config.image_size}: a border of the image would be cut "
+            f"patch_size={patch} does not divide image_size={list(size)}: a border of the image would be cut "
             "off. Choose a patch size that divides both sides, or resize the images."
         )

@@ -10,7 +10,15 @@ import PIL.Image
 import pytest
 import torch
 from datasets import Dataset, Features, Image
-from transformers import AutoModelForSemanticSegmentation, BeitForSemanticSegmentation, ViTImageProcessorPil, pipeline
+from transformers import (
+    AutoModelForSemanticSegmentation,
+    BeitForSemanticSegmentation,
+    SegformerConfig,
+    SegformerForSemanticSegmentation,
+    SegformerModel,
+    ViTImageProcessorPil,
+    pipeline,
+)
 from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
 from modeling_data2vec_generic import Data2VecGenericConfig, Data2VecGenericForSemanticSegmentation
@@ -204,6 +212,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     new_encoder("beit").save_pretrained(folder / "beit2")
     square = {"image_size": (16, 12), "num_hidden_layers": 4}
     new_encoder("data2vec-vision", **square).save_pretrained(folder / "d2v")
+    stages = {
+        "depths": [1, 1, 1, 1],
+        "hidden_sizes": [4, 4, 8, 8],
+        "num_attention_heads": [1] * 4,
+        "sr_ratios": [1] * 4,
+    }
+    SegformerModel(SegformerConfig(**stages, decoder_hidden_size=8)).save_pretrained(folder / "segformer")
+    ViTImageProcessorPil(size={"height": 16, "width": 16}).save_pretrained(folder / "segformer")
     pairs = masked_pictures(36)
     tables = {
         "masks": pairs,
@@ -267,13 +283,16 @@ def test_masks__are_learned_and_the_pipeline_gives_them(finetune):
         torch.testing.assert_close(saved_code.from_pretrained(out).eval()(pixels).logits, expected)
 
 
-def test_head_of_transformers__where_there_is_one(finetune):
+@pytest.mark.parametrize(
+    ("encoder", "head"), [("beit", BeitForSemanticSegmentation), ("segformer", SegformerForSemanticSegmentation)]
+)
+def test_head_of_transformers__where_there_is_one(encoder, head, finetune):
     flags = ["--train_file", "DATA/masks.parquet", "--max_train_samples", "21"]  # which tell the task
-    out = finetune("--model_name_or_path", "DATA/beit", *flags, steps=6)  # the last batch is of one image
+    out = finetune("--model_name_or_path", f"DATA/{encoder}", *flags, steps=6)  # the last batch is of one image
     model, info = AutoModelForSemanticSegmentation.from_pretrained(out, output_loading_info=True)
-    assert type(model) is BeitForSemanticSegmentation
+    assert type(model) is head
     assert not info["missing_keys"]
-    assert model.config.out_indices == [1, 2, 3, 4]
+    assert encoder != "beit" or model.config.out_indices == [1, 2, 3, 4]
     row = predictions(out)[0]
     image, mask = masked_pictures(36)[row["id"]]
     found = by_pipeline(pipeline("image-segmentation", model=str(out)), image)

@@ -17,7 +17,10 @@ from transformers import (
     AutoModelForImageClassification,
     AutoModelForSequenceClassification,
     LevitConfig,
+    ResNetConfig,
+    ResNetModel,
     Trainer,
+    ViTImageProcessorPil,
     pipeline,
 )
 
@@ -28,6 +31,7 @@ from modeling_data2vec_generic import (
 )
 from modeling_data2vec_generic.data.text import train_tokenizer
 from modeling_data2vec_generic.finetuning.trainer import FinetuningTrainer
+from modeling_data2vec_generic.seams_data2vec_generic import UnsupportedBackboneError
 
 from ..tiny import CLASSES, image_folder, new_encoder, pictures, sentences, sound_folder
 
@@ -214,6 +218,18 @@ def test_compare__of_a_directory_that_holds_one_is_refused(finetune):
     finetune(*flags)
     with pytest.raises(ValueError, match=r"from_scratch' already holds a run"):
         finetune(*flags)
+
+
+def test_compare__trains_nothing_where_frozen_features_cannot_be_had(finetune, tmp_path):
+    ResNetModel(ResNetConfig(embedding_size=4, hidden_sizes=[4, 8], depths=[1, 1])).save_pretrained(
+        tmp_path / "resnet"
+    )
+    ViTImageProcessorPil(size={"height": 16, "width": 16}).save_pretrained(tmp_path / "resnet")
+    flags = ["--model_name_or_path", str(tmp_path / "resnet"), *IMAGES, "--layer_decay", "1"]
+    with pytest.raises(UnsupportedBackboneError, match="no list of blocks"):
+        finetune(*flags, "--compare")
+    assert not (tmp_path / "out").exists()
+    assert "eval_accuracy" in results(finetune(*flags))
 
 
 def test_seeds__are_runs_of_their_own_with_mean_and_interval(finetune, tmp_path):

@@ -6,7 +6,15 @@ import sys
 import pytest
 import torch
 from datasets import Dataset
-from transformers import CONFIG_MAPPING, AutoModel, CanineConfig, CanineModel
+from transformers import (
+    CONFIG_MAPPING,
+    AutoModel,
+    CanineConfig,
+    CanineModel,
+    ResNetConfig,
+    ResNetModel,
+    ViTImageProcessorPil,
+)
 
 from modeling_data2vec_generic.data.arguments import DataArguments
 from modeling_data2vec_generic.data.masking import MaskSampler
@@ -55,6 +63,20 @@ def test_vision__new_processor_resizes_to_the_encoders_image():
     made = vision(image_size=(16, 24))
     assert made.grid == (4, 6)
     assert (made.processor.size["height"], made.processor.size["width"]) == (16, 24)
+
+
+def test_vision__an_encoder_without_a_size_reads_what_its_processor_gives(tmp_path):
+    encoder = ResNetModel(ResNetConfig(embedding_size=4, hidden_sizes=[4], depths=[1]))
+    assert not hasattr(encoder.config, "image_size")
+    encoder.save_pretrained(tmp_path)
+    made = modality_class("vision")(ModelArguments(model_name_or_path=str(tmp_path)), DataArguments(), NOTHING)
+    with pytest.raises(
+        ValueError, match=r"resnet encoder has no image_size, and no image processor.*--processor_name"
+    ):
+        made.fit_processor(encoder)
+    ViTImageProcessorPil(size={"height": 32, "width": 64}).save_pretrained(tmp_path)
+    made.fit_processor(encoder)
+    assert made.size == (32, 64)
 
 
 def test_vision__mask_is_checked_on_the_grid():
