@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.lr_scheduler import LambdaLR
 
 from ..training.collation import TwoCollatorTrainer
@@ -48,6 +49,7 @@ class FinetuningTrainer(TwoCollatorTrainer):
         # those of older checkpoints that transformers writes by default.
         saved: Any = self.model
         saved.save_pretrained = functools.partial(saved.save_pretrained, save_original_format=False)
+        self.has_batch_norm = any(isinstance(module, _BatchNorm) for module in saved.modules())
         self.loss_is_scaled_for_ga = False  # the loss is a mean over its own batch
         if self.args.freeze_encoder_steps:
             self.add_callback(FreezeCallback(encoder, self.args.freeze_encoder_steps))
@@ -79,5 +81,8 @@ class FinetuningTrainer(TwoCollatorTrainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, Any]:
         """The task's loss, a mean over the batch."""
+        if model.training and self.has_batch_norm and len(inputs["labels"]) == 1:
+            # Of one sample, such as the last of an epoch, batch norm makes nothing. Twice it has the same mean.
+            inputs = {name: torch.cat([value, value]) for name, value in inputs.items()}
         loss, outputs = self.task.loss(model, inputs)
         return (loss, outputs) if return_outputs else loss

@@ -43,8 +43,6 @@ class AugmentedCollator(DrawsByEpoch):
         super().__init__()
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Tensor]:
-        if len(examples) == 1:  # of which batch norm makes nothing; the mean stays the same
-            examples = examples * 2
         indices = [int(example["sample_index"]) for example in examples]
         streams = RowStreams.for_samples(self.seed, self.epoch, indices, CROP)
         pixel_values = self.pixels.cropped([example[self.column] for example in examples], self.crop, streams)

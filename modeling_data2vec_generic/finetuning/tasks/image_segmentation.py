@@ -47,8 +47,6 @@ class TrainingMasks(DrawsByEpoch):
         super().__init__()
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Tensor]:
-        if len(examples) == 1:  # of which batch norm, in heads of transformers, makes nothing; the mean stays the same
-            examples = examples * 2
         images, masks = ([example[name] for example in examples] for name in ("image", "label"))
         indices = [int(example["sample_index"]) for example in examples]
         streams = RowStreams.for_samples(self.seed, self.epoch, indices, CROP)
