@@ -22,6 +22,7 @@ from modeling_data2vec_generic.finetuning.arms import Arms, arms_of
 from modeling_data2vec_generic.finetuning.defaults import with_defaults
 from modeling_data2vec_generic.finetuning.loading import load_source
 from modeling_data2vec_generic.finetuning.rows import chosen_rows, read_rows
+from modeling_data2vec_generic.finetuning.tasks import refuse_flags_of_others
 from modeling_data2vec_generic.reporting.finetuning import report_comparison, report_predictions
 from modeling_data2vec_generic.training.arguments import ModelArguments
 from modeling_data2vec_generic.training.output_dir import claim
@@ -41,6 +42,7 @@ def main(argv: list[str] | None = None) -> None:
     with training_args.main_process_first(desc="loading the data"):
         task_type, data_args, splits = read_rows(data_args, task_args)
     _, _, task_args, training_args = with_defaults(task_type, splits["train"].features["label"], flags, ARGUMENTS)
+    refuse_flags_of_others(task_type, task_args, training_args)
     names = arms_of(task_type, task_args, model_args)
     metrics: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     for seed in seeds:

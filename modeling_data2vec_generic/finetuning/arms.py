@@ -47,16 +47,13 @@ def arms_of(task: type[Task], task_args: TaskArguments, model_args: ModelArgumen
     """Those of ARMS that the flags ask for; a comparison leaves out what the task can't do.
 
     Raises:
-        ValueError: the one that is asked for is one the task can't do, a flag is for tasks of another kind, or there
-            is nothing to fine-tune.
+        ValueError: the one that is asked for is one the task can't do, or there is nothing to fine-tune.
     """
     if "finetuned" in task_args.arms and model_args.model_name_or_path is None:
         raise ValueError(
             "There are no weights to fine-tune: name them with --model_name_or_path, or train the new ones of "
             "--model_type or --config_name with --from_scratch."
         )
-    if task_args.pooling == "mean" and not task.on_frozen_features:
-        raise ValueError(f"pooling='mean', but {task.name} has an output for each position. Leave it out.")
     if task.on_frozen_features:
         return task_args.arms
     possible = tuple(arm for arm in task_args.arms if arm not in ON_FROZEN_FEATURES)

@@ -39,11 +39,6 @@ def read_rows(data_args: DataArguments, task_args: TaskArguments) -> tuple[type[
     words = named is not None and named.reads_words
     splits = read_splits(data_args, modality, further, words)
     task = task_class(task_args.task, modality, splits["train"].features["label"])
-    if "text_pair" in splits["train"].features and not task.reads_pairs:
-        raise ValueError(
-            f"text_pair_column_name={task_args.text_pair_column_name!r}, but {task.name} reads no pairs of texts. "
-            "Leave it out."
-        )
     if named is None:
         logger.info(f"task={task.name}, inferred from the data.")
     return task, data_args, splits

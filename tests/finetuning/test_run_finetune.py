@@ -464,6 +464,8 @@ PAIR = ["--text_pair_column_name", "book", "--label_column_name", "label"]
         ([*TEXT, "DATA/text.csv", "--freeze_convolutions"], ["--freeze_convolutions false"]),
         ([*TEXT, "DATA/text.csv", "--knn", "--compare"], ["--knn and --compare"]),
         ([*TEXT, "DATA/text.csv", "--tri_stage", "0.5", "0.6", "0.1"], ["tri_stage=", "sum to 1"]),
+        ([*TEXT, "DATA/text.csv", "--mixup", "0.5"], ["mixup=0.5 is for image-classification, video-classification,"]),
+        ([*TEXT, "DATA/text.csv", "--do_lower_case", "false"], ["do_lower_case=False is for ctc, not text-"]),
         ([*TEXT, "DATA/text.csv", "--streaming"], ["--streaming is for pre-training"]),
         ([*VIT, "--train_dir", "DATA/one_class"], ["of one class (in)"]),
         ([*VIT, "--train_dir", "DATA/broken_class", "--linear_probe"], ["1 of 4 classes", "no training row (four)"]),
@@ -471,7 +473,7 @@ PAIR = ["--text_pair_column_name", "book", "--label_column_name", "label"]
         ([*VIT, *IMAGES, "--task", "audio-classification"], ["holds no sound"]),
         (
             [*TEXT, "DATA/letters.csv", "--text_column_name", "text", *PAIR, "--task", "token-classification"],
-            ["text_pair_column_name='book'", "token-classification reads no pairs"],
+            ["text_pair_column_name='book'", "for text-classification, not token-classification"],
         ),
         (
             [*TEXT, "DATA/text.csv", "--model_name_or_path", "DATA/mixed", "--processor_name", "DATA/bert"],

@@ -1,5 +1,6 @@
 """What can be predicted: a class per task, one interface."""
 
+from dataclasses import fields
 from typing import Any
 
 from .audio_classification import AudioClassification
@@ -58,4 +59,14 @@ def named_task(name: str) -> type[Task]:
     return TASKS[name]
 
 
-__all__ = ["TASKS", "Task", "named_task", "task_class"]
+def refuse_flags_of_others(task: type[Task], *groups: Any) -> None:
+    """ValueError if one of these dataclasses of flags holds one that only other tasks read, other than its default."""
+    for group in groups:
+        for flag in fields(group):
+            value = getattr(group, flag.name)
+            readers = [other.name for other in TASKS.values() if flag.name in other.own_flags]
+            if readers and task.name not in readers and value != flag.default:
+                raise ValueError(f"{flag.name}={value!r} is for {', '.join(readers)}, not {task.name}. Leave it out.")
+
+
+__all__ = ["TASKS", "Task", "named_task", "refuse_flags_of_others", "task_class"]

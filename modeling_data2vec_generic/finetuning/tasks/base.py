@@ -39,7 +39,7 @@ class Task(ABC):
             the batch. None: not scaled.
         drop_path: default of --drop_path for encoders that have it.
         on_frozen_features: whether --knn and --linear_probe can do it, which have one answer per sample.
-        reads_pairs: whether a row may have a second text, `text_pair`.
+        own_flags: names of the flags that it reads and some other tasks don't.
         processor: tokenizer, image processor or feature extractor.
     """
 
@@ -53,7 +53,7 @@ class Task(ABC):
     reference_batch_size: ClassVar[int | None] = None
     drop_path: ClassVar[float | None] = None
     on_frozen_features: ClassVar[bool] = False
-    reads_pairs: ClassVar[bool] = False
+    own_flags: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,

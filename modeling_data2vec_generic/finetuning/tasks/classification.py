@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -36,6 +36,7 @@ class Classification(Task):
 
     own_head = Data2VecGenericForSequenceClassification
     on_frozen_features = True
+    own_flags: ClassVar[tuple[str, ...]] = ("problem_type", "class_weights", "label_smoothing_factor", "pooling")
     target: Target
 
     @classmethod

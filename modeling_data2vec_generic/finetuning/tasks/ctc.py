@@ -74,6 +74,14 @@ class SpeechRecognition(Task):
     auto_class = AutoModelForCTC
     label_column = "text"
     main_metric = "cer"
+    own_flags = (
+        "chars_to_ignore",
+        "do_lower_case",
+        "mask_time_prob",
+        "mask_time_length",
+        "mask_feature_prob",
+        "mask_feature_length",
+    )
     # Both papers do as wav2vec 2.0, here with 10 hours of labels (fairseq's base_10h.yaml): learning rate 5e-5 in
     # three stages, Adam's betas .9 and .98, the convolutions frozen, the encoder frozen in the first 10,000 of 20,000
     # updates (here a share, or a shorter run would train the head alone), masks over time and channels. That many
@@ -100,7 +108,8 @@ class SpeechRecognition(Task):
         return Wav2Vec2Processor(self.modality.processor, self.tokenizer)
 
     def encode(self, splits: Splits) -> Splits:
-        self._refuse_flags_of_other_tasks()
+        if (name := self.data_args.text_column_name) is not None:
+            raise ValueError(f"text_column_name={name!r} is for texts that are read. Use --label_column_name {name}.")
         self.error_rates = [load_metric(name) for name in ("cer", "wer")]  # now, should their package be missing
         ignored, lower_case = self.task_args.chars_to_ignore or (), self.task_args.do_lower_case
         encoded = {}
@@ -115,17 +124,6 @@ class SpeechRecognition(Task):
             column = Dataset.from_dict({"label": texts}, Features({"label": Value("string")}))
             encoded[split] = dataset.remove_columns("label").add_column("label", column.data.column("label"))
         return encoded
-
-    def _refuse_flags_of_other_tasks(self) -> None:
-        if (name := self.data_args.text_column_name) is not None:
-            raise ValueError(f"text_column_name={name!r} is for texts that are read. Use --label_column_name {name}.")
-        flags = {
-            "problem_type": self.task_args.problem_type,
-            "class_weights": self.task_args.class_weights,
-            "label_smoothing_factor": self.training_args.label_smoothing_factor,
-        }
-        if given := [f"{name}={value!r}" for name, value in flags.items() if value]:
-            raise ValueError(f"{' and '.join(given)}: {self.name} has a text for each row, not a class. Leave it out.")
 
     def check(self, train: Dataset) -> None:
         """As ever; makes the tokenizer."""

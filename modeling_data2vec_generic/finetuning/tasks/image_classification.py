@@ -73,6 +73,7 @@ class ImageClassification(Classification):
         "cutmix": 1.0,
         "label_smoothing_factor": 0.1,
     }
+    own_flags = (*Classification.own_flags, "mixup", "cutmix")
     drop_path = 0.1
     reference_batch_size = 512
     pipeline: ClassVar[type[PixelPipeline | ClipPipeline]] = PixelPipeline

@@ -31,7 +31,6 @@ _READS_FOUR_BLOCKS = {
     "data2vec-vision": ("out_indices", 1),
     "dpt": ("backbone_out_indices", 0),
 }
-_OF_ONE_LABEL = ("class_weights", "label_smoothing_factor", "mixup", "cutmix")  # flags, with one label per image
 _SHOWN = 4  # images in the figure of errors
 
 
@@ -74,6 +73,7 @@ class ImageSegmentation(Task):
     modality_name = "vision"
     auto_class = AutoModelForSemanticSegmentation
     own_head = Data2VecGenericForSemanticSegmentation
+    own_flags = ("semantic_loss_ignore_index",)
     main_metric = "mean_iou"
     # Neither paper has such a task. MAE's base model with UperNet on ADE20K, as MMSegmentation trains it: 160,000
     # steps of 16 images (127 epochs), 1,500 of them to warm up, AdamW at 1e-4 with linear decay, weight decay .05,
@@ -95,9 +95,6 @@ class ImageSegmentation(Task):
         return isinstance(label, Image)
 
     def encode(self, splits: Splits) -> Splits:
-        flags = vars(self.task_args) | vars(self.training_args)
-        if given := [f"{name}={flags[name]!r}" for name in _OF_ONE_LABEL if flags[name]]:
-            raise ValueError(f"{' and '.join(given)}: {self.name} has a label for each pixel. Leave it out.")
         ignored = self.task_args.semantic_loss_ignore_index
         encoded = {}
         for split, dataset in splits.items():

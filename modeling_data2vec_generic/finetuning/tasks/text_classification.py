@@ -19,7 +19,7 @@ class TextClassification(Classification):
     name = "text-classification"
     modality_name = "text"
     auto_class = AutoModelForSequenceClassification
-    reads_pairs = True
+    own_flags = (*Classification.own_flags, "text_pair_column_name")
     # data2vec, appendix: GLUE as BERT and RoBERTa do it: batch 16 or 32, 10 epochs, the first 6% of the steps to warm
     # up; learning rates of 1e-5, 2e-5, 4e-5 and 6e-5 were tried on each of its tasks.
     defaults = {
