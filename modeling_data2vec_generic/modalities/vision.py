@@ -92,6 +92,6 @@ def check_patch_size(config: Any, size: tuple[int, int]) -> None:
     sides = (patch, patch) if isinstance(patch, int) else patch
     if sides is not None and len(sides) == 2 and any(side % step for side, step in zip(size, sides, strict=True)):
         raise ValueError(
-            f"patch_size={patch} does not divide image_size={getattr(config, 'image_size', size)}: a border of the image "
-            "would be cut off. Choose a patch size that divides both sides, or resize the images."
+            f"patch_size={patch} does not divide image_size={getattr(config, 'image_size', size)}: a border "
+            "of the image would be cut off. Choose a patch size that divides both sides, or resize the images."
         )
