@@ -39,12 +39,22 @@ def holds(feature: Any, kind: str) -> bool:
     return isinstance(feature, Image if kind == "vision" else Audio)
 
 
+def is_whole_number(feature: Any) -> bool:
+    """Whether a column of this type holds whole numbers."""
+    return isinstance(feature, Value) and feature.dtype.startswith(("int", "uint"))
+
+
+def is_number(feature: Any) -> bool:
+    """Whether a column of this type holds numbers, with a fraction or without."""
+    return is_whole_number(feature) or (isinstance(feature, Value) and feature.dtype.startswith("float"))
+
+
 def _is_list(feature: Any, holds_item: Callable[[Any], bool]) -> bool:
     return isinstance(feature, List | LargeList) and holds_item(feature.feature)
 
 
 def _is_numbers(feature: Any) -> bool:
-    return _is_list(feature, lambda item: isinstance(item, Value) and item.dtype.startswith(("int", "uint", "float")))
+    return _is_list(feature, is_number)
 
 
 def content_column(dataset: Dataset, modality: str, args: DataArguments, split: str, words: bool = False) -> str:
@@ -210,7 +220,7 @@ def in_order(found: Iterable[str], feature: Any) -> list[str]:
     numbers by their value."""
     if isinstance(feature, ClassLabel):
         return list(feature.names)
-    return sorted(set(found), key=int if feature.dtype.startswith(("int", "uint")) else None)
+    return sorted(set(found), key=int if is_whole_number(feature) else None)
 
 
 def _class_names(dataset: Dataset, split: str) -> list[str]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..data.arguments import DataArguments
-from ..data.columns import encode_labels, holds, in_order
+from ..data.columns import encode_labels, holds, in_order, is_number, is_whole_number
 from ..training.probe import knn_classifier, labels_of, linear_classifier
 from .metrics import load_metric
 
@@ -267,7 +267,7 @@ class Regression(Target):
         encoded = {}
         for split, dataset in splits.items():
             feature = dataset.features["label"]
-            if not isinstance(feature, Value) or not feature.dtype.startswith(("int", "uint", "float")):
+            if not is_number(feature):
                 raise ValueError(f"The labels of the {split} data are {feature}, and regression needs numbers.")
             values = np.array(dataset["label"][:], dtype=np.float64)  # None becomes NaN
             if bad := int((~np.isfinite(values)).sum()):
@@ -336,8 +336,7 @@ def _knn_regressor(train_rows: int) -> Any:
 def _lists_of_names(dataset: Dataset, split: str) -> list[list[str]]:
     feature = dataset.features["label"]
     of = feature.feature if isinstance(feature, List | LargeList) else None
-    is_whole = isinstance(of, Value) and of.dtype.startswith(("int", "uint"))
-    if not (is_whole or isinstance(of, ClassLabel) or holds(of, "text")):
+    if not (is_whole_number(of) or isinstance(of, ClassLabel) or holds(of, "text")):
         raise ValueError(
             f"The labels of the {split} data are {feature}, and several labels per row are expected as a list of "
             "strings or whole numbers."
