@@ -150,8 +150,9 @@ class BareLoop:
         length = mask.shape[-1]
         target_rows = samples[masked // length] * length + masked % length
         loss = self._regression(predictions, targets.flatten(0, 1).index_select(0, target_rows)) / len(masked)
-        if self.config.cls_loss_weight:
-            loss = loss + self.config.cls_loss_weight * self._regression(encoded[:, 0], targets.mean(1)[samples])
+        if self.config.cls_loss_weight:  # every row has as many masked positions
+            total = self._regression(encoded[:, 0], targets.mean(1)[samples])
+            loss = loss + self.config.cls_loss_weight * total / len(samples)
         return loss
 
     @torch.no_grad()

@@ -13,6 +13,7 @@ CHOICES = {
     "student_input": ("mask_token", "visible"),
     "target_source": ("ffn", "block"),
     "predictor": ("linear", "mlp", "conv"),
+    "cls_loss_reduction": ("mean", "sum"),
 }
 POSITIVE = ("num_masks", "decoder_dim", "decoder_layers", "decoder_kernel_size", "decoder_groups")
 NOT_NEGATIVE = ("mask_noise_std", "loss_beta", "cls_loss_weight")
@@ -57,8 +58,12 @@ class Data2VecGenericConfig(PreTrainedConfig):
             input.
         loss_beta (`float`, defaults to 0.0): Where the smooth L1 loss turns linear; 0 is the squared error.
         loss_scale (`float`, *optional*): Factor of the loss; `None` is 1/sqrt(C), C the width of the encoder.
-        cls_loss_weight (`float`, defaults to 0.0): Weight of the loss between CLS and the mean target; 0 leaves it
-            out.
+        cls_loss_weight (`float`, defaults to 0.0): Weight of the loss between CLS and the mean target, averaged over
+            the rows of the optimizer step, each row counting by its masked positions; 0 leaves it out. data2vec 2.0
+            was published with 2.56 (base) and 1.28 (large, huge).
+        cls_loss_reduction (`"mean"` or `"sum"`, defaults to `"mean"`): How `cls_loss_weight` is to be understood.
+            "sum" is what a config stands for that was saved when the weight was that of a sum over rows; a model
+            with such a CLS loss can't be pre-trained on.
 
     Raises:
         ValueError: a field is out of its range, or two of them contradict each other.
@@ -88,6 +93,16 @@ class Data2VecGenericConfig(PreTrainedConfig):
     loss_beta: float = 0.0
     loss_scale: float | None = None
     cls_loss_weight: float = 0.0
+    cls_loss_reduction: str = "mean"
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """As in transformers; a saved config whose `cls_loss_weight` is that of a sum over rows is told by lacking
+        `cls_loss_reduction`."""
+        was_saved = "transformers_version" in config_dict
+        if was_saved and config_dict.get("cls_loss_weight") and "cls_loss_weight" not in kwargs:
+            config_dict = {"cls_loss_reduction": "sum"} | config_dict
+        return super().from_dict(config_dict, **kwargs)
 
     def __post_init__(self, **kwargs: Any) -> None:
         encoder_config = self.encoder_config

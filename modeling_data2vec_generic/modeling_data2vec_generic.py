@@ -34,6 +34,7 @@ from .geometry_data2vec_generic import grid_of, real_positions
 from .objective_data2vec_generic import (
     ConvDecoder,
     average_targets,
+    cls_loss,
     linear_predictor,
     mlp_predictor,
     regression_loss,
@@ -161,12 +162,14 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
 
     Raises:
         UnsupportedBackboneError: the encoder lacks one of the seams that data2vec needs.
-        ValueError: K is larger than the depth, or the decoder's groups do not divide the widths.
+        ValueError: K is larger than the depth, the decoder's groups do not divide the widths, or the weight of the
+            CLS loss is that of a sum over rows.
     """
 
     _auto_class = "AutoModelForPreTraining"
 
     def __init__(self, config: Data2VecGenericConfig, encoder: PreTrainedModel | None = None):
+        _refuse_sum_over_rows(config)
         super().__init__(config, encoder)
         _turn_off_own_masking(self.encoder.config)
         self.seams: Seams = find_seams(self.encoder)
@@ -338,11 +341,10 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         masked_targets = targets.flatten(0, 1).index_select(0, target_rows)
 
         loss = regression_loss(predictions, masked_targets, self.config.loss_beta, self.config.loss_scale)
-        loss = loss / (len(masked) if num_items_in_batch is None else num_items_in_batch)
         if self.config.cls_loss_weight:
-            loss = loss + self.config.cls_loss_weight * self._cls_loss(
-                encoded, examination.prefix, targets, real, num_masks
-            )
+            # Registers and distillation tokens come after CLS.
+            loss = loss + self.config.cls_loss_weight * self._cls_loss(encoded[:, 0], targets, real, mask)
+        loss = loss / (len(masked) if num_items_in_batch is None else num_items_in_batch)
         return Data2VecGenericForPreTrainingOutput(
             loss=loss, predictions=predictions, targets=masked_targets, num_masked=mask.sum()
         )
@@ -447,15 +449,27 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         noise = self.mask_noise(encoded, len(masked))
         return dense.flatten(0, 1).index_copy(0, masked, noise).view(rows, length, width)
 
-    def _cls_loss(self, encoded: Tensor, prefix: int, targets: Tensor, real: Tensor | None, num_masks: int) -> Tensor:
-        """Loss between the last prefix token and the mean of the targets, summed (data2vec 2.0, section 3.3)."""
+    def _cls_loss(self, cls: Tensor, targets: Tensor, real: Tensor | None, mask: Tensor) -> Tensor:
+        """See `cls_loss`; targets are averaged over all positions, or over those that are not padding."""
         if real is None:
             mean = targets.mean(1)
         else:
             weight = real.unsqueeze(-1).to(targets.dtype)
             mean = (targets * weight).sum(1) / weight.sum(1).clamp(min=1)
-        mean = mean.repeat_interleave(num_masks, 0)
-        return regression_loss(encoded[:, prefix - 1], mean, self.config.loss_beta, self.config.loss_scale)
+        mean = mean.repeat_interleave(mask.shape[1], 0)
+        num_masked = mask.sum(-1).flatten()
+        return cls_loss(cls, mean, num_masked, self.config.loss_beta, self.config.loss_scale)
+
+
+def _refuse_sum_over_rows(config: Data2VecGenericConfig) -> None:
+    if config.cls_loss_weight and config.cls_loss_reduction == "sum":
+        raise ValueError(
+            f"cls_loss_weight={config.cls_loss_weight} was saved when it was the weight of a sum over rows; now it is "
+            "that of their mean, which does not grow with the batch. Give the weight that you want to train with, "
+            "e.g. from_pretrained(..., cls_loss_weight=2.56) as data2vec 2.0 base was published with: the old weight "
+            "times the rows of an optimizer step (samples × num_masks) is what it stood for. 0 leaves the CLS loss "
+            "out. Data2VecGenericModel, the plain encoder, loads as it is."
+        )
 
 
 def _turn_off_own_masking(config: Any) -> None:

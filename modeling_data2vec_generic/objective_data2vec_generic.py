@@ -73,12 +73,37 @@ def regression_loss(predictions: Tensor, targets: Tensor, beta: float, scale: fl
     Returns:
         scalar, float32.
     """
+    return _element_loss(predictions, targets, beta, scale, reduction="sum")
+
+
+def cls_loss(cls: Tensor, targets: Tensor, num_masked: Tensor, beta: float, scale: float | None) -> Tensor:
+    """Sum over rows of the loss between CLS and the mean target, times the row's masked positions (data2vec 2.0,
+    section 3.3).
+
+    Divided by the masked positions of a step, as the regression loss is, it is the mean over the step's rows, however
+    these are split into micro-batches and processes. The original multiplies the sum over the rows of one worker's
+    batch by that worker's masked positions, so that its weight stands for as many rows.
+
+    Args:
+        cls: (R, C), the student's CLS.
+        targets: (R, C), the mean over positions of each row's targets.
+        num_masked: (R), masked positions of each row.
+        beta, scale: see `regression_loss`.
+
+    Returns:
+        scalar, float32.
+    """
+    losses = _element_loss(cls, targets, beta, scale, reduction="none").sum(-1)
+    return (losses * num_masked).sum()
+
+
+def _element_loss(predictions: Tensor, targets: Tensor, beta: float, scale: float | None, reduction: str) -> Tensor:
     predictions, targets = predictions.float(), targets.float()
     if beta == 0:
-        total = nn.functional.mse_loss(predictions, targets, reduction="sum")
+        loss = nn.functional.mse_loss(predictions, targets, reduction=reduction)
     else:
-        total = nn.functional.smooth_l1_loss(predictions, targets, reduction="sum", beta=beta)
-    return total * (predictions.shape[-1] ** -0.5 if scale is None else scale)
+        loss = nn.functional.smooth_l1_loss(predictions, targets, reduction=reduction, beta=beta)
+    return loss * (predictions.shape[-1] ** -0.5 if scale is None else scale)
 
 
 def spread(x: Tensor) -> Tensor:

@@ -226,7 +226,8 @@ def data2vec2(
             predictions.append(decode(dense[:length], student, settings)[masked[:length]])
             targets.append(target[masked])
             if settings.cls_loss:
-                cls_loss = cls_loss + element_loss(out[len(out) - len(keep) - 1], target[read].mean(0), settings)
+                row_loss = element_loss(out[0], target[read].mean(0), settings)
+                cls_loss = cls_loss + int(masked.sum()) * row_loss
     rows, target_rows = torch.cat(predictions), torch.cat(targets)
-    loss = element_loss(rows, target_rows, settings) / len(rows) + settings.cls_loss * cls_loss
+    loss = (element_loss(rows, target_rows, settings) + settings.cls_loss * cls_loss) / len(rows)
     return rows, target_rows, loss

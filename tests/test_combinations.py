@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from modeling_data2vec_generic import Data2VecGenericConfig, Data2VecGenericForPreTraining
+from modeling_data2vec_generic import modeling_data2vec_generic as modeling
 from modeling_data2vec_generic.training.teacher import EMATeacher
 
-from .tiny_configs import SAMPLES, TINY
+from .tiny_configs import SAMPLES, TINY, VISIBLE
 
 # What the student reads and what predicts; a student of visible positions alone needs a decoder that looks at them.
 STUDENTS = [
@@ -24,6 +25,7 @@ EMBEDDINGS = ["ema", "copy"]
 SOURCES = ["ffn", "block"]
 NORMS = [([], []), (["instance"], ["layer"]), (["batch", "layer"], ["batch", "instance"])]
 LOSSES = [{}, {"loss_beta": 0.5, "loss_scale": 0.25}]
+CLS_PARAMETERS = ("cls_token", "class_token", "class_embedding")
 CLS_LOSSES = [loss | {"cls_loss_weight": 0.5} for loss in LOSSES]
 
 
@@ -110,3 +112,38 @@ def test_visible_positions__need_a_decoder(predictor):
 def test_cls_loss__needs_a_prefix_token(name, student_input):
     with pytest.raises(ValueError, match=r"cls_loss_weight=0.5 needs a prefix token"):
         take_step(name, student_input=student_input, predictor="conv", cls_loss_weight=0.5)
+
+
+@pytest.mark.parametrize("name", [name for name in VISIBLE if TINY[name].prefix])
+@pytest.mark.parametrize("student_input", ["mask_token", "visible"])
+def test_cls_loss__reads_cls_and_no_register(name, student_input, monkeypatch):
+    tiny = TINY[name]
+    fields = {"student_input": student_input, "predictor": "conv", "decoder_dim": 16, "decoder_groups": 4}
+    model = Data2VecGenericForPreTraining(Data2VecGenericConfig(cls_loss_weight=1.0, **fields), tiny.encoder()).eval()
+    entered, encoded, read = [], [], []
+
+    def enter(block, args, kwargs):
+        entered.append(args[0] if args else next(iter(kwargs.values())))
+
+    def note_encoded(*args):
+        encoded.append(encode(*args))
+        return encoded[-1]
+
+    def note_cls(cls, *args):
+        read.append(cls)
+        return cls_loss(cls, *args)
+
+    encode, cls_loss = modeling.encode, modeling.cls_loss
+    monkeypatch.setattr(modeling, "encode", note_encoded)
+    monkeypatch.setattr(modeling, "cls_loss", note_cls)
+    model.encoder.get_submodule(model.seams.blocks[0]).register_forward_pre_hook(enter, with_kwargs=True)
+    inputs, mask = tiny.inputs(), torch.arange(tiny.length).expand(SAMPLES, 1, -1) < tiny.length // 2
+    with torch.no_grad():
+        model(mask=mask, **inputs)
+        cls = next(weight for key, weight in model.encoder.named_parameters() if key.endswith(CLS_PARAMETERS))
+        cls += torch.randn_like(cls)
+        model(mask=mask, **inputs)
+    # What the change of the parameter reaches before the blocks mix the rows is CLS.
+    changed = (entered[0] != entered[1]).any(-1).any(0).nonzero().flatten().tolist()
+    assert changed in ([0], list(range(cls.numel() // cls.shape[-1])))
+    assert torch.equal(read[-1], encoded[-1][:, changed[0]])

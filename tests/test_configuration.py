@@ -1,9 +1,11 @@
 """The configuration: what it holds, what it refuses, and that it survives saving."""
 
+import json
+
 import pytest
 from transformers import AutoConfig, ViTConfig
 
-from modeling_data2vec_generic import Data2VecGenericConfig
+from modeling_data2vec_generic import Data2VecGenericConfig, Data2VecGenericForPreTraining, Data2VecGenericModel
 
 from .tiny import new_encoder
 
@@ -70,3 +72,26 @@ def test_config__leaves_the_attention_of_the_encoder_as_it_is(attention):
 def test_config__refuses_what_makes_no_sense(fields, message):
     with pytest.raises(ValueError, match=message):
         Data2VecGenericConfig(**fields)
+
+
+def test_config__of_a_cls_loss_that_was_a_sum_over_rows_is_told_apart(tmp_path):
+    config = Data2VecGenericConfig(encoder_config=new_encoder("vit").config, cls_loss_weight=0.01)
+    config.save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    saved = json.loads(file.read_text())
+    assert saved.pop("cls_loss_reduction") == "mean"
+    file.write_text(json.dumps(saved))
+    old = AutoConfig.from_pretrained(tmp_path)
+    assert old.cls_loss_reduction == "sum"
+    with pytest.raises(ValueError, match=r"cls_loss_weight=0.01 was saved when it was the weight of a sum over rows"):
+        Data2VecGenericForPreTraining(old)
+    Data2VecGenericModel(old)
+    old.save_pretrained(tmp_path)
+    assert AutoConfig.from_pretrained(tmp_path).cls_loss_reduction == "sum"
+
+    file.write_text(json.dumps(saved))
+    chosen = AutoConfig.from_pretrained(tmp_path, cls_loss_weight=2.56)
+    assert (chosen.cls_loss_weight, chosen.cls_loss_reduction) == (2.56, "mean")
+    Data2VecGenericForPreTraining(chosen)
+    file.write_text(json.dumps(saved | {"cls_loss_weight": 0.0}))
+    assert AutoConfig.from_pretrained(tmp_path).cls_loss_reduction == "mean"

@@ -6,6 +6,7 @@ import torch
 from modeling_data2vec_generic.objective_data2vec_generic import (
     ConvDecoder,
     average_targets,
+    cls_loss,
     normalize,
     regression_loss,
     spread,
@@ -139,3 +140,16 @@ def test_decoder__padding_changes_nothing_at_real_positions():
 def test_decoder__groups_that_do_not_divide_are_refused():
     with pytest.raises(ValueError, match=r"decoder_groups=3 must divide the encoder's width, which is 8"):
         ConvDecoder(8, 9, 1, 3, 3, True, 1, two_dimensional=False)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.7])
+def test_cls_loss__weighs_rows_by_their_masked_positions(beta):
+    torch.manual_seed(0)
+    cls, targets, num_masked = torch.randn(3, 8), torch.randn(3, 8), torch.tensor([5, 1, 0])
+    expected = 0.0
+    for row, count in enumerate(num_masked.tolist()):
+        for x, y in zip(cls[row].tolist(), targets[row].tolist(), strict=True):
+            d = abs(x - y)
+            element = d * d if beta == 0 else d * d / (2 * beta) if d < beta else d - beta / 2
+            expected += count * element * 0.5
+    assert cls_loss(cls, targets, num_masked, beta, 0.5).item() == pytest.approx(expected, rel=1e-5)

@@ -153,7 +153,8 @@ def build(name: str, **changes) -> Case:
         "predictor": "conv",
         "loss_beta": settings["loss_beta"],
         "loss_scale": settings["loss_scale"],
-        "cls_loss_weight": settings.get("cls_loss", 0.0),
+        # The reference's is the weight of a sum over the rows of its batch.
+        "cls_loss_weight": settings.get("cls_loss", 0.0) * len(tensors["mask"]),
         "ignore_padding": False,
         "teacher_embeddings": "ema" if name == "v2_image" else "copy",
     }
@@ -345,6 +346,26 @@ def test_cls_loss_equals_the_formula(num_masks, loss, monkeypatch):
     torch.manual_seed(1)
     case = build("v2_image", cls_loss_weight=0.7, num_masks=num_masks, **loss)
     assert_equals_formulas(case, random_mask((2, num_masks, 36), 27), monkeypatch)
+
+
+def test_cls_loss__is_the_weight_times_the_mean_over_rows():
+    """By the reference's own numbers: its sum over rows is what is left of its loss without the regression."""
+    case = build("v2_image", mask_noise_std=0.0)
+    mask = case.tensors["mask"].bool().unflatten(0, (-1, case.settings["clone_batch"]))
+    rows = len(case.tensors["mask"])
+    reference = case.settings["cls_loss"] * rows
+    assert case.model.config.cls_loss_weight == pytest.approx(reference)
+    terms = {}
+    for samples in ([0], [1], [0, 1], [0, 1, 0, 1], [0] * 4):
+        case.model.config.cls_loss_weight = 0.0
+        without = case.model(mask=mask[samples], pixel_values=case.tensors["source"][samples]).loss
+        case.model.config.cls_loss_weight = reference
+        loss = case.model(mask=mask[samples], pixel_values=case.tensors["source"][samples]).loss
+        terms[tuple(samples)] = (loss - without).item()
+    assert terms[0, 1] == pytest.approx((terms[0,] + terms[1,]) / 2, rel=1e-4)
+    assert terms[0, 1, 0, 1] == pytest.approx(terms[0, 1], rel=1e-4)
+    assert terms[0, 0, 0, 0] == pytest.approx(terms[0,], rel=1e-4)
+    assert abs(terms[0,] - terms[1,]) > 1e-3 * terms[0,]
 
 
 def test_alibi__of_a_negative_scale_is_off(monkeypatch):

@@ -118,7 +118,11 @@ class ObjectiveArguments:
     )
     loss_scale: float | None = field(default=None, metadata={"help": "Factor of the loss. Default: 1/sqrt(width)."})
     cls_loss_weight: float | None = field(
-        default=None, metadata={"help": "Weight of the loss between CLS and the mean target; 0 leaves it out."}
+        default=None,
+        metadata={
+            "help": "Weight of the loss between CLS and the mean target, a mean over the rows of an optimizer step; 0 "
+            "leaves it out. It does not depend on the batch. data2vec 2.0: 2.56 (base), 1.28 (large, huge)."
+        },
     )
 
     def __post_init__(self) -> None:

@@ -94,7 +94,7 @@ PRESETS = {
                 "decoder_layers": 6,
                 "decoder_kernel_size": 3,
                 "decoder_groups": 16,
-                "cls_loss_weight": 0.01,
+                "cls_loss_weight": 2.56,
             },
             mask={"mask_strategy": "inverse_block", "mask_ratio": 0.8, "mask_length": 3, "mask_adjust": 0.07},
             top_k_share=1.0,

@@ -54,7 +54,6 @@ VIT_2 = {
     "masks": 16,
     "teacher_embeddings": "ema",
     "norms": (["instance"], ["layer"]),
-    "loss": (0.0, None, 0.01),
     "warmup": 50040,
     "optimizer": (0.05, 0.9, 0.95, 4.0),
 }
@@ -77,6 +76,7 @@ PUBLISHED = {
         blocks=12,  # 2 of the prenet, 10 others
         width=768,
         top_blocks=10,
+        loss=(0.0, None, 0.01 * 16 * 16),  # `cls_loss` times the rows of one process's batch
         ema=(0.9998, 0.99999, 100_000),
         mask=("inverse_block", 0.8, 3, 0.07),
         masked=(157, 196),
@@ -90,6 +90,7 @@ PUBLISHED = {
         blocks=24,
         width=1024,
         top_blocks=18,
+        loss=(0.0, None, 0.01 * 8 * 16),  # `cls_loss` times the rows of one process's batch
         ema=(0.9998, 0.99999, 150_000),
         mask=("inverse_block", 0.75, 3, 0.1),
         masked=(147, 196),
@@ -103,6 +104,7 @@ PUBLISHED = {
         blocks=32,
         width=1280,
         top_blocks=24,
+        loss=(0.0, None, 0.01 * 8 * 16),  # `cls_loss` times the rows of one process's batch
         ema=(0.9998, 1.0, 300_000),
         mask=("inverse_block", 0.75, 3, 0.1),
         masked=(192, 256),

@@ -118,7 +118,7 @@ def new_trainer(case: str, output_dir: Path, processes: int, **flags: Any) -> Da
     if case.endswith("_2"):
         settings = {"student_input": "visible", "predictor": "conv", "decoder_dim": 16, "decoder_groups": 4}
         settings |= {"mask_noise_std": 0.0, "num_masks": 3, "loss_beta": 0.0}
-        settings |= {"cls_loss_weight": 0.01} if case == "images_2" else {}
+        settings |= {"cls_loss_weight": 2.56} if case == "images_2" else {}
     accumulation = 2 if case == "text" else 1
     set_seed(0)
     collator: Any

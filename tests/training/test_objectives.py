@@ -51,7 +51,7 @@ DATA2VEC2 = {
         "num_masks": 16,
         "decoder_dim": 768,
         "decoder_layers": 6,
-        "cls_loss_weight": 0.01,
+        "cls_loss_weight": 2.56,
     },
     "speech": {
         "average_top_k_layers": 8,
