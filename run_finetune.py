@@ -17,6 +17,7 @@ from transformers import set_seed
 
 from modeling_data2vec_generic import recipes
 from modeling_data2vec_generic.data.arguments import DataArguments
+from modeling_data2vec_generic.data.summary import log_summary, summarized
 from modeling_data2vec_generic.finetuning.arguments import FinetuningArguments, TaskArguments
 from modeling_data2vec_generic.finetuning.arms import Arms, arms_of
 from modeling_data2vec_generic.finetuning.defaults import with_defaults
@@ -30,6 +31,7 @@ from modeling_data2vec_generic.training.output_dir import claim
 ARGUMENTS = (ModelArguments, DataArguments, TaskArguments, FinetuningArguments)
 
 
+@summarized()
 def main(argv: list[str] | None = None) -> None:
     flags = recipes.flags_of(sys.argv[1:] if argv is None else argv)
     model_args, data_args, task_args, training_args = recipes.parse(flags, ARGUMENTS)
@@ -54,6 +56,7 @@ def main(argv: list[str] | None = None) -> None:
         task.fit(source.encoder)
         with training_args.main_process_first(desc="preparing the data"):
             samples = {split: task.prepare(dataset, split) for split, dataset in rows.items()}
+        log_summary()  # of further seeds, what is new about their rows
         arms = Arms(names, source, task, samples, task_args)
         for name in names:
             arm_args = arguments_of(seed, name, task_args, training_args)

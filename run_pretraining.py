@@ -21,6 +21,7 @@ from modeling_data2vec_generic.data.masking import MaskArguments, MaskSampler
 from modeling_data2vec_generic.data.sources import infer_modality, load_raw_datasets
 from modeling_data2vec_generic.data.streamed_sources import open_stream, window_rows
 from modeling_data2vec_generic.data.streams import WindowedStream
+from modeling_data2vec_generic.data.summary import log_summary, summarized
 from modeling_data2vec_generic.modalities import modality_class
 from modeling_data2vec_generic.reporting.run_report import report
 from modeling_data2vec_generic.training.arguments import (
@@ -57,6 +58,7 @@ def parse(argv: list[str]) -> tuple:
     return recipes.parse(argv, ARGUMENTS)
 
 
+@summarized()
 def main(argv: list[str] | None = None) -> None:
     model_args, data_args, mask_args, objective_args, training_args = parse(sys.argv[1:] if argv is None else argv)
     recipes.start_logging(training_args)
@@ -88,6 +90,7 @@ def main(argv: list[str] | None = None) -> None:
     with training_args.main_process_first(desc="preparing the data"):
         prepared = {split: modality.prepare(rows, split, mask) for split, rows in raw.items()}
         labelled = {split: modality.prepare_labelled(rows, split, prepared[split]) for split, rows in raw.items()}
+    log_summary()
     collator = modality.collator(mask, config.num_masks, training_args.seed, config.student_input)
     probe = None
     if "validation" in raw:

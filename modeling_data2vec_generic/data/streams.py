@@ -23,6 +23,7 @@ import torch
 from datasets import Dataset, Features, IterableDataset
 
 from .screening import NothingLeft, Tally, tallied
+from .summary import unlogged
 
 POSITION = "stream_position"  # key of samples and batches
 
@@ -141,7 +142,7 @@ class WindowedStream(torch.utils.data.IterableDataset):
             at = replace(at, source=None, passes=at.passes + 1, windows=0)
 
     def _prepared(self, rows: Mapping[str, list[Any]], tally: Tally) -> Dataset:
-        with no_progress_bars(), tallied(tally):
+        with no_progress_bars(), unlogged(), tallied(tally):  # the notes on the first window are enough
             try:
                 return self.prepare(Dataset.from_dict(rows, features=self.features))
             except NothingLeft:
