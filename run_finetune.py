@@ -17,6 +17,8 @@ from transformers import set_seed
 
 from modeling_data2vec_generic import recipes
 from modeling_data2vec_generic.data.arguments import DataArguments
+from modeling_data2vec_generic.data.bad_rows import BadRows
+from modeling_data2vec_generic.data.screening import judged_together
 from modeling_data2vec_generic.data.summary import log_summary, summarized
 from modeling_data2vec_generic.finetuning.arguments import FinetuningArguments, TaskArguments
 from modeling_data2vec_generic.finetuning.arms import Arms, arms_of
@@ -41,6 +43,7 @@ def main(argv: list[str] | None = None) -> None:
         for arm in task_args.arms:
             claim(arguments_of(seed, arm, task_args, training_args))
 
+    bad_rows = BadRows(training_args.output_dir, anew=True) if training_args.process_index == 0 else None
     with training_args.main_process_first(desc="loading the data"):
         task_type, data_args, splits = read_rows(data_args, task_args)
     _, _, task_args, training_args = with_defaults(task_type, splits["train"].features["label"], flags, ARGUMENTS)
@@ -50,11 +53,11 @@ def main(argv: list[str] | None = None) -> None:
     for seed in seeds:
         set_seed(seed)
         task = task_type(model_args, data_args, task_args, arguments_of(seed, "", task_args, training_args), splits)
-        with training_args.main_process_first(desc="choosing the rows"):
+        with training_args.main_process_first(desc="choosing the rows"), judged_together(splits, bad_rows):
             rows = chosen_rows(task.encode(splits), task, data_args, task_args, seed)
         source = load_source(model_args, task.modality.encoder_defaults())
         task.fit(source.encoder)
-        with training_args.main_process_first(desc="preparing the data"):
+        with training_args.main_process_first(desc="preparing the data"), judged_together(rows, bad_rows):
             samples = {split: task.prepare(dataset, split) for split, dataset in rows.items()}
         log_summary()  # of further seeds, what is new about their rows
         arms = Arms(names, source, task, samples, task_args)

@@ -17,7 +17,9 @@ from transformers import set_seed
 
 from modeling_data2vec_generic import Data2VecGenericConfig, Data2VecGenericForPreTraining, recipes
 from modeling_data2vec_generic.data.arguments import DataArguments
+from modeling_data2vec_generic.data.bad_rows import BadRows
 from modeling_data2vec_generic.data.masking import MaskArguments, MaskSampler
+from modeling_data2vec_generic.data.screening import judged_together
 from modeling_data2vec_generic.data.sources import infer_modality, load_raw_datasets
 from modeling_data2vec_generic.data.streamed_sources import open_stream, window_rows
 from modeling_data2vec_generic.data.streams import WindowedStream
@@ -87,7 +89,11 @@ def main(argv: list[str] | None = None) -> None:
     model = Data2VecGenericForPreTraining(config, encoder)
 
     # The settings are known to be good before the data, which may take long, are looked through.
-    with training_args.main_process_first(desc="preparing the data"):
+    streamed = source is not None
+    bad_rows = None
+    if training_args.process_index == 0:
+        bad_rows = BadRows(training_args.output_dir, anew=checkpoint is None or not streamed)
+    with training_args.main_process_first(desc="preparing the data"), judged_together(raw, bad_rows, streamed):
         prepared = {split: modality.prepare(rows, split, mask) for split, rows in raw.items()}
         labelled = {split: modality.prepare_labelled(rows, split, prepared[split]) for split, rows in raw.items()}
     log_summary()
@@ -113,6 +119,7 @@ def main(argv: list[str] | None = None) -> None:
             data_args.shuffle_buffer_size,
             training_args.seed,
             data_args.max_bad_fraction,
+            bad_rows,
         )
     trainer = Data2VecTrainer(
         model=model,

@@ -32,12 +32,14 @@ def prepare_images(raw: Dataset, args: DataArguments, split: str) -> Dataset:
         desc=f"Checking {split} images",
     )
 
-    def name_of(position: int) -> str:
-        row = raw[position]
-        return row["image"] and row["image"].get("path") or f"row {row['sample_index']}"
-
-    problems = report["problem"][:]
-    good = good_rows(problems, name_of, noun="image", split=split, max_bad_fraction=args.max_bad_fraction)
+    good = good_rows(
+        report["problem"][:],
+        raw,
+        noun="image",
+        split=split,
+        max_bad_fraction=args.max_bad_fraction,
+        column="image",
+    )
     if len(good) < len(raw):
         raw = raw.select(good)
     return raw.with_transform(_decode_batch)

@@ -71,10 +71,11 @@ def resized(
 def _good(problems: list[str], rows: Dataset, args: DataArguments, split: str) -> NDArray[np.int64]:
     return good_rows(
         problems,
-        lambda position: f"row {rows[position]['sample_index']}",
+        rows,
         noun="mask",
         split=split,
         max_bad_fraction=args.max_bad_fraction,
+        column="label",
     )
 
 

@@ -31,7 +31,7 @@ def prepare_series(raw: Dataset, args: DataArguments, split: str, length: int, c
     ]
     good = good_rows(
         problems,
-        lambda position: f"row {raw[position]['sample_index']}",
+        raw,
         noun="row",
         split=split,
         max_bad_fraction=args.max_bad_fraction,

@@ -140,12 +140,7 @@ def _usable(
     raw: Dataset, problems: list[str], samples: NDArray[np.int64], rate: int, args: DataArguments, split: str
 ) -> NDArray[np.int64]:
     """Positions of the clips that are neither bad nor shorter than is wished."""
-
-    def name_of(position: int) -> str:
-        row = raw[position]
-        return row["audio"] and row["audio"].get("path") or f"row {row['sample_index']}"
-
-    good = good_rows(problems, name_of, noun="sound", split=split, max_bad_fraction=args.max_bad_fraction)
+    good = good_rows(problems, raw, noun="sound", split=split, max_bad_fraction=args.max_bad_fraction, column="audio")
     long_enough = good[samples[good] >= args.min_duration_in_seconds * rate]
     if len(long_enough) < len(good):
         logger.info(

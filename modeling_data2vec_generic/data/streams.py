@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from datasets import Dataset, Features, IterableDataset
 
+from .bad_rows import BadRows
 from .screening import NothingLeft, Tally, tallied
 from .summary import unlogged
 
@@ -63,6 +64,7 @@ class WindowedStream(torch.utils.data.IterableDataset):
         prepare: makes samples of the rows of a window; what its `good_rows` leaves out is tallied.
         window_size: rows per window, the last window of a pass may have fewer.
         seed: of the order within the windows; `None` keeps the order of the source.
+        listed_in: where bad rows are written down; `None` in processes that leave it to another.
         max_bad_fraction: share of bad rows among all those read so far above which the stream ends with an error.
         batch_size: samples per batch and process.
         rank, num_processes: which batches are this process's.
@@ -78,6 +80,7 @@ class WindowedStream(torch.utils.data.IterableDataset):
     window_size: int
     seed: int | None = 0
     max_bad_fraction: float = 1.0
+    listed_in: BadRows | None = None
     batch_size: int = 1
     rank: int = 0
     num_processes: int = 1
@@ -112,7 +115,7 @@ class WindowedStream(torch.utils.data.IterableDataset):
     def _windows(self, quiet: bool) -> Iterator[tuple[Position, Dataset, np.ndarray]]:
         """Each window's position, its samples, and the order to give them out."""
         at = self.start
-        tally = Tally(self.max_bad_fraction, at.read, at.bad, quiet)
+        tally = Tally(self.max_bad_fraction, at.read, at.bad, quiet, self.listed_in)
         while True:
             samples_before = at.first_sample
             source = deepcopy(self.source)  # which keeps its place in itself, and is read by others too

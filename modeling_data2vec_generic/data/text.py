@@ -136,7 +136,7 @@ def prepare_text(
     problems = ["" if count >= fewest else "too short" if count else "no text" for count in counts]
     good = good_rows(
         problems,
-        lambda position: f"row {tokenised[position]['sample_index']}",
+        tokenised,
         noun="text",
         split=split,
         max_bad_fraction=args.max_bad_fraction,

@@ -40,13 +40,7 @@ def prepare_video(raw: Dataset, args: DataArguments, split: str, num_frames: int
         problem or (f"too short ({count} frames, the encoder reads {num_frames})" if count < num_frames else "")
         for problem, count in zip(report["problem"][:], frames, strict=True)
     ]
-
-    def name_of(position: int) -> str:
-        row = raw[position]
-        first = row["video"][0] if row["video"] else None
-        return first and first.get("path") or f"row {row['sample_index']}"
-
-    good = good_rows(problems, name_of, noun="clip", split=split, max_bad_fraction=args.max_bad_fraction)
+    good = good_rows(problems, raw, noun="clip", split=split, max_bad_fraction=args.max_bad_fraction, column="video")
     counts = count_windows(frames[good], num_frames, noun="clips", split=split)
     rows = np.repeat(good, counts)
     starts = np.concatenate([np.arange(count) * num_frames for count in counts])

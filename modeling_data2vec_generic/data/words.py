@@ -39,7 +39,7 @@ def prepare_words(raw: Dataset, tokenizer: PreTrainedTokenizerBase, args: DataAr
         )
     good = good_rows(
         ["" if max(row) > NOWHERE else "no word has a token" for row in places],
-        lambda position: f"row {samples[position]['sample_index']}",
+        samples,
         noun="sentence",
         split=split,
         max_bad_fraction=args.max_bad_fraction,

@@ -29,7 +29,8 @@ def rows(shards: list[int]) -> Iterator[dict[str, Any]]:
 def without(*bad: str, max_bad_fraction: float = 1.0) -> Any:
     def prepare(raw: Dataset) -> Dataset:
         problems = ["spoilt" if text in bad else "" for text in raw["text"]]
-        return raw.select(good_rows(problems, str, noun="text", split="train", max_bad_fraction=max_bad_fraction))
+        numbered = raw.add_column("sample_index", list(range(len(raw))))
+        return raw.select(good_rows(problems, numbered, noun="text", split="train", max_bad_fraction=max_bad_fraction))
 
     return prepare
 

@@ -212,7 +212,7 @@ def _good(dataset: Dataset, split: str, args: DataArguments) -> Dataset:
     rows = zip(dataset["text"][:], dataset["label"][:], strict=True)
     good = good_rows(
         [_problem(words, tags) for words, tags in rows],
-        lambda position: f"row {dataset[position]['sample_index']}",
+        dataset,
         noun="sentence",
         split=split,
         max_bad_fraction=args.max_bad_fraction,
