@@ -11,6 +11,7 @@ from datasets import Array2D, Audio, ClassLabel, Dataset, Features, Image, Large
 from transformers.utils import logging
 
 from .arguments import DataArguments
+from .cache_keys import renewed
 
 logger = logging.get_logger(__name__)
 
@@ -128,11 +129,12 @@ def canonical(
         ) from error
     if modality in _UNDECODED:
         dataset = undecoded(dataset, usual, modality, args, split, f"{usual}_column_name={content!r}")
-    return dataset.add_column("sample_index", np.arange(len(dataset)))
+    return renewed(dataset.add_column("sample_index", np.arange(len(dataset))))
 
 
 def undecoded(dataset: Dataset, column: str, modality: str, args: DataArguments, split: str, flag: str) -> Dataset:
-    """The same rows with files of a modality in a column, not decoded. Paths start from the folder of the table.
+    """The same rows with files of a modality in a column, not decoded. Paths start from the folder of the table. What
+    is made of the rows and kept in the cache is made again once a file has changed.
 
     Args:
         flag: how the column is called in messages.
@@ -145,7 +147,7 @@ def undecoded(dataset: Dataset, column: str, modality: str, args: DataArguments,
     if table is not None:
         dataset = _located(dataset, column, os.path.dirname(os.path.abspath(table)))
     try:
-        return dataset.cast_column(column, _UNDECODED[modality])
+        return renewed(dataset.cast_column(column, _UNDECODED[modality]), column)
     except (TypeError, ValueError, NotImplementedError) as error:  # datasets' and pyarrow's, by the type found
         raise ValueError(
             f"{flag} holds {found} in the {split} data, which cannot be read as {modality}: expected "
