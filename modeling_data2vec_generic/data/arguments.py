@@ -43,9 +43,10 @@ class DataArguments:
     train_dir: str | None = field(
         default=None,
         metadata={
-            "help": "Folder of training images or sound, read recursively. If every file lies exactly one folder "
-            "deep, the folders' names are the labels of the probe. Of video, each folder with images is a clip, and "
-            "its images are the frames, by their numbers."
+            "help": "Folder of training images or sound, read recursively. The names of folders one deep are the "
+            "labels of the probe; a metadata.csv or .jsonl with a column file_name gives labels and further columns "
+            "instead. Folders called train, validation (val, valid, dev) and test are splits. Of video, each folder "
+            "with images is a clip, and its images are the frames, by their numbers."
         },
     )
     validation_dir: str | None = field(

@@ -21,7 +21,7 @@ def open_splits(
     embedded: Callable[[Dataset], Rows],
     hub: Callable[[str, str | None], dict[str, Rows]],
     file: Callable[[str, str], Rows],
-    folder: Callable[[str, str, Any], Rows],
+    folder: Callable[[str, str, Any, bool], dict[str, Rows]],
 ) -> dict[str, Rows]:
     """The source's rows as they are: `train`, and `validation` if it has one.
 
@@ -29,8 +29,9 @@ def open_splits(
         embedded: from the rows of an embedded dataset.
         hub: from name and configuration of a dataset, its splits.
         file: from a path and the flag that gave it.
-        folder: from a path, the flag that gave it, and the modality.
+        folder: from a path, the flag that gave it, the modality, and whether the user asked for labels, its splits.
     """
+    labels_wanted = args.label_column_name is not None
     if args.dataset_name in EMBEDDED:
         splits = {split: embedded(rows) for split, rows in EMBEDDED[args.dataset_name][1]().items()}
     elif args.dataset_name is not None:
@@ -38,11 +39,12 @@ def open_splits(
     elif args.train_file is not None:
         splits = {"train": file(args.train_file, "train_file")}
     else:
-        splits = {"train": folder(str(args.train_dir), "train_dir", modality)}
+        splits = folder(str(args.train_dir), "train_dir", modality, labels_wanted)
     if args.validation_file is not None:
         splits["validation"] = file(args.validation_file, "validation_file")
     elif args.validation_dir is not None:
-        splits["validation"] = folder(args.validation_dir, "validation_dir", modality)
+        found = folder(args.validation_dir, "validation_dir", modality, labels_wanted)
+        splits["validation"] = found["validation"] if "validation" in found else found["train"]
     return splits
 
 

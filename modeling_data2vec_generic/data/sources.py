@@ -5,7 +5,6 @@ columns `image`, `text`, `audio`, `series` or `video` (files not decoded), `samp
 exist.
 """
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -18,7 +17,8 @@ from transformers.utils import logging
 from .arguments import DataArguments
 from .columns import CONTENT_COLUMN, canonical, encode_labels, holds
 from .embedded import EMBEDDED
-from .files import EXTENSIONS, load_file, load_folder, nothing_found, walk
+from .files import load_file
+from .folders import load_folder, modalities_of, nothing_found, walk
 from .opening import VALIDATION_SPLITS, loading_hub, open_splits
 from .streamed_sources import stream_types
 
@@ -39,10 +39,10 @@ def infer_modality(args: DataArguments) -> str:
     elif named:
         found = named
     elif args.train_dir is not None:
-        kinds = Counter(path.suffix.lower() for path, _ in walk(args.train_dir, "train_dir"))
-        found = [modality for modality, extensions in EXTENSIONS.items() if extensions & kinds.keys()]
+        files = walk(args.train_dir, "train_dir")
+        found = modalities_of(files)
         if not found:
-            raise ValueError(nothing_found(args.train_dir, "train_dir", "images or sound", kinds))
+            raise ValueError(nothing_found(args.train_dir, "train_dir", "images or sound", files))
     else:
         training = replace(args, validation_file=None, validation_dir=None)  # a folder is read by its modality
         features = stream_types(training) if args.streaming else _load_splits(training, None)["train"].features

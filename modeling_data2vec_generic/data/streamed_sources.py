@@ -10,7 +10,8 @@ from transformers.utils import logging
 
 from .arguments import DataArguments
 from .columns import canonical, encode_labels
-from .files import load_folder, stream_file
+from .files import stream_file
+from .folders import load_folder
 from .opening import VALIDATION_SPLITS, loading_hub, open_splits
 
 logger = logging.get_logger(__name__)
@@ -105,10 +106,12 @@ def _open_hub(name: str, config_name: str | None) -> dict[str, IterableDataset]:
     return splits
 
 
-def _open_folder(folder: str, flag: str, modality: str | None) -> IterableDataset:
+def _open_folder(folder: str, flag: str, modality: str | None, labels_wanted: bool) -> dict[str, IterableDataset]:
     """The files of a folder in a fixed random order: by their names they are sorted by class."""
-    files = load_folder(folder, flag, modality)
-    return files.select(np.random.default_rng(_ORDER_SEED).permutation(len(files))).to_iterable_dataset()
+    return {
+        split: files.select(np.random.default_rng(_ORDER_SEED).permutation(len(files))).to_iterable_dataset()
+        for split, files in load_folder(folder, flag, modality, labels_wanted).items()
+    }
 
 
 def _typed(stream: IterableDataset, split: str) -> tuple[IterableDataset, Features]:
