@@ -10,6 +10,7 @@ A recipe is a JSON object of flags; flags on the command line override it. See -
 
 import sys
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from modeling_data2vec_generic.data.bad_rows import BadRows
 from modeling_data2vec_generic.data.masking import MaskArguments, MaskSampler
 from modeling_data2vec_generic.data.screening import judged_together
 from modeling_data2vec_generic.data.sources import infer_modality, load_raw_datasets
-from modeling_data2vec_generic.data.streamed_sources import open_stream, window_rows
+from modeling_data2vec_generic.data.streamed_sources import WindowPreparation, open_stream
 from modeling_data2vec_generic.data.streams import WindowedStream
 from modeling_data2vec_generic.data.summary import log_summary, summarized
 from modeling_data2vec_generic.modalities import modality_class
@@ -115,7 +116,7 @@ def main(argv: list[str] | None = None) -> None:
         stream = WindowedStream(
             source.rows,
             source.features,
-            lambda rows: modality.prepare(window_rows(rows, data_args, modality_name), "train", mask),
+            WindowPreparation(data_args, modality_name, partial(modality.prepare, split="train", mask=mask)),
             data_args.shuffle_buffer_size,
             training_args.seed,
             data_args.max_bad_fraction,

@@ -1,5 +1,6 @@
 """Rows of a source read one after the other, without a copy of the source on the disk or in memory."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,10 +76,23 @@ def open_stream(args: DataArguments, modality: str, seed: int) -> StreamedSource
     return StreamedSource(rows, features, DatasetDict(encode_labels(head, args)), identity)
 
 
-def window_rows(raw: Dataset, args: DataArguments, modality: str) -> Dataset:
-    """Rows of a stream in canonical columns; labels are left out, since pre-training does not see them."""
-    dataset = canonical(raw, modality, args, "train")
-    return dataset.remove_columns("label") if "label" in dataset.features else dataset
+@dataclass(frozen=True)
+class WindowPreparation:
+    """Makes samples of the rows of a window. Loader workers that are spawned get it by pickling, unlike a closure.
+
+    Args:
+        data_args: the flags.
+        modality: of the data.
+        prepare: makes samples of rows in canonical columns. They have no labels, which pre-training does not see.
+    """
+
+    data_args: DataArguments
+    modality: str
+    prepare: Callable[[Dataset], Dataset]
+
+    def __call__(self, raw: Dataset) -> Dataset:
+        rows = canonical(raw, self.modality, self.data_args, "train")
+        return self.prepare(rows.remove_columns("label") if "label" in rows.features else rows)
 
 
 def _open(args: DataArguments, modality: str | None) -> dict[str, IterableDataset]:
