@@ -139,8 +139,9 @@ class DataArguments:
     line_by_line: bool = field(
         default=False,
         metadata={
-            "help": "One sequence per row, cut at max_seq_length and padded, labels kept. Default: rows are joined "
-            "and cut into sequences of exactly max_seq_length, without labels."
+            "help": "One sequence per row, cut at max_seq_length and padded, labels kept. Default: rows are joined, "
+            "the tokenizer's separator between two of them, and cut into sequences of exactly max_seq_length, without "
+            "labels."
         },
     )
     train_tokenizer: bool = field(

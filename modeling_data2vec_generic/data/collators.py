@@ -124,7 +124,8 @@ class DataCollatorForData2VecText(_EpochSeeded):
         padded = self._pad(examples, ["input_ids", "special_tokens_mask"])
         # The tokenizer marks the padding that it adds as special.
         allowed = padded.pop("special_tokens_mask") == 0
-        masks = draw_sequence_masks(self.mask, allowed, self.num_masks, self.seed, self.epoch, indices)
+        content = self._content(allowed, padded["attention_mask"])
+        masks = draw_sequence_masks(self.mask, allowed, self.num_masks, self.seed, self.epoch, indices, content)
         arrays = {**padded, "mask": masks}
         if self.student_tokens:
             arrays["student_input_ids"] = self._student_tokens(padded["input_ids"], masks, indices)
@@ -144,6 +145,16 @@ class DataCollatorForData2VecText(_EpochSeeded):
             return_tensors="np",
         )
         return {name: np.asarray(array, dtype=np.int64) for name, array in padded.items()}
+
+    def _content(self, allowed: NDArray[np.bool_], attention_mask: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(B, T): what stands between the special tokens around a sequence, the separators of packed rows included.
+        The first of it is never one."""
+        first = allowed.argmax(axis=1)
+        last = allowed.shape[1] - allowed[:, ::-1].argmax(axis=1)  # exclusive
+        around = self.tokenizer.num_special_tokens_to_add()
+        end = np.maximum(first + attention_mask.sum(axis=1) - around, last)
+        places = np.arange(allowed.shape[1])
+        return (places >= first[:, None]) & (places < end[:, None])
 
     def _student_tokens(
         self, tokens: NDArray[np.int64], masks: NDArray[np.bool_], indices: Sequence[int]

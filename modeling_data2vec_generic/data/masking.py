@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .mask_shapes import BoolArray, beit_block_mask, block_mask, exact_span_mask, random_mask, span_mask
 from .row_streams import MASK, RowStreams, UniformSource
@@ -158,26 +159,51 @@ def draw_grid_masks(
 
 
 def draw_sequence_masks(
-    sampler: MaskSampler, allowed: BoolArray, num_masks: int, seed: int, epoch: int, sample_indices: Sequence[int]
+    sampler: MaskSampler,
+    allowed: BoolArray,
+    num_masks: int,
+    seed: int,
+    epoch: int,
+    sample_indices: Sequence[int],
+    content: BoolArray | None = None,
 ) -> BoolArray:
     """`num_masks` masks over the `allowed` positions (B, T) of each sample, bool (B, M, T).
 
-    The allowed positions of a sample are masked as if they were a sequence of their own, so its mask depends neither
-    on the padding the batch gave it nor on where special tokens stand.
+    The content of a sample is masked as if it were a sequence of its own, so its mask depends neither on the padding
+    the batch gave it nor on the special tokens around it.
+
+    Args:
+        content: (B, T), the allowed positions and those among them that are never masked, such as separators; others
+            are masked in their place, so that samples of one length have as many masked. `None`: the allowed ones.
     """
+    content = allowed if content is None else content
     streams = RowStreams.for_samples(seed, epoch, sample_indices, MASK, copies=num_masks)
     keys = streams.keys.reshape(-1, num_masks)
     masks = np.zeros((allowed.shape[0], num_masks, allowed.shape[1]), dtype=bool)
-    sizes = allowed.sum(axis=1)
+    sizes = content.sum(axis=1)
     for size in np.unique(sizes).tolist():
         members = np.flatnonzero(sizes == size)
+        numbers = RowStreams(keys[members].ravel())
         try:
-            drawn = sampler((size,), len(members) * num_masks, RowStreams(keys[members].ravel()))
+            drawn = sampler((size,), len(members) * num_masks, numbers)
         except ValueError as error:
             sample_index = sample_indices[int(members[0])]
             raise ValueError(
                 f"sample_index={sample_index} has {size} positions that may be masked. {error}"
             ) from error
-        places = np.nonzero(allowed[members])[1].reshape(-1, 1, size)
+        places = np.nonzero(content[members])[1].reshape(-1, 1, size)
+        may_be = np.repeat(np.take_along_axis(allowed[members], places[:, 0], axis=1), num_masks, axis=0)
+        if not may_be.all():
+            drawn = _moved(drawn, may_be, numbers.random(drawn.shape))
         masks[members[:, None, None], np.arange(num_masks)[:, None], places] = drawn.reshape(-1, num_masks, size)
     return masks
+
+
+def _moved(masks: BoolArray, allowed: BoolArray, order: NDArray[np.float64]) -> BoolArray:
+    """Masks (rows, T) whose positions that are not `allowed` have moved to allowed ones, which by random `order`; as
+    many as there are."""
+    kept = masks & allowed
+    missing = masks.sum(axis=1) - kept.sum(axis=1)
+    free = allowed & ~kept
+    place = np.argsort(np.argsort(np.where(free, order, np.inf), axis=1), axis=1)
+    return kept | (free & (place < missing[:, None]))

@@ -100,7 +100,7 @@ def judged_together(
 
 
 def good_rows(
-    problems: Sequence[str],
+    problems: Sequence[str | None],
     rows: Dataset,
     *,
     noun: str,
@@ -113,7 +113,8 @@ def good_rows(
     Bad rows are counted and the first five named in one warning, by the path of their file or by their number.
 
     Args:
-        problems: of each row what is wrong with it, "" if nothing.
+        problems: of each row what is wrong with it, "" if nothing; `None` for a blank row, which is no sample and is
+            left out without being bad.
         rows: they, with their numbers (`sample_index`), files not decoded.
         noun: what a row is, in the singular.
         max_bad_fraction: the largest share of bad rows among all rows: of a stream those read so far, within
@@ -122,10 +123,11 @@ def good_rows(
 
     Raises:
         ValueError: there are more bad rows.
-        NothingLeft: all rows are bad.
+        NothingLeft: all rows are bad or blank.
     """
     tally, whole = _tally.get(), _whole.get()
     bad = [position for position, problem in enumerate(problems) if problem]
+    nothing_left = not any(problem == "" for problem in problems)
     _note(problems, noun, split)
     if bad:
         found = _named(problems, rows, bad, split, column, first=0 if tally is None else tally.read)
@@ -140,19 +142,19 @@ def good_rows(
             if of_all > max_bad_fraction * total:
                 among = f"; of all {total} rows {of_all} are" if total > len(problems) else ""
                 raise ValueError(f"{message}{among}: more than max_bad_fraction={max_bad_fraction} allows. {_REMEDY}")
-            if len(bad) == len(problems):
+            if nothing_left:
                 raise NothingLeft(f"{message}: nothing is left to use. Repair them or choose other data.")
         if tally is None or not tally.quiet:
             logger.warning(f"{message}. They are skipped.")
     if tally is not None:
         tally.add(len(problems), len(bad))
-        if len(bad) == len(problems):
-            raise NothingLeft(f"All {len(problems)} rows of a window are bad.")
-    return np.array([position for position, problem in enumerate(problems) if not problem], dtype=np.int64)
+    if nothing_left:
+        raise NothingLeft(f"All {len(problems)} {split} {noun}s are blank{' or bad' if bad else ''}. Give other data.")
+    return np.array([position for position, problem in enumerate(problems) if problem == ""], dtype=np.int64)
 
 
 def _named(
-    problems: Sequence[str], rows: Dataset, bad: list[int], split: str, column: str | None, first: int
+    problems: Sequence[str | None], rows: Dataset, bad: list[int], split: str, column: str | None, first: int
 ) -> list[dict[str, Any]]:
     """For each bad row what `BadRows` lists. `first` is the number of the first row."""
     chosen = rows.with_format(None).select(bad).select_columns(["sample_index"] + ([column] if column else []))
@@ -183,7 +185,10 @@ def _of_all(found: list[dict[str, Any]], rows: int, whole: _Whole | None) -> tup
     return (len(whole.bad), whole.rows) if whole.rows >= whole.fewest else (0, whole.rows)
 
 
-def _note(problems: Sequence[str], noun: str, split: str) -> None:
+def _note(problems: Sequence[str | None], noun: str, split: str) -> None:
+    if blank := sum(problem is None for problem in problems):
+        note(split, f"{blank} of {len(problems)} {noun}s are blank and left out; they do not count as bad.")
+        problems = [problem for problem in problems if problem is not None]
     # What a reason says of one row alone (its name, an object's address) would make it another reason for each.
     reasons = Counter(re.sub(r"'[^']*'|<[^>]*>|\d+", "…", problem) for problem in problems if problem)
     if not reasons:

@@ -1,15 +1,18 @@
 """Text: train a tokenizer, tokenise, and pack rows into full sequences or keep them line by line."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from datasets import Dataset, Features, List, Value
+from datasets.exceptions import DatasetGenerationError
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from .arguments import DataArguments
 from .screening import NothingLeft, good_rows
+from .summary import note
 
 _SPECIAL_TOKENS = {
     "pad_token": "[PAD]",
@@ -22,6 +25,9 @@ _TEXTS = ("text", "text_pair")
 _DEFAULT_LENGTH = 512
 _AT_ONCE = 1_000_000  # characters; a tokenizer takes some 200 bytes of memory for each
 _MIN_TOKENS = 2  # one to mask and one to see; special tokens don't count
+_MOST_UNKNOWN = 0.5  # share of a row's tokens
+_COUNTS = ("content_tokens", "unknown_tokens")
+_LINE = {"input_ids": List(Value("int32")), "special_tokens_mask": List(Value("int8"))}
 
 
 def train_tokenizer(texts: Iterable[str | None], vocab_size: int) -> PreTrainedTokenizerFast:
@@ -61,6 +67,30 @@ def train_tokenizer(texts: Iterable[str | None], vocab_size: int) -> PreTrainedT
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
         special_tokens=[(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")],
     )
+    return _as_transformers(tokenizer)
+
+
+def tokenizer_trained_on(rows: Dataset, vocab_size: int) -> PreTrainedTokenizerFast:
+    """`train_tokenizer` for the column `text`, once: other processes and later runs find the tokenizer of the same
+    rows in the cache of `datasets`."""
+    try:
+        trained = Dataset.from_generator(
+            _trained_tokenizer,
+            features=Features({"tokenizer": Value("large_string")}),
+            gen_kwargs={"rows": rows.select_columns("text"), "vocab_size": vocab_size},
+        )
+    except DatasetGenerationError as error:  # which wraps what the generator raises
+        raise error.__cause__ or error from None
+    return _as_transformers(Tokenizer.from_str(trained[0]["tokenizer"]))
+
+
+def _trained_tokenizer(rows: Dataset, vocab_size: int) -> Iterator[dict[str, str]]:
+    # By the batch: to read a dataset row by row takes a hundred times as long.
+    texts = (text for batch in rows.iter(batch_size=1000) for text in batch["text"])
+    yield {"tokenizer": train_tokenizer(texts, vocab_size).backend_tokenizer.to_str()}
+
+
+def _as_transformers(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, model_input_names=["input_ids", "attention_mask"], **_SPECIAL_TOKENS
     )
@@ -112,52 +142,99 @@ def prepare_text(
 ) -> Dataset:
     """Map-style dataset of `input_ids` and `special_tokens_mask` (lists of int of one length) and `sample_index`.
 
-    `raw` as load_raw_datasets gives it. Packed (default): rows are joined and cut into sequences of exactly
-    `sequence_length`, special tokens around each; the rest at the end is dropped unless it is all there is; no labels.
-    Line by line: a sequence per row, cut at that length, with `label` if `raw` has it. If it has `text_pair`, both
-    texts are in the sequence, the longer one is cut first, and there are `token_type_ids` where the tokenizer's model
-    reads them. `line_by_line` overrides the flag. Rows without text, or line by line with less than `min_tokens`
-    besides special ones, are left out (`good_rows`).
+    `raw` as load_raw_datasets gives it. Packed (default): rows are joined, with the tokenizer's separator between two
+    of them as RoBERTa has it, and cut into sequences of exactly `sequence_length`, special tokens around each; the
+    rest at the end is dropped unless it is all there is; no labels. Line by line: a sequence per row, cut at that
+    length, with `label` if `raw` has it. If it has `text_pair`, both texts are in the sequence, the longer one is cut
+    first, and there are `token_type_ids` where the tokenizer's model reads them. `line_by_line` overrides the flag.
+
+    Blank rows are left out: they are no samples. Bad are, see `good_rows`, pairs that lack a text, rows of which more
+    than half of the tokens are unknown to the tokenizer, and, line by line, those with less than `min_tokens` besides
+    special ones.
     """
     check_tokenizer(tokenizer)
     length = sequence_length(tokenizer, args)
     if line_by_line is None:
         line_by_line = args.line_by_line
-    tokenised = raw.map(
+    tokenised = _tokenised(raw, tokenizer, args, split, length if line_by_line else None)
+    if line_by_line:
+        return _good_lines(tokenised, args, split, length, min_tokens)
+    rows = _good(tokenised, args, split, min_tokens=1)
+    if (total := sum(rows["content_tokens"][:])) < _MIN_TOKENS:
+        raise NothingLeft(f"The {split} text has less than {_MIN_TOKENS} tokens in all: nothing to mask and to see.")
+    frame = _frame_of(tokenizer)
+    packed = _packed(rows.select_columns("input_ids"), frame, length)
+    between = "nothing" if frame.separator is None else tokenizer.convert_ids_to_tokens(frame.separator)
+    note(split, f"{total} tokens are packed into {len(packed)} sequences of {length}, {between} between two rows.")
+    return packed
+
+
+def prepare_labelled_lines(
+    raw: Dataset, tokenizer: PreTrainedTokenizerBase, args: DataArguments, split: str
+) -> Dataset:
+    """What `prepare_text` gives line by line, made of the tokens that it has packed, which are in the cache of
+    `datasets`."""
+    length = sequence_length(tokenizer, args)
+    tokenised = _tokenised(raw, tokenizer, args, split, None)
+    lines = tokenised.map(
+        _as_lines,
+        batched=True,
+        fn_kwargs={"frame": _frame_of(tokenizer), "length": length, "cut_left": tokenizer.truncation_side == "left"},
+        features=Features(tokenised.features | _LINE),
+        desc=f"Cutting {split} text",
+    )
+    return _good_lines(lines, args, split, length, _MIN_TOKENS)
+
+
+def _tokenised(
+    raw: Dataset, tokenizer: PreTrainedTokenizerBase, args: DataArguments, split: str, max_length: int | None
+) -> Dataset:
+    """The rows with what `_tokenise` makes of their texts."""
+    return raw.map(
         _tokenise,
         batched=True,
-        fn_kwargs={"tokenizer": tokenizer, "max_length": length if line_by_line else None},
+        fn_kwargs={"tokenizer": tokenizer, "max_length": max_length},
         remove_columns=[name for name in _TEXTS if name in raw.column_names],
         num_proc=args.preprocessing_num_workers,
         desc=f"Tokenising {split} text",
     )
-    fewest = min_tokens if line_by_line else 1
-    counts = tokenised["content_tokens"][:]
-    problems = ["" if count >= fewest else "too short" if count else "no text" for count in counts]
-    good = good_rows(
-        problems,
-        tokenised,
-        noun="text",
-        split=split,
-        max_bad_fraction=args.max_bad_fraction,
-    )
-    tokenised = tokenised.remove_columns("content_tokens")
-    if len(good) < len(tokenised):
-        tokenised = tokenised.select(good)
-    if line_by_line:
-        return tokenised
-    if sum(counts) < _MIN_TOKENS:
-        raise NothingLeft(f"The {split} text has less than {_MIN_TOKENS} tokens in all: nothing to mask and to see.")
-    return _packed(tokenised.select_columns("input_ids"), tokenizer, length)
+
+
+def _good_lines(lines: Dataset, args: DataArguments, split: str, length: int, min_tokens: int) -> Dataset:
+    good = _good(lines, args, split, min_tokens).remove_columns(list(_COUNTS))
+    full = sum(len(ids) == length for rows in good.select_columns("input_ids").iter(1000) for ids in rows["input_ids"])
+    note(split, f"{full} of {len(good)} sequences have the {length} tokens at which longer ones are cut.")
+    return good
+
+
+def _good(tokenised: Dataset, args: DataArguments, split: str, min_tokens: int) -> Dataset:
+    """The rows that are neither blank nor bad."""
+    counts, unknown = (tokenised[name][:] for name in _COUNTS)
+    if any(unknown):
+        share = sum(unknown) / sum(filter(None, counts))
+        note(split, f"{share:.2%} of the tokens are unknown to the tokenizer.")
+    problems = [_problem(*row, min_tokens) for row in zip(counts, unknown, strict=True)]
+    good = good_rows(problems, tokenised, noun="text", split=split, max_bad_fraction=args.max_bad_fraction)
+    return tokenised.select(good) if len(good) < len(tokenised) else tokenised
+
+
+def _problem(count: int | None, unknown: int, min_tokens: int) -> str | None:
+    """What is wrong with a row, "" if nothing, `None` if it is blank."""
+    if count is None:
+        return None
+    if count < min_tokens:
+        return "too short" if count else "no text"
+    return "most of its tokens are unknown to the tokenizer" if unknown > _MOST_UNKNOWN * count else ""
 
 
 def _tokenise(
     batch: dict[str, list[Any]], tokenizer: PreTrainedTokenizerBase, max_length: int | None
 ) -> dict[str, list[Any]]:
-    """`input_ids` and the number of content tokens; with `max_length`, special tokens and their mask too.
+    """`input_ids`, the number of content tokens, and how many of these are unknown; with `max_length`, special tokens
+    and their mask too.
 
-    Of a pair that lacks one text no content is counted. Memory does not grow with the length of a row: it goes in
-    parts, of which `max_length` needs the first alone.
+    A blank row has `None` for the number of its tokens, a pair that lacks one text 0. Memory does not grow with the
+    length of a row: it goes in parts, of which `max_length` needs the first alone.
     """
     rows = zip(*(batch[name] for name in _TEXTS if name in batch), strict=True)
     split = [[_parts((text or "").strip()) for text in row] for row in rows]
@@ -189,13 +266,37 @@ def _tokenise(
     counts = [sum(len(mask) - int(mask.sum()) for mask in special[start:end]) for start, end in places]
     tokenised: dict[str, list[Any]] = {
         "input_ids": [np.concatenate(ids[start:end]) for start, end in places],
-        "content_tokens": [0 if "" in found[0] else count for found, count in zip(parts, counts, strict=True)],
+        "content_tokens": [_counted(found[0], count) for found, count in zip(parts, counts, strict=True)],
     }
+    # A tokenizer that knows everything may have no such token, or give the end of a text for it.
+    tokenised["unknown_tokens"] = [
+        sum(int((part == tokenizer.unk_token_id).sum()) for part in ids[start:end]) for start, end in places
+    ]
     if max_length is not None:
         tokenised["special_tokens_mask"] = special
     if types:
         tokenised["token_type_ids"] = types
     return tokenised
+
+
+def _counted(texts: tuple[str, ...], count: int) -> int | None:
+    """The number of a row's tokens as `_tokenise` gives it, from the beginnings of its texts."""
+    if "" not in texts:
+        return count
+    return None if len(texts) == 1 else 0
+
+
+def _as_lines(batch: dict[str, list[Any]], frame: "_Frame", length: int, cut_left: bool) -> dict[str, list[Any]]:
+    """Tokens with special ones around, cut at `length` in all."""
+    room = length - len(frame.prefix) - len(frame.suffix)
+    contents = [ids[-room:] if cut_left else ids[:room] for ids in batch["input_ids"]]
+    return {
+        "input_ids": [[*frame.prefix, *ids, *frame.suffix] for ids in contents],
+        "special_tokens_mask": [frame.special_tokens_mask([0] * len(ids)) for ids in contents],
+        "content_tokens": [
+            None if count is None else len(ids) for count, ids in zip(batch["content_tokens"], contents, strict=True)
+        ],
+    }
 
 
 def _parts(text: str) -> list[str]:
@@ -227,46 +328,65 @@ def _groups(parts: Iterable[tuple[str, ...]]) -> Iterator[list[tuple[str, ...]]]
         yield group
 
 
-def _packed(tokenised: Dataset, tokenizer: PreTrainedTokenizerBase, length: int) -> Dataset:
-    # Which special tokens stand before and after a sequence is read off an encoded one: fast tokenizers have no method
-    # that adds them to ids.
+@dataclass(frozen=True)
+class _Frame:
+    """The special tokens that a tokenizer puts before and behind a sequence, and the one that parts two rows in it
+    (`None` if the tokenizer has no such token)."""
+
+    prefix: tuple[int, ...]
+    suffix: tuple[int, ...]
+    separator: int | None
+
+    def special_tokens_mask(self, content: Sequence[int]) -> list[int]:
+        return [1] * len(self.prefix) + list(content) + [1] * len(self.suffix)
+
+
+def _frame_of(tokenizer: PreTrainedTokenizerBase) -> _Frame:
+    # Read off an encoded sequence: fast tokenizers have no method that adds special tokens to ids.
     example = tokenizer("a a", return_special_tokens_mask=True)
-    mask = example["special_tokens_mask"]
+    ids, mask = example["input_ids"], example["special_tokens_mask"]
     first, last = mask.index(0), len(mask) - mask[::-1].index(0)
-    sequence = Value("int32")
-    features = Features(
-        {"input_ids": List(sequence), "special_tokens_mask": List(Value("int8")), "sample_index": Value("int64")}
-    )
-    settings = {
-        "tokenised": tokenised,
-        "prefix": tuple(example["input_ids"][:first]),
-        "suffix": tuple(example["input_ids"][last:]),
-        "length": length,
-    }
+    separator = tokenizer.eos_token_id if tokenizer.sep_token_id is None else tokenizer.sep_token_id
+    return _Frame(tuple(ids[:first]), tuple(ids[last:]), separator)
+
+
+def _packed(tokenised: Dataset, frame: _Frame, length: int) -> Dataset:
+    features = Features(_LINE | {"sample_index": Value("int64")})
+    settings = {"tokenised": tokenised, "frame": frame, "length": length}
     if not tokenised.cache_files:  # rows in memory, such as a window of a stream, are to leave nothing on the disk
         return Dataset.from_list(list(_pack(**settings)), features=features)
     return Dataset.from_generator(_pack, features=features, gen_kwargs=settings)
 
 
-def _pack(
-    tokenised: Dataset, prefix: tuple[int, ...], suffix: tuple[int, ...], length: int
-) -> Iterator[dict[str, Any]]:
-    room = length - len(prefix) - len(suffix)
+def _pack(tokenised: Dataset, frame: _Frame, length: int) -> Iterator[dict[str, Any]]:
+    """Full sequences. None begins with a separator, which would part nothing there."""
+    room = length - len(frame.prefix) - len(frame.suffix)
     waiting: list[int] = []
+    separators: list[int] = []  # 1 for a separator, 0 for a token of a row
     count = 0
 
-    def row(content: list[int]) -> dict[str, Any]:
-        special = [1] * len(prefix) + [0] * len(content) + [1] * len(suffix)
-        return {"input_ids": [*prefix, *content, *suffix], "special_tokens_mask": special, "sample_index": count}
+    def row(ids: list[int], special: list[int]) -> dict[str, Any]:
+        return {
+            "input_ids": [*frame.prefix, *ids, *frame.suffix],
+            "special_tokens_mask": frame.special_tokens_mask(special),
+            "sample_index": count,
+        }
 
     for batch in tokenised.iter(batch_size=1000):
         for ids in batch["input_ids"]:
+            if waiting and frame.separator is not None:
+                waiting.append(frame.separator)
+                separators.append(1)
             waiting.extend(ids)
+            separators.extend([0] * len(ids))
         used = 0
         while len(waiting) - used >= room:
-            yield row(waiting[used : used + room])
+            if separators[used]:
+                used += 1
+                continue
+            yield row(waiting[used : used + room], separators[used : used + room])
             count += 1
             used += room
-        del waiting[:used]
+        del waiting[:used], separators[:used]
     if count == 0:
-        yield row(waiting)
+        yield row(waiting, separators)

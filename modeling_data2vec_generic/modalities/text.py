@@ -12,7 +12,13 @@ from ..data.arguments import DataArguments
 from ..data.collators import DataCollatorForData2VecText
 from ..data.fasta import amino_acid_tokenizer
 from ..data.masking import MaskSampler
-from ..data.text import check_tokenizer, prepare_text, sequence_length, train_tokenizer
+from ..data.text import (
+    check_tokenizer,
+    prepare_labelled_lines,
+    prepare_text,
+    sequence_length,
+    tokenizer_trained_on,
+)
 from ..training.arguments import ModelArguments
 from ..training.probe import ContentMask, real_tokens
 from .base import Modality
@@ -36,7 +42,7 @@ class Text(Modality):
 
     def _new_tokenizer(self, raw: Dataset) -> PreTrainedTokenizerBase:
         if self.data_args.train_tokenizer:
-            return train_tokenizer((row["text"] for row in raw), self.data_args.tokenizer_vocab_size)
+            return tokenizer_trained_on(raw, self.data_args.tokenizer_vocab_size)
         if self.model_args.model_type == "esm":  # its type has one vocabulary for all proteins
             return amino_acid_tokenizer()
         raise ValueError(
@@ -76,7 +82,7 @@ class Text(Modality):
     def prepare_labelled(self, raw: Dataset, split: str, prepared: Dataset) -> Dataset | None:
         if "label" not in raw.column_names or self.data_args.line_by_line:
             return super().prepare_labelled(raw, split, prepared)
-        return prepare_text(raw, self.processor, self.data_args, split, line_by_line=True)
+        return prepare_labelled_lines(raw, self.processor, self.data_args, split)
 
     def collator(self, mask: MaskSampler, num_masks: int, seed: int, student_input: str) -> Any:
         return DataCollatorForData2VecText(

@@ -2,13 +2,28 @@
 
 import pickle
 
+import pandas
 import pytest
+import torch
 from datasets import Dataset
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from modeling_data2vec_generic.data.arguments import DataArguments
+from modeling_data2vec_generic.data.collators import DataCollatorForData2VecText
+from modeling_data2vec_generic.data.masking import MaskSampler
 from modeling_data2vec_generic.data.sources import load_raw_datasets
-from modeling_data2vec_generic.data.text import check_tokenizer, prepare_text, sequence_length, train_tokenizer
+from modeling_data2vec_generic.data.text import (
+    _Frame,
+    check_tokenizer,
+    prepare_labelled_lines,
+    prepare_text,
+    sequence_length,
+    tokenizer_trained_on,
+    train_tokenizer,
+)
 
 WORDS = ["red", "green", "blue", "teacher", "student", "mask", "layer", "norm"]
 TEXTS = [" ".join(WORDS[(number + step) % 8] for step in range(1 + number % 8)) for number in range(40)]
@@ -55,6 +70,18 @@ def test_train_tokenizer__same_texts_same_tokenizer(tokenizer):
 def test_train_tokenizer__first_word_has_the_token_of_later_ones(tokenizer):
     ids = tokenizer("teacher teacher", add_special_tokens=False)["input_ids"]
     assert ids[: len(ids) // 2] == ids[len(ids) // 2 :]
+
+
+def test_tokenizer_trained_on__is_trained_once(tmp_path, monkeypatch):
+    pandas.DataFrame({"text": [*TEXTS, None, ""], "other": range(42)}).to_parquet(tmp_path / "x.parquet")
+    args = DataArguments(train_file=str(tmp_path / "x.parquet"))
+    first = tokenizer_trained_on(load_raw_datasets(args, "text", validation=False)["train"], 300)
+    assert first.get_vocab() == train_tokenizer(TEXTS, 300).get_vocab()
+    with pytest.raises(ValueError, match="tokenizer_vocab_size=200 is below 261"):
+        tokenizer_trained_on(load_raw_datasets(args, "text", validation=False)["train"], 200)
+    monkeypatch.setattr("modeling_data2vec_generic.data.text.train_tokenizer", lambda *_: pytest.fail("trained again"))
+    again = tokenizer_trained_on(load_raw_datasets(args, "text", validation=False)["train"], 300)
+    assert again.backend_tokenizer.to_str() == first.backend_tokenizer.to_str()
 
 
 def test_train_tokenizer__vocabulary_without_room():
@@ -104,14 +131,60 @@ def test_sequence_length__default_and_limits(tokenizer):
 def test_packed__full_sequences_that_lose_only_the_end(tokenizer):
     dataset = prepare_text(rows(TEXTS), tokenizer, DataArguments(max_seq_length=16), "train")
     assert {len(row["input_ids"]) for row in dataset} == {16}
-    assert {tuple(row["special_tokens_mask"]) for row in dataset} == {(1, *[0] * 14, 1)}
+    assert {(row["special_tokens_mask"][0], row["special_tokens_mask"][-1]) for row in dataset} == {(1, 1)}
     assert {(row["input_ids"][0], row["input_ids"][-1]) for row in dataset} == {
         (tokenizer.cls_token_id, tokenizer.sep_token_id)
     }
     everything = [token for text in TEXTS for token in tokenizer(text, add_special_tokens=False)["input_ids"]]
     packed = [token for content in without_specials(dataset) for token in content]
-    assert packed == everything[: len(everything) // 14 * 14]
-    assert dataset["sample_index"][:] == list(range(len(everything) // 14))
+    assert packed == everything[: len(packed)]
+    assert len(everything) - len(packed) < 14
+    assert dataset["sample_index"][:] == list(range(len(dataset)))
+
+
+def test_packed__has_a_separator_between_two_rows_and_none_elsewhere(tokenizer):
+    dataset = prepare_text(rows(TEXTS), tokenizer, DataArguments(max_seq_length=16), "train")
+    assert dataset[0]["input_ids"][1] != tokenizer.sep_token_id
+    # What stands between two separators is a row, or what is left of one that was cut where a sequence ends.
+    whole = {tuple(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in TEXTS}
+    for row in dataset:
+        content = row["input_ids"][1:-1]
+        separators = [place for place, token in enumerate(content) if token == tokenizer.sep_token_id]
+        assert [place for place, special in enumerate(row["special_tokens_mask"][1:-1]) if special] == separators
+        assert 0 not in separators
+        pieces = [tuple(content[a + 1 : b]) for a, b in zip(separators, separators[1:], strict=False)]
+        assert set(pieces) <= whole
+    assert sum(row["input_ids"][1:-1].count(tokenizer.sep_token_id) for row in dataset) > len(dataset)
+
+
+@pytest.mark.parametrize(("sep", "eos", "separator"), [("[SEP]", None, "[SEP]"), (None, "[CLS]", "[CLS]")])
+def test_packed__is_separated_by_the_tokenizers_own_token(tokenizer, sep, eos, separator):
+    other = pickle.loads(pickle.dumps(tokenizer))
+    other.sep_token, other.eos_token = sep, eos
+    dataset = prepare_text(rows(["red", "blue"] * 9), other, DataArguments(max_seq_length=8), "train")
+    assert other.convert_ids_to_tokens(dataset[0]["input_ids"])[2::2] == [separator] * 3
+
+
+def test_packed__of_a_tokenizer_without_any_separator_is_joined_and_says_so(tokenizer, transformers_log):
+    lacking = pickle.loads(pickle.dumps(tokenizer))
+    lacking.sep_token = None
+    transformers_log.set_level("INFO", logger="modeling_data2vec_generic")
+    dataset = prepare_text(rows(["red", "blue"] * 9), lacking, DataArguments(max_seq_length=8), "train")
+    assert sum(dataset[0]["special_tokens_mask"]) == 2
+    assert "nothing between two rows" in transformers_log.text
+
+
+@pytest.mark.parametrize("num_masks", [1, 3])
+def test_packed__sequences_have_as_many_masked_however_many_separators_they_have(tokenizer, num_masks):
+    texts = ["red"] * 20 + ["red green blue teacher student mask layer norm"] * 5
+    dataset = prepare_text(rows(texts), tokenizer, DataArguments(max_seq_length=18), "train")
+    separators = [sum(row["special_tokens_mask"]) for row in dataset]
+    assert len(set(separators)) > 1
+    sampler = MaskSampler("random", 0.48)
+    batch = DataCollatorForData2VecText(tokenizer, sampler, num_masks, student_tokens=False)(list(dataset))
+    special = torch.tensor(dataset["special_tokens_mask"][:]).bool()
+    assert not (batch["mask"] & special.unsqueeze(1)).any()
+    assert batch["mask"].sum(-1).unique().tolist() == [sampler.count(16)]
 
 
 def test_packed__a_rest_that_is_all_there_is_stays(tokenizer):
@@ -134,7 +207,8 @@ def test_packed__over_more_rows_than_a_batch(tokenizer):
     texts = TEXTS * 60
     dataset = prepare_text(rows(texts), tokenizer, DataArguments(max_seq_length=32), "train")
     tokens = 60 * sum(len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in TEXTS)
-    assert len(dataset) == tokens // 30
+    packed = sum(map(len, without_specials(dataset)))
+    assert 0 <= tokens - packed < 30
 
 
 # Line by line
@@ -193,15 +267,81 @@ def test_pairs__without_one_of_the_texts_are_bad_rows(tokenizer, transformers_lo
     assert "row 28: no text; row 29: no text" in transformers_log.text
 
 
-# Bad rows
+# Blank rows
 
 
 @pytest.mark.parametrize("line_by_line", [False, True])
 @pytest.mark.parametrize("empty", ["", " \n", None])
-def test_bad_rows__empty_ones_are_skipped_and_named(tokenizer, transformers_log, line_by_line, empty):
+def test_blank_rows__are_counted_and_never_bad(tokenizer, transformers_log, line_by_line, empty):
+    transformers_log.set_level("INFO", logger="modeling_data2vec_generic")
+    args = DataArguments(max_seq_length=16, line_by_line=line_by_line, max_bad_fraction=0.0)
+    texts = [text for pair in zip(TEXTS[1:8] * 2, [empty] * 14, strict=True) for text in pair]
+    prepared = prepare_text(rows(texts), tokenizer, args, "train")
+    assert without_specials(prepared) == without_specials(prepare_text(rows(TEXTS[1:8] * 2), tokenizer, args, "train"))
+    assert "14 of 28 texts are blank and left out; they do not count as bad" in transformers_log.text
+    assert "are bad" not in transformers_log.text
+
+
+@pytest.mark.parametrize("line_by_line", [False, True])
+def test_blank_rows__alone_are_no_data(tokenizer, line_by_line):
+    with pytest.raises(ValueError, match="All 3 train texts are blank"):
+        prepare_text(rows(["", None, " "]), tokenizer, DataArguments(line_by_line=line_by_line), "train")
+
+
+# Unknown tokens
+
+
+@pytest.fixture(scope="module")
+def english(tmp_path_factory):
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
+    model = WordLevel({word: number for number, word in enumerate(vocabulary)}, unk_token="[UNK]")
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = Whitespace()
+    names = {f"{name.lower().strip('[]')}_token": name for name in vocabulary[:5]}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
+
+
+@pytest.mark.parametrize("line_by_line", [False, True])
+def test_unknown__rows_that_the_tokenizer_cannot_read_are_bad(english, line_by_line, transformers_log):
+    transformers_log.set_level("INFO", logger="modeling_data2vec_generic")
     args = DataArguments(max_seq_length=16, line_by_line=line_by_line)
-    prepare_text(rows([*TEXTS[1:8] * 2, empty]), tokenizer, args, "train")
-    assert "1 of 15 train texts are bad (row 14: no text)" in transformers_log.text
+    prepared = prepare_text(rows([*TEXTS[1:8] * 2, "съешь же ещё red"]), english, args, "train")
+    assert not any(english.unk_token_id in row["input_ids"] for row in prepared)
+    assert "row 14: most of its tokens are unknown to the tokenizer" in transformers_log.text
+    tokens = 2 * sum(len(text.split()) for text in TEXTS[1:8]) + 4
+    assert f"{3 / tokens:.2%} of the tokens are unknown to the tokenizer" in transformers_log.text
+    with pytest.raises(ValueError, match="20 of 20 .* most of its tokens are unknown to the tokenizer"):
+        prepare_text(rows(["съешь же ещё этих мягких"] * 20), english, args, "train")
+
+
+# Labels of packed text
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_labelled_lines__are_those_of_line_by_line(tokenizer, side):
+    tokenizer = pickle.loads(pickle.dumps(tokenizer))
+    tokenizer.truncation_side = side
+    texts = [*TEXTS[1:8], "", " ".join(TEXTS), *TEXTS[1:8]]
+    raw, args = rows(texts, label=list(range(16))), DataArguments(max_seq_length=12)
+    lines = prepare_labelled_lines(raw, tokenizer, args, "train")
+    expected = prepare_text(raw, tokenizer, args, "train", line_by_line=True)
+    assert sorted(lines.column_names) == sorted(expected.column_names)
+    assert {name: lines[name][:] for name in lines.column_names} == {
+        name: expected[name][:] for name in lines.column_names
+    }
+
+
+def test_labelled_lines__of_packed_text_are_not_tokenised_again(tokenizer, tmp_path, monkeypatch):
+    pandas.DataFrame({"text": TEXTS[1:8] * 3, "label": list("ab" * 10 + "a")}).to_parquet(tmp_path / "x.parquet")
+    args = DataArguments(train_file=str(tmp_path / "x.parquet"), max_seq_length=12)
+    raw = load_raw_datasets(args, "text", validation=False)["train"]
+    prepare_text(raw, tokenizer, args, "train")
+    monkeypatch.setattr(type(tokenizer), "_encode_plus", lambda *args, **kwargs: pytest.fail("tokenised again"))
+    monkeypatch.setattr("modeling_data2vec_generic.data.text._frame_of", lambda _: _Frame((2,), (3,), 3))
+    assert len(prepare_labelled_lines(raw, tokenizer, args, "train")) == 21
+
+
+# Bad rows
 
 
 def test_bad_rows__a_single_token_is_too_short_only_line_by_line(tokenizer, transformers_log):
@@ -214,8 +354,9 @@ def test_bad_rows__a_single_token_is_too_short_only_line_by_line(tokenizer, tran
 
 
 def test_bad_rows__more_than_a_tenth_fails(tokenizer):
+    args = DataArguments(max_seq_length=16, line_by_line=True)
     with pytest.raises(ValueError, match="2 of 16 train texts are bad.*--max_bad_fraction"):
-        prepare_text(rows([*TEXTS[1:8] * 2, "", None]), tokenizer, DataArguments(max_seq_length=16), "train")
+        prepare_text(rows([*TEXTS[1:8] * 2, "red", "red"]), tokenizer, args, "train")
 
 
 def test_embedded_prose__from_flag_to_sequences():
