@@ -25,7 +25,7 @@ _TEXTS = ("text", "text_pair")
 _DEFAULT_LENGTH = 512
 _AT_ONCE = 1_000_000  # characters; a tokenizer takes some 200 bytes of memory for each
 _MIN_TOKENS = 2  # one to mask and one to see; special tokens don't count
-_MOST_UNKNOWN = 0.5  # share of a row's tokens
+_MOST_UNKNOWN = 0.5  # share of the tokens, of a row or of all rows
 _COUNTS = ("content_tokens", "unknown_tokens")
 _LINE = {"input_ids": List(Value("int32")), "special_tokens_mask": List(Value("int8"))}
 
@@ -151,6 +151,9 @@ def prepare_text(
     Blank rows are left out: they are no samples. Bad are, see `good_rows`, pairs that lack a text, rows of which more
     than half of the tokens are unknown to the tokenizer, and, line by line, those with less than `min_tokens` besides
     special ones.
+
+    Raises:
+        ValueError: more than half of all tokens are unknown to the tokenizer, or rows are bad as `good_rows` says.
     """
     check_tokenizer(tokenizer)
     length = sequence_length(tokenizer, args)
@@ -212,6 +215,11 @@ def _good(tokenised: Dataset, args: DataArguments, split: str, min_tokens: int) 
     counts, unknown = (tokenised[name][:] for name in _COUNTS)
     if any(unknown):
         share = sum(unknown) / sum(filter(None, counts))
+        if share > _MOST_UNKNOWN:
+            raise ValueError(
+                f"{share:.0%} of the tokens of the {split} text are unknown to the tokenizer. Name one that knows its "
+                "language and letters with --processor_name, or let one be trained with --train_tokenizer."
+            )
         note(split, f"{share:.2%} of the tokens are unknown to the tokenizer.")
     problems = [_problem(*row, min_tokens) for row in zip(counts, unknown, strict=True)]
     good = good_rows(problems, tokenised, noun="text", split=split, max_bad_fraction=args.max_bad_fraction)
