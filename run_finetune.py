@@ -24,7 +24,7 @@ from modeling_data2vec_generic.finetuning.arguments import FinetuningArguments, 
 from modeling_data2vec_generic.finetuning.arms import Arms, arms_of
 from modeling_data2vec_generic.finetuning.defaults import with_defaults
 from modeling_data2vec_generic.finetuning.loading import load_source
-from modeling_data2vec_generic.finetuning.rows import chosen_rows, read_rows
+from modeling_data2vec_generic.finetuning.rows import chosen_rows, parted_rows, read_rows
 from modeling_data2vec_generic.finetuning.tasks import refuse_flags_of_others
 from modeling_data2vec_generic.reporting.finetuning import report_comparison, report_predictions
 from modeling_data2vec_generic.training.arguments import ModelArguments
@@ -52,9 +52,11 @@ def main(argv: list[str] | None = None) -> None:
     metrics: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     for seed in seeds:
         set_seed(seed)
-        task = task_type(model_args, data_args, task_args, arguments_of(seed, "", task_args, training_args), splits)
+        task = task_type(model_args, data_args, task_args, arguments_of(seed, "", task_args, training_args))
         with training_args.main_process_first(desc="choosing the rows"), judged_together(splits, bad_rows):
-            rows = chosen_rows(task.encode(splits), task, data_args, task_args, seed)
+            parted = parted_rows(task.encode(splits), task, data_args)
+            task.read(parted["train"])
+            rows = chosen_rows(parted, task, task_args, seed)
         source = load_source(model_args, task.modality.encoder_defaults())
         task.fit(source.encoder)
         with training_args.main_process_first(desc="preparing the data"), judged_together(rows, bad_rows):

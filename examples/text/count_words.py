@@ -19,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from modeling_data2vec_generic import recipes
 from modeling_data2vec_generic.data.arguments import DataArguments
 from modeling_data2vec_generic.finetuning.arguments import FinetuningArguments, TaskArguments
-from modeling_data2vec_generic.finetuning.rows import chosen_rows, read_rows
+from modeling_data2vec_generic.finetuning.rows import chosen_rows, parted_rows, read_rows
 from modeling_data2vec_generic.training.arguments import ModelArguments
 
 logger = logging.getLogger("count_words")
@@ -39,11 +39,11 @@ def main() -> None:
     recipes.start_logging(training_args)
     logger.setLevel(logging.INFO)
     task_type, data_args, splits = read_rows(data_args, task_args)
-    task = task_type(model_args, data_args, task_args, training_args, splits)
-    encoded = task.encode(splits)
+    task = task_type(model_args, data_args, task_args, training_args)
+    parted = parted_rows(task.encode(splits), task, data_args)
     accuracies = []
     for seed in task_args.seeds or [training_args.seed]:
-        rows = chosen_rows(encoded, task, data_args, task_args, seed)
+        rows = chosen_rows(parted, task, task_args, seed)
         classifier = make_pipeline(
             TfidfVectorizer(analyzer=counting_args.analyzer, sublinear_tf=True),
             LogisticRegression(C=10, max_iter=1000),

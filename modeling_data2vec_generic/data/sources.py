@@ -5,13 +5,14 @@ columns `image`, `text`, `audio`, `series` or `video` (files not decoded), `samp
 exist.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from datasets import Audio, Dataset, DatasetDict, Features, load_dataset_builder
 from datasets.packaged_modules.audiofolder.audiofolder import AudioFolder
+from numpy.typing import NDArray
 from transformers.utils import logging
 
 from .arguments import DataArguments
@@ -20,12 +21,13 @@ from .embedded import EMBEDDED
 from .files import load_file
 from .folders import load_folder, modalities_of, nothing_found, walk
 from .opening import VALIDATION_SPLITS, loading_hub, open_splits
+from .splitting import SPLIT_SEED, split_positions, stratified, warn_of_validation
 from .streamed_sources import stream_types
+from .summary import note
 
 logger = logging.get_logger(__name__)
 
 _FILES = ("vision", "speech", "video")  # modalities whose columns hold files, by which their types can be told
-_SPLIT_SEED = 0  # not the training seed: runs that differ in their seed are evaluated on the same rows
 
 
 def infer_modality(args: DataArguments) -> str:
@@ -81,14 +83,19 @@ def load_raw_datasets(args: DataArguments, modality: str, validation: bool = Tru
         train, held_out = split_positions(
             len(splits["train"]), _labels(splits["train"]), args.validation_split_percentage / 100, in_order
         )
-        if len(train) == 0:
+        if not len(train) or not len(held_out):
             raise ValueError(
                 "The training data have one row, too few to split off validation rows. "
                 "Add data, or set --validation_split_percentage 0."
             )
+        note("validation", f"{len(held_out)} of {len(train) + len(held_out)} training rows are held out.")
         splits["validation"] = splits["train"].select(held_out)
         splits["train"] = splits["train"].select(train)
-    return DatasetDict(limited(splits, args, in_order))
+    splits = limited(splits, args, _labels, in_order)
+    if "validation" in splits and (labels := _labels(splits["validation"])) is not None:
+        names = splits["validation"].features["label"].names
+        warn_of_validation(len(labels), dict(zip(names, np.bincount(labels, minlength=len(names)), strict=True)))
+    return DatasetDict(splits)
 
 
 def read_splits(
@@ -103,44 +110,28 @@ def read_splits(
     }
 
 
-def limited(splits: dict[str, Dataset], args: DataArguments, in_order: bool = False) -> dict[str, Dataset]:
-    """The same splits with at most `max_train_samples` and `max_eval_samples` rows; `in_order` takes the first."""
+def limited(
+    splits: dict[str, Dataset],
+    args: DataArguments,
+    classes: Callable[[Dataset], NDArray[np.int64] | None],
+    in_order: bool = False,
+) -> dict[str, Dataset]:
+    """The same splits with at most `max_train_samples` and `max_eval_samples` rows: a fixed random choice, since
+    folders and many files are sorted by class, or with `in_order` the first ones.
+
+    Args:
+        classes: gives the class of each row, (N,), of which the choice keeps the shares; None where there are none.
+    """
     for split, limit in (("train", args.max_train_samples), ("validation", args.max_eval_samples)):
         if split in splits and limit is not None and limit < len(splits[split]):
-            splits = splits | {split: splits[split].select(_some(len(splits[split]), limit, in_order))}
+            dataset, rows = splits[split], len(splits[split])
+            chosen = np.arange(limit) if in_order else stratified(classes(dataset), rows, limit, SPLIT_SEED, least=1)
+            note(split, f"{limit} of {rows} rows are used.")
+            splits = splits | {split: dataset.select(chosen)}
     return splits
 
 
-def split_positions(
-    rows: int, labels: np.ndarray | None, fraction: float, in_order: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """Ascending positions of the training and the held-out rows; at least one row is held out.
-
-    With labels, each class gives the same share (rounded). `in_order` (running text) holds out the end in one piece:
-    neither part has gaps.
-    """
-    if in_order:
-        first = rows - max(1, round(rows * fraction))
-        return np.arange(first), np.arange(first, rows)
-    generator = np.random.default_rng(_SPLIT_SEED)
-    classes = np.zeros(rows, dtype=np.int64) if labels is None else labels
-    held_out = np.zeros(rows, dtype=bool)
-    for number in np.unique(classes):
-        members = np.flatnonzero(classes == number)
-        held_out[generator.permutation(members)[: round(len(members) * fraction)]] = True
-    if not held_out.any():
-        held_out[generator.integers(rows)] = True
-    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
-
-
-def _some(rows: int, limit: int, in_order: bool) -> np.ndarray:
-    """A fixed choice of `limit` positions, ascending: at random, since folders and many files are sorted by class."""
-    if in_order:
-        return np.arange(limit)
-    return np.sort(np.random.default_rng(_SPLIT_SEED).permutation(rows)[:limit])
-
-
-def _labels(dataset: Dataset) -> np.ndarray | None:
+def _labels(dataset: Dataset) -> NDArray[np.int64] | None:
     return np.array(dataset["label"][:]) if "label" in dataset.features else None
 
 

@@ -184,6 +184,11 @@ class FinetuningArguments(RunArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.prediction_loss_only:
+            raise ValueError(
+                "prediction_loss_only=True leaves nothing to compute metrics of, which every run ends with. Leave it "
+                "out."
+            )
         if not 0 < self.layer_decay <= 1:
             raise ValueError(f"layer_decay={self.layer_decay} must be above 0 and at most 1, which turns it off.")
         if not 0 <= self.label_smoothing_factor < 1:

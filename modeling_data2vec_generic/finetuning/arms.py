@@ -113,6 +113,7 @@ class Arms:
         refused = f"{type(model).__name__} can't read the training samples"
         with loading(refused, "Choose an encoder of another type or size."), torch.no_grad(), undisturbed(model):
             model(**inputs)
+        rescaled = task.fit_head(model, encoder, inputs)
         if not pretrained:
             # These are for weights that are good already: new ones would never become so.
             logger.info(
@@ -141,6 +142,7 @@ class Arms:
             task=task,
             encoder=encoder,
             rates=rates,
+            rescaled=rescaled,
         )
         trained = trainer.train(resume_from_checkpoint=resumed_checkpoint(training_args))
         trainer.log_metrics("train", trained.metrics)
@@ -155,7 +157,7 @@ class Arms:
 
     def _on_frozen_features(self, arm: str, training_args: FinetuningArguments) -> Outcome:
         features = self._features
-        labels = {split: np.asarray(dataset.with_format(None)["label"][:]) for split, dataset in self.samples.items()}
+        labels = {split: self.task.labels(dataset) for split, dataset in self.samples.items()}
         logits = self.task.on_features(arm, features["train"], labels["train"], features["validation"])
         metrics = {f"eval_{name}": value for name, value in self.task.metrics(logits, labels["validation"]).items()}
         if training_args.process_index == 0:

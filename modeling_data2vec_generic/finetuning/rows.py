@@ -7,15 +7,15 @@ from datasets import Dataset
 from transformers.utils import logging
 
 from ..data.arguments import DataArguments
-from ..data.sources import infer_modality, limited, read_splits, split_positions
+from ..data.sources import infer_modality, limited, read_splits
+from ..data.splitting import SPLIT_SEED, split_positions, warn_of_validation
+from ..data.summary import note
 from . import splitting
 from .arguments import TaskArguments
 from .tasks import Task, named_task, task_class
 from .tasks.base import Splits
 
 logger = logging.get_logger(__name__)
-
-_SPLIT_SEED = 0  # not the training seed: runs that differ in their seed are evaluated on the same rows
 
 
 def read_rows(data_args: DataArguments, task_args: TaskArguments) -> tuple[type[Task], DataArguments, Splits]:
@@ -44,21 +44,35 @@ def read_rows(data_args: DataArguments, task_args: TaskArguments) -> tuple[type[
     return task, data_args, splits
 
 
-def chosen_rows(splits: Splits, task: Task, data_args: DataArguments, task_args: TaskArguments, seed: int) -> Splits:
-    """`train` and `validation`: rows held out where the source has none, as few labels as the flags say.
+def parted_rows(splits: Splits, task: Task, data_args: DataArguments) -> Splits:
+    """`train` and `validation`: rows held out where the source has none, and at most as many as the flags say. What is
+    held out depends on no seed.
 
     Args:
         splits: encoded.
-        seed: of the choice by --labels_per_class and --label_fraction. What is held out depends on no seed.
 
     Raises:
-        ValueError: nothing is left to evaluate on, a group is on both sides, or a class has no training row.
+        ValueError: nothing is left to evaluate on, or a group is on both sides.
     """
     if "validation" not in splits:
         splits = _held_out(splits["train"], task, data_args.validation_split_percentage / 100)
     elif "group" in splits["train"].features:
         splitting.require_apart(*(_groups(splits[split]) for split in ("train", "validation")))
-    splits = limited(splits, data_args)
+    splits = limited(splits, data_args, task.strata)
+    warn_of_validation(len(splits["validation"]), task.counts(splits["validation"]))
+    return {split: splits[split] for split in ("train", "validation")}
+
+
+def chosen_rows(splits: Splits, task: Task, task_args: TaskArguments, seed: int) -> Splits:
+    """The same, with as few labels as the flags say.
+
+    Args:
+        splits: `parted_rows`.
+        seed: of the choice by --labels_per_class and --label_fraction.
+
+    Raises:
+        ValueError: a class has no training row.
+    """
     train = splits["train"]
     strata = task.strata(train)
     if task_args.labels_per_class is not None:
@@ -80,15 +94,16 @@ def _held_out(train: Dataset, task: Task, share: float) -> Splits:
             "or a --validation_split_percentage above 0."
         )
     if "group" in train.features:
-        positions = splitting.by_group(_groups(train), share, _SPLIT_SEED)
+        kept, held_out = splitting.by_group(_groups(train), share, SPLIT_SEED, task.strata(train))
     else:
-        positions = split_positions(len(train), task.strata(train), share, in_order=False)
-    if not len(positions[0]):
+        kept, held_out = split_positions(len(train), task.strata(train), share, in_order=False)
+    if not len(kept) or not len(held_out):
         raise ValueError(
             f"{len(train)} training rows are too few to hold {share:.0%} of them out for validation. Add data, or set "
             "--validation_split_percentage."
         )
-    return {"train": train.select(positions[0]), "validation": train.select(positions[1])}
+    note("validation", f"{len(held_out)} of {len(train)} training rows are held out.")
+    return {"train": train.select(kept), "validation": train.select(held_out)}
 
 
 def _groups(dataset: Dataset) -> list[str]:
@@ -98,4 +113,4 @@ def _groups(dataset: Dataset) -> list[str]:
     return [str(value) for value in values]
 
 
-__all__ = ["chosen_rows", "read_rows"]
+__all__ = ["chosen_rows", "parted_rows", "read_rows"]

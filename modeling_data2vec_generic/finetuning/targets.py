@@ -1,7 +1,7 @@
 """What a row is to be given: one class, several classes, or a number. Labels in, loss, metrics and predictions out."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -10,13 +10,18 @@ import torch
 from datasets import ClassLabel, Dataset, Features, LargeList, List, Value
 from numpy.typing import NDArray
 from scipy.special import logit
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
+from transformers import PreTrainedModel
+from transformers.utils import logging
 
 from ..data.arguments import DataArguments
 from ..data.columns import encode_labels, holds, in_order, is_number, is_whole_number
 from ..training.probe import knn_classifier, labels_of, linear_classifier
 from .metrics import load_metric
+from .units import Units, output_layers, save_in_units
+
+logger = logging.get_logger(__name__)
 
 _NEIGHBOURS = 20  # that vote at most
 
@@ -32,6 +37,7 @@ class Target(ABC):
         class_weights: (K,) weight of each class in the loss, or None.
         label_smoothing: share of the target that training spreads evenly over all classes.
         without: flags that are of no use with it.
+        fewest: validation rows that a metric can be computed of.
     """
 
     problem_type: ClassVar[str]
@@ -40,6 +46,7 @@ class Target(ABC):
     class_weights: Tensor | None = None
     label_smoothing: float = 0.0
     without: ClassVar[tuple[str, ...]] = ()
+    fewest: ClassVar[int] = 2
 
     @abstractmethod
     def encode(self, splits: Splits, args: DataArguments) -> Splits:
@@ -49,8 +56,13 @@ class Target(ABC):
             ValueError: labels that are missing or of another type, or of one class only.
         """
 
-    def check(self, train: Dataset) -> None:  # noqa: B027  # numbers lack nothing
-        """Raise ValueError if the training rows, as they were chosen, lack a class."""
+    @abstractmethod
+    def check(self, train: Dataset) -> None:
+        """Raise ValueError if the training rows, as they were chosen, lack a class or are all alike."""
+
+    def counts(self, dataset: Dataset) -> NDArray[np.int64] | None:
+        """(K,) rows of each class; None of numbers."""
+        return None
 
     def strata(self, dataset: Dataset) -> NDArray[np.int64] | None:
         """(N,) classes that a choice of rows should keep the shares of; None where there are none."""
@@ -65,9 +77,18 @@ class Target(ABC):
             "problem_type": self.problem_type,
         }
 
+    def fit_head(self, model: PreTrainedModel, encoder: nn.Module, inputs: Mapping[str, Tensor]) -> list[nn.Linear]:
+        """Layers of a new head that are saved otherwise than they are trained, and now are; by default none.
+
+        Args:
+            encoder: the sub-module of `model` that is no part of the head.
+            inputs: of some samples.
+        """
+        return []
+
     @abstractmethod
     def collate(self, labels: Sequence[Any]) -> Tensor:
-        """(B,) or (B, K), as `loss` takes them."""
+        """(B,) or (B, K), as `loss` takes them, of labels as `encode` gives them."""
 
     @abstractmethod
     def loss(self, logits: Tensor, labels: Tensor, training: bool) -> Tensor:
@@ -75,11 +96,12 @@ class Target(ABC):
 
     @abstractmethod
     def metrics(self, logits: Scores, labels: NDArray[Any]) -> dict[str, float]:
-        """By `evaluate`. logits (N, K); labels (N,) or (N, K)."""
+        """By `evaluate`. logits (N, K); labels (N,) or (N, K), as `collate` gives them."""
 
     @abstractmethod
-    def predictions(self, logits: Scores, labels: NDArray[Any]) -> list[dict[str, Any]]:
-        """For each row `label`, `prediction` and what the model gave it."""
+    def predictions(self, logits: Scores, labels: Sequence[Any]) -> Iterator[dict[str, Any]]:
+        """For each row `label`, `prediction` and what the model gave it. logits (N, K); labels as `encode` gives
+        them."""
 
     @abstractmethod
     def on_features(self, arm: str, train_x: Scores, train_y: NDArray[Any], test_x: Scores) -> Scores:
@@ -112,9 +134,8 @@ class SingleLabel(Target):
                 "--max_train_samples, --validation_split_percentage and --group_column_name."
             )
 
-    def counts(self, train: Dataset) -> NDArray[np.int64]:
-        """(K,) training rows of each class."""
-        return np.bincount(labels_of(train), minlength=len(self.names))
+    def counts(self, dataset: Dataset) -> NDArray[np.int64]:
+        return np.bincount(labels_of(dataset), minlength=len(self.names))
 
     def weigh(self, flag: str, train: Dataset) -> None:
         """Set `class_weights` as --class_weights says.
@@ -154,34 +175,39 @@ class SingleLabel(Target):
 
     def metrics(self, logits: Scores, labels: NDArray[Any]) -> dict[str, float]:
         given = {"predictions": logits.argmax(-1), "references": labels}
-        f1 = load_metric("f1")
         return {
             **load_metric("accuracy").compute(**given),
-            "f1_macro": f1.compute(**given, average="macro")["f1"],
-            "f1_micro": f1.compute(**given, average="micro")["f1"],
+            "f1_macro": load_metric("f1").compute(**given, average="macro")["f1"],
             **load_metric("matthews_correlation").compute(**given),
         }
 
-    def predictions(self, logits: Scores, labels: NDArray[Any]) -> list[dict[str, Any]]:
+    def predictions(self, logits: Scores, labels: Sequence[Any]) -> Iterator[dict[str, Any]]:
         probabilities = torch.tensor(logits).float().softmax(-1).numpy()
-        return [
-            {
+        for row, label in zip(probabilities, labels, strict=True):
+            yield {
                 "label": self.names[label],
                 "prediction": self.names[row.argmax()],
                 "probability": float(row.max()),
             }
-            for row, label in zip(probabilities, labels, strict=True)
-        ]
 
     def on_features(self, arm: str, train_x: Scores, train_y: NDArray[Any], test_x: Scores) -> Scores:
         if arm == "knn":
-            # More neighbours than a class has rows would be of other classes for certain.
-            classifier = knn_classifier(len(train_x), min(_NEIGHBOURS, np.bincount(train_y).min()))
+            classifier = knn_classifier(len(train_x), self._neighbours(train_y))
         else:
             classifier = linear_classifier()
         probabilities = classifier.fit(train_x, train_y).predict_proba(test_x)
         # Several classes may have as many votes: argmax gives them to the first, as `predict` does.
         return np.log(np.maximum(probabilities, 1e-12))
+
+    def _neighbours(self, train_y: NDArray[Any]) -> int:
+        """How many training rows vote: as many as a class has on average, since more would be of other classes for
+        certain, and 20 at most. A rare class does not lower it."""
+        count = max(1, min(_NEIGHBOURS, len(train_y) // len(self.names)))
+        logger.info(
+            f"The {count} nearest of {len(train_y)} training rows vote: as many as one of {len(self.names)} classes "
+            f"has on average, {_NEIGHBOURS} at most."
+        )
+        return count
 
 
 class MultiLabel(Target):
@@ -207,19 +233,26 @@ class MultiLabel(Target):
                 f"All training rows have the same labels ({', '.join(self.names[:5])}): there is nothing to tell "
                 "apart. Check label_column_name."
             )
-        hot = {split: [[float(name in row) for name in self.names] for row in rows] for split, rows in lists.items()}
-        return {split: _with_label(dataset, hot[split], List(Value("float32"))) for split, dataset in splits.items()}
+        number = {name: position for position, name in enumerate(self.names)}
+        ids = {split: [sorted(number[name] for name in row) for row in rows] for split, rows in lists.items()}
+        return {split: _with_label(dataset, ids[split], List(Value("int32"))) for split, dataset in splits.items()}
+
+    def counts(self, dataset: Dataset) -> NDArray[np.int64]:
+        found = [number for row in dataset.with_format(None)["label"][:] for number in row]
+        return np.bincount(np.array(found, dtype=np.int64), minlength=len(self.names))
 
     def check(self, train: Dataset) -> None:
-        counts = np.asarray(train.with_format(None)["label"][:]).sum(0)
-        if empty := [name for name, count in zip(self.names, counts, strict=True) if not count]:
+        if empty := [name for name, count in zip(self.names, self.counts(train), strict=True) if not count]:
             raise ValueError(
                 f"{len(empty)} of {len(self.names)} labels never occur in the training rows ({', '.join(empty[:5])}), "
                 "so they can't be learned. Add rows that have them, choose more rows, or take them out of the data."
             )
 
     def collate(self, labels: Sequence[Any]) -> Tensor:
-        return torch.tensor(labels, dtype=torch.float32)
+        hot = torch.zeros(len(labels), len(self.names))
+        for row, numbers in enumerate(labels):
+            hot[row, numbers] = 1.0
+        return hot
 
     def loss(self, logits: Tensor, labels: Tensor, training: bool) -> Tensor:
         return functional.binary_cross_entropy_with_logits(logits.float(), labels)
@@ -233,16 +266,14 @@ class MultiLabel(Target):
             "f1_micro": f1.compute(**given, average="micro")["f1"],
         }
 
-    def predictions(self, logits: Scores, labels: NDArray[Any]) -> list[dict[str, Any]]:
+    def predictions(self, logits: Scores, labels: Sequence[Any]) -> Iterator[dict[str, Any]]:
         probabilities = torch.tensor(logits).float().sigmoid().numpy()
-        return [
-            {
-                "label": [self.names[k] for k in np.flatnonzero(label)],
+        for row, label in zip(probabilities, labels, strict=True):
+            yield {
+                "label": [self.names[k] for k in label],
                 "prediction": [self.names[k] for k in np.flatnonzero(row > 0.5)],
                 "probability": {name: float(value) for name, value in zip(self.names, row, strict=True)},
             }
-            for row, label in zip(probabilities, labels, strict=True)
-        ]
 
     def on_features(self, arm: str, train_x: Scores, train_y: NDArray[Any], test_x: Scores) -> Scores:
         from sklearn.multiclass import OneVsRestClassifier
@@ -256,11 +287,17 @@ class MultiLabel(Target):
 
 
 class Regression(Target):
-    """A number per row."""
+    """A number per row, which is trained on standardised and predicted as it is.
 
+    Attributes:
+        units: the numbers by the standardised ones that `collate` gives and that logits are.
+    """
+
+    units = Units()
     problem_type = "regression"
     main_metric = "pearsonr"
     without = ("class_weights", "label_smoothing_factor", "mixup", "cutmix")
+    fewest = 3  # the correlation of two numbers with two others is 1 or -1
 
     def encode(self, splits: Splits, args: DataArguments) -> Splits:
         self.names = [args.label_column_name or "label"]
@@ -272,26 +309,48 @@ class Regression(Target):
             values = np.array(dataset["label"][:], dtype=np.float64)  # None becomes NaN
             if bad := int((~np.isfinite(values)).sum()):
                 raise ValueError(f"{bad} of {len(values)} {split} rows have no number as their label: remove them.")
-            encoded[split] = _with_label(dataset, values.tolist(), Value("float32"))
+            encoded[split] = _with_label(dataset, values, Value("float64"))
         if np.ptp(encoded["train"]["label"][:]) == 0:
             raise ValueError("All training rows have the same number as their label: there is nothing to predict.")
         return encoded
 
+    def check(self, train: Dataset) -> None:
+        values = np.asarray(train.with_format(None)["label"][:])
+        if np.ptp(values) == 0:
+            raise ValueError(
+                f"The {len(values)} training rows, as they were chosen, have the same number as their label: there is "
+                "nothing to predict. Choose more rows."
+            )
+        self.units = Units(float(values.mean()), float(values.std()))
+
+    def fit_head(self, model: PreTrainedModel, encoder: nn.Module, inputs: Mapping[str, Tensor]) -> list[nn.Linear]:
+        """Of a head whose last layer cannot be told, or has no bias, labels are not standardised, or only scaled."""
+        layers, units = output_layers(model, encoder, inputs), self.units
+        if not layers:
+            self.units = Units()
+            logger.warning(
+                f"The last layer of the head of {type(model).__name__} can't be told, so the labels are not "
+                "standardised: scale them to numbers around 1 yourself."
+            )
+        elif any(layer.bias is None for layer in layers):
+            self.units = Units(0.0, float(np.hypot(units.offset, units.scale)))
+        save_in_units(layers, self.units)
+        return layers
+
     def collate(self, labels: Sequence[Any]) -> Tensor:
-        return torch.tensor(labels, dtype=torch.float32)
+        return torch.from_numpy(self.units.standardised(labels).astype(np.float32))
 
     def loss(self, logits: Tensor, labels: Tensor, training: bool) -> Tensor:
         return functional.mse_loss(logits.float().squeeze(-1), labels)
 
     def metrics(self, logits: Scores, labels: NDArray[Any]) -> dict[str, float]:
-        given = {"predictions": logits[:, 0].astype(np.float64), "references": labels.astype(np.float64)}
-        correlations = {**load_metric("pearsonr").compute(**given), **load_metric("spearmanr").compute(**given)}
-        return correlations | {"mse": float(np.square(given["predictions"] - given["references"]).mean())}
+        given = {"predictions": self.units.restored(logits[:, 0]), "references": self.units.restored(labels)}
+        found = [load_metric(name).compute(**given) for name in ("pearsonr", "spearmanr", "r2", "mae", "mse")]
+        return {name: value for metrics in found for name, value in metrics.items()}
 
-    def predictions(self, logits: Scores, labels: NDArray[Any]) -> list[dict[str, Any]]:
-        return [
-            {"label": float(label), "prediction": float(row[0])} for row, label in zip(logits, labels, strict=True)
-        ]
+    def predictions(self, logits: Scores, labels: Sequence[Any]) -> Iterator[dict[str, Any]]:
+        for value, label in zip(self.units.restored(logits[:, 0]), labels, strict=True):
+            yield {"label": label, "prediction": float(value)}
 
     def on_features(self, arm: str, train_x: Scores, train_y: NDArray[Any], test_x: Scores) -> Scores:
         from sklearn.linear_model import RidgeCV
@@ -358,7 +417,7 @@ def _lists_of_names(dataset: Dataset, split: str) -> list[list[str]]:
     return [[str(value) for value in row] for row in rows]
 
 
-def _with_label(dataset: Dataset, values: list[Any], feature: Any) -> Dataset:
+def _with_label(dataset: Dataset, values: Sequence[Any] | NDArray[Any], feature: Any) -> Dataset:
     features = Features({"label": feature})
     column = Dataset.from_dict({"label": values}, features=features)
     return dataset.remove_columns("label").add_column("label", column.data.column("label"), feature=feature)

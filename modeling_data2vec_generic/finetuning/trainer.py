@@ -1,7 +1,7 @@
 """transformers' Trainer with what fine-tuning adds: rates by layer, the tri-stage schedule, the task's own loss."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -23,15 +23,22 @@ class FinetuningTrainer(TwoCollatorTrainer):
         task: gives collators, loss and metrics.
         encoder: the sub-module that may be frozen at first.
         rates: factor of the learning rate of parameters, by name; those that are not named have the full rate.
+        rescaled: layers whose state dict is not what they hold (see `save_in_units`).
     """
 
     args: FinetuningArguments
 
     def __init__(
-        self, *args: Any, task: Task, encoder: nn.Module, rates: Mapping[str, float] | None = None, **kwargs: Any
+        self,
+        *args: Any,
+        task: Task,
+        encoder: nn.Module,
+        rates: Mapping[str, float] | None = None,
+        rescaled: Sequence[nn.Module] = (),
+        **kwargs: Any,
     ):
         self.task = task
-        self.rates = rates or {}
+        self.rates, self.rescaled = rates or {}, rescaled
         super().__init__(
             *args,
             data_collator=task.collator(training=True),
@@ -72,6 +79,12 @@ class FinetuningTrainer(TwoCollatorTrainer):
         self.lr_scheduler = LambdaLR(scheduled, lambda step: tri_stage_factor(step, num_training_steps, shares))
         self._created_lr_scheduler = True
         return self.lr_scheduler
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        # There and back may change the last bit: this run goes on with what a resumed one will find.
+        for layer in self.rescaled:
+            layer.load_state_dict(layer.state_dict())
 
     def compute_loss(
         self,

@@ -27,7 +27,7 @@ import run_finetune
 from modeling_data2vec_generic import recipes
 from modeling_data2vec_generic.finetuning.defaults import with_defaults
 from modeling_data2vec_generic.finetuning.loading import Source, build_model, encoder_path, load_source
-from modeling_data2vec_generic.finetuning.rows import chosen_rows, read_rows
+from modeling_data2vec_generic.finetuning.rows import chosen_rows, parted_rows, read_rows
 from modeling_data2vec_generic.finetuning.tasks.ctc import SpeechRecognition, frame_counter
 from modeling_data2vec_generic.finetuning.transcripts import (
     confusions,
@@ -255,8 +255,10 @@ def prepared(data: Path, *flags: str) -> Prepared:
     _, _, task_args, training_args = with_defaults(
         task_type, splits["train"].features["label"], argv, run_finetune.ARGUMENTS
     )
-    task = task_type(model_args, data_args, task_args, training_args, splits)
-    rows = chosen_rows(task.encode(splits), task, data_args, task_args, seed=0)
+    task = task_type(model_args, data_args, task_args, training_args)
+    parted = parted_rows(task.encode(splits), task, data_args)
+    task.read(parted["train"])
+    rows = chosen_rows(parted, task, task_args, seed=0)
     loaded = load_source(model_args, task.modality.encoder_defaults())
     task.fit(loaded.encoder)
     return Prepared(task, loaded, {split: task.prepare(dataset, split) for split, dataset in rows.items()})

@@ -39,6 +39,13 @@ def test_fraction__keeps_the_shares_of_the_classes(share, expected):
     assert np.bincount(LABELS[chosen]).tolist() == expected
 
 
+def test_fraction__small_classes_give_their_share_together():
+    labels = np.repeat(np.arange(102), 10)
+    counts = np.bincount(labels[fraction(labels, 1020, 0.14, 0)])
+    assert counts.sum() == 143
+    assert set(counts.tolist()) == {1, 2}
+
+
 def test_fraction__without_classes():
     assert len(fraction(None, 100, 0.25, 0)) == 25
 
@@ -51,6 +58,29 @@ def test_by_group__no_group_is_on_both_sides(seed):
     assert sorted([*train, *held_out]) == list(range(200))
     assert not {groups[i] for i in train} & {groups[i] for i in held_out}
     assert 0.05 < len(held_out) / 200 < 0.35
+
+
+def test_by_group__classes_whose_groups_are_their_own_are_spread():
+    groups = [f"g{row // 4}" for row in range(240)]  # 60 groups of 4 rows
+    labels = np.arange(240) // 12  # 20 classes of 3 groups
+    train, held_out = by_group(groups, 0.2, 0, labels)
+    assert len(held_out) == 48
+    assert np.bincount(labels[held_out]).tolist().count(4) == 12
+    assert set(labels[train]) == set(range(20))
+
+
+def test_by_group__a_class_of_one_group_stays_in_training():
+    groups = [f"g{row // 4}" for row in range(40)]
+    labels = np.array([0] * 36 + [1] * 4)
+    for seed in range(20):
+        train, held_out = by_group(groups, 0.5, seed, labels)
+        assert 1 in labels[train]
+        assert len(held_out) == 20
+
+
+def test_by_group__few_rows_hold_out_more_than_their_share():
+    _, held_out = by_group([f"g{row // 2}" for row in range(24)], 0.05, 0)
+    assert len(held_out) == 6
 
 
 def test_by_group__two_groups_however_unequal():

@@ -20,15 +20,17 @@ def splits(labels: list[Any], feature: Any) -> dict[str, Dataset]:
 @pytest.mark.parametrize(
     ("labels", "feature", "names", "encoded"),
     [
-        ([[10, 9], [2], []], Value("int64"), ["2", "9", "10"], [[0, 1, 1], [1, 0, 0], [0, 0, 0]]),
-        ([["b"], ["c", "a"], []], Value("string"), ["a", "b", "c"], [[0, 1, 0], [1, 0, 1], [0, 0, 0]]),
-        ([[0], [2, 1], []], ClassLabel(names=["z", "y", "x"]), ["z", "y", "x"], [[1, 0, 0], [0, 1, 1], [0, 0, 0]]),
+        ([[10, 9], [2], []], Value("int64"), ["2", "9", "10"], [[1, 2], [0], []]),
+        ([["b"], ["c", "a"], []], Value("string"), ["a", "b", "c"], [[1], [0, 2], []]),
+        ([[0], [2, 1], []], ClassLabel(names=["z", "y", "x"]), ["z", "y", "x"], [[0], [1, 2], []]),
     ],
 )
 def test_several_labels__are_numbered_as_one_is(labels, feature, names, encoded):
     target = MultiLabel()
     assert target.encode(splits(labels, feature), ARGUMENTS)["train"]["label"][:] == encoded
     assert target.names == names
+    hot = [[float(number in row) for number in range(3)] for row in encoded]
+    assert target.collate(encoded).tolist() == hot
 
 
 @pytest.mark.parametrize(
@@ -54,7 +56,7 @@ def test_several_labels__of_neighbours_are_shares_of_their_votes(count):
     target.names = list("abc")[:count]
     train_x, test_x = rng.normal(size=(30, 4)), rng.normal(size=(5, 4))
     train_y = (rng.random((30, count)) < 0.5).astype(np.float32)
-    found = target.predictions(target.on_features("knn", train_x, train_y, test_x), np.zeros((5, count)))
+    found = target.predictions(target.on_features("knn", train_x, train_y, test_x), [[]] * 5)
     for row, x in zip(found, test_x, strict=True):
         cosine = train_x @ x / np.linalg.norm(train_x, axis=1)
         votes = train_y[np.argsort(-cosine)[:20]].mean(0)

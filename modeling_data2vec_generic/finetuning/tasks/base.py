@@ -1,7 +1,7 @@
 """What a fine-tuning run asks of any task."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from ...data.arguments import DataArguments
 from ...modalities import modality_class
+from ...modalities.base import Modality
 from ...modeling_data2vec_generic import Data2VecGenericPreTrainedModel
 from ...training.arguments import ModelArguments
 from ..arguments import FinetuningArguments, TaskArguments
@@ -23,8 +24,9 @@ Collate = Callable[[list[dict[str, Any]]], dict[str, Tensor]]
 class Task(ABC):
     """One task, from raw rows to predictions.
 
-    The order of a run: make one with the source's own splits, let it `encode` their labels, choose rows, `check` the
-    choice, `fit` to an encoder, `prepare` the rows, then train a model of `auto_class` with `settings`.
+    The order of a run: make one, let it `encode` the labels of the source's splits, hold rows out, let it `read` the
+    others, choose rows, `check` the choice, `fit` to an encoder, `prepare` the rows, then train a model of
+    `auto_class` with `settings`.
 
     Attributes:
         name: as --task has it.
@@ -40,6 +42,7 @@ class Task(ABC):
         drop_path: default of --drop_path for encoders that have it.
         on_frozen_features: whether --knn and --linear_probe can do it, which have one answer per sample.
         own_flags: names of the flags that it reads and some other tasks don't.
+        modality: its data, encoder and processor belong together; made by `read`.
         processor: tokenizer, image processor or feature extractor.
     """
 
@@ -54,6 +57,7 @@ class Task(ABC):
     drop_path: ClassVar[float | None] = None
     on_frozen_features: ClassVar[bool] = False
     own_flags: ClassVar[tuple[str, ...]] = ()
+    modality: Modality
 
     def __init__(
         self,
@@ -61,10 +65,9 @@ class Task(ABC):
         data_args: DataArguments,
         task_args: TaskArguments,
         training_args: FinetuningArguments,
-        splits: Splits,
     ):
-        self.data_args, self.task_args, self.training_args = data_args, task_args, training_args
-        self.modality = modality_class(self.modality_name)(model_args, data_args, splits["train"])
+        self.model_args, self.data_args, self.task_args = model_args, data_args, task_args
+        self.training_args = training_args
 
     @classmethod
     @abstractmethod
@@ -88,6 +91,10 @@ class Task(ABC):
     def encode(self, splits: Splits) -> Splits:
         """The same rows with labels as the model takes them. ValueError for labels that can't be used."""
 
+    def read(self, train: Dataset) -> None:
+        """Make `modality`, which may look at the training rows: a tokenizer may be trained on them."""
+        self.modality = modality_class(self.modality_name)(self.model_args, self.data_args, train)
+
     def check(self, train: Dataset) -> None:  # noqa: B027  # most tasks take any rows
         """Raise ValueError if the training rows, as they were chosen, can't be learned from."""
 
@@ -95,9 +102,18 @@ class Task(ABC):
         """(N,) classes that a choice of rows should keep the shares of; None where there are none."""
         return None
 
+    def counts(self, dataset: Dataset) -> Mapping[str, int]:
+        """Rows of each class, by its name; empty where rows have no classes."""
+        return {}
+
     def settings(self) -> dict[str, Any]:
         """Fields of the model's configuration."""
         return {}
+
+    def fit_head(self, model: PreTrainedModel, encoder: nn.Module, inputs: Mapping[str, Tensor]) -> list[nn.Linear]:
+        """Layers of the model's head that are saved otherwise than they are trained; none by default. `encoder` is no
+        part of the head, `inputs` are those of some samples."""
+        return []
 
     def fit(self, encoder: PreTrainedModel) -> None:
         """Take from the encoder what the processor needs. ValueError if it is one for other data."""
@@ -131,9 +147,13 @@ class Task(ABC):
         Trainer has filled both up with -100."""
 
     @abstractmethod
-    def predictions(self, logits: np.ndarray, labels: np.ndarray, dataset: Dataset) -> list[dict[str, Any]]:
+    def predictions(self, logits: np.ndarray, labels: np.ndarray, dataset: Dataset) -> Iterable[dict[str, Any]]:
         """A row per sample for predictions.jsonl: `id`, which is its row's number in the source, label and
         prediction."""
+
+    def labels(self, dataset: Dataset) -> np.ndarray:
+        """Of all samples, as the collator gives those of a batch."""
+        raise NotImplementedError
 
     def on_features(self, arm: str, train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray) -> np.ndarray:
         """Scores (N, K), to be read as logits, that "knn" or "linear_probe" gives by frozen features (N, C)."""

@@ -1,7 +1,7 @@
 """What the tasks with one target per row share, whatever the rows are made of."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,6 +11,7 @@ import torch
 from datasets import ClassLabel, Dataset, LargeList, List, Value
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from ...classification_data2vec_generic import Data2VecGenericForSequenceClassification
@@ -74,13 +75,25 @@ class Classification(Task):
     def strata(self, dataset: Dataset) -> NDArray[np.int64] | None:
         return self.target.strata(dataset)
 
+    def counts(self, dataset: Dataset) -> Mapping[str, int]:
+        counts = self.target.counts(dataset)
+        return {} if counts is None else dict(zip(self.target.names, counts.tolist(), strict=True))
+
     def settings(self) -> dict[str, Any]:
         return self.target.settings()
+
+    def fit_head(self, model: PreTrainedModel, encoder: nn.Module, inputs: Mapping[str, Tensor]) -> list[nn.Linear]:
+        return self.target.fit_head(model, encoder, inputs)
 
     def prepare(self, rows: Dataset, split: str) -> Dataset:
         samples = self.samples(rows, split)
         if split == "train":
             self.check(samples)  # once more: rows may have been bad, or have become several samples
+        elif len(samples) < self.target.fewest:
+            raise ValueError(
+                f"{len(samples)} of the validation data can be used, and nothing can be measured on fewer than "
+                f"{self.target.fewest}. Raise --validation_split_percentage or --max_eval_samples, or give more data."
+            )
         return samples
 
     @abstractmethod
@@ -101,10 +114,13 @@ class Classification(Task):
     def metrics(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         return self.target.metrics(logits, labels)
 
-    def predictions(self, logits: np.ndarray, labels: np.ndarray, dataset: Dataset) -> list[dict[str, Any]]:
-        ids = self.source_rows(dataset)
-        rows = self.target.predictions(logits, labels)
-        return [{"id": number, **row} for number, row in zip(ids, rows, strict=True)]
+    def predictions(self, logits: np.ndarray, labels: np.ndarray, dataset: Dataset) -> Iterator[dict[str, Any]]:
+        rows = self.target.predictions(logits, dataset.with_format(None)["label"][:])
+        for number, row in zip(self.source_rows(dataset), rows, strict=True):
+            yield {"id": number, **row}
+
+    def labels(self, dataset: Dataset) -> np.ndarray:
+        return self.target.collate(dataset.with_format(None)["label"][:]).numpy()
 
     def on_features(self, arm: str, train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray) -> np.ndarray:
         return self.target.on_features(arm, train_x, train_y, test_x)

@@ -18,8 +18,6 @@ from ...classification_data2vec_generic import Data2VecGenericForTokenClassifica
 from ...data.arguments import DataArguments
 from ...data.screening import good_rows
 from ...data.words import NOWHERE, prepare_words
-from ...training.arguments import ModelArguments
-from ..arguments import FinetuningArguments, TaskArguments
 from ..metrics import load_metric
 from ..targets import SingleLabel
 from .base import Collate, Splits, Task
@@ -58,16 +56,8 @@ class TokenClassification(Task):
     }
     target: SingleLabel
 
-    def __init__(
-        self,
-        model_args: ModelArguments,
-        data_args: DataArguments,
-        task_args: TaskArguments,
-        training_args: FinetuningArguments,
-        splits: Splits,
-    ):
-        as_text = splits | {"train": splits["train"].with_transform(_joined)}  # to train a tokenizer on
-        super().__init__(model_args, data_args, task_args, training_args, as_text)
+    def read(self, train: Dataset) -> None:
+        super().read(train.with_transform(_joined))  # to train a tokenizer on
 
     @classmethod
     def takes(cls, label: Any) -> bool:
