@@ -48,13 +48,18 @@ def output_layers(model: PreTrainedModel, encoder: nn.Module, inputs: Mapping[st
         if isinstance(module, nn.Linear) and module.out_features == 1 and module not in inside
     ]
     used: list[nn.Linear] = []
+
+    def outputs(layers: list[nn.Linear], hook: Any) -> Tensor:
+        torch.manual_seed(0)  # some encoders draw random numbers in evaluation mode too
+        with _hooked(layers, hook):
+            return model(**inputs)[0]
+
     with torch.no_grad(), undisturbed(model):
-        with _hooked(candidates, lambda module, args, output: used.append(module)):
-            expected = 3 * model(**inputs)[0] + 2
+        expected = 3 * outputs(candidates, lambda module, args, output: used.append(module)) + 2
         for layers in (used[-1:], list(dict.fromkeys(used))):  # of some heads two are averaged
-            with _hooked(layers, lambda module, args, output: 3 * output + 2):
-                if layers and torch.allclose(model(**inputs)[0], expected, rtol=1e-4, atol=1e-4):
-                    return layers
+            changed = outputs(layers, lambda module, args, output: 3 * output + 2)
+            if layers and torch.allclose(changed, expected, rtol=1e-4, atol=1e-4):
+                return layers
     return []
 
 
