@@ -65,7 +65,7 @@ def test_prices__are_learned_and_predicted_as_they_are(finetune: Callable[..., P
     found = json.loads((out / "all_results.json").read_text())
     history = json.loads((out / "trainer_state.json").read_text())["log_history"]
     assert 0.3 < history[0]["loss"] < 3  # about that of always giving the mean
-    assert found["eval_r2"] > 0.9
+    assert found["eval_r2"] > 0.5
     labels, predicted = (np.array([row[name] for row in rows_of(out)]) for name in ("label", "prediction"))
     assert found["eval_mae"] == pytest.approx(np.abs(labels - predicted).mean())
     assert found["eval_mse"] == pytest.approx(np.square(labels - predicted).mean())
