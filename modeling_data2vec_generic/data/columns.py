@@ -144,8 +144,9 @@ def undecoded(dataset: Dataset, column: str, modality: str, args: DataArguments,
     """
     found = dataset.features[column]
     table = args.train_file if split == "train" else args.validation_file
-    if table is not None:
-        dataset = _located(dataset, column, os.path.dirname(os.path.abspath(table)))
+    if table is not None or args.dataset_name is not None:  # the paths of a folder's files are made by us
+        folder = os.curdir if table is None else os.path.dirname(os.path.abspath(table))
+        dataset = _located(dataset, column, folder)
     try:
         return renewed(dataset.cast_column(column, _UNDECODED[modality]), column)
     except (TypeError, ValueError, NotImplementedError) as error:  # datasets' and pyarrow's, by the type found

@@ -22,8 +22,10 @@ from .summary import note
 logger = logging.get_logger(__name__)
 
 _NOUNS = {"vision": "images", "speech": "sounds", "video": "clips"}
+_FILES = {"vision": "images", "speech": "sound"}
 _WANTED = {"vision": "images", "speech": "sound", "video": "clips, that is, folders of images"}
 _HEIC = (".heic", ".heif")
+_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 # What file servers, archivers and systems put among the files of others, besides names that begin with a dot.
 _NO_DATA = {
     name.lower()
@@ -82,7 +84,9 @@ def modalities_of(paths: Sequence[Path]) -> list[str]:
 
 
 def nothing_found(folder: str, flag: str, wanted: str, paths: Iterable[Path]) -> str:
-    return f"{flag}={folder!r} holds no {wanted}. It holds: {_counted(kinds(paths)) or 'no files at all'}."
+    found = kinds(paths)
+    listed = _counted(found) or "no files at all"
+    return f"{flag}={folder!r} holds no {wanted}. It holds: {listed}.{_remedy(found)}"
 
 
 def load_folder(folder: str, flag: str, modality: str | None, labels_wanted: bool = False) -> dict[str, Dataset]:
@@ -111,6 +115,7 @@ def load_folder(folder: str, flag: str, modality: str | None, labels_wanted: boo
     if not files:
         endings = " ".join(sorted(EXTENSIONS[kind]))
         raise ValueError(nothing_found(folder, flag, f"{_WANTED[modality]} ({endings})", everything))
+    note(_split_of(flag), f"{len(files)} files of {_FILES[kind]}: {_counted(kinds(files))}.")
     source, noun, root = _split_of(flag), _NOUNS[modality], Path(os.path.abspath(folder))
     frames = _frames(files) if modality == "video" else None
     samples = [sample_at(path, root) for path in frames or files]
@@ -257,8 +262,13 @@ def _note_others(paths: Iterable[Path], split: str) -> None:
     found = kinds(paths)
     if not found:
         return
+    note(split, f"{found.total()} other files are left out: {_counted(found)}.{_remedy(found)}")
+
+
+def _remedy(found: Counter[str]) -> str:
     heic = " Pillow reads no HEIC: convert it to JPEG or PNG." if found.keys() & set(_HEIC) else ""
-    note(split, f"{found.total()} other files are left out: {_counted(found)}.{heic}")
+    archives = " Unpack archives, or give the folder as --dataset_name." if found.keys() & set(_ARCHIVES) else ""
+    return heic + archives
 
 
 def _counted(kinds: Counter[str]) -> str:

@@ -9,9 +9,11 @@ from datasets import Dataset
 from ..loading import loading
 from .arguments import DataArguments
 from .embedded import EMBEDDED
+from .summary import note
 
 Rows = TypeVar("Rows")
 
+_CLS = "cls"  # what WebDataset calls the file with a sample's class
 VALIDATION_SPLITS = ("validation", "test")  # of a dataset on the Hub, in the order in which they are tried
 
 
@@ -36,6 +38,8 @@ def open_splits(
         splits = {split: embedded(rows) for split, rows in EMBEDDED[args.dataset_name][1]().items()}
     elif args.dataset_name is not None:
         splits = hub(args.dataset_name, args.dataset_config_name)
+        if args.label_column_name != _CLS:
+            splits = {split: _labelled_by_cls(rows) for split, rows in splits.items()}
     elif args.train_file is not None:
         splits = {"train": file(args.train_file, "train_file")}
     else:
@@ -46,6 +50,15 @@ def open_splits(
         found = folder(args.validation_dir, "validation_dir", modality, labels_wanted)
         splits["validation"] = found["validation"] if "validation" in found else found["train"]
     return splits
+
+
+def _labelled_by_cls(rows: Any) -> Any:
+    """The same rows; the class that a WebDataset has for each is `label`, as other sources call it."""
+    columns = set(getattr(rows, "column_names", None) or ())
+    if not {_CLS, "__key__", "__url__"} <= columns or "label" in columns:
+        return rows
+    note("train", f"The column {_CLS!r} of the WebDataset is the label.")
+    return rows.rename_column(_CLS, "label")
 
 
 def loading_hub(name: str) -> AbstractContextManager[None]:

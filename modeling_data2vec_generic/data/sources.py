@@ -7,11 +7,9 @@ exist.
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-from datasets import Audio, Dataset, DatasetDict, Features, load_dataset_builder
-from datasets.packaged_modules.audiofolder.audiofolder import AudioFolder
+from datasets import Dataset, DatasetDict, Features
 from numpy.typing import NDArray
 from transformers.utils import logging
 
@@ -20,6 +18,7 @@ from .columns import CONTENT_COLUMN, canonical, encode_labels, holds
 from .embedded import EMBEDDED
 from .files import load_file
 from .folders import load_folder, modalities_of, nothing_found, walk
+from .hub import builder_of
 from .opening import VALIDATION_SPLITS, loading_hub, open_splits
 from .splitting import SPLIT_SEED, split_positions, stratified, warn_of_validation
 from .streamed_sources import stream_types
@@ -151,18 +150,9 @@ def _load_splits(args: DataArguments, modality: str | None) -> dict[str, Dataset
     return open_splits(args, modality, embedded=lambda rows: rows, hub=_load_hub, file=load_file, folder=load_folder)
 
 
-class _EncodedAudio(Audio):
-    """A column of sound whose files are noted as they are. datasets' own does so too, but asks for torchcodec."""
-
-    def encode_example(self, value: Any) -> dict[str, Any]:
-        return {"bytes": None, "path": value} if isinstance(value, str) else value
-
-
 def _load_hub(name: str, config_name: str | None) -> dict[str, Dataset]:
     with loading_hub(name):
-        builder = load_dataset_builder(name, config_name)
-        if isinstance(builder, AudioFolder):
-            builder.BASE_FEATURE = _EncodedAudio
+        builder = builder_of(name, config_name)
         builder.download_and_prepare()
     rows = {split: info.num_examples for split, info in builder.info.splits.items()}
     if "train" not in rows:

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, DatasetDict, Features, IterableDataset, load_dataset
+from datasets import Dataset, DatasetDict, Features, IterableDataset
 from transformers.utils import logging
 
 from .arguments import DataArguments
 from .columns import canonical, encode_labels
 from .files import stream_file
 from .folders import load_folder
+from .hub import builder_of
 from .opening import VALIDATION_SPLITS, loading_hub, open_splits
 
 logger = logging.get_logger(__name__)
@@ -108,7 +109,7 @@ def _open(args: DataArguments, modality: str | None) -> dict[str, IterableDatase
 
 def _open_hub(name: str, config_name: str | None) -> dict[str, IterableDataset]:
     with loading_hub(name):
-        found = load_dataset(name, config_name, streaming=True)
+        found = builder_of(name, config_name).as_streaming_dataset()
     if "train" not in found:
         raise ValueError(f"dataset_name={name!r} has no split 'train'. There are: {', '.join(found)}.")
     splits = {"train": found["train"]}

@@ -1,18 +1,29 @@
 """Paths in rows may lead anywhere; only files with content are opened."""
 
+import gzip
+import io
 import os
 import signal
+import tarfile
+import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import PIL.Image
 import pytest
+import soundfile
 from datasets import Dataset
+from torch.utils.data import DataLoader
+from transformers import Wav2Vec2FeatureExtractor
 
 from modeling_data2vec_generic.data.arguments import DataArguments
 from modeling_data2vec_generic.data.encoded import encoded_file
 from modeling_data2vec_generic.data.images import prepare_images
-from modeling_data2vec_generic.data.sources import load_raw_datasets
+from modeling_data2vec_generic.data.sources import infer_modality, load_raw_datasets, read_splits
+from modeling_data2vec_generic.data.speech import prepare_speech
+from modeling_data2vec_generic.data.streamed_sources import open_stream
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +52,8 @@ def strange(tmp_path: Path) -> dict[str, str]:
         "standard input": "-",
         "http": "http://localhost:9/image.png",
         "file URL": "file:///etc/passwd",
-        "hub": "hf://datasets/somebody/something/image.png",
+        "table": f"{tmp_path}/zip://a.png::a.zip",
+        "archive over http": "zip://a.png::http://localhost:9/a.zip",
         "NUL": "image\0.png",
         "surrogate": "\udcff.png",
         "no name": "",
@@ -57,7 +69,8 @@ WHY = {
     "folder": "a folder",
     "http": "is a URL, which is not fetched",
     "file URL": "is a URL, which is not fetched",
-    "hub": "is a URL, which is not fetched",
+    "table": "'zip://a.png::a.zip' is a URL, which is not fetched",
+    "archive over http": "is a URL, which is not fetched",
 }
 
 
@@ -65,6 +78,118 @@ WHY = {
 def test_encoded_file__refuses_what_is_no_file(kind, strange):
     with pytest.raises(ValueError, match=WHY.get(kind, "no such file")):
         encoded_file({"bytes": None, "path": strange[kind]})
+
+
+def zipped(path: Path, files: dict[str, bytes]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return path
+
+
+def image(level: int) -> bytes:
+    stream = io.BytesIO()
+    PIL.Image.new("L", (4, 4), level).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def test_encoded_file__opens_what_datasets_made_of_an_archive(tmp_path):
+    path = zipped(tmp_path / "a.zip", {"folder/a.png": b"content"})
+
+    def content(address: str) -> bytes:
+        opened = encoded_file({"bytes": None, "path": address})
+        assert isinstance(opened, io.BytesIO)
+        return opened.read()
+
+    assert content(f"zip://folder/a.png::{path}") == b"content"
+    with pytest.raises(ValueError, match="no such file in the archive"):
+        content(f"zip://b.png::{path}")
+    with pytest.raises(ValueError, match="there is no such file"):
+        content(f"zip://a.png::{tmp_path / 'b.zip'}")
+    with pytest.raises(ValueError, match="a folder, device or pipe"):
+        content("zip://a.png::/dev/zero")
+    os.utime(zipped(path, {"folder/a.png": b"another"}), ns=(1, 1))
+    assert content(f"zip://folder/a.png::{path}") == b"another"
+    with gzip.open(tmp_path / "b.gz", "wb") as file:
+        file.write(b"compressed")
+    assert content(f"gzip://b::{tmp_path / 'b.gz'}") == b"compressed"
+
+
+def test_encoded_file__of_a_hub_repository_is_opened_as_datasets_does(monkeypatch):
+    monkeypatch.setattr(
+        "modeling_data2vec_generic.data.encoded.xopen", lambda address, mode: io.BytesIO(address.encode())
+    )
+    address = "hf://datasets/somebody/something@main/image.png"
+    for path in (address, f"zip://image.png::{address}"):
+        opened = encoded_file({"bytes": None, "path": path})
+        assert isinstance(opened, io.BytesIO)
+        assert opened.read().decode() == path
+
+
+def test_encoded_file__in_an_archive_that_claims_too_much_is_not_unpacked(tmp_path, monkeypatch):
+    monkeypatch.setattr("modeling_data2vec_generic.data.encoded._LARGEST", 6)
+    path = zipped(tmp_path / "a.zip", {"a.png": b"content"})
+    with pytest.raises(ValueError, match="7 bytes in an archive are more than 6"):
+        encoded_file({"bytes": None, "path": f"zip://a.png::{path}"})
+
+
+def test_folder__of_archives_gives_images_and_classes(tmp_path):
+    for split, count in (("train", 6), ("test", 2)):
+        files = {f"{'ab'[i % 2]}/{i}.png": image(i) for i in range(count)}
+        zipped(tmp_path / "set" / f"{split}.zip", files)
+    args = DataArguments(dataset_name=str(tmp_path / "set"))
+    raw = load_raw_datasets(args, "vision")
+    samples = prepare_images(raw["train"], args, "train")
+    assert sorted(sample["image"].getpixel((0, 0))[0] for sample in samples) == list(range(6))
+    loader = DataLoader(samples, num_workers=2, batch_size=None, multiprocessing_context="fork")
+    assert sorted(sample["image"].getpixel((0, 0))[0] for sample in loader) == list(range(6))
+    assert raw["train"].features["label"].names == ["a", "b"]
+    source = open_stream(replace(args, streaming=True), "vision", seed=0)
+    assert len(prepare_images(source.head["train"], args, "train")) == 6
+    assert sorted(source.head["train"]["label"][:]) == sorted(raw["train"]["label"][:])
+
+
+def test_folder__of_webdataset_archives_has_cls_as_its_label(tmp_path):
+    (tmp_path / "set").mkdir()
+    with tarfile.open(tmp_path / "set" / "train.tar", "w") as archive:
+        for number in range(4):
+            for ending, content in (("png", image(number)), ("cls", b"%d" % (number % 2)), ("json", b'{"a": 1}')):
+                member = tarfile.TarInfo(f"{number}.{ending}")
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+    args = DataArguments(dataset_name=str(tmp_path / "set"))
+    assert infer_modality(args) == "vision"
+    raw = load_raw_datasets(args, "vision", validation=False)["train"]
+    assert raw["label"][:] == [0, 1, 0, 1]
+    assert prepare_images(raw, args, "train")[3]["image"].getpixel((0, 0)) == (3, 3, 3)
+    for name in ("label", "cls"):
+        assert read_splits(replace(args, label_column_name=name), "vision")["train"]["label"][:] == [0, 1, 0, 1]
+    streamed = open_stream(replace(args, streaming=True), "vision", seed=0)
+    assert streamed.head["train"]["label"][:] == [0, 1, 0, 1]
+
+
+def test_folder__of_an_archive_of_sound_is_read(tmp_path):
+    stream = io.BytesIO()
+    soundfile.write(stream, np.full(1600, 0.5), 16_000, format="WAV")
+    zipped(tmp_path / "set" / "train.zip", {f"{i}.wav": stream.getvalue() for i in range(3)})
+    args = DataArguments(dataset_name=str(tmp_path / "set"))
+    raw = load_raw_datasets(args, "speech", validation=False)["train"]
+    samples = prepare_speech(raw, Wav2Vec2FeatureExtractor(), args, "train", 400)
+    assert [len(sample["audio"]) for sample in samples] == [1600] * 3
+
+
+@pytest.mark.parametrize("address", ["http://localhost:9/a.png", "zip://a.png::{}", "hf://datasets/a/b/a.png"])
+def test_column__of_addresses_in_a_table_is_refused(address, tmp_path, transformers_log):
+    archive = zipped(tmp_path / "a.zip", {"a.png": image(1)})
+    (tmp_path / "set").mkdir()
+    for name in ("set/train.csv", "rows.csv"):
+        (tmp_path / name).write_text(f"image\n{address.format(archive)}\n")
+    for flags in ({"train_file": str(tmp_path / "rows.csv")}, {"dataset_name": str(tmp_path / "set")}):
+        args = DataArguments(**flags, modality="vision")
+        raw = load_raw_datasets(args, "vision", validation=False)["train"]
+        with pytest.raises(ValueError, match="is a URL, which is not fetched"):
+            prepare_images(raw, args, "train")
 
 
 def test_encoded_file__content_is_not_looked_for_on_the_disk():
@@ -91,5 +216,5 @@ def test_column__of_strange_paths_is_skipped_and_named(tmp_path, strange, transf
     raw = raw.add_column("sample_index", list(range(len(raw))))
     args = DataArguments(train_file="rows.csv", max_bad_fraction=1.0)
     assert len(prepare_images(raw, args, "train")) == 1
-    assert "12 of 13 train images are bad" in transformers_log.text
+    assert "13 of 14 train images are bad" in transformers_log.text
     assert f"{strange['pipe']}: ValueError: a folder, device or pipe" in transformers_log.text

@@ -1,0 +1,40 @@
+"""Datasets of the Hub and folders as `datasets.load_dataset` knows them, with what its builders lack."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from datasets import Audio, DatasetBuilder, SplitGenerator, load_dataset_builder
+from datasets.packaged_modules.audiofolder.audiofolder import AudioFolder
+from datasets.packaged_modules.folder_based_builder.folder_based_builder import FolderBasedBuilder
+
+
+def builder_of(name: str, config_name: str | None) -> DatasetBuilder:
+    """The builder of a dataset. Sound is noted as it is, and classes are found in archives too."""
+    builder = load_dataset_builder(name, config_name)
+    if isinstance(builder, AudioFolder):
+        builder.BASE_FEATURE = _EncodedAudio
+    if isinstance(builder, FolderBasedBuilder):
+        # datasets takes the folder that an archive lies in for the class of all files in it.
+        builder._split_generators = partial(_labelled_in_archives, builder._split_generators)
+    return builder
+
+
+class _EncodedAudio(Audio):
+    """A column of sound whose files are noted as they are. datasets' own does so too, but asks for torchcodec."""
+
+    def encode_example(self, value: Any) -> dict[str, Any]:
+        return {"bytes": None, "path": value} if isinstance(value, str) else value
+
+
+def _labelled_in_archives(
+    split_generators: Callable[[Any], list[SplitGenerator]], manager: Any
+) -> list[SplitGenerator]:
+    """The same splits; a file in an archive is not called by the archive, so that its own folder is its class."""
+    splits = split_generators(manager)
+    for split in splits:
+        split.gen_kwargs["files"] = tuple(
+            (original if unpacked is None else None, unpacked, files)
+            for original, unpacked, files in split.gen_kwargs["files"]
+        )
+    return splits
