@@ -5,8 +5,8 @@
     python run_finetune.py --model_name_or_path output/digits --dataset_name digits --labels_per_class 10 \
         --output_dir output/compared --compare --seeds 0 1 2
 
-Recipes are JSON objects of flags, as for run_pretraining.py; flags on the command line override them. What is left out
-takes the default of the task. See --help for all flags.
+Recipes are JSON or YAML files of flags, as for run_pretraining.py; flags on the command line override them. What is
+left out takes the default of the task. See --help for all flags.
 """
 
 import copy
@@ -35,7 +35,7 @@ ARGUMENTS = (ModelArguments, DataArguments, TaskArguments, FinetuningArguments)
 
 @summarized()
 def main(argv: list[str] | None = None) -> None:
-    flags = recipes.flags_of(sys.argv[1:] if argv is None else argv)
+    flags = recipes.flags_of(sys.argv[1:] if argv is None else argv, ARGUMENTS)
     model_args, data_args, task_args, training_args = recipes.parse(flags, ARGUMENTS)
     recipes.start_logging(training_args)
     seeds = task_args.seeds or [training_args.seed]

@@ -5,7 +5,8 @@
     python run_pretraining.py examples/vision/digits.json --max_steps 100 --output_dir output/short
     python run_pretraining.py --model_type vit --train_dir my_images --output_dir output/mine
 
-A recipe is a JSON object of flags; flags on the command line override it. See --help for all of them.
+A recipe is a JSON or YAML file of flags, and null there leaves a flag out; flags on the command line override it. See
+--help for all of them.
 """
 
 import sys

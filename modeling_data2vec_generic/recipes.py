@@ -1,47 +1,157 @@
-"""Recipes: JSON files of flags, which flags on the command line override; and what every script does with its log."""
+"""Recipes: files of flags, which flags on the command line override; and what every script does with its log."""
 
+import difflib
 import json
 import logging
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
-
-def flags_of(argv: list[str]) -> list[str]:
-    """Command line flags, with those of the recipe that `argv` may begin with in front."""
-    if argv and argv[0].endswith(".json"):
-        return recipe_flags(Path(argv[0])) + argv[1:]
-    return argv
+ENDINGS = (".json", ".yaml", ".yml")
+# Flags of earlier versions of transformers and of its example scripts, and what does the same here.
+_RENAMED = {
+    "adafactor": "--optim adafactor",
+    "block_size": "--max_seq_length",
+    "cache_dir": "the environment variable HF_HOME",
+    "evaluate_during_training": "--eval_strategy steps",
+    "evaluation_strategy": "--eval_strategy",
+    "feature_extractor_name": "--processor_name",
+    "fsdp_min_num_params": "--fsdp_config",
+    "fsdp_transformer_layer_cls_to_wrap": "--fsdp_config",
+    "group_by_length": "--train_sampling_strategy group_by_length",
+    "image_processor_name": "--processor_name",
+    "include_inputs_for_metrics": "--include_for_metrics inputs",
+    "include_tokens_per_second": "--include_num_input_tokens_seen",
+    "jit_mode_eval": "--torch_compile",
+    "logging_dir": "the environment variable TENSORBOARD_LOGGING_DIR",
+    "max_length": "--max_seq_length",
+    "no_cuda": "--use_cpu",
+    "per_gpu_eval_batch_size": "--per_device_eval_batch_size",
+    "per_gpu_train_batch_size": "--per_device_train_batch_size",
+    "push_to_hub_model_id": "--hub_model_id",
+    "push_to_hub_organization": "--hub_model_id",
+    "push_to_hub_token": "--hub_token",
+    "split_batches": "--accelerator_config",
+    "token": "the environment variable HF_TOKEN",
+    "tokenizer_name": "--processor_name",
+    "torchdynamo": "--torch_compile_backend",
+    "train_val_split": "--validation_split_percentage",
+    "use_auth_token": "the environment variable HF_TOKEN",
+    "warmup_ratio": "--warmup_steps, which takes a share of all steps too",
+}
 
 
 def parse(argv: list[str], groups: Iterable[Any]) -> tuple[Any, ...]:
-    """One dataclass instance for each of `groups`; the flags of a recipe come before those of the command line."""
-    flags = flags_of(argv)
+    """One dataclass instance for each of `groups`; the flags of a recipe come before those of the command line.
+
+    Raises:
+        ValueError: there is no such recipe or flag, or a flag has a value that can't be used.
+    """
+    parser = HfArgumentParser(groups)
+    flags = _with_recipe(argv, parser)
+    _, unknown = parser.parse_known_args(flags)
+    if unknown:
+        raise ValueError(" ".join(_remarks(unknown, parser)))
     try:
-        return HfArgumentParser(groups).parse_args_into_dataclasses(flags)
-    except (ArithmeticError, AttributeError, LookupError, OSError, TypeError) as error:  # TrainingArguments, of "inf"
+        return parser.parse_args_into_dataclasses(flags)
+    # TrainingArguments, of "inf" and of packages that are not installed
+    except (ArithmeticError, AttributeError, ImportError, LookupError, OSError, TypeError) as error:
         raise ValueError(f"A flag has a value that cannot be used ({type(error).__name__}: {error}).") from error
 
 
+def flags_of(argv: list[str], groups: Iterable[Any]) -> list[str]:
+    """Command line flags of the dataclasses `groups`, with those of the recipe that stands anywhere among them in
+    front.
+
+    Raises:
+        ValueError: there are several recipes, or it can't be read.
+    """
+    return _with_recipe(argv, HfArgumentParser(groups))
+
+
+def _with_recipe(argv: list[str], parser: HfArgumentParser) -> list[str]:
+    alone = {name for action in parser._actions if action.nargs in (0, "?") for name in action.option_strings}
+    places = [
+        place
+        for place, (before, word) in enumerate(zip(["", *argv], argv, strict=False))
+        if word.lower().endswith(ENDINGS) and not word.startswith("-") and not _takes_next(before, alone)
+    ]
+    if len(places) > 1:
+        raise ValueError(f"{' and '.join(argv[place] for place in places)} are several recipes: give one of them.")
+    if not places:
+        return argv
+    place = places[0]
+    return recipe_flags(Path(argv[place])) + argv[:place] + argv[place + 1 :]
+
+
+def _takes_next(word: str, alone: set[str]) -> bool:
+    """Whether the word after this one is its value. `alone`: the flags that need none."""
+    return word.startswith("--") and "=" not in word and word not in alone
+
+
+def _remarks(unknown: list[str], parser: HfArgumentParser) -> list[str]:
+    """What to do about each flag that there is none of, or about words that belong to no flag."""
+    known = sorted(name for action in parser._actions for name in action.option_strings if name.startswith("--"))
+    flags = [word.split("=")[0] for word in unknown if word.startswith("-")]
+    if not flags:
+        return [f"{unknown[0]!r} belongs to no flag, and is no recipe, whose name ends in {', '.join(ENDINGS)}."]
+    remarks = []
+    for flag in flags:
+        now = _RENAMED.get(flag.strip("-").replace("-", "_"))
+        nearest = difflib.get_close_matches(flag, known, n=1, cutoff=0)[0]
+        remarks.append(f"There is no flag {flag}: " + (f"use {now}." if now else f"did you mean {nearest}?"))
+    return remarks
+
+
 def recipe_flags(path: Path) -> list[str]:
-    """A recipe as command line flags."""
+    """A recipe as command line flags.
+
+    Raises:
+        ValueError: there is no such file, or it does not hold an object of flags.
+    """
     if not path.is_file():
-        raise ValueError(f"There is no recipe {path}. Recipes are JSON files such as examples/vision/digits.json.")
+        raise ValueError(f"There is no recipe {path}. Recipes are files such as examples/vision/digits.json.")
+    kind = "JSON" if path.suffix.lower() == ".json" else "YAML"
     try:
-        recipe = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # of JSON, of UTF-8, of numbers with thousands of digits
-        raise ValueError(f"The recipe {path} is not valid JSON: {error}.") from error
+        content = path.read_bytes()  # both readers tell its encoding
+        recipe = json.loads(content) if kind == "JSON" else yaml.load(content, _YamlLoader)
+    except (ValueError, RecursionError, yaml.YAMLError) as error:  # of UTF-8, of numbers with thousands of digits
+        raise ValueError(f"The recipe {path} is not valid {kind}: {error}.") from error
+    except OSError as error:
+        raise ValueError(f"The recipe {path} cannot be read: {error.strerror}. Check its permissions.") from error
     if not isinstance(recipe, dict):
         raise ValueError(f"The recipe {path} holds a {type(recipe).__name__} where an object of flags is expected.")
+    if empty := [name for name, value in recipe.items() if isinstance(value, list) and None in value]:
+        raise ValueError(f"The recipe {path} has null within a list, of {', '.join(empty)}. Remove it.")
     return as_flags(recipe)
 
 
+class _YamlLoader(yaml.SafeLoader):
+    """Reads yes, no, on and off as words, which flags have as values, and 1e-4 as a number: YAML 1.2 does so, PyYAML
+    by itself does not."""
+
+    yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+_YamlLoader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(true|True|TRUE|false|False|FALSE)$"), "tTfF")
+_YamlLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), "-+.0123456789"
+)
+
+
 def as_flags(settings: dict[str, Any]) -> list[str]:
-    """Settings by name as command line flags; an empty list is "none"."""
+    """Settings by name as command line flags; an empty list is "none", and None leaves the flag out."""
     flags: list[str] = []
     for name, value in settings.items():
+        if value is None:
+            continue
         values = (value or ["none"]) if isinstance(value, list) else [value]
         flags += [f"--{name}", *(json.dumps(item) if isinstance(item, dict) else str(item) for item in values)]
     return flags

@@ -1,0 +1,152 @@
+"""Flags on the command line and in recipes: how they are read, and what is said about those that there are none of."""
+
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import run_finetune
+import run_pretraining
+from modeling_data2vec_generic import recipes
+
+NEW = ["--model_type", "vit", "--use_cpu"]
+
+
+def parsed(*argv: str) -> dict[str, Any]:
+    """All values by their names, as run_pretraining.py reads them."""
+    groups = run_pretraining.parse([*argv])
+    return {field.name: getattr(group, field.name) for group in groups for field in fields(group) if field.init}
+
+
+def recipe(folder: Path, name: str = "recipe.json", content: bytes | None = None, **settings: Any) -> str:
+    path = folder / name
+    path.write_bytes(
+        json.dumps({"model_type": "vit", "use_cpu": True} | settings).encode() if content is None else content
+    )
+    return str(path)
+
+
+def test_null__is_the_default(tmp_path):
+    path = recipe(tmp_path, validation_dir=None, max_train_samples=None, horizontal_flip=None, ema_decay=None)
+    assert parsed(path) == parsed(recipe(tmp_path, "short.json"))
+
+
+def test_null__does_not_stand_in_lists(tmp_path):
+    with pytest.raises(ValueError, match="null within a list, of target_layer_norms"):
+        parsed(recipe(tmp_path, target_layer_norms=["batch", None]))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("r.json", '{{"model_type": "vit", "run_name": "é"}}'), ("r.yaml", "model_type: vit\nrun_name: é")],
+)
+def test_encoding__is_told_from_the_file(name, text, encoding, tmp_path):
+    path = recipe(tmp_path, name, text.replace("{{", "{").replace("}}", "}").encode(encoding))
+    assert parsed(path)["run_name"] == "é"
+
+
+YAML = b"""
+# a comment
+model_type: vit
+use_cpu: true
+save_strategy: no
+learning_rate: 1e-4
+max_train_samples: null
+validation_dir: ~
+target_layer_norms: [batch, layer]
+target_final_norms:
+  - instance
+lr_scheduler_type: cosine_with_min_lr
+lr_scheduler_kwargs: {min_lr: 1e-6}
+horizontal_flip: false
+"""
+
+
+@pytest.mark.parametrize("name", ["recipe.yaml", "recipe.yml", "RECIPE.YAML"])
+def test_yaml__gives_what_json_gives(name, tmp_path):
+    values = parsed(recipe(tmp_path, name, YAML), "--learning_rate", "3")
+    assert values == parsed(
+        recipe(
+            tmp_path,
+            save_strategy="no",
+            learning_rate=3,
+            target_layer_norms=["batch", "layer"],
+            target_final_norms=["instance"],
+            lr_scheduler_type="cosine_with_min_lr",
+            lr_scheduler_kwargs={"min_lr": 1e-6},
+            horizontal_flip=False,
+        )
+    )
+    assert values["lr_scheduler_kwargs"] == {"min_lr": 1e-6}
+
+
+@pytest.mark.parametrize(
+    "content", [b"a: b: c", b"\xff\x00", b"[" * 2000, b"- a", b"", b"!!python/object/apply:os.getcwd []"]
+)
+def test_yaml__that_is_damaged_is_named(content, tmp_path):
+    with pytest.raises(ValueError, match=r"The recipe .*r\.yaml (is not valid YAML|holds a (list|NoneType) where)"):
+        parsed(recipe(tmp_path, "r.yaml", content))
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        ["--max_steps", "7"],
+        ["--max_steps=7"],
+        ["--max_steps", "7", "--overwrite_output_dir"],
+        ["--max_steps", "7", "--overwrite-output-dir", "--no_horizontal_flip"],
+        ["--max_steps", "7", "--target_layer_norms", "batch", "layer"],
+    ],
+)
+def test_recipe__may_stand_anywhere(before, tmp_path):
+    path = recipe(tmp_path, max_steps=3, num_masks=5)
+    values = parsed(*before, path)
+    assert (values["max_steps"], values["num_masks"]) == (7, 5)
+    assert values == parsed(path, *before)
+
+
+def test_recipe__is_not_what_a_flag_has_for_its_value(tmp_path):
+    values = parsed("--train_file", "rows.json", *NEW, "--validation_file", "rows.yaml")
+    assert (values["train_file"], values["validation_file"]) == ("rows.json", "rows.yaml")
+
+
+def test_recipe__is_the_only_one(tmp_path):
+    with pytest.raises(ValueError, match=r"a\.json and .*b\.yaml are several recipes"):
+        parsed(recipe(tmp_path, "a.json"), recipe(tmp_path, "b.yaml", YAML))
+
+
+def test_recipe__behind_flags_holds_over_the_defaults_of_a_task(tmp_path):
+    path = recipe(tmp_path, learning_rate=0.25)
+    assert recipes.flags_of(["--seed", "1", path], run_finetune.ARGUMENTS)[-2:] == ["--seed", "1"]
+    assert "0.25" in recipes.flags_of(["--seed", "1", path], run_finetune.ARGUMENTS)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--evaluation_strategy steps", "no flag --evaluation_strategy: use --eval_strategy."),
+        ("--evaluation-strategy=steps", "no flag --evaluation-strategy: use --eval_strategy."),
+        ("--group_by_length", "no flag --group_by_length: use --train_sampling_strategy group_by_length."),
+        ("--warmup_ratio 0.1", "no flag --warmup_ratio: use --warmup_steps, which"),
+        ("--learning_rat_e 1", "no flag --learning_rat_e: did you mean --learning_rate?"),
+        ("--kernel_siz 1 --no_cuda", "did you mean --decoder_kernel_size? There is no flag --no_cuda: use --use_cpu."),
+        ("--qqqq", "no flag --qqqq: did you mean --"),
+        ("examples/vision/digits", "'examples/vision/digits' belongs to no flag, and is no recipe"),
+    ],
+)
+def test_flag__that_there_is_none_of(flags, message):
+    with pytest.raises(ValueError, match="flag") as caught:
+        parsed(*flags.split(), *NEW)
+    assert message in str(caught.value)
+
+
+def test_renamed_flags__are_none_of_ours():
+    """A hint about a flag that exists would never be seen; one to a flag that does not would lead nowhere."""
+    for script in (run_pretraining, run_finetune):
+        known = {name for group in script.ARGUMENTS for name in group.__dataclass_fields__}
+        assert not known & recipes._RENAMED.keys()
+        named = {now.split()[0].strip("-,") for now in recipes._RENAMED.values() if now.startswith("--")}
+        assert named <= known
