@@ -2,6 +2,7 @@
 `label`."""
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -12,12 +13,15 @@ from transformers.utils import logging
 
 from .arguments import DataArguments
 from .cache_keys import renewed
+from .summary import note
 
 logger = logging.get_logger(__name__)
 
 CONTENT_COLUMN = {"vision": "image", "text": "text", "speech": "audio", "series": "series", "video": "video"}
 _WORDS_COLUMN = "tokens"  # as data sets for token classification call it; `text` once it is canonical
 _UNDECODED = {"vision": Image(decode=False), "speech": Audio(decode=False), "video": List(Image(decode=False))}
+_LABELS = frozenset(("label", "labels", "category", "categories", "class", "classes", "target", "targets"))
+_LISTED = 10  # classes that are named in the summary
 _MOST_CLASSES = 100_000
 # Whether a column holds files is seen when it is cast to the types above; these have to be of the right type already.
 _EXPECTED = {
@@ -111,6 +115,7 @@ def canonical(
         if args.label_column_name == content:
             raise ValueError(f"label_column_name={content!r} is the column of the data. Name another one.")
     label = args.label_column_name or "label"
+    _note_other_labels(dataset.features, args, split)
     renamed = {content: usual}
     if label in dataset.features and label != content:
         renamed[label] = "label"
@@ -190,6 +195,7 @@ def encode_labels(splits: dict[str, Dataset], args: DataArguments) -> dict[str, 
     if lacking:
         if len(lacking) < len(splits):
             logger.warning(f"The {lacking[0]} data have no label column: labels are left out, and so is the probe.")
+        note("train", f"There is no probe, since the {' and the '.join(lacking)} data have no labels.")
         return {split: _without_label(dataset) for split, dataset in splits.items()}
 
     try:
@@ -198,12 +204,16 @@ def encode_labels(splits: dict[str, Dataset], args: DataArguments) -> dict[str, 
         if args.label_column_name is not None:
             raise
         logger.warning(f"{error} Labels are left out, and so is the probe.")
+        note("train", f"There is no probe: {error}")
         return {split: _without_label(dataset) for split, dataset in splits.items()}
     names = in_order(values["train"], splits["train"].features["label"])
     if len(names) < 2:
-        logger.info(f"All training rows are of one class ({names}): there are no labels to probe.")
+        note("train", f"There is no probe, since all rows are of one class ({', '.join(names)}).")
         return {split: _without_label(dataset) for split, dataset in splits.items()}
 
+    counts = Counter(values["train"])
+    listed = [f"{name} ({counts[name]})" for name in names[:_LISTED]]
+    note("train", f"{len(names)} classes: {', '.join([*listed, '...'] if len(names) > _LISTED else listed)}.")
     number = {name: position for position, name in enumerate(names)}
     for split, found in values.items():
         if unseen := sorted(set(found) - set(number)):
@@ -256,6 +266,14 @@ def _class_names(dataset: Dataset, split: str) -> list[str]:
             "words such as None, NA and null say that there is none."
         )
     return names
+
+
+def _note_other_labels(features: Features, args: DataArguments, split: str) -> None:
+    """Say that a column of a name that is usual for labels is passed over."""
+    found = [name for name in features if name.lower() in _LABELS]
+    if args.label_column_name is None and "label" not in features and found:
+        flags = " or ".join(f"--label_column_name {name}" for name in found)
+        note(split, f"The column {' or '.join(map(repr, found))} is not used as label. If it is one, add {flags}.")
 
 
 def _without_label(dataset: Dataset) -> Dataset:

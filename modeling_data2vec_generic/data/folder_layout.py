@@ -120,7 +120,7 @@ def labelled(
             f"The {split} folder gives no labels: {why}. Give each class a folder of its own, or add a metadata.csv "
             "with the columns file_name and label."
         )
-    note(split, f"There are no classes, and so no probe: {why}.")
+    note(split, f"There are no classes: {why}.")
     return samples, None
 
 

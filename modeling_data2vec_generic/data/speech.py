@@ -14,13 +14,11 @@ import soundfile
 import soxr
 from datasets import Dataset, Features, Value
 from numpy.typing import NDArray
-from transformers.utils import logging
 
 from .arguments import DataArguments
 from .encoded import encoded_file
 from .screening import NothingLeft, good_rows
-
-logger = logging.get_logger(__name__)
+from .summary import note
 
 _BLOCK = 1 << 20  # samples, of all channels together, read at a time while checking
 # What a damaged header claims; resampling 1 Hz to 16 kHz would take 16,000 times the memory.
@@ -62,6 +60,10 @@ def prepare_speech(
             int(checked.frames[row]), int(checked.rates[row]), args.max_duration_in_seconds, shortest / rate
         )
     ]
+    _note_duration(pieces, checked.rates, split)
+    if len(pieces) > len(rows):
+        longest = args.max_duration_in_seconds
+        note(split, f"Sounds longer than {longest:g} seconds are cut: {len(rows)} give {len(pieces)} pieces.")
     return _read_on_access(raw, pieces, checked.rates, rate)
 
 
@@ -88,9 +90,10 @@ def prepare_clips(
     rows = _usable(raw, problems, checked.samples, rate, args, split)
     short_enough = rows[checked.samples[rows] <= args.max_duration_in_seconds * rate]
     if len(short_enough) < len(rows):
-        logger.info(
-            f"{len(rows) - len(short_enough)} of {len(rows)} {split} sounds are longer than max_duration_in_seconds="
-            f"{args.max_duration_in_seconds} and left out."
+        note(
+            split,
+            f"{len(rows) - len(short_enough)} of {len(rows)} sounds are longer than max_duration_in_seconds="
+            f"{args.max_duration_in_seconds} and left out.",
         )
     if len(short_enough) == 0:
         raise NothingLeft(
@@ -98,6 +101,7 @@ def prepare_clips(
             f"{args.max_duration_in_seconds}. Raise it."
         )
     whole = [(row, 0, int(checked.frames[row])) for row in short_enough.tolist()]
+    _note_duration(whole, checked.rates, split)
     return _read_on_access(raw, whole, checked.rates, rate)
 
 
@@ -143,9 +147,10 @@ def _usable(
     good = good_rows(problems, raw, noun="sound", split=split, max_bad_fraction=args.max_bad_fraction, column="audio")
     long_enough = good[samples[good] >= args.min_duration_in_seconds * rate]
     if len(long_enough) < len(good):
-        logger.info(
-            f"{len(good) - len(long_enough)} of {len(good)} {split} sounds are shorter than "
-            f"min_duration_in_seconds={args.min_duration_in_seconds} and left out."
+        note(
+            split,
+            f"{len(good) - len(long_enough)} of {len(good)} sounds are shorter than min_duration_in_seconds="
+            f"{args.min_duration_in_seconds} and left out.",
         )
     if len(long_enough) == 0:
         raise NothingLeft(
@@ -153,6 +158,12 @@ def _usable(
             f"min_duration_in_seconds={args.min_duration_in_seconds}. Lower it."
         )
     return long_enough
+
+
+def _note_duration(pieces: list[tuple[int, int, int]], rates: NDArray[np.int64], split: str) -> None:
+    seconds = sum(frames / rates[row] for row, _, frames in pieces)
+    scale, unit = (3600, "hours") if seconds >= 3600 else (60, "minutes") if seconds >= 60 else (1, "seconds")
+    note(split, f"{seconds / scale:.1f} {unit} of sound.")
 
 
 def _read_on_access(raw: Dataset, pieces: list[tuple[int, int, int]], rates: NDArray[np.int64], rate: int) -> Dataset:

@@ -62,7 +62,7 @@ def test_count_windows__says_what_is_cut_and_lost(caplog):
         assert count_windows(np.array([4, 4]), 4, noun="series", split="train").tolist() == [1, 1]
         assert caplog.text == ""
         assert count_windows(np.array([4, 11, 5]), 4, noun="series", split="train").tolist() == [1, 2, 1]
-    assert "2 of 3 train series are longer than 4 and cut into pieces of it: 4 pieces in all" in caplog.text
+    assert "train: 2 of 3 series are longer than 4 and cut into pieces of it: 4 pieces in all" in caplog.text
     assert "20.0% of the data" in caplog.text  # 3 + 1 of 20
 
 

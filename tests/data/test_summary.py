@@ -4,11 +4,17 @@ import json
 import logging
 import pickle
 
+import numpy as np
 import pytest
+import soundfile
 from datasets import Dataset, Features, List, Value
+from transformers import Wav2Vec2FeatureExtractor
 
+from modeling_data2vec_generic.data.arguments import DataArguments
 from modeling_data2vec_generic.data.bad_rows import BadRows
 from modeling_data2vec_generic.data.screening import Tally, good_rows, judged_together, tallied
+from modeling_data2vec_generic.data.sources import load_raw_datasets
+from modeling_data2vec_generic.data.speech import prepare_speech
 from modeling_data2vec_generic.data.summary import log_summary, note, summarized
 
 
@@ -56,6 +62,49 @@ def test_summary__says_how_many_rows_are_bad_and_why(messages):
         "The data:\n  train: All 3 rows can be used.\n"
         "  validation: 3 of 4 rows are bad and left out: 2 for 'ValueError: … is …', 1 for 'no image'."
     ]
+
+
+def said_of(tmp_path, text, **flags):
+    """The notes on a table."""
+    (tmp_path / "rows.csv").write_text(text)
+    args = DataArguments(train_file=str(tmp_path / "rows.csv"), modality="text", **flags)
+    with pytest.MonkeyPatch.context() as patch:
+        found = []
+        patch.setattr("modeling_data2vec_generic.data.columns.note", lambda split, text: found.append(text))
+        load_raw_datasets(args, "text", validation=False)
+    return found
+
+
+@pytest.mark.parametrize("name", ["labels", "Category", "class"])
+def test_labels__in_a_column_of_another_usual_name_are_said_to_be_passed_over(name, tmp_path):
+    text = f"text,{name}\n" + "".join(f"a cat {i},{i % 2}\n" for i in range(6))
+    said = said_of(tmp_path, text)
+    assert any(
+        f"'{name}' is not used as label. If it is one, add --label_column_name {name}." in note for note in said
+    )
+    assert "There is no probe, since the train data have no labels." in said
+    named = said_of(tmp_path, text, label_column_name=name)
+    assert "2 classes: 0 (3), 1 (3)." in named
+    assert not any("not used as label" in note for note in named)
+
+
+@pytest.mark.parametrize(
+    ("labels", "why"), [(["x"] * 6, "all rows are of one class (x)"), ([".5", "1", ".7"] * 2, "not classes")]
+)
+def test_labels__that_are_none_are_said_to_be_none(labels, why, tmp_path):
+    said = said_of(tmp_path, "text,label\n" + "".join(f"a cat,{label}\n" for label in labels))
+    assert any(note.startswith("There is no probe") and why in note for note in said)
+
+
+def test_sound__duration_and_pieces_are_said(tmp_path, messages):
+    for number in range(3):
+        soundfile.write(tmp_path / f"{number}.wav", np.full(64_000, 0.1), 16_000)
+    args = DataArguments(train_dir=str(tmp_path), max_duration_in_seconds=2.0, max_train_samples=2)
+    raw = load_raw_datasets(args, "speech", validation=False)["train"]
+    with summarized():
+        assert len(prepare_speech(raw, Wav2Vec2FeatureExtractor(), args, "train", 400)) == 4
+    assert "  train: 8.0 seconds of sound.\n" in messages()[-1]
+    assert messages()[-1].endswith("  train: Sounds longer than 2 seconds are cut: 2 give 4 pieces.")
 
 
 def test_bad_rows__are_judged_on_the_rows_of_all_splits_together():

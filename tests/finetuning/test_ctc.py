@@ -347,7 +347,7 @@ def test_bad_rows__are_left_out_and_named(data, tmp_path, caplog):
         "3.wav: its transcript needs 6 frames, and there are 3",
         "4.wav: its transcript holds [PAD]",
         "5.wav: truncated",
-        "1 of 3 train sounds are longer than max_duration_in_seconds=0.5 and left out",
+        "train: 1 of 3 sounds are longer than max_duration_in_seconds=0.5 and left out",
     ):
         assert part in caplog.text
     with pytest.raises(ValueError, match="5 of 8 train sounds are bad .* more than max_bad_fraction=0.5 allows"):
