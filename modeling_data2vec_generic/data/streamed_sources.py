@@ -15,6 +15,7 @@ from .files import stream_file
 from .folders import load_folder
 from .hub import builder_of
 from .opening import VALIDATION_SPLITS, loading_hub, open_splits
+from .summary import note
 
 logger = logging.get_logger(__name__)
 
@@ -68,8 +69,9 @@ def open_stream(args: DataArguments, modality: str, seed: int) -> StreamedSource
     limits = {"train": args.shuffle_buffer_size, "validation": args.max_eval_samples or DEFAULT_EVAL_SAMPLES}
     typed = {split: _typed(stream, split) for split, stream in splits.items()}
     head = {split: canonical(_first(*stream, limits[split]), modality, args, split) for split, stream in typed.items()}
+    note("train", f"The first {len(head['train'])} rows of the stream are looked at here, the others during training.")
     if "validation" not in head:
-        logger.info("The stream comes without validation rows (--validation_file, --validation_dir): no evaluation.")
+        note("validation", "There are no rows, and so no evaluation: give --validation_file or --validation_dir.")
     rows, features = typed["train"]
     identity = {name: getattr(args, name) for name in _IDENTITY} | {"modality": modality, "seed": seed}
     if args.train_file is not None:
