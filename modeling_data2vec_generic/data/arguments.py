@@ -22,8 +22,8 @@ class DataArguments:
     dataset_name: str | None = field(
         default=None,
         metadata={
-            "help": "A dataset of the Hub or a local folder that datasets.load_dataset understands (e.g. sound with a "
-            "metadata.csv), or embedded data: "
+            "help": "A dataset of the Hub or a local folder that datasets.load_dataset understands (e.g. of zip or "
+            "WebDataset archives), or embedded data: "
             "'digits' (scikit-learn's 8x8 images) or 'python_docs' (prose of Python's own documentation)."
         },
     )

@@ -127,7 +127,7 @@ def load_folder(folder: str, flag: str, modality: str | None, labels_wanted: boo
         samples = entries
     else:
         table = None
-    _note_others(set(everything) - {*files, *tables, *(sample.path for sample in samples)}, source)
+    note_others(set(everything) - {*files, *tables, *(sample.path for sample in samples)}, source)
     rows = {}
     for split, found in splits_of(samples, root, noun, source).items():
         labels: list[str] | None = None
@@ -141,8 +141,8 @@ def load_folder(folder: str, flag: str, modality: str | None, labels_wanted: boo
 
 
 def _split_of(flag: str) -> str:
-    """The split whose notes are those on what the flag names: train_dir or validation_dir."""
-    return flag.split("_", maxsplit=1)[0]
+    """The split whose notes are those on what the flag names."""
+    return "validation" if flag.startswith("validation") else "train"
 
 
 # Files
@@ -258,7 +258,8 @@ def _are_used(entries: list[Sample], samples: list[Sample], root: Path, noun: st
 # What is left out
 
 
-def _note_others(paths: Iterable[Path], split: str) -> None:
+def note_others(paths: Iterable[Path], split: str) -> None:
+    """Say in the summary how many files of which endings are left out."""
     found = kinds(paths)
     if not found:
         return

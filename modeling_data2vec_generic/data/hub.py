@@ -1,12 +1,16 @@
 """Datasets of the Hub and folders as `datasets.load_dataset` knows them, with what its builders lack."""
 
+import os
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from datasets import Audio, DatasetBuilder, SplitGenerator, load_dataset_builder
 from datasets.packaged_modules.audiofolder.audiofolder import AudioFolder
 from datasets.packaged_modules.folder_based_builder.folder_based_builder import FolderBasedBuilder
+
+from .folders import note_others, walk
 
 
 def builder_of(name: str, config_name: str | None) -> DatasetBuilder:
@@ -16,8 +20,19 @@ def builder_of(name: str, config_name: str | None) -> DatasetBuilder:
         builder.BASE_FEATURE = _EncodedAudio
     if isinstance(builder, FolderBasedBuilder):
         # datasets takes the folder that an archive lies in for the class of all files in it.
+        _note_unread(name, builder)
         builder._split_generators = partial(_labelled_in_archives, builder._split_generators)
     return builder
+
+
+def _note_unread(name: str, builder: FolderBasedBuilder) -> None:
+    """Say which files of a local folder datasets passes over, which it does without a word."""
+    if not os.path.isdir(name):
+        return
+    known = {*builder.EXTENSIONS, ".zip"}
+    found = {Path(path) for paths in (builder.config.data_files or {}).values() for path in paths}
+    read = {path for path in found if path.suffix.lower() in known or path.name in builder.METADATA_FILENAMES}
+    note_others(set(walk(name, "dataset_name")) - read, "train")
 
 
 class _EncodedAudio(Audio):

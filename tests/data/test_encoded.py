@@ -150,6 +150,17 @@ def test_folder__of_archives_gives_images_and_classes(tmp_path):
     assert sorted(source.head["train"]["label"][:]) == sorted(raw["train"]["label"][:])
 
 
+def test_folder__that_datasets_reads_says_what_it_passes_over(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr("modeling_data2vec_generic.data.folders.note", lambda split, text: said.append(text))
+    zipped(tmp_path / "set" / "train.zip", {f"{i}.png": image(i) for i in range(3)})
+    for name in ("a.heic", "b.heic", "LICENSE"):
+        (tmp_path / "set" / name).write_text("x")
+    load_raw_datasets(DataArguments(dataset_name=str(tmp_path / "set")), "vision")
+    (sentence,) = said
+    assert sentence.startswith("3 other files are left out: 2 .heic, 1 without an ending.")
+
+
 def test_folder__of_webdataset_archives_has_cls_as_its_label(tmp_path):
     (tmp_path / "set").mkdir()
     with tarfile.open(tmp_path / "set" / "train.tar", "w") as archive:
