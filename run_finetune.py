@@ -28,6 +28,7 @@ from modeling_data2vec_generic.finetuning.rows import chosen_rows, parted_rows, 
 from modeling_data2vec_generic.finetuning.tasks import refuse_flags_of_others
 from modeling_data2vec_generic.reporting.finetuning import report_comparison, report_predictions
 from modeling_data2vec_generic.training.arguments import ModelArguments
+from modeling_data2vec_generic.training.devices import refuse_several_devices
 from modeling_data2vec_generic.training.output_dir import claim
 
 ARGUMENTS = (ModelArguments, DataArguments, TaskArguments, FinetuningArguments)
@@ -38,6 +39,7 @@ def main(argv: list[str] | None = None) -> None:
     flags = recipes.flags_of(sys.argv[1:] if argv is None else argv, ARGUMENTS)
     model_args, data_args, task_args, training_args = recipes.parse(flags, ARGUMENTS)
     recipes.start_logging(training_args)
+    refuse_several_devices(training_args)
     seeds = task_args.seeds or [training_args.seed]
     for seed in seeds:
         for arm in task_args.arms:

@@ -33,6 +33,7 @@ from modeling_data2vec_generic.training.arguments import (
     ModelArguments,
     ObjectiveArguments,
 )
+from modeling_data2vec_generic.training.devices import refuse_several_devices
 from modeling_data2vec_generic.training.encoders import load_encoder, new_encoder, new_encoder_config
 from modeling_data2vec_generic.training.objectives import mask_settings, objective_config
 from modeling_data2vec_generic.training.output_dir import claim, resumed_checkpoint
@@ -66,6 +67,7 @@ def parse(argv: list[str]) -> tuple:
 def main(argv: list[str] | None = None) -> None:
     model_args, data_args, mask_args, objective_args, training_args = parse(sys.argv[1:] if argv is None else argv)
     recipes.start_logging(training_args)
+    refuse_several_devices(training_args)
     if data_args.streaming and training_args.max_steps < 1:
         raise ValueError("A stream has no end: say how many steps to train with --max_steps.")
     checkpoint = resumed_checkpoint(training_args)

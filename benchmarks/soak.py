@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from modeling_data2vec_generic.training.stop_signals import STOPPED
+
 from .step import table
 
 # All that a run does again and again: epochs of a few seconds with new workers, logs, evaluations with the probe
@@ -82,7 +84,7 @@ def observe(minutes: float, folder: Path, flags: Sequence[str]) -> list[Sample]:
             code = run.wait(timeout=120)
         finally:
             run.kill()
-    if code != 0 or not any((folder / "run").glob("checkpoint-*")):
+    if code != STOPPED or not any((folder / "run").glob("checkpoint-*")):
         raise RuntimeError(f"The run ended with {code}:\n{log.read_text(encoding='utf-8')[-3000:]}")
     return samples
 

@@ -91,7 +91,7 @@ class Arms:
 
         Raises:
             ValueError: the arm asks something of the encoder that it can't do.
-            SystemExit: stopped by SIGTERM, with a checkpoint.
+            SystemExit: stopped by a signal, with a checkpoint.
         """
         logger.info(f"*** {arm.replace('_', ' ')} ***")
         set_seed(training_args.seed)

@@ -145,6 +145,13 @@ class RunArguments(TrainingArguments):
     overwrite_output_dir: bool = field(
         default=False, metadata={"help": "Start anew in an output directory that already holds a run."}
     )
+    exit_zero_on_sigterm: bool = field(
+        default=False,
+        metadata={
+            "help": "Exit with 0 after SIGTERM or SIGUSR1 has stopped the run, in place of 143, by which schedulers "
+            "tell a run that was stopped from one that is finished."
+        },
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

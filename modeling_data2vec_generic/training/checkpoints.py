@@ -2,25 +2,27 @@
 
 import json
 import os
-import signal
-import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import Trainer, TrainerCallback
+from transformers import TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput, sort_checkpoints
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput, has_length, sort_checkpoints
 from transformers.utils import logging
 
+from .arguments import RunArguments
+from .devices import refuse_several_devices
+from .full_evaluation import FullEvaluationTrainer
 from .staging import clear, discard, place_files, place_folder, rotate, staging
-from .worker_signals import leave_sigterm_to_the_parent
+from .stop_signals import STOPPED, StopSignals
+from .worker_signals import leave_signals_to_the_parent
 
 RUNNING_STATE_NAME = "running_state"
 
@@ -28,26 +30,20 @@ logger = logging.get_logger(__name__)
 
 
 class _InterruptionCallback(TrainerCallback):
-    """Takes up where a checkpoint left off, decides when one is saved, and stops at SIGTERM."""
+    """Takes up where a checkpoint left off, decides when one is saved, and stops when a signal has come."""
 
     def __init__(self, trainer: "InterruptibleTrainer"):
         self.trainer = weakref.proxy(trainer)  # see _StepCallback
-        self.asked_to_stop = False
+        self.stop_signals = StopSignals()
         self.stopped = False
         self._save_at_epoch_end = False
-        self._former_handler: Any = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         with args.main_process_first(local=False, desc="removing what was left unfinished"):
             if args.local_process_index == 0:
                 clear(Path(args.output_dir))
         self.trainer.restore_running_state()
-        self.asked_to_stop = self.stopped = self._save_at_epoch_end = False
-        if threading.current_thread() is threading.main_thread():  # Python sets handlers nowhere else
-            self._former_handler = signal.signal(signal.SIGTERM, self._ask_to_stop)
-
-    def _ask_to_stop(self, signum: int, frame: Any) -> None:
-        self.asked_to_stop = True
+        self.stopped = self._save_at_epoch_end = False
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         # What is logged and evaluated at the end of an epoch would be missing in a checkpoint saved before it.
@@ -64,23 +60,19 @@ class _InterruptionCallback(TrainerCallback):
         elif self.stopped:  # it is no real end of an epoch
             control.should_log = control.should_evaluate = control.should_save = False
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self._former_handler is not None:
-            signal.signal(signal.SIGTERM, self._former_handler)
-            self._former_handler = None
-
     def _all_asked_to_stop(self) -> bool:
         """Whether any process was: a launcher's signal need not reach all of them within the same step."""
         accelerator = self.trainer.accelerator
+        asked = self.stop_signals.received is not None
         if accelerator.num_processes == 1:
-            return self.asked_to_stop
+            return asked
         # Waits for the device, as has just been done to look at the weights (see `BadSteps`).
-        if self.asked_to_stop:
+        if asked:
             accelerator.set_trigger()
         return accelerator.check_trigger()
 
 
-class InterruptibleTrainer(Trainer):
+class InterruptibleTrainer(FullEvaluationTrainer):
     """transformers' Trainer with saves that are whole or not there, and runs that can be stopped and resumed.
 
     - A checkpoint is written to `_unfinished/` in the output directory and renamed to `checkpoint-N` when all of it is
@@ -89,15 +81,20 @@ class InterruptibleTrainer(Trainer):
     - A checkpoint holds what is summed up between two logs and for `train_loss` (`running_state.safetensors`, with
       several processes one for each, `running_state_0.safetensors`), so a resumed run logs what the uninterrupted one
       would have. `train_runtime` is the time of all attempts.
-    - At SIGTERM the step at hand is finished, a checkpoint is saved, and `train` raises `SystemExit(0)`. With several
-      processes all stop at the same step. SIGINT raises `KeyboardInterrupt` at once, as ever.
+    - At SIGTERM or SIGUSR1 the step at hand is finished, a checkpoint is saved, and `train` raises `SystemExit(143)`,
+      or `SystemExit(0)` with `exit_zero_on_sigterm`. With several processes all stop at the same step. Handlers are
+      those from before as soon as `train` ends, however it does. SIGINT raises `KeyboardInterrupt` at once, as ever.
 
     Raises:
         DiskFullError: the disk is full; see there.
+        ValueError: the process sees several GPUs, or there is no step to take, or none was taken.
     """
+
+    args: RunArguments
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
+        refuse_several_devices(self.args)
         self._staging: Path | None = None
         self._resumed_from: str | None = None
         self._train_began = 0.0
@@ -186,10 +183,15 @@ class InterruptibleTrainer(Trainer):
 
     # --- stopping
 
+    def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
+        """As ever; signals that ask to stop are heeded meanwhile."""
+        with self._interruption.stop_signals.heeded():
+            return super().train(*args, **kwargs)
+
     def _get_dataloader(self, *args: Any, **kwargs: Any) -> Any:
         loader = super()._get_dataloader(*args, **kwargs)
         if self.args.dataloader_num_workers > 0:
-            leave_sigterm_to_the_parent(loader)
+            leave_signals_to_the_parent(loader)
         return loader
 
     # --- resuming
@@ -256,7 +258,8 @@ class InterruptibleTrainer(Trainer):
     def _finalize_training(self, trial: Any, num_train_samples: int, start_time: float) -> TrainOutput:
         """The time is that of all attempts."""
         if self._interruption.stopped:
-            self._leave()
+            self._leave(trial)
+        self._require_a_step()
         if self.args.should_save and self.args.save_total_limit == 1 and self.state.best_model_checkpoint is not None:
             best = str(Path(self.state.best_model_checkpoint))  # Trainer keeps no other, and deletes them in place
             for checkpoint in sort_checkpoints(self._get_output_dir(trial)):
@@ -264,12 +267,53 @@ class InterruptibleTrainer(Trainer):
                     discard(Path(checkpoint))
         return super()._finalize_training(trial, num_train_samples, self._train_began)
 
-    def _leave(self) -> None:
+    def _leave(self, trial: Any) -> None:
         self.callback_handler.on_train_end(self.args, self.state, self.control)
         self._finish_current_push()
-        checkpoint = os.path.join(str(self.args.output_dir), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
+        checkpoint = os.path.join(self._get_output_dir(trial), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
         logger.warning(
-            f"Stopped by SIGTERM after step {self.state.global_step} of {self.state.max_steps}; saved {checkpoint}. "
-            "Go on with the same command and --resume_from_checkpoint true."
+            f"Stopped by {self._interruption.stop_signals.received or 'a signal to another process'} after step "
+            f"{self.state.global_step} of {self.state.max_steps}; saved {checkpoint}. Go on with the same command and "
+            "--resume_from_checkpoint true."
         )
-        raise SystemExit(0)
+        raise SystemExit(0 if self.args.exit_zero_on_sigterm else STOPPED)
+
+    # --- runs without a step
+
+    def set_initial_training_values(self, args: Any, dataloader: Any) -> Any:
+        """As ever, if there is anything to do.
+
+        Raises:
+            ValueError: there is no step to take.
+        """
+        if has_length(dataloader) and not len(dataloader):
+            samples = self.args.world_size * self._train_batch_size
+            dropped = (
+                f"and dataloader_drop_last leaves out a last batch of fewer than {samples} samples. Lower "
+                "per_device_train_batch_size, set --dataloader_drop_last false, or give more data"
+                if self.args.dataloader_drop_last
+                else "so there is none. Give data"
+            )
+            raise ValueError(
+                f"There is no batch to train on: the training data have {len(cast(Sized, self.train_dataset))} samples, {dropped}."
+            )
+        values = super().set_initial_training_values(args, dataloader)
+        max_steps = values[-1]
+        if not max_steps or max_steps < 1:
+            raise ValueError(
+                f"There is no step to take: max_steps={args.max_steps} and num_train_epochs={args.num_train_epochs}. "
+                "Set one of them above 0."
+            )
+        return values
+
+    def _require_a_step(self) -> None:
+        """A run without one is no success: its weights are those it began with.
+
+        Raises:
+            ValueError: no optimizer step has been taken, also before the run was resumed.
+        """
+        if self.state.global_step == 0:
+            raise ValueError(
+                "No step was taken: the training data gave not a single batch. The weights are those that the run "
+                "began with, so nothing is saved."
+            )

@@ -220,6 +220,16 @@ class Data2VecTrainer(StreamingTrainer, GlobalBatchTrainer):
         named = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
         return output._replace(metrics=(output.metrics or {}) | named)
 
+    def _require_a_step(self) -> None:
+        super()._require_a_step()
+        if self.teacher_updates == 0:
+            raise ValueError(
+                f"Not one of {self.state.global_step} optimizer steps was taken ({self.bad_steps.total} met NaN or "
+                "infinity; the others were skipped by fp16's loss scaling): the weights are those that the run began "
+                "with, so nothing is saved. Look at the samples that the warnings above name, or use --bf16 in place "
+                "of --fp16."
+            )
+
     def training_collator(self) -> Callable[..., Any]:
         return WithSampleIndex(super().training_collator())
 

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 import re
 import shutil
@@ -22,6 +23,7 @@ from modeling_data2vec_generic import (
     Data2VecTrainingArguments,
 )
 from modeling_data2vec_generic.training.staging import DiskFullError
+from modeling_data2vec_generic.training.worker_signals import _init_worker
 
 from ..tiny import new_encoder
 
@@ -54,14 +56,14 @@ class Kill(TrainerCallback):
 
 
 class Signal(TrainerCallback):
-    """SIGTERM in the middle of a step."""
+    """SIGTERM, or another signal, in the middle of a step."""
 
-    def __init__(self, step: int):
-        self.step = step
+    def __init__(self, step: int, number: int = signal.SIGTERM):
+        self.step, self.number = step, number
 
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step + 1 == self.step:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), self.number)
 
 
 def trainer(output_dir: Path, seed: int = 0, dtype: Any = torch.float32, callbacks: Any = (), **flags: Any) -> Any:
@@ -261,24 +263,55 @@ def files(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_size for path in folder.iterdir()}
 
 
-# --- SIGTERM
+# --- SIGTERM and SIGUSR1
 
 
-def test_sigterm__finishes_the_step_saves_and_leaves_with_0(tmp_path, caplog):
+def handlers() -> list[Any]:
+    return [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)]
+
+
+def test_sigterm__finishes_the_step_saves_and_leaves_with_143(tmp_path, caplog):
     whole = trainer(tmp_path / "whole")
     whole.train()
-    rng, before = torch.get_rng_state(), signal.getsignal(signal.SIGTERM)
+    rng, before = torch.get_rng_state(), handlers()
     out = tmp_path / "out"
     with pytest.raises(SystemExit) as left, caplog.at_level("WARNING"):
         trainer(out, callbacks=[Signal(3)], save_strategy="no").train()
-    assert left.value.code == 0
+    assert left.value.code == 143
     assert "Stopped by SIGTERM after step 3 of 7" in caplog.text
     assert "--resume_from_checkpoint true" in caplog.text
     assert {path.name for path in out.iterdir()} == {"checkpoint-3"}
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert handlers() == before
     resumed = trainer(out, 9)
     resumed.train(resume_from_checkpoint=last_checkpoint(out))
     assert_same_run(resumed, whole, rng)
+
+
+def test_sigusr1__does_the_same_and_exit_zero_on_sigterm_makes_it_0(tmp_path, caplog):
+    before = handlers()
+    callbacks = [Signal(1, signal.SIGUSR1)]
+    with pytest.raises(SystemExit) as left, caplog.at_level("WARNING"):
+        trainer(tmp_path, callbacks=callbacks, save_strategy="no", exit_zero_on_sigterm=True).train()
+    assert left.value.code == 0
+    assert "Stopped by SIGUSR1 after step 1 of 7" in caplog.text
+    assert (tmp_path / "checkpoint-1").is_dir()
+    assert handlers() == before
+
+
+def test_handlers__are_taken_away_when_training_fails(tmp_path):
+    before = handlers()
+    with pytest.raises(Killed):
+        trainer(tmp_path, callbacks=[Kill(1)], save_strategy="no").train()
+    assert handlers() == before
+
+
+def test_workers__outlive_sigusr1(monkeypatch):
+    former = signal.getsignal(signal.SIGUSR1)
+    try:
+        _init_worker(None, 0)
+        assert signal.getsignal(signal.SIGUSR1) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGUSR1, former)
 
 
 @pytest.mark.parametrize("step", [2, 3])
@@ -299,6 +332,49 @@ def test_sigterm__evaluates_an_epoch_only_if_it_is_over(step, tmp_path):
 
 def test_sigterm__in_the_last_step_lets_the_run_end(tmp_path):
     assert trainer(tmp_path, callbacks=[Signal(7)]).train().global_step == 7
+
+
+# --- runs without a step
+
+
+def test_no_batch__is_an_error_before_anything_is_done(tmp_path):
+    run = trainer(tmp_path, per_device_train_batch_size=64, dataloader_drop_last=True)
+    with pytest.raises(
+        ValueError, match="have 22 samples, and dataloader_drop_last leaves out a last batch .* than 64"
+    ):
+        run.train()
+    assert not run.state.log_history  # no verdict on its health either
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("flags", [{"max_steps": 0}, {"max_steps": -1, "num_train_epochs": 0}])
+def test_no_step__is_an_error(flags, tmp_path):
+    with pytest.raises(ValueError, match="There is no step to take: max_steps="):
+        trainer(tmp_path, **flags).train()
+
+
+class NoImages(torch.utils.data.IterableDataset):
+    def __iter__(self) -> Any:
+        return iter(())
+
+
+def test_empty_stream__is_an_error(tmp_path):
+    run = trainer(tmp_path, save_strategy="no")
+    run.get_train_dataloader = lambda: torch.utils.data.DataLoader(NoImages())  # as that of a stream
+    with pytest.raises(ValueError, match="No step was taken"):
+        run.train()
+
+
+def test_bad_steps_alone__are_an_error(tmp_path):
+    class Broken(Images):
+        def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+            row = super().__getitem__(index)
+            return row | {"pixel_values": row["pixel_values"] * math.nan}
+
+    run = trainer(tmp_path, max_steps=2, save_strategy="no")
+    run.train_dataset = Broken()
+    with pytest.raises(ValueError, match=r"Not one of 2 optimizer steps was taken \(2 met NaN or infinity"):
+        run.train()
 
 
 # --- a full disk
