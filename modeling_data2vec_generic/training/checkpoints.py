@@ -287,16 +287,14 @@ class InterruptibleTrainer(FullEvaluationTrainer):
             ValueError: there is no step to take.
         """
         if has_length(dataloader) and not len(dataloader):
-            samples = self.args.world_size * self._train_batch_size
+            given, samples = len(cast(Sized, self.train_dataset)), self.args.world_size * self._train_batch_size
             dropped = (
                 f"and dataloader_drop_last leaves out a last batch of fewer than {samples} samples. Lower "
                 "per_device_train_batch_size, set --dataloader_drop_last false, or give more data"
                 if self.args.dataloader_drop_last
                 else "so there is none. Give data"
             )
-            raise ValueError(
-                f"There is no batch to train on: the training data have {len(cast(Sized, self.train_dataset))} samples, {dropped}."
-            )
+            raise ValueError(f"There is no batch to train on: the training data have {given} samples, {dropped}.")
         values = super().set_initial_training_values(args, dataloader)
         max_steps = values[-1]
         if not max_steps or max_steps < 1:
