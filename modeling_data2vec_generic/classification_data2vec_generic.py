@@ -20,6 +20,7 @@ from .families_data2vec_generic import family_of
 from .geometry_data2vec_generic import grid_of, real_positions
 from .modeling_data2vec_generic import Data2VecGenericPreTrainedModel
 from .seams_data2vec_generic import Seams, UnsupportedBackboneError, describe, find_seams
+from .specimen_data2vec_generic import Blueprint
 
 _OWN = "classification_data2vec_generic.Data2VecGenericForSequenceClassification"
 
@@ -157,13 +158,17 @@ class Data2VecGenericForSemanticSegmentation(_LinearHead):
     loss_name = "ForSemanticSegmentation"
     _places: tuple[Size, Seams, int, int] | None = None  # of one size of image: tokens before the patches, and patches
 
+    def __init__(self, config: Data2VecGenericConfig, encoder: PreTrainedModel | None = None):
+        super().__init__(config, encoder)
+        self._blueprint = Blueprint(self.encoder)
+
     def forward(self, pixel_values: Tensor, labels: Tensor | None = None, **inputs: Any) -> SemanticSegmenterOutput:
         """Logits (B, num_labels, rows, columns) of the patches, and the loss where there are labels (B, H, W), for
         which logits are resized to their size (bilinear)."""
         size = pixel_values.shape[-2:]
         if self._places is None or self._places[0] != size:
             seams = find_seams(self.encoder)
-            found = examine(self.encoder, seams, {"pixel_values": pixel_values})
+            found = examine(self.encoder, seams, {"pixel_values": pixel_values}, self._blueprint)
             self._places = size, seams, found.prefix, found.length
         _, seams, before, length = self._places
         hidden = self.hidden_states(all_inputs(seams, {"pixel_values": pixel_values, **inputs}, length))

@@ -4,7 +4,6 @@ Shapes: n positions at the content seam, T content positions of the blocks, L = 
 C channels.
 """
 
-import copy
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -19,6 +18,7 @@ from transformers.utils import logging
 from .backbone_data2vec_generic import as_sequence, content_of, first, hooked, recorded_layers, visible_only
 from .geometry_data2vec_generic import FrameCounter
 from .seams_data2vec_generic import Seams, UnsupportedBackboneError, describe, is_within
+from .specimen_data2vec_generic import Blueprint, exact_arithmetic
 
 logger = logging.get_logger(__name__)
 
@@ -28,6 +28,8 @@ PROBE_TOKENS = 64
 # Which weights of a mixture of experts a sample reaches depends on the sample.
 ROUTED = "experts"
 TOLERANCE = 1e-4
+# Of the largest value, what two runs of the same float32 operations may differ by; they may use different algorithms.
+ROUNDING = 1e-5
 
 
 @dataclass(frozen=True)
@@ -90,14 +92,21 @@ def encode(encoder: nn.Module, seams: Seams, inputs: Mapping[str, Any], length: 
     return layers[-1]
 
 
-def made_up_sample(encoder: PreTrainedModel, seams: Seams) -> dict[str, Tensor] | None:
-    """A sample such as the encoder's configuration describes; `None` if it does not say enough, or wants more."""
+def made_up_sample(
+    encoder: PreTrainedModel, seams: Seams, blueprint: Blueprint | None = None
+) -> dict[str, Tensor] | None:
+    """A float32 sample such as the encoder's configuration describes; `None` if it does not say enough, or wants more.
+
+    Args:
+        encoder, seams, blueprint: see `examine`.
+    """
     inputs = _made_up_inputs(encoder)
     if inputs is None:
         return None
+    specimen = (blueprint or Blueprint(encoder)).specimen(encoder)
     try:
-        with undisturbed(encoder), torch.no_grad():
-            encoder(**all_inputs(seams, inputs, 0) if seams.family.ordered_input is None else inputs)
+        with _experiment(specimen):
+            specimen(**all_inputs(seams, inputs, 0) if seams.family.ordered_input is None else inputs)
     except Exception as error:  # whatever an encoder of unknown kind raises
         logger.info(f"{describe(encoder)} can't read a made-up sample, so the first batch is looked at: {error}")
         return None
@@ -120,7 +129,7 @@ def _made_up_inputs(encoder: PreTrainedModel) -> dict[str, Tensor] | None:
             return None
         values = torch.tensor(words)[torch.randint(len(words), shape, generator=generator)]
     else:
-        values = torch.randn(shape, generator=generator, dtype=torch.float32).to(encoder.dtype)
+        values = torch.randn(shape, generator=generator, dtype=torch.float32)
     return {name: values.to(encoder.device)}
 
 
@@ -184,11 +193,41 @@ def undisturbed(model: PreTrainedModel) -> Iterator[None]:
         yield
 
 
-def first_sample(inputs: Mapping[str, Any], copies: int = 1) -> dict[str, Any]:
-    """The first sample of a batch, several times over."""
-    return {
-        name: value[:1].repeat_interleave(copies, 0) if isinstance(value, Tensor) and value.ndim else value
+@contextmanager
+def _experiment(specimen: PreTrainedModel) -> Iterator[None]:
+    """Exact arithmetic, evaluation mode, no gradients, and random numbers go on as if nothing had been run."""
+    with exact_arithmetic(specimen.device.type), undisturbed(specimen), torch.no_grad():
+        yield
+
+
+def first_sample(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The first sample of a batch that holds neither NaN nor infinity (if each does, the first), in float32."""
+    row = _first_finite_row(inputs)
+    sample = {
+        name: value[row : row + 1] if isinstance(value, Tensor) and value.ndim else value
         for name, value in inputs.items()
+    }
+    return {
+        name: value.float() if isinstance(value, Tensor) and value.is_floating_point() else value
+        for name, value in sample.items()
+    }
+
+
+def _first_finite_row(inputs: Mapping[str, Any]) -> int:
+    finite = [
+        value.reshape(len(value), -1).isfinite().all(1)
+        for value in inputs.values()
+        if isinstance(value, Tensor) and value.ndim and value.numel() and value.is_floating_point()
+    ]
+    rows = [row for row in finite if len(row) == len(finite[0])]
+    return int(torch.stack(rows).all(0).int().argmax()) if rows else 0
+
+
+def _repeated(sample: Mapping[str, Any], copies: int) -> dict[str, Any]:
+    """One sample several times over."""
+    return {
+        name: value.repeat_interleave(copies, 0) if isinstance(value, Tensor) and value.ndim else value
+        for name, value in sample.items()
     }
 
 
@@ -208,19 +247,29 @@ def longest_text(inputs: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def examine(encoder: PreTrainedModel, seams: Seams, inputs: Mapping[str, Any]) -> Examination:
-    """Look at an encoder at work on the first sample of some inputs.
+def examine(
+    encoder: PreTrainedModel, seams: Seams, inputs: Mapping[str, Any], blueprint: Blueprint | None = None
+) -> Examination:
+    """Look at a copy of an encoder at work on one sample of some inputs, in exact float32 arithmetic.
+
+    Args:
+        encoder: stays as it is.
+        seams: of the encoder.
+        inputs: a batch; the first sample is taken that holds neither NaN nor infinity.
+        blueprint: of the encoder, needed if it is compiled or sharded by now.
 
     Raises:
         UnsupportedBackboneError: no block runs, the batch does not come first, or the content does not stay in order.
+        ValueError: a weight or the sample holds NaN or infinity.
     """
-    with undisturbed(encoder), torch.no_grad():
-        content, _ = _first_block(encoder, seams, first_sample(inputs))
+    encoder = (blueprint or Blueprint(encoder)).specimen(encoder)
+    sample = first_sample(inputs)
+    with _experiment(encoder):
+        content, _ = _first_block(encoder, seams, sample)
         positions = content.shape[1]
         if seams.reads_tokens:  # some encoders pad their tokens to a multiple of a window
-            positions = min(positions, inputs[main_input(encoder)].shape[1])
-        given = all_inputs(seams, first_sample(inputs, copies=2), positions)
-        started, ended, layers, output = _watched(encoder, seams, given)
+            positions = min(positions, sample[main_input(encoder)].shape[1])
+        started, ended, layers, output = _watched(encoder, seams, all_inputs(seams, _repeated(sample, 2), positions))
         if len(content) != 1 or len(layers[0]) != 2:
             raise UnsupportedBackboneError(
                 f"{describe(encoder)} does not keep samples apart, as (batch, positions, channels): it embeds one "
@@ -231,12 +280,12 @@ def examine(encoder: PreTrainedModel, seams: Seams, inputs: Mapping[str, Any]) -
                 f"{describe(encoder)} has blocks that return different shapes: {[*map(_shape, layers)]}. If a setting "
                 "shortens the sequence between blocks, turn it off."
             )
-        given = all_inputs(seams, first_sample(inputs), positions)
+        given = all_inputs(seams, sample, positions)
         length, prefix, stride, mixes = _placement(encoder, seams, given, positions, layers[0].shape[1])
     last = layers[-1]
     keeps_positions = output.ndim == 3 and prefix + length <= output.shape[1] <= last.shape[1]
     takes_last_block = not keeps_positions or output.shape[2] != last.shape[2]
-    with undisturbed(encoder):
+    with _experiment(encoder):
         unused = _unused(encoder, seams, given, length, takes_last_block)
     first_block = min(started[name] for name in seams.stacks if name in started)
     return Examination(
@@ -279,6 +328,10 @@ def _watched(
     if not layers:
         raise _no_block_ran(encoder, seams)
     return started, ended, layers, output
+
+
+def _shapes(inputs: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {_shape(value)}" for name, value in inputs.items() if isinstance(value, Tensor))
 
 
 def _shape(tensor: Tensor) -> tuple[int, ...]:
@@ -346,6 +399,10 @@ def _placement(
 
     A change at position j of the content must reach row prefix + j of the first block, and no other unless neighbours
     are mixed on the way.
+
+    Raises:
+        UnsupportedBackboneError: a change does not reach its row.
+        ValueError: the first block is given NaN or infinity.
     """
     if seams.hierarchical:
         stride = round((positions / block_length) ** 0.5)
@@ -358,11 +415,18 @@ def _placement(
     stride = max(positions // block_length, 1)
     length = positions // stride
     _, plain = _first_block(encoder, seams, inputs)
+    if not plain.isfinite().all():
+        raise ValueError(
+            f"{describe(encoder)} gives its first block NaN or infinity, though no weight of it holds any. Check that "
+            f"the sample that it was given, {_shapes(inputs)}, holds neither, and that it is normalised."
+        )
+    rounding = ROUNDING * plain.abs().max()
     probed = sorted({0, positions // 2, length * stride - 1})
     reached = []
     for position in probed:
         _, changed = _first_block(encoder, seams, inputs, changed=position)
-        reached.append(set((changed != plain).any(-1)[0].nonzero().flatten().tolist()))
+        distance = (changed - plain).abs().amax(-1)[0]
+        reached.append(set((distance > rounding).nonzero().flatten().tolist()))
     for prefix in range(block_length - length + 1):
         if all(prefix + position // stride in rows for position, rows in zip(probed, reached, strict=True)):
             return length, prefix, stride, max(map(len, reached)) > 1
@@ -390,23 +454,28 @@ def _unused(
     return frozenset(name for name in trainable.keys() - used if name != seams.mask_parameter and ROUTED not in name)
 
 
-@torch.no_grad()
 def visible_only_fault(
-    encoder: PreTrainedModel, seams: Seams, examination: Examination, inputs: Mapping[str, Any]
+    encoder: PreTrainedModel,
+    seams: Seams,
+    examination: Examination,
+    inputs: Mapping[str, Any],
+    blueprint: Blueprint | None = None,
 ) -> str | None:
     """Why the blocks can't run on visible positions alone, or `None` if they can.
 
     They can if a row's encoding depends on what the other rows hold and on nothing else: all positions give the plain
     output, shuffled positions the shuffled output, and positions that are given twice the output of once.
+
+    Args:
+        encoder, seams, inputs, blueprint: see `examine`. A copy of the encoder is tried.
+        examination: what `examine` found, its `length` that of these inputs.
+
+    Raises:
+        ValueError: a weight holds NaN or infinity.
     """
     if seams.hierarchical:
         return "it works in stages that merge neighbouring positions"
-    if encoder.dtype != torch.float32:
-        encoder = copy.deepcopy(encoder).float()
-        inputs = {
-            name: value.float() if isinstance(value, Tensor) and value.is_floating_point() else value
-            for name, value in inputs.items()
-        }
+    encoder = (blueprint or Blueprint(encoder)).specimen(encoder)
     sample = first_sample(inputs)
     if seams.reads_tokens and "attention_mask" in inspect.signature(encoder.forward).parameters:
         sample = {"attention_mask": torch.ones_like(sample[main_input(encoder)]), **sample}
@@ -421,9 +490,11 @@ def visible_only_fault(
     content = everything[prefix:][::2]
     order = torch.cat([content[1::2], content[::2]]).flip(0)
     some, shuffled = (torch.cat([everything[:prefix], rows]) for rows in (content, order))
-    with undisturbed(encoder):
+    with _experiment(encoder):
         try:
             plain = encode(encoder, seams, sample, length, takes_last_block=True)
+            if not plain.isfinite().any():
+                return "its blocks give NaN or infinity alone"
             if _differ(run(everything), plain[:, : prefix + length]):
                 return "given all positions in order, its blocks give something else than in a plain pass"
             expected, moved = run(some, shuffled)
@@ -431,20 +502,30 @@ def visible_only_fault(
                 return "its blocks take a position's place from where it stands among the visible ones"
             if prefix == 0 and _differ(run(some.repeat(2))[0, : len(some)], expected):
                 return "what its blocks make of a position depends on how many positions there are"
+        except torch.OutOfMemoryError:  # says nothing about the encoder
+            raise
         except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
             return f"its blocks do not run on a part of the positions ({type(error).__name__}: {error})"
     return None
 
 
 def _differ(one: Tensor, other: Tensor) -> bool:
-    return one.shape != other.shape or bool((one - other).abs().max() > TOLERANCE * other.abs().max())
+    """Whether two outputs are not the same but for rounding; NaN, such as at padding, is the same as NaN."""
+    if one.shape != other.shape:
+        return True
+    largest = float(other.abs().nan_to_num(posinf=0.0).max())
+    return not torch.allclose(one, other, rtol=0.0, atol=TOLERANCE * largest, equal_nan=True)
 
 
 def require_visible_only(
-    encoder: PreTrainedModel, seams: Seams, examination: Examination, inputs: Mapping[str, Any]
+    encoder: PreTrainedModel,
+    seams: Seams,
+    examination: Examination,
+    inputs: Mapping[str, Any],
+    blueprint: Blueprint | None = None,
 ) -> None:
-    """Raise UnsupportedBackboneError if the blocks can't run on visible positions alone."""
-    fault = visible_only_fault(encoder, seams, examination, inputs)
+    """Raise UnsupportedBackboneError if the blocks can't run on visible positions alone (see `visible_only_fault`)."""
+    fault = visible_only_fault(encoder, seams, examination, inputs, blueprint)
     if fault is not None:
         raise UnsupportedBackboneError(
             f"student_input='visible' is not possible with {describe(encoder)}: {fault}. Set "

@@ -41,6 +41,7 @@ from .objective_data2vec_generic import (
 )
 from .own_encoders_data2vec_generic import new_encoder, save_encoder_code, with_encoder_code
 from .seams_data2vec_generic import Seams, find_seams
+from .specimen_data2vec_generic import Blueprint
 from .weights_data2vec_generic import require_safetensors
 
 
@@ -173,6 +174,7 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         super().__init__(config, encoder)
         _turn_off_own_masking(self.encoder.config)
         self.seams: Seams = find_seams(self.encoder)
+        self._blueprint = Blueprint(self.encoder)
         # Tables of sines, for instance; loading a checkpoint makes everything trainable.
         self._fixed = {name for name, parameter in self.encoder.named_parameters() if not parameter.requires_grad}
         self.examination: Examination | None = None
@@ -207,13 +209,12 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         """
         if self.examination is not None or any(parameter.is_meta for parameter in self.encoder.parameters()):
             return
-        encoder = copy.deepcopy(self.encoder)  # BigBird, for one, settles on an attention by its first input
-        inputs = made_up_sample(encoder, self.seams)
+        inputs = made_up_sample(self.encoder, self.seams, self._blueprint)
         if inputs is not None:
-            self.examination = self._examined(encoder, inputs)
+            self.examination = self._examined(inputs)
 
-    def _examined(self, encoder: PreTrainedModel, inputs: dict[str, Any]) -> Examination:
-        examination = examine(encoder, self.seams, inputs)
+    def _examined(self, inputs: dict[str, Any]) -> Examination:
+        examination = examine(self.encoder, self.seams, inputs, self._blueprint)
         wanted = self.config.average_top_k_layers or 1
         if wanted > examination.num_layers:
             raise ValueError(
@@ -226,20 +227,18 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
                 f"{type(self.encoder).__name__} has none. Set it to 0."
             )
         if self.config.student_input == "visible":
-            require_visible_only(encoder, self.seams, examination, inputs)
+            require_visible_only(self.encoder, self.seams, examination, inputs, self._blueprint)
         return examination
 
     def _examination_for(self, inputs: dict[str, Any]) -> Examination:
         if self.examination is None:
-            self.examination = self._examined(
-                self.encoder, longest_text(inputs) if self.seams.reads_tokens else inputs
-            )
+            self.examination = self._examined(longest_text(inputs) if self.seams.reads_tokens else inputs)
             self._freeze()
         elif not self._saw_batch and self.seams.reads_tokens and self.config.student_input == "visible":
             # Attention may be another one in long texts than it was in the short one that was made up.
             text = longest_text(inputs)
             seen = dataclasses.replace(self.examination, length=text[self.main_input_name].shape[1])
-            require_visible_only(self.encoder, self.seams, seen, text)
+            require_visible_only(self.encoder, self.seams, seen, text, self._blueprint)
         self._saw_batch = True
         return self.examination
 
