@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 
 from .seams_data2vec_generic import Seams, UnsupportedBackboneError, describe, is_within
 
@@ -236,7 +237,7 @@ def visible_only(
     family = seams.family
     full_length = prefix + length
     heads = getattr(encoder.config, "num_attention_heads", 1)
-    cache: dict[int, tuple[Tensor, Tensor]] = {}
+    cache: dict[int, tuple[Any, Any]] = {}
     entered = False
 
     def rows_of(tensor: Tensor) -> Tensor:
@@ -261,18 +262,27 @@ def visible_only(
             return tensor[rows].unsqueeze(1)
         return along_sequence(tensor) if tensor.ndim == 3 else along_sequence(tensor[:, 0]).unsqueeze(1)
 
+    def along_block_mask(mask: BlockMask) -> BlockMask:  # what flex attention gets in place of a tensor
+        def visible(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+            return mask.mask_mod(samples[row], head, index[row, query], index[row, key])
+
+        rows, width = index.shape
+        return create_block_mask(visible, rows, None, width, width, device=str(index.device))
+
     def restricted(name: str, value: Any) -> Any:
         if isinstance(value, tuple | list):
             return tuple(restricted(name, item) for item in value)
-        if not isinstance(value, Tensor):
+        if not isinstance(value, Tensor | BlockMask):
             return value
         if name == family.per_sample:
             return value[samples]
-        if value.ndim < 2:
+        if isinstance(value, Tensor) and value.ndim < 2:
             return value
         if id(value) in cache:  # blocks share these, so each is gathered once
             return cache[id(value)][1]
-        if name == family.pairs_per_head:
+        if isinstance(value, BlockMask):
+            gathered: Any = along_block_mask(value)
+        elif name == family.pairs_per_head:
             gathered = along_pairs(value).repeat_interleave(heads, 0).unsqueeze(0)
         elif name in TABLES and value.shape[-2] in (full_length, length):
             gathered = along_table(value)

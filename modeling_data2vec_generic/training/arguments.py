@@ -41,6 +41,13 @@ class ModelArguments:
         default=False,
         metadata={"help": "Run Python code that comes with the encoder. Only for sources that you have read."},
     )
+    attn_implementation: str | None = field(
+        default=None,
+        metadata={
+            "help": "Attention of the encoder: eager, sdpa, flex_attention, flash_attention_2 or another one that "
+            "transformers has. Flash attention needs --bf16 or --fp16. Default: sdpa where the encoder has it."
+        },
+    )
 
     def __post_init__(self) -> None:
         given = [

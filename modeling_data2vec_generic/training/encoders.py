@@ -22,7 +22,7 @@ from .arguments import ModelArguments
 logger = logging.get_logger(__name__)
 
 _MOST_LAYERS = 10_000
-_CHECK_FIELDS = "Check the sizes and types of its fields."
+_CHECK_FIELDS = "Check the sizes and types of its fields"
 
 
 def load_encoder(arguments: ModelArguments) -> PreTrainedModel:
@@ -46,12 +46,18 @@ def load_encoder_and_gaps(arguments: ModelArguments) -> tuple[PreTrainedModel, s
     require_safetensors(source)
     with loading(
         f"model_name_or_path={source!r} cannot be loaded as an encoder",
-        "Check that it is a folder or a Hub id with a config.json and model.safetensors that belong together.",
+        "Check that it is a folder or a Hub id with a config.json and model.safetensors that belong together"
+        f"{_or_attention(arguments.attn_implementation)}.",
     ):
         if not trust:  # code that is trusted may take what it likes
             check_size(AutoConfig.from_pretrained(source, trust_remote_code=False))
         model, info = AutoModel.from_pretrained(
-            source, dtype=torch.float32, use_safetensors=True, trust_remote_code=trust, output_loading_info=True
+            source,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=trust,
+            output_loading_info=True,
+            attn_implementation=arguments.attn_implementation,
         )
     encoder = model.encoder if isinstance(model, Data2VecGenericModel) else encoder_of(model)
     path = next(name for name, module in model.named_modules() if module is encoder)
@@ -133,10 +139,12 @@ def new_encoder_config(arguments: ModelArguments, defaults: dict[str, Any] | Non
     # From the fields as given, not from `default`: it holds what was derived from those that are overridden.
     fitting = {name: value for name, value in (defaults or {}).items() if hasattr(default, name)}
     with loading(
-        f"A {default.model_type} configuration cannot be made of config_overrides={overrides}", _CHECK_FIELDS
+        f"A {default.model_type} configuration cannot be made of config_overrides={overrides}", f"{_CHECK_FIELDS}."
     ):
         # The name says where code that comes with the configuration lies.
-        return type(default).from_dict(saved | fitting | overrides, name_or_path=arguments.config_name or "")
+        config = type(default).from_dict(saved | fitting | overrides, name_or_path=arguments.config_name or "")
+    config._attn_implementation = arguments.attn_implementation
+    return config
 
 
 def new_encoder(config: PreTrainedConfig, trust_remote_code: bool = False) -> PreTrainedModel:
@@ -145,10 +153,18 @@ def new_encoder(config: PreTrainedConfig, trust_remote_code: bool = False) -> Pr
     Raises:
         ValueError: fields of the configuration contradict each other, or it is too large for this machine.
     """
-    with loading(f"No {config.model_type} encoder can be made of its configuration", _CHECK_FIELDS):
+    remedy = f"{_CHECK_FIELDS}{_or_attention(config._attn_implementation)}."
+    with loading(f"No {config.model_type} encoder can be made of its configuration", remedy):
         if not trust_remote_code:
             check_size(config)
         return _reading_all(encoder_of(AutoModel.from_config(config, trust_remote_code=trust_remote_code)))
+
+
+def _or_attention(attn_implementation: str | None) -> str:
+    """The end of a remedy where an attention was chosen, which the encoder or this machine may lack."""
+    if attn_implementation is None:
+        return ""
+    return f", and that attn_implementation={attn_implementation!r} is installed and made for this type of encoder"
 
 
 def save_encoder(
