@@ -99,7 +99,7 @@ def _check_and_stir(specimen: PreTrainedModel) -> None:
     generator = torch.Generator().manual_seed(0)
     for name, weight in weights.items():
         if weight.requires_grad and largest[name] <= HIDING:
-            weight += NOISE * torch.randn(weight.shape, generator=generator).to(weight)
+            weight.add_(NOISE * torch.randn(weight.shape, generator=generator).to(weight))
 
 
 @contextmanager
@@ -112,8 +112,8 @@ def exact_arithmetic(device_type: str) -> Iterator[None]:
     Args:
         device_type: where the computation runs, such as "cuda"; the CPU is always included.
     """
-    backends = torch.backends
-    settings: tuple[Any, ...] = (  # each one in front of those that follow it
+    backends: Any = torch.backends
+    settings = (  # each one in front of those that follow it
         backends,
         backends.cudnn,
         backends.cuda.matmul,
