@@ -92,36 +92,23 @@ def _place(sample: Sample, exact: bool) -> tuple[str, int] | None:
 
 def labelled(
     samples: list[Sample], root: Path, noun: str, split: str, wanted: bool
-) -> tuple[list[Sample], list[str] | None]:
-    """The samples, and of each the folder that it lies in as its class; without the few that lie elsewhere.
+) -> tuple[list[Sample], list[str] | None, str]:
+    """The samples, of each the folder that it lies in as its class, and why there are no classes if there are none.
 
-    Raises:
-        ValueError: labels are `wanted` and there are none.
+    Samples that lie elsewhere are left out if they are few or classes are `wanted`; else there are no classes.
     """
     inside = [sample for sample in samples if len(sample.folders) == 1]
     elsewhere = [sample for sample in samples if len(sample.folders) != 1]
     if not elsewhere:
-        return samples, [sample.folders[0] for sample in samples]
+        return samples, [sample.folders[0] for sample in samples], ""
     classes = {sample.folders[0] for sample in inside}
+    found = named(elsewhere, root)
     if len(classes) > 1 and (wanted or are_few(elsewhere, samples)):
-        note(
-            split,
-            f"{len(elsewhere)} {noun} do not lie in a class's folder and are left out: {named(elsewhere, root)}.",
-        )
-        return inside, [sample.folders[0] for sample in inside]
+        note(split, f"{len(elsewhere)} {noun} do not lie in a class's folder and are left out: {found}.")
+        return inside, [sample.folders[0] for sample in inside], ""
     if any(sample.folders for sample in samples):
-        why = (
-            f"{len(elsewhere)} of {len(samples)} {noun} do not lie exactly one folder deep ({named(elsewhere, root)})"
-        )
-    else:
-        why = f"the {noun} do not lie in a folder for each class"
-    if wanted:
-        raise ValueError(
-            f"The {split} folder gives no labels: {why}. Give each class a folder of its own, or add a metadata.csv "
-            "with the columns file_name and label."
-        )
-    note(split, f"There are no classes: {why}.")
-    return samples, None
+        return samples, None, f"{len(elsewhere)} of {len(samples)} {noun} do not lie exactly one folder deep ({found})"
+    return samples, None, f"the {noun} do not lie in a folder for each class"
 
 
 def are_few(some: Sequence[Sample], samples: Sequence[Sample]) -> bool:

@@ -103,7 +103,7 @@ def load_folder(folder: str, flag: str, modality: str | None, labels_wanted: boo
     number; if there are more, all files are rows without labels. The summary says which, and what else is left out.
 
     Raises:
-        ValueError: there is no such folder or file.
+        ValueError: there is no such folder or file, or there are no labels that are wanted.
     """
     if modality not in _NOUNS:
         raise ValueError(
@@ -120,20 +120,32 @@ def load_folder(folder: str, flag: str, modality: str | None, labels_wanted: boo
     frames = _frames(files) if modality == "video" else None
     samples = [sample_at(path, root) for path in frames or files]
     table, entries, tables = _metadata(everything, root, flag)
-    if table is not None and _are_used(entries, samples, root, noun, source, labels_wanted):
-        note(
-            source, f"{len(entries)} {noun} with {', '.join(table.column_names) or 'no column'} of the metadata file."
-        )
+    if table is not None and _are_used(entries, samples, tables, root, noun, source, labels_wanted):
+        columns = ", ".join(table.column_names) or "no column"
+        note(source, f"{len(entries)} {noun} with {columns} of the metadata file.")
         samples = entries
     else:
         table = None
     note_others(set(everything) - {*files, *tables, *(sample.path for sample in samples)}, source)
-    rows = {}
+    rows: dict[str, Dataset] = {}
+    classes: set[str] = set()  # of the training data
     for split, found in splits_of(samples, root, noun, source).items():
         labels: list[str] | None = None
         if table is None:
             of = split if source == "train" else source
-            found, labels = labelled(found, root, noun, of, labels_wanted)
+            found, labels, why_none = labelled(found, root, noun, of, labels_wanted)
+            if classes and classes.isdisjoint(labels or ()):
+                note(source, "The folder's validation data are not used: they have no class of the training data.")
+                continue
+            if labels is not None:
+                classes.update(labels)
+            elif labels_wanted:
+                raise ValueError(
+                    f"{flag}={folder!r} gives no labels: {why_none}. Give each class a folder of its own, or add a "
+                    "metadata.csv with the columns file_name and label."
+                )
+            else:
+                note(of, f"There are no classes: {why_none}.")
         elif "label" not in table.column_names and all(len(sample.folders) == 1 for sample in found):
             labels = [sample.folders[0] for sample in found]
         rows[split] = _rows(found, labels, frames, modality, table)
@@ -240,18 +252,29 @@ def _metadata(everything: list[Path], root: Path, flag: str) -> tuple[Dataset | 
     return concatenate_datasets(tables), entries, read
 
 
-def _are_used(entries: list[Sample], samples: list[Sample], root: Path, noun: str, split: str, wanted: bool) -> bool:
-    """Whether the samples are those that metadata list: all others are then left out, which have to be few unless
-    labels are `wanted`."""
+def _are_used(
+    entries: list[Sample],
+    samples: list[Sample],
+    tables: list[Path],
+    root: Path,
+    noun: str,
+    split: str,
+    wanted: bool,
+) -> bool:
+    """Whether the samples are those that metadata list: all others are then left out, which have to be few beside the
+    metadata files, unless labels are `wanted`."""
     known = {entry.path for entry in entries}
     unlisted = [sample for sample in samples if sample.path not in known]
-    if wanted or are_few(unlisted, samples):
+    described = {table.parent for table in tables}
+    beside = [sample for sample in samples if not described.isdisjoint(sample.path.parents)]
+    lacking = [sample for sample in beside if sample.path not in known]
+    if wanted or are_few(lacking, beside):
         if unlisted:
             found = named(unlisted, root)
             note(split, f"{len(unlisted)} {noun} that the metadata file has no row on are left out: {found}.")
         return True
-    found = named(unlisted, root)
-    note(split, f"The metadata file is not used: it has no row on {len(unlisted)} of {len(samples)} {noun} ({found}).")
+    found = named(lacking, root)
+    note(split, f"The metadata file is not used: it has no row on {len(lacking)} of {len(beside)} {noun} ({found}).")
     return False
 
 

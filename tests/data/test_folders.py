@@ -174,6 +174,24 @@ def test_splits__test_is_not_read_beside_validation_and_strays_are_left_out(tmp_
     assert "train: 1 images outside of these folders are left out: cover.png." in notes
 
 
+@pytest.mark.parametrize("test", ["test", "test/unknown"])
+def test_splits__without_the_classes_of_training_do_not_take_these_away(test, tmp_path, notes):
+    root = write(tmp_path / "r", *numbered("train/a", 3), *numbered("train/b", 3), *numbered(test, 4))
+    for flags in ({}, {"label_column_name": "label"}):
+        splits = read_splits(DataArguments(train_dir=root, **flags), "vision")
+        assert list(splits) == ["train"]
+        assert set(splits["train"]["label"][:]) == {"a", "b"}
+    assert "train: The folder's validation data are not used: they have no class of the training data." in notes
+
+
+def test_splits__without_metadata_are_left_out_beside_one_with_metadata(tmp_path, notes):
+    root = write(tmp_path / "r", *numbered("train", 4), *numbered("test", 4))
+    metadata(tmp_path / "r" / "train", [{"file_name": f"{i}.png", "label": i % 2} for i in range(4)])
+    splits = load_folder(root, "train_dir", "vision")
+    assert {split: rows["label"][:] for split, rows in splits.items()} == {"train": [0, 1, 0, 1]}
+    assert any("4 images that the metadata file has no row on are left out" in note for note in notes)
+
+
 @pytest.mark.parametrize("classes", [("bus", "car", "train"), ("cat", "test"), ("train_station", "test_tube", "x")])
 def test_splits__classes_among_others_may_be_called_so(classes, tmp_path):
     root = write(tmp_path / "r", *(path for name in classes for path in numbered(name, 3)))
