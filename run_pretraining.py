@@ -39,6 +39,7 @@ from modeling_data2vec_generic.training.objectives import mask_settings, objecti
 from modeling_data2vec_generic.training.output_dir import claim, resumed_checkpoint
 from modeling_data2vec_generic.training.probe import Probe
 from modeling_data2vec_generic.training.scaling import scale_to_batch
+from modeling_data2vec_generic.training.settings import check_evaluation
 from modeling_data2vec_generic.training.trainer import Data2VecTrainer
 
 REPORTED_TRAINING = (
@@ -79,6 +80,7 @@ def main(argv: list[str] | None = None) -> None:
         modality_name = infer_modality(data_args)
         source = open_stream(data_args, modality_name, training_args.seed) if data_args.streaming else None
         raw = load_raw_datasets(data_args, modality_name) if source is None else source.head
+        check_evaluation(training_args, "validation" in raw)
         modality = modality_class(modality_name)(model_args, data_args, raw["train"])
     if model_args.model_name_or_path is not None:
         encoder = load_encoder(model_args)

@@ -1,7 +1,9 @@
-"""Errors of what reads files that others wrote, as one kind."""
+"""Errors of what reads files that others wrote, and of folders that can't be written, as one kind."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryFile
 
 
 @contextmanager
@@ -18,3 +20,18 @@ def loading(what: str, remedy: str) -> Iterator[None]:
         yield
     except Exception as error:
         raise ValueError(f"{what} ({type(error).__name__}: {error}). {remedy}") from error
+
+
+def require_writable(folder: Path, what: str, remedy: str) -> None:
+    """Make the folder if it is not there, and raise a ValueError if no file can be made in it.
+
+    Args:
+        what: what the folder is, to begin the message.
+        remedy: what to do, to end it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(f"{what} {str(folder)!r} cannot be written ({error.strerror or error}). {remedy}") from error

@@ -24,7 +24,7 @@ def load_file(file: str, flag: str) -> Dataset:
     if kind == "fasta":
         return load_fasta(path, flag)
     try:
-        builder = load_dataset_builder(kind, data_files={"train": _escaped(path)})
+        builder = load_dataset_builder(kind, data_files={"train": escaped(path)})
         builder.download_and_prepare()
     except (DatasetGenerationError, ValueError) as error:
         raise ValueError(f"{flag}={file!r} cannot be read as {kind}: {error.__cause__ or error}") from error
@@ -45,7 +45,7 @@ def stream_file(file: str, flag: str) -> IterableDataset:
     if kind == "fasta":
         return stream_fasta(path)
     try:
-        stream = load_dataset(kind, data_files={"train": _escaped(path)}, split="train", streaming=True)
+        stream = load_dataset(kind, data_files={"train": escaped(path)}, split="train", streaming=True)
     except (DatasetGenerationError, ValueError) as error:
         raise ValueError(f"{flag}={file!r} cannot be read as {kind}: {error.__cause__ or error}") from error
     return stream.filter(_has_text, input_columns="text") if kind == "text" else stream
@@ -65,7 +65,7 @@ def _checked(file: str, flag: str) -> tuple[Path, str]:
     return path, kind
 
 
-def _escaped(path: Path) -> str:
+def escaped(path: Path) -> str:
     """The absolute path as a pattern that matches it alone."""
     return "".join(f"[{character}]" if character in "*?[" else character for character in str(path.absolute()))
 

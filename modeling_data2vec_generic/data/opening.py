@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, TypeVar
 
+import datasets
 from datasets import Dataset
 
-from ..loading import loading
+from ..loading import loading, require_writable
 from .arguments import DataArguments
 from .embedded import EMBEDDED
 from .summary import note
@@ -32,7 +34,15 @@ def open_splits(
         hub: from name and configuration of a dataset, its splits.
         file: from a path and the flag that gave it.
         folder: from a path, the flag that gave it, the modality, and whether the user asked for labels, its splits.
+
+    Raises:
+        ValueError: the cache of datasets can't be written.
     """
+    require_writable(
+        Path(datasets.config.HF_DATASETS_CACHE),
+        "The cache of datasets",
+        "Name another folder in the environment variable HF_DATASETS_CACHE, or in HF_HOME for all of Hugging Face.",
+    )
     labels_wanted = args.label_column_name is not None
     if args.dataset_name in EMBEDDED:
         splits = {split: embedded(rows) for split, rows in EMBEDDED[args.dataset_name][1]().items()}

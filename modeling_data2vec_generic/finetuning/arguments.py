@@ -4,9 +4,12 @@ pre-training."""
 from dataclasses import dataclass, field
 
 from ..training.arguments import RunArguments
+from ..training.settings import check_seed
 
 ARMS = ("from_scratch", "linear_probe", "knn", "finetuned")
 ON_FROZEN_FEATURES = ("linear_probe", "knn")  # of ARMS
+# Settings of transformers without which the metrics don't get the predictions of all rows at once.
+_ALL_PREDICTIONS = {"prediction_loss_only": False, "batch_eval_metrics": False, "eval_do_concat_batches": True}
 _CONTROLS = ("from_scratch", "linear_probe", "knn", "compare")
 
 
@@ -128,6 +131,8 @@ class TaskArguments:
             raise ValueError(f"{' and '.join(f'--{name}' for name in given)} are different runs: choose one.")
         if self.seeds is not None and len(set(self.seeds)) < max(len(self.seeds), 2):
             raise ValueError(f"seeds={self.seeds} must be two or more, all different; for one there is --seed.")
+        for seed in self.seeds or []:
+            check_seed("seeds", seed)
         if self.labels_per_class is not None and self.label_fraction is not None:
             raise ValueError("labels_per_class and label_fraction both say how many labels to use: give one of them.")
         if self.labels_per_class is not None and self.labels_per_class < 1:
@@ -184,11 +189,12 @@ class FinetuningArguments(RunArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.prediction_loss_only:
-            raise ValueError(
-                "prediction_loss_only=True leaves nothing to compute metrics of, which every run ends with. Leave it "
-                "out."
-            )
+        for name, needed in _ALL_PREDICTIONS.items():
+            if getattr(self, name) is not needed:
+                raise ValueError(
+                    f"{name}={getattr(self, name)}, but every run ends with metrics of all predictions together. "
+                    "Leave it out."
+                )
         if not 0 < self.layer_decay <= 1:
             raise ValueError(f"layer_decay={self.layer_decay} must be above 0 and at most 1, which turns it off.")
         if not 0 <= self.label_smoothing_factor < 1:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
 
+from .settings import check_packages, check_ranges
+
 
 @dataclass
 class ModelArguments:
@@ -161,7 +163,11 @@ class RunArguments(TrainingArguments):
     )
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         super().__post_init__()
+        check_packages(self)
+        if self.remove_unused_columns:
+            raise ValueError("remove_unused_columns=True would remove what the collators read. Leave it out.")
         if self.device.type == "cpu":
             self.dataloader_pin_memory = False  # there is no device to pin memory for, and torch warns at every loader
             if self.fp16:  # accelerate would train in float32 without a word
@@ -230,6 +236,9 @@ class Data2VecTrainingArguments(RunArguments):
             )
         if self.max_bad_steps < 1:
             raise ValueError(f"max_bad_steps={self.max_bad_steps} must be at least 1: the run stops at that many.")
+        for name in ("probe_train_samples", "probe_test_samples"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be 1 or more.")
         if self.reference_batch_size is not None and self.reference_batch_size < 1:
             raise ValueError(f"reference_batch_size={self.reference_batch_size} must be at least 1 sample.")
         if self.ema_anneal_steps is not None and self.ema_anneal_steps < 1:

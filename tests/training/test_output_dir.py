@@ -1,5 +1,7 @@
 """Whose output directory is it."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,48 @@ def test_resumed__true_is_the_last_checkpoint_by_number(wanted, out):
 def test_resumed__a_folder_is_taken_as_it_is(out):
     wanted = str(out / "checkpoint-9")
     assert resumed_checkpoint(arguments(out, resume_from_checkpoint=wanted)) == wanted
+
+
+def test_resumed__the_last_checkpoint_of_a_folder_that_holds_some(out):
+    assert resumed_checkpoint(arguments(out.parent / "other", resume_from_checkpoint=str(out))) == str(
+        out / "checkpoint-10"
+    )
+
+
+def test_resumed__a_checkpoint_by_another_name(out):
+    moved = (out / "checkpoint-10").rename(out.parent / "best")
+    (moved / "trainer_state.json").write_text("{}")
+    assert resumed_checkpoint(arguments(out, resume_from_checkpoint=str(moved))) == str(moved)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ([], "neither is a checkpoint .* nor holds any"),
+        (
+            ["config.json", "trainer_state.json", "all_results.json"],
+            "finished run that kept no checkpoint.*--model_name",
+        ),
+    ],
+)
+def test_resumed__a_folder_without_a_checkpoint(files, message, tmp_path):
+    for name in files:
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(ValueError, match=message):
+        resumed_checkpoint(arguments(tmp_path, resume_from_checkpoint=str(tmp_path)))
+
+
+def test_claim__refuses_what_cannot_be_written(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"output_dir '.*out' cannot be written \(Not a directory\)\. Name another"):
+        claim(arguments(tmp_path / "file" / "out"))
+
+    def read_only(*args: object, **kwargs: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr("modeling_data2vec_generic.loading.TemporaryFile", read_only)
+    with pytest.raises(ValueError, match=r"output_dir '.*new' cannot be written \(Read-only file system\)"):
+        claim(arguments(tmp_path / "new"))
 
 
 @pytest.mark.parametrize("name", ["empty", "absent"])
