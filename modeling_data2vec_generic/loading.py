@@ -34,4 +34,5 @@ def require_writable(folder: Path, what: str, remedy: str) -> None:
         with TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise ValueError(f"{what} {str(folder)!r} cannot be written ({error.strerror or error}). {remedy}") from error
+        reason = error.strerror or error
+        raise ValueError(f"{what} {str(folder)!r} cannot be written ({reason}). {remedy}") from None  # nothing is lost
