@@ -349,8 +349,11 @@ def test_no_batch__is_an_error_before_anything_is_done(tmp_path):
 
 @pytest.mark.parametrize("flags", [{"max_steps": 0}, {"max_steps": -1, "num_train_epochs": 0}])
 def test_no_step__is_an_error(flags, tmp_path):
+    run = trainer(tmp_path)
+    for name, value in flags.items():  # later than the arguments themselves refuse them
+        setattr(run.args, name, value)
     with pytest.raises(ValueError, match="There is no step to take: max_steps="):
-        trainer(tmp_path, **flags).train()
+        run.train()
 
 
 class NoImages(torch.utils.data.IterableDataset):
