@@ -3,13 +3,15 @@
 import logging
 import math
 import pickle
+import tracemalloc
 
 import numpy as np
+import pyarrow
 import pytest
 from datasets import Array2D, Dataset, Features, List, Value
 
 from modeling_data2vec_generic.data.arguments import DataArguments
-from modeling_data2vec_generic.data.series import prepare_series, usual_shape
+from modeling_data2vec_generic.data.series import prepare_series, series_of, usual_shape
 from modeling_data2vec_generic.data.sources import infer_modality, load_raw_datasets
 from modeling_data2vec_generic.data.windows import count_windows
 
@@ -69,6 +71,33 @@ def test_count_windows__says_what_is_cut_and_lost(caplog):
 def test_prepare_series__can_be_sent_to_workers():
     dataset = prepared([counting(5)] * 3, 5, 1)
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(dataset))[2]["series"], counting(5))
+
+
+def test_series_of__any_list_is_read_as_arrays():
+    flat = pyarrow.chunked_array([pyarrow.array([[1, None, 3], None]), pyarrow.array([[4]])])
+    found = [series.tolist() for series in series_of(flat)]
+    assert str(found) == "[[[1.0], [nan], [3.0]], [], [[4.0]]]"
+    nested = pyarrow.array([[[1, 2], [3, None]], [[1, 2], [3]], [[1, 2], None], [], None, [[5, 6]]])
+    assert [None if s is None else s.shape for s in series_of(pyarrow.chunked_array([nested]))] == [
+        (2, 2),
+        None,
+        None,
+        (0, 1),
+        (0, 1),
+        (1, 2),
+    ]
+    fixed = Dataset.from_dict({"series": [counting(4, 2)] * 2}, Features({"series": Array2D((4, 2), "float64")}))
+    for series in series_of(fixed.data["series"]):
+        np.testing.assert_allclose(series, counting(4, 2))
+
+
+def test_prepare_series__makes_no_numbers_of_python():
+    raw = raw_of([counting(20_000, 2)] * 3)
+    tracemalloc.start()
+    prepare_series(raw, DataArguments(), "train", 100, 2)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 120_000 * 24  # a float of Python has 24 bytes
 
 
 # Bad rows
