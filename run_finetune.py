@@ -24,7 +24,7 @@ from modeling_data2vec_generic.finetuning.arguments import FinetuningArguments, 
 from modeling_data2vec_generic.finetuning.arms import Arms, arms_of
 from modeling_data2vec_generic.finetuning.defaults import with_defaults
 from modeling_data2vec_generic.finetuning.loading import load_source
-from modeling_data2vec_generic.finetuning.rows import chosen_rows, parted_rows, read_rows
+from modeling_data2vec_generic.finetuning.rows import chosen_rows, parted_rows, paths_of, read_rows
 from modeling_data2vec_generic.finetuning.tasks import refuse_flags_of_others
 from modeling_data2vec_generic.reporting.finetuning import report_comparison, report_predictions
 from modeling_data2vec_generic.training.arguments import ModelArguments
@@ -64,13 +64,14 @@ def main(argv: list[str] | None = None) -> None:
         with training_args.main_process_first(desc="preparing the data"), judged_together(rows, bad_rows):
             samples = {split: task.prepare(dataset, split) for split, dataset in rows.items()}
         log_summary()  # of further seeds, what is new about their rows
+        paths = paths_of(rows["validation"], task.modality_name)
         arms = Arms(names, source, task, samples, task_args)
         for name in names:
             arm_args = arguments_of(seed, name, task_args, training_args)
             outcome = arms.run(name, arm_args)
             metrics[name].append(outcome.metrics)
             if training_args.process_index == 0:
-                report_predictions(task, outcome, samples["validation"], Path(str(arm_args.output_dir)))
+                report_predictions(task, outcome, samples["validation"], paths, Path(str(arm_args.output_dir)))
     if (task_args.compare or task_args.seeds) and training_args.process_index == 0:
         report_comparison(metrics, seeds, task.main_metric, Path(str(training_args.output_dir)))
 

@@ -160,13 +160,13 @@ def _named(
     chosen = rows.with_format(None).select(bad).select_columns(["sample_index"] + ([column] if column else []))
     found = []
     for position, row in zip(bad, chosen, strict=True):
-        path = _path(row[column]) if column else None
+        path = path_of(row[column]) if column else None
         place = {"row": first + row["sample_index"]} | ({"path": path} if path else {})
         found.append({"split": split, **place, "reason": problems[position]})
     return found
 
 
-def _path(value: Any) -> str | None:
+def path_of(value: Any) -> str | None:
     """The path of an undecoded file, of several the first's."""
     file = value[0] if isinstance(value, list) and value else value
     return file.get("path") if isinstance(file, dict) else None

@@ -26,7 +26,7 @@ from .summary import note
 
 logger = logging.get_logger(__name__)
 
-_FILES = ("vision", "speech", "video")  # modalities whose columns hold files, by which their types can be told
+FILES = ("vision", "speech", "video")  # modalities whose columns hold files, by which their types can be told
 
 
 def infer_modality(args: DataArguments) -> str:
@@ -60,7 +60,7 @@ def _told_by(features: Features, label: str) -> list[str]:
     """The modalities that columns of these types and names may be of; more than one leaves it open."""
     # A column of strings goes with anything else as its caption, path or name, and one of lists of numbers as its
     # features: types tell these two only where nothing else does.
-    found = [name for name in _FILES if any(holds(feature, name) for feature in features.values())]
+    found = [name for name in FILES if any(holds(feature, name) for feature in features.values())]
     found = found or [name for name, column in CONTENT_COLUMN.items() if name != "text" and column in features]
     found = found or ["text"] * ("text" in features)
     columns = [feature for column, feature in features.items() if column != label]

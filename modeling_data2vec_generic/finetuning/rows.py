@@ -7,7 +7,9 @@ from datasets import Dataset
 from transformers.utils import logging
 
 from ..data.arguments import DataArguments
-from ..data.sources import infer_modality, limited, read_splits
+from ..data.columns import CONTENT_COLUMN, holds
+from ..data.screening import path_of
+from ..data.sources import FILES, infer_modality, limited, read_splits
 from ..data.splitting import SPLIT_SEED, split_positions, warn_of_validation
 from ..data.summary import note
 from . import splitting
@@ -16,6 +18,8 @@ from .tasks import Task, named_task, task_class
 from .tasks.base import Splits
 
 logger = logging.get_logger(__name__)
+
+_BATCH = 100  # rows whose files are in memory at a time
 
 
 def read_rows(data_args: DataArguments, task_args: TaskArguments) -> tuple[type[Task], DataArguments, Splits]:
@@ -87,6 +91,19 @@ def chosen_rows(splits: Splits, task: Task, task_args: TaskArguments, seed: int)
     return {"train": train, "validation": splits["validation"]}
 
 
+def paths_of(rows: Dataset, modality: str) -> dict[int, str]:
+    """The path of each row's file, of several (the images of a clip) the first's, by the row's number in the source;
+    of rows that have one."""
+    column = CONTENT_COLUMN[modality]
+    if not holds(rows.features[column], modality) or modality not in FILES:
+        return {}
+    found: dict[int, str] = {}
+    for batch in rows.with_format(None).select_columns(["sample_index", column]).iter(_BATCH):
+        paths = zip(batch["sample_index"], map(path_of, batch[column]), strict=True)
+        found.update((number, path) for number, path in paths if path)
+    return found
+
+
 def _held_out(train: Dataset, task: Task, share: float) -> Splits:
     if share == 0:
         raise ValueError(
@@ -113,4 +130,4 @@ def _groups(dataset: Dataset) -> list[str]:
     return [str(value) for value in values]
 
 
-__all__ = ["chosen_rows", "parted_rows", "read_rows"]
+__all__ = ["chosen_rows", "parted_rows", "paths_of", "read_rows"]

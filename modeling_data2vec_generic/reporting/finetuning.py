@@ -16,16 +16,19 @@ logger = logging.get_logger(__name__)
 _OF_SPEED = ("_runtime", "_per_second")  # Trainer's metrics, which say nothing about an encoder
 
 
-def report_predictions(task: Any, outcome: Any, dataset: Dataset, output_dir: Path) -> None:
+def report_predictions(task: Any, outcome: Any, dataset: Dataset, paths: Mapping[int, str], output_dir: Path) -> None:
     """Write `predictions.jsonl` and `figures/*.png`.
 
     Args:
         task: a `Task`.
         outcome: an `Outcome` on `dataset`.
+        paths: of the rows' files, by the rows' numbers in the source; of rows that have one.
     """
-    rows = task.predictions(outcome.logits, outcome.labels, dataset)
     with open(output_dir / "predictions.jsonl", "w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        for row in task.predictions(outcome.logits, outcome.labels, dataset):
+            number = row["id"]
+            named = {"id": number, "path": paths[number]} if number in paths else {}
+            file.write(json.dumps(named | row, ensure_ascii=False) + "\n")
     if find_spec("matplotlib") is None:
         logger.warning("matplotlib is not installed, so no figures are drawn: `pip install matplotlib`.")
         return

@@ -111,6 +111,7 @@ def test_images__loads_by_its_auto_class_and_pipeline(finetune):
     share = np.mean([row["label"] == row["prediction"] for row in rows])
     assert results(out)["eval_accuracy"] == pytest.approx(share)
     assert {path.name for path in (out / "figures").iterdir()} >= {"confusion.png"}
+    assert all(Path(row["path"]).parent.name == row["label"] for row in rows)
 
 
 def test_images__several_classes_and_numbers(finetune, tmp_path):
@@ -275,6 +276,44 @@ def test_sound__pieces_of_a_clip_bear_its_number(finetune):
     out = finetune("--model_name_or_path", "DATA/wav2vec2", *SOUND, "--max_duration_in_seconds", "0.2")
     ids = [row["id"] for row in predictions(out)]
     assert len(ids) == 2 * len(set(ids)) == 24
+    assert all(Path(row["path"]).parent.name == row["label"] for row in predictions(out))
+
+
+def test_rows__of_small_classes_are_held_out_and_what_lacks_is_said(finetune, tmp_path, caplog):
+    table = {"text": sentences(60), "label": [f"c{i % 20:02}" for i in range(60)]}
+    pandas.DataFrame(table).to_csv(tmp_path / "small.csv", index=False)
+    out = finetune(*TEXT, str(tmp_path / "small.csv"), "--knn", "--validation_split_percentage", "5", figures=False)
+    labels = [row["label"] for row in predictions(out)]
+    assert len(labels) == len(set(labels)) == 10
+    assert "10 of 60 training rows are held out" in caplog.text
+    assert "The validation data have 10 rows" in caplog.text
+    assert "10 of 20 classes have no validation row" in caplog.text
+
+
+def test_knn__a_rare_class_does_not_make_one_neighbour_decide(finetune, tmp_path, caplog):
+    labels = ["rare" if i in (7, 8) else CLASSES[i % 2] for i in range(60)]
+    pandas.DataFrame({"text": sentences(60), "label": labels}).to_csv(tmp_path / "rare.csv", index=False)
+    out = finetune(*TEXT, str(tmp_path / "rare.csv"), "--knn", figures=False)
+    assert "The 13 nearest of 40 training rows vote" in caplog.text
+    votes = {round(13 * row["probability"], 3) for row in predictions(out)}
+    assert votes <= set(range(1, 14))
+    assert votes != {13}
+
+
+def test_tokenizer__is_trained_on_rows_that_are_not_held_out(finetune, data, monkeypatch):
+    seen: list[str] = []
+
+    def trained(rows: Dataset, size: int) -> Any:
+        seen.extend(rows["text"])
+        return train_tokenizer(seen, size)
+
+    monkeypatch.setattr("modeling_data2vec_generic.modalities.text.tokenizer_trained_on", trained)
+    encoder = "--model_type bert --train_tokenizer --tokenizer_vocab_size 300 --from_scratch".split()
+    sizes = "--config_overrides=hidden_size=16,num_hidden_layers=1,num_attention_heads=2,intermediate_size=16"
+    out = finetune(*encoder, sizes, "--train_file", "DATA/text.csv", figures=False)
+    texts = pandas.read_csv(data / "text.csv")["text"].tolist()
+    held_out = {row["id"] for row in predictions(out)}
+    assert seen == [text for number, text in enumerate(texts) if number not in held_out]
 
 
 # --- where the encoder comes from
@@ -460,6 +499,9 @@ PAIR = ["--text_pair_column_name", "book", "--label_column_name", "label"]
         ([*TEXT, "DATA/text.csv", "--task", "sentiment"], ["task='sentiment'", "text-classification"]),
         ([*TEXT, "DATA/text.csv", "--validation_split_percentage", "0"], ["no validation rows"]),
         ([*TEXT, "DATA/text.csv", "--layer_decay", "0"], ["layer_decay=0.0"]),
+        ([*TEXT, "DATA/text.csv", "--prediction_loss_only"], ["prediction_loss_only=True", "metrics"]),
+        ([*TEXT, "DATA/numbers.csv", "--max_eval_samples", "2"], ["2 of the validation data", "fewer than 3"]),
+        ([*TEXT, "DATA/text.csv", "--max_eval_samples", "1"], ["1 of the validation data", "fewer than 2"]),
         ([*TEXT, "DATA/text.csv", "--drop_path", "0.1"], ["drop_path=0.1", "no drop path"]),
         ([*TEXT, "DATA/text.csv", "--freeze_convolutions"], ["--freeze_convolutions false"]),
         ([*TEXT, "DATA/text.csv", "--knn", "--compare"], ["--knn and --compare"]),
