@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.lr_scheduler import LambdaLR
 
+from ..training.best_metric import BestMetricCallback
 from ..training.collation import TwoCollatorTrainer
 from .arguments import FinetuningArguments
 from .layers import grouped_by_rate
@@ -58,8 +59,18 @@ class FinetuningTrainer(TwoCollatorTrainer):
         saved.save_pretrained = functools.partial(saved.save_pretrained, save_original_format=False)
         self.has_batch_norm = any(isinstance(module, _BatchNorm) for module in saved.modules())
         self.loss_is_scaled_for_ga = False  # the loss is a mean over its own batch
+        self.add_callback(BestMetricCallback(self))
         if self.args.freeze_encoder_steps:
             self.add_callback(FreezeCallback(encoder, self.args.freeze_encoder_steps))
+
+    def evaluation_metrics(self) -> set[str]:
+        """Names of what an evaluation measures, without "eval_". Some of them go by the classes that there are, so
+        that an evaluation is made where it is not the task's main metric that is wanted."""
+        wanted = str(self.args.metric_for_best_model).removeprefix("eval_")
+        if wanted == self.task.main_metric:
+            return {"loss", wanted}
+        found = self.evaluation_loop(self.get_eval_dataloader(), description="Metrics").metrics or {}
+        return {name.removeprefix("eval_") for name in found}
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """As ever, with the learning rate of each layer."""

@@ -18,6 +18,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_pt_utils import safe_globals
 
 from ..weights_data2vec_generic import require_safetensors
+from .same_run import RUN_NAME, read_run
 
 _COUNTS = ("global_step", "max_steps", "num_train_epochs", "logging_steps", "eval_steps", "save_steps")
 
@@ -42,9 +43,11 @@ def check_checkpoint(folder: str | os.PathLike) -> None:
                 ) from error
 
 
-def _reader(name: str) -> Callable[[Path], None] | None:
+def _reader(name: str) -> Callable[[Path], object] | None:
     if name == TRAINER_STATE_NAME:
         return _read_state
+    if name == RUN_NAME:
+        return read_run
     if name.endswith(".safetensors"):
         return _read_safetensors
     return _read_pickle if name.endswith((".pt", ".pth")) else None

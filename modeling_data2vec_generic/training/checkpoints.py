@@ -20,6 +20,7 @@ from transformers.utils import logging
 from .arguments import RunArguments
 from .devices import refuse_several_devices
 from .full_evaluation import FullEvaluationTrainer
+from .same_run import describe_arguments, describe_collator, describe_data, require_same_run, write_run
 from .staging import clear, discard, place_files, place_folder, rotate, staging
 from .stop_signals import STOPPED, StopSignals
 from .worker_signals import leave_signals_to_the_parent
@@ -97,6 +98,7 @@ class InterruptibleTrainer(FullEvaluationTrainer):
         refuse_several_devices(self.args)
         self._staging: Path | None = None
         self._resumed_from: str | None = None
+        self._data_description: dict[str, Any] | None = None
         self._train_began = 0.0
         self._interruption = _InterruptionCallback(self)
         self.add_callback(self._interruption)
@@ -237,9 +239,25 @@ class InterruptibleTrainer(FullEvaluationTrainer):
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
         save_file(self.running_state(), self._running_state_path(output_dir))
+        if self.args.should_save:
+            write_run(output_dir, self._data_described(), self.settings_of_run())
+
+    def settings_of_run(self) -> dict[str, Any]:
+        """By name, what makes a step of this run what it is; a run that is resumed is compared by it."""
+        samples = {"samples_per_step": self.get_total_train_batch_size(self.args)}
+        return samples | describe_arguments(self.args) | describe_collator(self.data_collator)
+
+    def _data_described(self) -> dict[str, Any]:
+        if self._data_description is None:
+            self._data_description = describe_data(self.train_dataset)
+        return self._data_description
 
     def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: str | None) -> Any:
         self._resumed_from = resume_from_checkpoint
+        self._data_description = None
+        if resume_from_checkpoint is not None:
+            data, settings = self._data_described(), self.settings_of_run()
+            require_same_run(resume_from_checkpoint, data, settings, any_data=self.args.ignore_data_skip)
         return super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:

@@ -37,7 +37,8 @@ HEALTHY = "healthy"
 RISING = "rising loss with a rising target"
 PARTIAL = "partial collapse of the embeddings"
 COLLAPSED = "collapsed"
-STATES = (HEALTHY, RISING, PARTIAL, COLLAPSED)
+TOO_EARLY = "too early"
+STATES = (HEALTHY, RISING, PARTIAL, COLLAPSED, TOO_EARLY)
 
 # Beside what the run itself has shown, since spread, rank and cosine of an untrained encoder depend on its type, its
 # position embeddings and its input, so that no absolute limit holds for all. Digits that learn lose at most a fifth of
@@ -223,8 +224,9 @@ class HealthCallback(TrainerCallback):
     """Looks at the model on a fixed batch before the first step and at each evaluation, or, in a run without
     evaluation, at each log, and says how the run is.
 
-    Vital signs are logged as `health_...`; the verdict goes to the log and, as `health`, into the log history. With
-    `stop_on_collapse` a run stops that has collapsed twice in a row.
+    Vital signs are logged as `health_...`; the verdict goes to the log and, as `health`, into the log history. Before
+    the first step and until warm-up is over it is "too early": while the learning rate rises, ranks may fall and come
+    back. With `stop_on_collapse` a run stops that has collapsed twice in a row.
 
     Args:
         trainer: whose model is looked at; the batch is drawn from its evaluation data, or else its training data, and
@@ -266,6 +268,14 @@ class HealthCallback(TrainerCallback):
             warn(f"Step {state.global_step}: the health of the run is unknown, not finite: {bad}.")
             return
         self.trainer.log({f"{PREFIX}{name}": value for name, value in signs.items()})
+        warmup = args.get_warmup_steps(state.max_steps)
+        if state.global_step < max(warmup, 1):
+            state.log_history[-1]["health"] = TOO_EARLY
+            logger.info(
+                f"Step {state.global_step}: {TOO_EARLY} for a verdict on the health of the run, which is given from "
+                f"step {max(warmup, 1)} on, once warm-up is over."
+            )
+            return
         found = verdict(_history(state))
         # Not logged with the rest: TensorBoard takes numbers only.
         state.log_history[-1]["health"] = found.state
@@ -275,7 +285,7 @@ class HealthCallback(TrainerCallback):
             return
         warn(f"{message} What helps: {remedies(self.trainer.model.config, args, self._mask_ratio)}.")
         verdicts = [entry["health"] for entry in state.log_history if "health" in entry]
-        if args.stop_on_collapse and verdicts[-2:] == [COLLAPSED] * 2:  # one alone may pass, above all during warm-up
+        if args.stop_on_collapse and verdicts[-2:] == [COLLAPSED] * 2:  # one alone may pass
             control.should_training_stop = True
             saved = last_checkpoint(args)
             kept = f"The last checkpoint is {saved}." if saved else "No checkpoint had been saved."

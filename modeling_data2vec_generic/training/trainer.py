@@ -1,5 +1,6 @@
 """transformers' Trainer with a teacher that follows the student, and what self-supervised training must log."""
 
+import dataclasses
 import math
 import os
 import weakref
@@ -17,8 +18,9 @@ from transformers.utils import logging
 from ..geometry_data2vec_generic import real_positions
 from ..modeling_data2vec_generic import Data2VecGenericForPreTraining
 from ..objective_data2vec_generic import spread
-from .arguments import Data2VecTrainingArguments
+from .arguments import Data2VecTrainingArguments, ObjectiveArguments
 from .bad_steps import SAMPLE_INDEX, BadSteps, WithSampleIndex
+from .best_metric import BestMetricCallback
 from .checkpoint_check import check_checkpoint
 from .compilation import compile_student
 from .encoders import save_encoder
@@ -89,6 +91,7 @@ class Data2VecTrainer(StreamingTrainer, GlobalBatchTrainer):
         # Before the probe of the first encoder: of a sharded model (FSDP2), no part may run before the whole has.
         self.add_callback(HealthCallback(self))
         self.add_callback(_StepCallback(self))
+        self.add_callback(BestMetricCallback(self))
         if self.args.torch_compile:
             compile_student(self.model, self.accelerator, self.args)
 
@@ -160,6 +163,12 @@ class Data2VecTrainer(StreamingTrainer, GlobalBatchTrainer):
             logs = {**logs, **self._means.pop(), "ema_decay": self.ema_decay, "bad_steps": self.bad_steps.total}
         super().log(logs, start_time)
 
+    def settings_of_run(self) -> dict[str, Any]:
+        """As ever, with the objective."""
+        names = {field.name for field in dataclasses.fields(ObjectiveArguments)}
+        objective = {name: value for name, value in self.model.config.to_dict().items() if name in names}
+        return super().settings_of_run() | objective
+
     def running_state(self) -> dict[str, Tensor]:
         return super().running_state() | self._means.state_dict()
 
@@ -171,6 +180,13 @@ class Data2VecTrainer(StreamingTrainer, GlobalBatchTrainer):
         """What `feature_metrics` gave before the first step, also of a run that was resumed since."""
         entries = {name: value for entry in self.state.log_history for name, value in entry.items()}
         return {name: value for name, value in entries.items() if name.startswith("init_")}
+
+    def evaluation_metrics(self) -> set[str]:
+        """Names of what an evaluation measures, without "eval_"."""
+        features: Any = {name.removeprefix("init_") for name in self.initial_metrics()}
+        if not features and self.feature_metrics is not None:  # a run that was resumed and had none when it began
+            features = self.feature_metrics(self.model.encoder)
+        return {"loss", *self._eval_spreads, *features}
 
     def final_metrics(self) -> dict[str, float]:
         """Evaluation metrics of the model as training left it: those of its last step if it was evaluated there."""

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import AutoModel
@@ -45,3 +46,19 @@ def test_best_by_knn__student_teacher_encoder_and_metrics(tmp_path: Path, monkey
     assert all(torch.equal(encoder[name], best[f"encoder.{name}"]) for name in encoder)
     results = json.loads((out / "all_results.json").read_text(encoding="utf-8"))
     assert (results["init_knn_accuracy"], results["eval_knn_accuracy"]) == (0.2, 0.9)
+
+
+@pytest.mark.parametrize(
+    ("metric", "labelled", "names"),
+    [
+        ("knn_accuracy", False, "eval_effective_rank, eval_loss, eval_prediction_std, .*need labelled data"),
+        ("eval_accuracy", True, "eval_effective_rank, eval_knn_accuracy, eval_linear_accuracy, eval_loss, "),
+    ],
+)
+def test_metric_that_is_not_measured__is_refused_before_the_first_step(metric, labelled, names, tmp_path, capsys):
+    images = image_folder(tmp_path / "images", labelled=labelled)
+    flags = [*FLAGS.split(), "--metric_for_best_model", metric]
+    with pytest.raises(ValueError, match=f"metric_for_best_model='{metric}' is not among what.*: {names}"):
+        run(*from_scratch("vit"), "--train_dir", str(images), *flags, output_dir=tmp_path / "out")
+    assert "'loss'" not in capsys.readouterr().out
+    assert not list(tmp_path.glob("out/checkpoint-*"))

@@ -15,6 +15,7 @@ from modeling_data2vec_generic.training.health import (
     HEALTHY,
     PARTIAL,
     RISING,
+    TOO_EARLY,
     mean_cosine,
     verdict,
     vital_signs,
@@ -58,7 +59,7 @@ def test_run__is_called_what_it_is(flags, state, advice, tmp_path, caplog):
     with caplog.at_level(logging.WARNING, "modeling_data2vec_generic"):
         trainer = digits_run(f"{flags} --max_steps 60", tmp_path)
 
-    assert states(trainer)[0] == HEALTHY  # before the first step
+    assert states(trainer)[0] == TOO_EARLY  # before the first step
     assert states(trainer)[-1] == state
     warnings = [record.message for record in caplog.records if "What helps" in record.message]
     assert (advice is not None) == any(advice or "" in message for message in warnings)
@@ -76,6 +77,18 @@ def test_stop_on_collapse__stops_and_names_the_last_checkpoint(tmp_path, caplog)
     assert results["health"] == COLLAPSED
     ranks = [entry["health_rank_top"] for entry in trainer.state.log_history if "health_rank_top" in entry]
     assert results["health_rank_top"] == ranks[-1]
+
+
+def test_verdicts__are_not_given_before_warm_up_is_over(tmp_path, caplog):
+    # A rate that collapses the run within its warm-up.
+    flags = "--learning_rate .1 --warmup_steps 30 --max_steps 40 --logging_steps 10 --stop_on_collapse true"
+    with caplog.at_level(logging.INFO, "modeling_data2vec_generic"):
+        trainer = digits_run(flags, tmp_path)
+    found = states(trainer)
+    assert found[:3] == [TOO_EARLY] * 3  # at 0, 10 and 20
+    assert len(found) > 3
+    assert TOO_EARLY not in found[3:]  # at 30 and 40
+    assert "Step 20: too early for a verdict on the health of the run, which is given from step 30 on" in caplog.text
 
 
 # --- what is measured
