@@ -120,7 +120,8 @@ class DataArguments:
         default=5.0,
         metadata={
             "help": "Percent of the training rows held out for validation where the source has none, evenly over the "
-            "classes. The same rows whatever the seed. 0: hold nothing out."
+            "classes; at least ten rows, or a quarter of fewer than forty. The same rows whatever the seed. 0: hold "
+            "nothing out."
         },
     )
     max_bad_fraction: float = field(

@@ -60,7 +60,7 @@ class TaskArguments:
     )
     label_fraction: float | None = field(
         default=None,
-        metadata={"help": "Train on this share of the rows of each class (at least one), chosen at random by --seed."},
+        metadata={"help": "Train on this share of the rows, of each class alike (at least one), chosen by --seed."},
     )
     group_column_name: str | None = field(
         default=None,

@@ -2,6 +2,7 @@
 
 import io
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ from modeling_data2vec_generic.data.arguments import DataArguments
 from modeling_data2vec_generic.data.masks import prepare_masked_images, screen_masks
 from modeling_data2vec_generic.data.pixels import PixelPipeline, RandomResizedCrop
 from modeling_data2vec_generic.finetuning.metrics import load_metric
-from modeling_data2vec_generic.finetuning.tasks.image_segmentation import TrainingMasks
+from modeling_data2vec_generic.finetuning.targets import SingleLabel
+from modeling_data2vec_generic.finetuning.tasks.image_segmentation import ImageSegmentation, TrainingMasks
 
 from ..tiny import new_encoder
 from ..tiny_configs import TINY
@@ -348,3 +350,20 @@ def test_table__of_paths(finetune, data):
 def test_ignored__value_can_be_another(finetune, caplog):
     out = finetune(*VIT, "--train_file", "DATA/0_255.parquet", "--semantic_loss_ignore_index", "-1")
     assert set(results(out)) >= {"eval_iou_0", "eval_iou_255"}
+
+
+def test_metrics__keep_one_matrix_however_many_images_there_are():
+    task = object.__new__(ImageSegmentation)
+    task.classes, task.target = list(range(150)), SingleLabel()
+    task.target.names = [str(number) for number in task.classes]
+    rng = np.random.default_rng(0)
+    labels, predicted = (rng.integers(0, 150, (100, 8, 8), dtype=np.uint8) for _ in range(2))
+    tracemalloc.start()
+    found = task.metrics(predicted, labels)
+    rows = task.predictions(predicted, labels, Dataset.from_dict({"sample_index": range(100)}))
+    mean = np.mean([row["accuracy"] for row in rows])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found["overall_accuracy"] == pytest.approx((labels == predicted).mean())
+    assert mean == pytest.approx(found["overall_accuracy"])
+    assert peak < 40 * 150 * 150 * 8  # of a hundred images

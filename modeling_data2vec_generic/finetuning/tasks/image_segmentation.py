@@ -173,7 +173,9 @@ class ImageSegmentation(Task):
         return functional.interpolate(logits.float(), size, mode="bilinear").argmax(1).to(torch.uint8)
 
     def metrics(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-        counts = np.sum(list(self._counts(logits, labels)), axis=0)
+        counts = np.zeros((len(self.classes), len(self.classes)), dtype=np.int64)
+        for image in self._counts(logits, labels):
+            counts += image
         true, predicted = np.indices(counts.shape)
         found = load_metric("mean_iou").compute(
             predictions=predicted.ravel(),
@@ -190,33 +192,31 @@ class ImageSegmentation(Task):
         for pair in zip(labels, predicted, strict=True):
             yield confusion_counts(*pair, len(self.classes), IGNORED)
 
-    def predictions(self, logits: np.ndarray, labels: np.ndarray, dataset: Dataset) -> list[dict[str, Any]]:
+    def predictions(self, logits: np.ndarray, labels: np.ndarray, dataset: Dataset) -> Iterator[dict[str, Any]]:
         """The share of right pixels of each image, and the intersection over union of each class that is in its mask
         or was found in it."""
-        rows = []
         ids = dataset.with_format(None)["sample_index"][:]
         for number, counts in zip(ids, self._counts(logits, labels), strict=True):
             by_class = zip(self.target.names, intersection_over_union(counts), strict=True)
-            rows.append(
-                {
-                    "id": number,
-                    "accuracy": float(counts.trace() / counts.sum()),
-                    "iou": {name: float(value) for name, value in by_class if not np.isnan(value)},
-                }
-            )
-        return rows
+            yield {
+                "id": number,
+                "accuracy": float(counts.trace() / counts.sum()),
+                "iou": {name: float(value) for name, value in by_class if not np.isnan(value)},
+            }
 
     def draw(self, logits: np.ndarray, labels: np.ndarray, dataset: Dataset, directory: Path) -> list[Path]:
         from ...reporting.predictions import plot_confusion_counts, plot_masks  # matplotlib is an extra
 
-        counts = list(self._counts(logits, labels))
-        accuracies = np.array([image.trace() / image.sum() for image in counts])
+        counts, accuracies = np.zeros((len(self.classes), len(self.classes)), dtype=np.int64), np.empty(len(labels))
+        for row, image in enumerate(self._counts(logits, labels)):
+            counts += image
+            accuracies[row] = image.trace() / image.sum()
         worst = np.argsort(accuracies, kind="stable")[:_SHOWN].tolist()
         images = [np.asarray(dataset[i]["image"].resize(self.pixels.size)) for i in worst]
         masks = [np.ma.masked_equal(labels[i], IGNORED) for i in worst]
         titles = [f"{accuracies[i]:.0%} of the pixels are right" for i in worst]
         return [
-            plot_confusion_counts(np.sum(counts, axis=0), self.target.names, directory / "confusion.png"),
+            plot_confusion_counts(counts, self.target.names, directory / "confusion.png"),
             plot_masks(titles, images, masks, [logits[i] for i in worst], self.target.names, directory / "errors.png"),
         ]
 
