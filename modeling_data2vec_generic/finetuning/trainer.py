@@ -11,13 +11,14 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from ..training.best_metric import BestMetricCallback
 from ..training.collation import TwoCollatorTrainer
+from ..training.weight_decay import MatrixDecayTrainer
 from .arguments import FinetuningArguments
 from .layers import grouped_by_rate
 from .schedule import FreezeCallback, tri_stage_factor
 from .tasks.base import Task
 
 
-class FinetuningTrainer(TwoCollatorTrainer):
+class FinetuningTrainer(TwoCollatorTrainer, MatrixDecayTrainer):
     """Trains a model with a head on a [`Task`]; see [`FinetuningArguments`] for what it can do.
 
     Args:

@@ -29,6 +29,7 @@ from .processes import REPEATED, GlobalBatchTrainer
 from .statistics import Means, RunningSpread
 from .streaming import StreamingTrainer
 from .teacher import EMATeacher, ema_decay_at
+from .weight_decay import MatrixDecayTrainer
 
 logger = logging.get_logger(__name__)
 
@@ -53,7 +54,7 @@ class _StepCallback(TrainerCallback):
             self.trainer.step_teacher()
 
 
-class Data2VecTrainer(StreamingTrainer, GlobalBatchTrainer):
+class Data2VecTrainer(StreamingTrainer, GlobalBatchTrainer, MatrixDecayTrainer):
     """Trains a [`Data2VecGenericForPreTraining`].
 
     The teacher takes one step after each optimizer step, whatever the gradient accumulation, none after a step that
