@@ -29,7 +29,7 @@ from .examination_data2vec_generic import (
     main_input,
     visible_only_fault,
 )
-from .geometry_data2vec_generic import grid_of
+from .geometry_data2vec_generic import grid_of, patch_sides
 from .modeling_data2vec_generic import encoder_of
 from .seams_data2vec_generic import Seams, UnsupportedBackboneError, describe, find_seams
 
@@ -275,8 +275,6 @@ def _examined(model_type: str, encoder: PreTrainedModel) -> Capability:
         examination = examine(encoder, seams, inputs)
     except UnsupportedBackboneError as error:
         return Capability(model_type, reads, seams, reason=_without_name(error, encoder))
-    except Exception as error:  # whatever an encoder of unknown kind raises
-        return Capability(model_type, reads, seams, reason=f"it can't be examined ({_first_line(error)})")
     if _shows_masked_content(encoder, seams, examination, inputs):
         reason = "what it makes of a sample that is masked throughout still depends on the sample"
         return Capability(model_type, reads, seams, examination, reason=reason)
@@ -293,7 +291,7 @@ def _shows_masked_content(
     """Whether two samples that are masked at every position are told apart."""
     (name, values), *_ = inputs.items()
     mask = torch.ones(1, examination.length, dtype=torch.bool)
-    grid = grid_of(values.shape, examination.length) if seams.hierarchical else None
+    grid = grid_of(values.shape, examination.length, patch_sides(encoder.config)) if seams.hierarchical else None
     outputs = []
     with evaluation_mode(encoder):
         for sample in (values, values.flip(-1)):

@@ -17,7 +17,7 @@ from .backbone_data2vec_generic import as_sequence, first
 from .configuration_data2vec_generic import Data2VecGenericConfig
 from .examination_data2vec_generic import all_inputs, examine
 from .families_data2vec_generic import family_of
-from .geometry_data2vec_generic import grid_of, real_positions
+from .geometry_data2vec_generic import grid_of, patch_sides, real_positions
 from .modeling_data2vec_generic import Data2VecGenericPreTrainedModel
 from .seams_data2vec_generic import Seams, UnsupportedBackboneError, describe, find_seams
 from .specimen_data2vec_generic import Blueprint
@@ -173,7 +173,7 @@ class Data2VecGenericForSemanticSegmentation(_LinearHead):
         _, seams, before, length = self._places
         hidden = self.hidden_states(all_inputs(seams, {"pixel_values": pixel_values, **inputs}, length))
         patches = hidden[:, before : before + length]  # without CLS, registers and the like
-        grid = grid_of(pixel_values.shape, length)
+        grid = grid_of(pixel_values.shape, length, patch_sides(self.encoder.config))
         logits = self.classifier(patches).transpose(1, 2).unflatten(2, grid)
         loss = None
         if labels is not None:

@@ -35,12 +35,30 @@ def real_positions(encoder: PreTrainedModel, inputs: Mapping[str, Any], length: 
     )
 
 
-def grid_of(image_shape: Size, length: int) -> tuple[int, int]:
-    """(rows, columns) of `length` square patches that tile images of shape (B, channels, height, width)."""
+def patch_sides(config: Any) -> tuple[int, int]:
+    """(height, width) of a patch in pixels, as far as a configuration says so; else any square. Patches that overlap
+    (Hiera) are as far apart as their stride."""
+    patch = getattr(config, "patch_stride", None) or getattr(config, "patch_size", None)
+    if isinstance(patch, tuple | list) and len(patch) == 2:
+        return patch[0], patch[1]
+    return (patch, patch) if isinstance(patch, int) else (1, 1)
+
+
+def grid_of(image_shape: Size, length: int, patch: tuple[int, int] = (1, 1)) -> tuple[int, int]:
+    """(rows, columns) of `length` patches that tile images.
+
+    Args:
+        image_shape: (B, channels, height, width) in pixels.
+        patch: (height, width) of a patch, or of a part of it: what counts is their ratio.
+
+    Raises:
+        ValueError: patches of that ratio don't tile the image.
+    """
     height, width = image_shape[-2:]
-    rows = round(math.sqrt(length * height / width))
+    rows = round(math.sqrt(length * (height / patch[0]) / (width / patch[1])))
     if rows == 0 or rows * round(length / rows) != length:
-        raise ValueError(f"{length} positions do not tile an image of {height} x {width} pixels with square patches.")
+        shape = "square patches" if patch[0] == patch[1] else f"patches whose sides are as {patch[0]} to {patch[1]}"
+        raise ValueError(f"{length} positions do not tile an image of {height} x {width} pixels with {shape}.")
     return rows, length // rows
 
 
@@ -65,4 +83,4 @@ class FrameCounter:
         return samples
 
 
-__all__ = ["FrameCounter", "grid_of", "real_positions"]
+__all__ = ["FrameCounter", "grid_of", "patch_sides", "real_positions"]

@@ -1,10 +1,12 @@
 """What is read off an encoder without running it: its seams, its patches, its frames."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from modeling_data2vec_generic.examination_data2vec_generic import examine
-from modeling_data2vec_generic.geometry_data2vec_generic import FrameCounter, grid_of, real_positions
+from modeling_data2vec_generic.geometry_data2vec_generic import FrameCounter, grid_of, patch_sides, real_positions
 from modeling_data2vec_generic.seams_data2vec_generic import find_seams
 
 from .tiny import BACKBONES, new_encoder
@@ -50,9 +52,30 @@ def test_grid__is_rows_by_columns(image, length, expected):
     assert grid_of(torch.Size((1, 3, *image)), length) == expected
 
 
+@pytest.mark.parametrize(("patch", "expected"), [((4, 8), (8, 6)), ((16, 4), (2, 12)), ((8, 8), (4, 6))])
+def test_grid__of_patches_that_are_not_square(patch, expected):
+    assert grid_of(torch.Size((1, 3, 32, 48)), expected[0] * expected[1], patch) == expected
+
+
 def test_grid__of_positions_that_do_not_tile_the_image():
-    with pytest.raises(ValueError, match="7 positions do not tile an image of 32 x 48 pixels"):
+    with pytest.raises(ValueError, match="7 positions do not tile an image of 32 x 48 pixels with square patches"):
         grid_of(torch.Size((1, 3, 32, 48)), 7)
+    with pytest.raises(ValueError, match="7 positions .* with patches whose sides are as 4 to 8"):
+        grid_of(torch.Size((1, 3, 32, 48)), 7, (4, 8))
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"patch_size": 4}, (4, 4)),
+        ({"patch_size": [4, 8]}, (4, 8)),
+        ({"patch_size": (7, 7), "patch_stride": (4, 4)}, (4, 4)),
+        ({"patch_sizes": [7, 3, 3, 3]}, (1, 1)),
+        ({"patch_size": [2, 4, 4]}, (1, 1)),
+    ],
+)
+def test_patch_sides__are_what_the_configuration_says(settings, expected):
+    assert patch_sides(SimpleNamespace(**settings)) == expected
 
 
 @pytest.mark.parametrize("model_type", ["wav2vec2", "data2vec-audio"])

@@ -44,7 +44,7 @@ class Video(Modality):
         pixels = torch.zeros(1, self.num_frames, config.num_channels, height, width, device=encoder.device)
         examination = examine(encoder, find_seams(encoder), {self.reads: pixels})
         steps = self.num_frames // frames
-        self.grid = (steps, *grid_of(pixels.shape, examination.length // steps))
+        self.grid = (steps, *grid_of(pixels.shape, examination.length // steps, (sides[0], sides[1])))
         self.num_prefix_tokens = examination.prefix
 
     def fit_processor(self, encoder: PreTrainedModel) -> None:

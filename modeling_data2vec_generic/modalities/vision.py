@@ -6,13 +6,14 @@ from typing import Any
 import torch
 from datasets import Dataset
 from transformers import AutoImageProcessor, PreTrainedModel, ViTImageProcessorPil
+from transformers.image_utils import PILImageResampling
 
 from ..data.collators import DataCollatorForData2VecVision
 from ..data.images import prepare_images
 from ..data.masking import MaskSampler
 from ..data.pixels import RandomResizedCrop, target_size
 from ..examination_data2vec_generic import examine
-from ..geometry_data2vec_generic import grid_of
+from ..geometry_data2vec_generic import grid_of, patch_sides
 from ..seams_data2vec_generic import find_seams
 from ..training.probe import ContentMask, after_prefix
 from .base import Modality
@@ -31,7 +32,7 @@ class Vision(Modality):
         check_patch_size(config, self.size)
         pixels = torch.zeros(1, getattr(config, "num_channels", 3), height, width, device=encoder.device)
         examination = examine(encoder, find_seams(encoder), {self.reads: pixels})
-        self.grid = grid_of(pixels.shape, examination.length)
+        self.grid = grid_of(pixels.shape, examination.length, patch_sides(config))
         self.num_prefix_tokens = examination.prefix
 
     def fit_processor(self, encoder: PreTrainedModel) -> None:
@@ -55,8 +56,12 @@ class Vision(Modality):
             )
         height, width = self.size
         half = [0.5] * getattr(config, "num_channels", 3)
+        # Bicubic, as in both papers' recipes; transformers' own default is bilinear.
         self.processor = saved or ViTImageProcessorPil(
-            size={"height": height, "width": width}, image_mean=half, image_std=half
+            size={"height": height, "width": width},
+            image_mean=half,
+            image_std=half,
+            resample=PILImageResampling.BICUBIC,
         )
 
     def check(self, mask: MaskSampler) -> None:
@@ -88,10 +93,10 @@ def check_patch_size(config: Any, size: tuple[int, int]) -> None:
 
     Patches that overlap (Hiera) tile it by their stride.
     """
-    patch = getattr(config, "patch_stride", None) or getattr(config, "patch_size", None)
-    sides = (patch, patch) if isinstance(patch, int) else patch
-    if sides is not None and len(sides) == 2 and any(side % step for side, step in zip(size, sides, strict=True)):
+    sides = patch_sides(config)
+    if any(side % step for side, step in zip(size, sides, strict=True)):
         raise ValueError(
-            f"patch_size={patch} does not divide image_size={getattr(config, 'image_size', size)}: a border "
-            "of the image would be cut off. Choose a patch size that divides both sides, or resize the images."
+            f"patch_size={sides[0] if sides[0] == sides[1] else sides} does not divide image_size="
+            f"{getattr(config, 'image_size', size)}: a border of the image would be cut off. Choose a patch size that "
+            "divides both sides, or resize the images."
         )

@@ -3,9 +3,11 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from PIL import Image
 from transformers import (
     CONFIG_MAPPING,
     AutoModel,
@@ -18,6 +20,7 @@ from transformers import (
 
 from modeling_data2vec_generic.data.arguments import DataArguments
 from modeling_data2vec_generic.data.masking import MaskSampler
+from modeling_data2vec_generic.data.pixels import PixelPipeline
 from modeling_data2vec_generic.modalities import modality_class
 from modeling_data2vec_generic.modalities.text import position_limit
 from modeling_data2vec_generic.modeling_data2vec_generic import encoder_of
@@ -63,6 +66,20 @@ def test_vision__new_processor_resizes_to_the_encoders_image():
     made = vision(image_size=(16, 24))
     assert made.grid == (4, 6)
     assert (made.processor.size["height"], made.processor.size["width"]) == (16, 24)
+
+
+def test_vision__new_processor_is_bicubic_for_crops_and_whole_images():
+    pipeline = PixelPipeline(vision(image_size=(16, 24)).processor)
+    noise = np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8)
+    image = Image.fromarray(noise)
+    expected = np.asarray(image.resize((24, 16), Image.Resampling.BICUBIC)).transpose(2, 0, 1) / 127.5 - 1
+    whole = np.array([[0, 0, *image.size]])
+    for pixels in (pipeline.cut([image], whole, np.array([False])), pipeline.plain([image])):
+        assert np.abs(pixels[0].numpy() - expected).max() < 1e-5
+
+
+def test_vision__patches_need_not_be_square():
+    assert vision(patch_size=(4, 8)).grid == (4, 2)
 
 
 def test_vision__an_encoder_without_a_size_reads_what_its_processor_gives(tmp_path):
