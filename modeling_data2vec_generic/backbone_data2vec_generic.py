@@ -246,10 +246,12 @@ def visible_only(
     def along_sequence(tensor: Tensor) -> Tensor:  # (B, L, ...)
         return tensor[rows_of(tensor).unsqueeze(1), index]
 
-    def along_pairs(tensor: Tensor) -> Tensor:  # (B, H or 1, L or 1, L), (B, L, L), (B, L)
+    def along_pairs(tensor: Tensor) -> Tensor:  # (B, H or 1, L or 1, L), (B, L or 1, L), (B, L)
         rows = rows_of(tensor)
         if tensor.ndim == 2:
             return along_sequence(tensor)
+        if tensor.ndim == 3 and tensor.shape[-2] == 1:
+            return tensor[rows.unsqueeze(1), :, index].transpose(1, 2)
         if tensor.ndim == 3:
             return tensor[rows[:, None, None], index.unsqueeze(2), index.unsqueeze(1)]
         if tensor.shape[-2] == 1:

@@ -17,7 +17,7 @@ from transformers.utils import logging
 
 from .backbone_data2vec_generic import as_sequence, content_of, first, hooked, recorded_layers, visible_only
 from .geometry_data2vec_generic import FrameCounter
-from .seams_data2vec_generic import Seams, UnsupportedBackboneError, describe, is_within
+from .seams_data2vec_generic import Seams, UnsupportedBackboneError, describe, explained, is_within, naming_parts
 from .specimen_data2vec_generic import Blueprint, exact_arithmetic
 
 logger = logging.get_logger(__name__)
@@ -121,7 +121,12 @@ def _made_up_inputs(encoder: PreTrainedModel) -> dict[str, Tensor] | None:
     except (KeyError, AttributeError, TypeError):
         return None
     if name == "input_ids":
-        special = {value for field, value in vars(config).items() if field.endswith("_token_id")}
+        special = {
+            token
+            for field, value in vars(config).items()
+            if field.endswith("_token_id")
+            for token in (value if isinstance(value, list) else [value])  # some end a text with one of several
+        }
         words = [
             word for word in range(min(getattr(config, "vocab_size", 0), 4 * PROBE_TOKENS)) if word not in special
         ]
@@ -259,11 +264,15 @@ def examine(
         blueprint: of the encoder, needed if it is compiled or sharded by now.
 
     Raises:
-        UnsupportedBackboneError: no block runs, the batch does not come first, or the content does not stay in order.
+        UnsupportedBackboneError: it does not run on these inputs, no block runs, the batch does not come first, or the
+            content does not stay in order.
         ValueError: a weight or the sample holds NaN or infinity.
     """
-    encoder = (blueprint or Blueprint(encoder)).specimen(encoder)
-    sample = first_sample(inputs)
+    with naming_parts(encoder):
+        return _examined((blueprint or Blueprint(encoder)).specimen(encoder), seams, first_sample(inputs))
+
+
+def _examined(encoder: PreTrainedModel, seams: Seams, sample: dict[str, Any]) -> Examination:
     with _experiment(encoder):
         content, _ = _first_block(encoder, seams, sample)
         positions = content.shape[1]
@@ -324,7 +333,8 @@ def _watched(
                 ):
                     hook = lambda *_, times=times, name=name: _once(times, name, clock)  # noqa: E731
                     stack.enter_context(hooked(register, hook))
-        output = as_sequence(first(encoder(**inputs)), seams.family.channels_first)
+        with explained(encoder, inputs):
+            output = as_sequence(first(encoder(**inputs)), seams.family.channels_first)
     if not layers:
         raise _no_block_ran(encoder, seams)
     return started, ended, layers, output
@@ -349,8 +359,8 @@ def _no_block_ran(encoder: PreTrainedModel, seams: Seams) -> UnsupportedBackbone
     )
 
 
-class _Reached(Exception):
-    """Carries the input of the first block out of a forward pass that need not go on."""
+class _Reached(BaseException):
+    """Carries the input of the first block out of a forward pass that need not go on, past what catches errors."""
 
 
 def _first_block(
@@ -381,7 +391,8 @@ def _first_block(
         for name in seams.stacks:
             stack.enter_context(hooked(encoder.get_submodule(name).register_forward_pre_hook, stop, with_kwargs=True))
         try:
-            encoder(**inputs)
+            with explained(encoder, inputs):
+                encoder(**inputs)
         except _Reached as reached:
             if not contents:
                 raise UnsupportedBackboneError(
@@ -427,7 +438,8 @@ def _placement(
         _, changed = _first_block(encoder, seams, inputs, changed=position)
         distance = (changed - plain).abs().amax(-1)[0]
         reached.append(set((distance > rounding).nonzero().flatten().tolist()))
-    for prefix in range(block_length - length + 1):
+    known = seams.family.prefix
+    for prefix in range(block_length - length + 1) if known is None else (known,):
         if all(prefix + position // stride in rows for position, rows in zip(probed, reached, strict=True)):
             return length, prefix, stride, max(map(len, reached)) > 1
     raise UnsupportedBackboneError(
@@ -442,7 +454,7 @@ def _unused(
     trainable = {name: parameter for name, parameter in encoder.named_parameters() if parameter.requires_grad}
     if not trainable:
         return frozenset()
-    with torch.enable_grad():
+    with torch.enable_grad(), explained(encoder, inputs):
         output = encode(encoder, seams, inputs, length, takes_last_block)
         if not output.requires_grad:
             raise UnsupportedBackboneError(

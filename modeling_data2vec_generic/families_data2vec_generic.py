@@ -26,6 +26,8 @@ class Family:
         pairs_per_head: the block's argument of pairwise positions (1, L, L) that, when they differ from row to row,
             must be given as (1, R * heads, V, V).
         per_sample: the block's argument of one entry per sample, (B).
+        prefix: tokens in front of the content, where every position sees all others before the first block, so that
+            a change of one does not show where it stands.
     """
 
     content: str | None = None
@@ -40,6 +42,7 @@ class Family:
     position_argument: str | None = None
     pairs_per_head: str | None = None
     per_sample: str | None = None
+    prefix: int | None = None
 
 
 FAMILIES: dict[str, Family] = {
@@ -63,6 +66,8 @@ FAMILIES: dict[str, Family] = {
     # The convolutions that make the frames have no name that others share.
     "speech_to_text": Family(content="conv"),
     "lasr_encoder": Family(content="subsampler"),
+    # What a codec makes of the waveform, as wide as the blocks; a norm over all positions follows, CLS among them.
+    "pe_audio_encoder": Family(content="embedder.data_proj", prefix=1),
     # An adapter, or a layer of another stream, comes after the feed-forward layer.
     "lilt": Family(feed_forward="output.dense"),
     "xmod": Family(feed_forward="output.dense", per_sample="lang_ids"),

@@ -8,13 +8,14 @@ import copy
 import dataclasses
 import math
 import os
+import re
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
@@ -30,7 +31,7 @@ from .examination_data2vec_generic import (
     main_input,
     require_visible_only,
 )
-from .geometry_data2vec_generic import grid_of, real_positions
+from .geometry_data2vec_generic import grid_of, patch_sides, real_positions
 from .objective_data2vec_generic import (
     ConvDecoder,
     average_targets,
@@ -40,9 +41,11 @@ from .objective_data2vec_generic import (
     regression_loss,
 )
 from .own_encoders_data2vec_generic import new_encoder, save_encoder_code, with_encoder_code
-from .seams_data2vec_generic import Seams, find_seams
+from .seams_data2vec_generic import Seams, UnsupportedBackboneError, describe, find_seams
 from .specimen_data2vec_generic import Blueprint
 from .weights_data2vec_generic import require_safetensors
+
+_LAYER_DROP = re.compile(r"layer_?drop(?!out)")
 
 
 @dataclass
@@ -126,8 +129,18 @@ class Data2VecGenericPreTrainedModel(PreTrainedModel):
 
 
 def encoder_of(model: PreTrainedModel) -> PreTrainedModel:
-    """The encoder of an encoder-decoder (T5, BART, Whisper); any other model is one by itself."""
-    return model.get_encoder() if type(model.config).is_encoder_decoder else model
+    """The encoder of an encoder-decoder (T5, BART, Whisper); any other model is one by itself.
+
+    Raises:
+        UnsupportedBackboneError: the encoder is no model of its own, with a configuration.
+    """
+    encoder = model.get_encoder() if type(model.config).is_encoder_decoder else model
+    if not isinstance(encoder, PreTrainedModel):
+        raise UnsupportedBackboneError(
+            f"{describe(model)} has an encoder, {type(encoder).__name__}, that is no PreTrainedModel, so it can't be "
+            "configured, saved and loaded by itself. Choose another type, e.g. bart or t5."
+        )
+    return encoder
 
 
 class Data2VecGenericModel(Data2VecGenericPreTrainedModel):
@@ -172,7 +185,7 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
     def __init__(self, config: Data2VecGenericConfig, encoder: PreTrainedModel | None = None):
         _refuse_sum_over_rows(config)
         super().__init__(config, encoder)
-        _turn_off_own_masking(self.encoder.config)
+        _turn_off_own_masking(self.encoder)
         self.seams: Seams = find_seams(self.encoder)
         self._blueprint = Blueprint(self.encoder)
         # Tables of sines, for instance; loading a checkpoint makes everything trainable.
@@ -324,7 +337,9 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
             real = real_positions(self.encoder, inputs, length, examination.stride)
 
         targets = self._targets(inputs, length, real, examination)
-        grid = grid_of(inputs[self.main_input_name].shape, length) if self.reads_images else None
+        grid = None
+        if self.reads_images and (self.seams.hierarchical or isinstance(self.predictor, ConvDecoder)):
+            grid = grid_of(inputs[self.main_input_name].shape, length, patch_sides(self.encoder.config))
         if self.config.student_input == "visible":
             encoded, positions = self._encode_visible(inputs, student_inputs, mask, real, examination)
             content = self._reassemble(encoded[:, examination.prefix :], positions, masked, length)
@@ -471,13 +486,31 @@ def _refuse_sum_over_rows(config: Data2VecGenericConfig) -> None:
         )
 
 
-def _turn_off_own_masking(config: Any) -> None:
-    """Speech encoders mask and drop layers by themselves when they train; here the collator masks and every layer
-    runs."""
-    if hasattr(config, "mask_time_prob"):
-        config.apply_spec_augment = False  # data2vec-audio reads it, but its config does not declare it
-    if hasattr(config, "layerdrop"):
-        config.layerdrop = 0.0
+def _turn_off_own_masking(encoder: PreTrainedModel) -> None:
+    """Encoders mask their input (spec augmentation) and skip blocks (layer drop) by themselves when they train; here
+    the collator masks, and every block runs.
+
+    Some read the rate of layer drop from their configuration in each forward pass, under several names, and others
+    from the module that runs the blocks, which took it when it was built: it is 0 in all of them afterwards. What the
+    configuration of an encoder-decoder says of the decoder stays.
+    """
+    configs = {id(encoder.config): encoder.config}
+    for module in encoder.modules():
+        config = getattr(module, "config", None)
+        if isinstance(config, PreTrainedConfig):
+            configs[id(config)] = config
+        _turn_off_layer_drop(module)
+    for config in configs.values():
+        _turn_off_layer_drop(config)
+        if hasattr(config, "mask_time_prob"):
+            config.apply_spec_augment = False  # data2vec-audio reads it, but its config does not declare it
+
+
+def _turn_off_layer_drop(owner: Any) -> None:
+    """Set a module's or configuration's rate of layer drop to 0, whatever it is called."""
+    for name in vars(owner):
+        if _LAYER_DROP.search(name) and "decoder" not in name:
+            setattr(owner, name, 0.0)
 
 
 def _repeated(inputs: dict[str, Any], times: int) -> dict[str, Any]:

@@ -3,11 +3,14 @@
 Nothing here runs the encoder, so all of it works on the meta device too.
 """
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
-from transformers import PreTrainedModel
+import torch
+from torch import Tensor, nn
+from transformers import MODEL_MAPPING, PreTrainedModel
 
 from .families_data2vec_generic import MASK_PARAMETERS, Family, family_of
 
@@ -54,8 +57,92 @@ def find_seams(encoder: PreTrainedModel) -> Seams:
     """Look at an encoder's structure.
 
     Raises:
-        UnsupportedBackboneError: there is no stack of blocks, no module that embeds the content, or no known width.
+        UnsupportedBackboneError: there is no stack of blocks, no module that embeds the content, or no known width; of
+            a model that is made of several, the message names those that can be used.
     """
+    with naming_parts(encoder), explained(encoder):
+        return _seams_of(encoder)
+
+
+@contextmanager
+def naming_parts(encoder: PreTrainedModel) -> Iterator[None]:
+    """Has the refusal of a model that is made of several say which of them can be used.
+
+    Raises:
+        UnsupportedBackboneError: the refusal, or that in place of it.
+    """
+    try:
+        yield
+    except UnsupportedBackboneError as error:
+        if parts := _usable_parts(encoder):
+            raise UnsupportedBackboneError(_choice(encoder, parts)) from error
+        raise
+
+
+@contextmanager
+def explained(encoder: PreTrainedModel, inputs: Mapping[str, Any] | None = None) -> Iterator[None]:
+    """Turns whatever an encoder's own code raises while it is looked at into one error, which says what the encoder
+    is, what happened, and what to do. Running out of memory says nothing about an encoder and stays what it is.
+
+    Args:
+        inputs: what the encoder is given, for the message.
+
+    Raises:
+        UnsupportedBackboneError: instead of any other error.
+    """
+    try:
+        yield
+    except (UnsupportedBackboneError, torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:  # whatever an encoder of unknown kind raises
+        given = [f"{name} {tuple(value.shape)}" for name, value in (inputs or {}).items() if isinstance(value, Tensor)]
+        raise UnsupportedBackboneError(
+            f"{describe(encoder)} can't be examined: it raised {type(error).__name__}: {str(error) or 'no message'}"
+            + (f", when it was given {', '.join(given)}" if given else "")
+            + ". An encoder is given what the data hold. If it needs more, as some parts of larger models do, choose "
+            "another type: `python -m modeling_data2vec_generic.capabilities TYPE` says what is possible with one."
+        ) from error
+
+
+def _usable_parts(encoder: PreTrainedModel) -> dict[str, PreTrainedModel]:
+    """The outermost models of other types within a model in which data2vec finds all that it needs, by name."""
+    parts: dict[str, PreTrainedModel] = {}
+    for name, module in encoder.named_modules():
+        if (
+            is_within(name, tuple(parts))
+            or not isinstance(module, PreTrainedModel)
+            or module.config.model_type == encoder.config.model_type
+        ):
+            continue
+        try:
+            _seams_of(module)
+        except UnsupportedBackboneError:
+            continue
+        parts[name] = module
+    return parts
+
+
+def _choice(encoder: PreTrainedModel, parts: Mapping[str, PreTrainedModel]) -> str:
+    """What to do about a model that is made of several."""
+    message = f"{describe(encoder)} is made of several models, and data2vec trains one at a time. "
+    known = {name: part for name, part in parts.items() if type(part.config) in MODEL_MAPPING}
+    if not known:
+        name, part = next(iter(parts.items()))
+        return message + (
+            f"Choose one of its parts {', '.join(parts)}. AutoModel does not know them by themselves, so in Python "
+            f"call AutoModel.register({type(part.config).__name__}, {type(part).__name__}) and pass "
+            f"encoder=model.{name} to Data2VecGenericForPreTraining; or choose another type."
+        )
+    listed = ", ".join(f"{part.config.model_type} (its {name})" for name, part in known.items())
+    name, part = next(iter(known.items()))
+    return message + (
+        f"Choose one of its parts: {listed}. --model_type {part.config.model_type} makes a new one. To go on with "
+        f"that of a checkpoint, save it with AutoModel.from_pretrained(CHECKPOINT).{name}.save_pretrained(FOLDER), "
+        "and set --model_name_or_path FOLDER."
+    )
+
+
+def _seams_of(encoder: PreTrainedModel) -> Seams:
     family = family_of(encoder.config.model_type)
     blocks, stacks, hierarchical = _find_blocks(encoder)
     content = _find_content(encoder, family, stacks)
@@ -96,7 +183,8 @@ def _find_blocks(encoder: PreTrainedModel) -> tuple[tuple[str, ...], tuple[str, 
     """Names of the main stack and of every block of its class, and whether it is the last of several stages.
 
     The main stack is the largest list of modules of one class that are more than a single layer (outermost on ties).
-    Where its members are of different widths they are stages, and the blocks are those of the last one.
+    Where its members are of different widths they are stages, and the blocks are those of the last one. What stands
+    in front of the blocks, such as a codec, may be larger than they are, but is not as wide as the encoder.
     """
     lists = [
         (name, module)
@@ -105,22 +193,33 @@ def _find_blocks(encoder: PreTrainedModel) -> tuple[tuple[str, ...], tuple[str, 
         and len({type(member) for member in module}) == 1
         and any(True for _ in module[0].children())
     ]
-    sizes = [sum(parameter.numel() for parameter in module.parameters()) for _, module in lists]
-    if not lists or max(sizes) == 0:
+    if not lists or max(map(_size, lists)) == 0:
         raise UnsupportedBackboneError(
             f"{describe(encoder)} has no stack of blocks: no torch.nn.ModuleList whose members are of one class. "
             "data2vec needs an encoder made of such blocks."
         )
-    name, main = lists[sizes.index(max(sizes))]
-    if _widths_differ(main):
-        name, main = _largest_list(encoder, f"{name}.{len(main) - 1}")
+    name, main = max(lists, key=_size)
+    last_stage = f"{name}.{len(main) - 1}" if _widths_differ(main) else None
+    if last_stage is not None and (within := _lists_within(encoder, last_stage)):
+        name, main = max(within, key=_size)
         blocks = tuple(f"{name}.{i}" for i in range(len(main)))
         return blocks, blocks, True
+    if as_wide := _lists_of_width(lists, _declared_width(encoder)):
+        name, main = max(as_wide, key=_size)
+    elif last_stage is not None:
+        raise UnsupportedBackboneError(
+            f"{describe(encoder)} works in stages of different widths, and its last one, {last_stage}, holds no list "
+            "of blocks (torch.nn.ModuleList) to take targets from."
+        )
     block_class = type(main[0])
     members = {
         name: [f"{name}.{i}" for i in range(len(module))] for name, module in lists if type(module[0]) is block_class
     }
     return tuple(members[name]), tuple(block for blocks in members.values() for block in blocks), False
+
+
+def _size(named: tuple[str, nn.ModuleList]) -> int:
+    return sum(parameter.numel() for parameter in named[1].parameters())
 
 
 def _widths_differ(modules: nn.ModuleList) -> bool:
@@ -133,18 +232,21 @@ def _widths_differ(modules: nn.ModuleList) -> bool:
     return 2 * sum(widths[0][name] != widths[1][name] for name in shared) > len(shared)
 
 
-def _largest_list(encoder: PreTrainedModel, stage: str) -> tuple[str, nn.ModuleList]:
-    lists = [
+def _lists_within(encoder: PreTrainedModel, stage: str) -> list[tuple[str, nn.ModuleList]]:
+    return [
         (f"{stage}.{name}" if name else stage, module)
         for name, module in encoder.get_submodule(stage).named_modules()
         if isinstance(module, nn.ModuleList) and len({type(member) for member in module}) == 1
     ]
-    if not lists:
-        raise UnsupportedBackboneError(
-            f"{describe(encoder)} works in stages of different widths, and its last one, {stage}, holds no list of "
-            "blocks (torch.nn.ModuleList) to take targets from."
-        )
-    return max(lists, key=lambda item: sum(parameter.numel() for parameter in item[1].parameters()))
+
+
+def _lists_of_width(lists: list[tuple[str, nn.ModuleList]], width: int | None) -> list[tuple[str, nn.ModuleList]]:
+    """Those whose members are of one width and have weights with that many channels."""
+    return [
+        (name, module)
+        for name, module in lists
+        if not _widths_differ(module) and any(width in parameter.shape for parameter in module[-1].parameters())
+    ]
 
 
 def _find_content(encoder: PreTrainedModel, family: Family, stacks: tuple[str, ...]) -> str:
@@ -177,16 +279,21 @@ def _find_content(encoder: PreTrainedModel, family: Family, stacks: tuple[str, .
 
 
 def _width(encoder: PreTrainedModel) -> int:
+    width = _declared_width(encoder)
+    if width is None:
+        raise UnsupportedBackboneError(
+            f"{describe(encoder)} does not say how wide its blocks are. Give its configuration a field hidden_size."
+        )
+    return width
+
+
+def _declared_width(encoder: PreTrainedModel) -> int | None:
+    """Channels of the blocks' output, of the last stage if there are several, if the configuration says so."""
     config: Any = encoder.config
-    for field in WIDTH_FIELDS:
-        if isinstance(getattr(config, field, None), int):
-            return int(getattr(config, field))
-    widths = getattr(config, "hidden_sizes", None)
-    if widths:
-        return int(widths[-1])
-    raise UnsupportedBackboneError(
-        f"{describe(encoder)} does not say how wide its blocks are. Give its configuration a field hidden_size."
-    )
+    widths = [getattr(config, field, None) for field in WIDTH_FIELDS] + list(
+        getattr(config, "hidden_sizes", None) or []
+    )[-1:]
+    return next((int(width) for width in widths if isinstance(width, int)), None)
 
 
 def _output_channels(module: nn.Module) -> int:
@@ -194,4 +301,12 @@ def _output_channels(module: nn.Module) -> int:
     return next(parameter.shape[0] for parameter in reversed(list(module.parameters())) if parameter.ndim > 1)
 
 
-__all__ = ["Seams", "UnsupportedBackboneError", "describe", "find_seams", "is_within"]
+__all__ = [
+    "Seams",
+    "UnsupportedBackboneError",
+    "describe",
+    "explained",
+    "find_seams",
+    "is_within",
+    "naming_parts",
+]

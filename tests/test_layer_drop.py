@@ -1,0 +1,48 @@
+"""Every block of the student runs in every step, whatever its encoder would skip when it trains."""
+
+import pytest
+import torch
+from transformers import AutoModel
+
+from modeling_data2vec_generic import Data2VecGenericConfig, Data2VecGenericForPreTraining
+from modeling_data2vec_generic.backbone_data2vec_generic import recorded_layers
+from modeling_data2vec_generic.capabilities import small_config
+from modeling_data2vec_generic.examination_data2vec_generic import all_inputs, made_up_sample
+from modeling_data2vec_generic.modeling_data2vec_generic import encoder_of
+
+# One for each way in which encoders of transformers write it.
+TYPES = """
+    autoformer bart flaubert informer lasr_encoder led m2m_100 nemotron_asr_streaming_encoder nllb-moe parakeet_encoder
+    seamless_m4t_v2 speech_to_text time_series_transformer wav2vec2 wav2vec2-bert wav2vec2-conformer wavlm whisper
+""".split()
+# Of parts that are not the encoder, and of the input.
+SMALL = {"max_source_positions": 20, "speech_encoder_layers": 1, "t2u_encoder_layers": 1, "t2u_decoder_layers": 1}
+
+
+def rates_of(config_class: type) -> list[str]:
+    """Fields of a configuration that say how often a block is skipped."""
+    return [name for name in dir(config_class) if "layerdrop" in name]
+
+
+@pytest.mark.parametrize("model_type", TYPES)
+def test_student__runs_all_blocks_where_its_encoder_would_skip_every_one(model_type):
+    """The types' own dropouts stay."""
+    config = small_config(model_type)
+    sizes = {name: size for name, size in SMALL.items() if hasattr(config, name)}
+    for name, value in (sizes | dict.fromkeys(rates_of(type(config)), 1.0)).items():
+        setattr(config, name, value)
+    encoder = encoder_of(AutoModel.from_config(config))
+    model = Data2VecGenericForPreTraining(Data2VecGenericConfig(average_top_k_layers=1), encoder=encoder).train()
+    inputs = made_up_sample(model.encoder, model.seams)
+    assert inputs is not None
+    with recorded_layers(model.encoder, model.seams, "block") as layers, torch.no_grad():
+        model.encoder(**all_inputs(model.seams, inputs, model.examination.length))
+    assert model.encoder.training
+    assert len(layers) == len(model.seams.blocks)
+
+
+def test_decoder__keeps_its_layer_drop():
+    encoder = encoder_of(AutoModel.from_config(small_config("bart")))
+    encoder.config.decoder_layerdrop = 0.3
+    model = Data2VecGenericForPreTraining(Data2VecGenericConfig(average_top_k_layers=1), encoder=encoder)
+    assert model.encoder.config.decoder_layerdrop == 0.3
