@@ -11,6 +11,7 @@ left out takes the default of the task. See --help for all flags.
 
 import copy
 import sys
+from functools import partial
 from pathlib import Path
 
 from transformers import set_seed
@@ -18,7 +19,7 @@ from transformers import set_seed
 from modeling_data2vec_generic import recipes
 from modeling_data2vec_generic.data.arguments import DataArguments
 from modeling_data2vec_generic.data.bad_rows import BadRows
-from modeling_data2vec_generic.data.screening import judged_together
+from modeling_data2vec_generic.data.screening import judged_together, listing
 from modeling_data2vec_generic.data.summary import log_summary, summarized
 from modeling_data2vec_generic.finetuning.arguments import FinetuningArguments, TaskArguments
 from modeling_data2vec_generic.finetuning.arms import Arms, arms_of
@@ -29,6 +30,7 @@ from modeling_data2vec_generic.finetuning.tasks import refuse_flags_of_others
 from modeling_data2vec_generic.reporting.finetuning import report_comparison, report_predictions
 from modeling_data2vec_generic.training.arguments import ModelArguments
 from modeling_data2vec_generic.training.devices import refuse_several_devices
+from modeling_data2vec_generic.training.encoders import main_input_of
 from modeling_data2vec_generic.training.output_dir import claim
 
 ARGUMENTS = (ModelArguments, DataArguments, TaskArguments, FinetuningArguments)
@@ -46,8 +48,8 @@ def main(argv: list[str] | None = None) -> None:
             claim(arguments_of(seed, arm, task_args, training_args))
 
     bad_rows = BadRows(training_args.output_dir, anew=True) if training_args.process_index == 0 else None
-    with training_args.main_process_first(desc="loading the data"):
-        task_type, data_args, splits = read_rows(data_args, task_args)
+    with training_args.main_process_first(desc="loading the data"), listing(bad_rows):
+        task_type, data_args, splits = read_rows(data_args, task_args, partial(main_input_of, model_args))
     _, _, task_args, training_args = with_defaults(task_type, splits["train"].features["label"], flags, ARGUMENTS)
     refuse_flags_of_others(task_type, task_args, training_args)
     names = arms_of(task_type, task_args, model_args)

@@ -21,7 +21,7 @@ from modeling_data2vec_generic import Data2VecGenericConfig, Data2VecGenericForP
 from modeling_data2vec_generic.data.arguments import DataArguments
 from modeling_data2vec_generic.data.bad_rows import BadRows
 from modeling_data2vec_generic.data.masking import MaskArguments, MaskSampler
-from modeling_data2vec_generic.data.screening import judged_together
+from modeling_data2vec_generic.data.screening import judged_together, listing
 from modeling_data2vec_generic.data.sources import infer_modality, load_raw_datasets
 from modeling_data2vec_generic.data.streamed_sources import WindowPreparation, open_stream
 from modeling_data2vec_generic.data.streams import WindowedStream
@@ -34,7 +34,7 @@ from modeling_data2vec_generic.training.arguments import (
     ObjectiveArguments,
 )
 from modeling_data2vec_generic.training.devices import refuse_several_devices
-from modeling_data2vec_generic.training.encoders import load_encoder, new_encoder, new_encoder_config
+from modeling_data2vec_generic.training.encoders import load_encoder, main_input_of, new_encoder, new_encoder_config
 from modeling_data2vec_generic.training.objectives import mask_settings, objective_config
 from modeling_data2vec_generic.training.output_dir import claim, resumed_checkpoint
 from modeling_data2vec_generic.training.probe import Probe
@@ -76,8 +76,11 @@ def main(argv: list[str] | None = None) -> None:
     scale_to_batch(training_args)
     set_seed(training_args.seed)
 
-    with training_args.main_process_first(desc="loading the data"):
-        modality_name = infer_modality(data_args)
+    bad_rows = None
+    if training_args.process_index == 0:
+        bad_rows = BadRows(training_args.output_dir, anew=checkpoint is None or not data_args.streaming)
+    with training_args.main_process_first(desc="loading the data"), listing(bad_rows):
+        modality_name = infer_modality(data_args, partial(main_input_of, model_args))
         source = open_stream(data_args, modality_name, training_args.seed) if data_args.streaming else None
         raw = load_raw_datasets(data_args, modality_name) if source is None else source.head
         check_evaluation(training_args, "validation" in raw)
@@ -96,9 +99,6 @@ def main(argv: list[str] | None = None) -> None:
 
     # The settings are known to be good before the data, which may take long, are looked through.
     streamed = source is not None
-    bad_rows = None
-    if training_args.process_index == 0:
-        bad_rows = BadRows(training_args.output_dir, anew=checkpoint is None or not streamed)
     with training_args.main_process_first(desc="preparing the data"), judged_together(raw, bad_rows, streamed):
         prepared = {split: modality.prepare(rows, split, mask) for split, rows in raw.items()}
         labelled = {split: modality.prepare_labelled(rows, split, prepared[split]) for split, rows in raw.items()}
@@ -121,7 +121,9 @@ def main(argv: list[str] | None = None) -> None:
         stream = WindowedStream(
             source.rows,
             source.features,
-            WindowPreparation(data_args, modality_name, partial(modality.prepare, split="train", mask=mask)),
+            WindowPreparation(
+                data_args, modality_name, source.chosen, partial(modality.prepare, split="train", mask=mask)
+            ),
             data_args.shuffle_buffer_size,
             training_args.seed,
             data_args.max_bad_fraction,

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+CONTENT_COLUMN = {"vision": "image", "text": "text", "speech": "audio", "series": "series", "video": "video"}
 MODALITIES = ("text", "vision", "speech", "series", "video")
 
 
@@ -15,8 +16,9 @@ class DataArguments:
     modality: str | None = field(
         default=None,
         metadata={
-            "help": "text, vision, speech, series or video. Inferred from the files or columns where these leave no "
-            "doubt. Proteins (FASTA files) are text; a folder of frames needs to be called video."
+            "help": "text, vision, speech, series or video. Inferred from the files, or from the columns and the "
+            "encoder, where these leave no doubt. Proteins (FASTA files) are text; a folder of frames needs to be "
+            "called video."
         },
     )
     dataset_name: str | None = field(
@@ -33,8 +35,8 @@ class DataArguments:
     train_file: str | None = field(
         default=None,
         metadata={
-            "help": "Training rows: a csv, json, jsonl, txt or parquet file, or proteins as fasta, fa or faa. Paths "
-            "in it start from its folder."
+            "help": "Training rows: a csv, tsv, json, jsonl, txt or parquet file, or sequences as fasta, fa, faa, fas "
+            "or fna. Only the columns that are used are read. Paths in it start from its folder."
         },
     )
     validation_file: str | None = field(

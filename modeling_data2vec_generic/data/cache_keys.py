@@ -34,7 +34,7 @@ def renewed(dataset: Dataset, column: str | None = None) -> Dataset:
     `column` names, as strings, as datasets' files or as lists of either."""
     parts: list[Any] = [dataset._fingerprint, code_version()]
     if column is not None and dataset.cache_files:  # what is made of rows in memory is not kept
-        parts.append([_state(path) for path in _paths(dataset.data.column(column))])
+        parts.append([file_state(path) for path in _paths(dataset.data.column(column))])
     return dataset.select_columns(dataset.column_names, new_fingerprint=Hasher.hash(parts))
 
 
@@ -48,7 +48,7 @@ def _paths(values: pyarrow.ChunkedArray) -> list[str | None]:
     return []  # the files themselves
 
 
-def _state(path: str | None) -> tuple[int, int] | None:
+def file_state(path: str | None) -> tuple[int, int] | None:
     """Size in bytes and time of change in nanoseconds; None if there is no such file. Of a file in an archive, which
     datasets calls zip://FILE::ARCHIVE, those of the archive."""
     try:

@@ -1,5 +1,7 @@
-"""Encoded files as datasets keeps them undecoded: bytes in the row, or a path."""
+"""Encoded files as datasets keeps them undecoded: bytes in the row, or a path; and files that are base64 text."""
 
+import base64
+import binascii
 import io
 import os
 import re
@@ -13,6 +15,40 @@ _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 # What datasets makes of archives and of the files of a Hub repository: zip://FILE::ARCHIVE, hf://datasets/NAME/FILE.
 _OPENED = frozenset({"zip", "tar", "gzip", "bz2", "xz", "lz4", "zstd", "hf"})
 _LARGEST = 1 << 31  # bytes of a file in an archive: a small archive may claim to hold anything
+
+# How encoded files begin, by which one that is text is known.
+_SIGNATURES = {
+    "vision": rb"\x89PNG\r\n|\xff\xd8\xff|GIF8|BM|II\*\0|MM\0\*|RIFF....WEBP|\0\0\0\x0cjP|....ftypavif",
+    "speech": rb"RIFF....WAVE|fLaC|OggS|ID3|\xff[\xfb\xf3\xf2]|FORM....AIF|\.snd",
+}
+_BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
+_DATA_URL = re.compile(r"data:[^,]{0,100};base64,")
+LONGEST_PATH = 4096  # characters, of the systems that we know of
+_BEGINNING = 32  # characters that hold any signature
+
+
+def base64_content(text: str) -> bytes | None:
+    """The image or sound file that a string, or a data URL, holds as base64 text; None if it holds none."""
+    url = _DATA_URL.match(text)
+    encoded = text[url.end() :] if url else text
+    if modality_of(_decoded(encoded.lstrip()[:_BEGINNING]) or b"") is None or not _BASE64.fullmatch(encoded):
+        return None
+    return _decoded(encoded)
+
+
+def modality_of(content: bytes) -> str | None:
+    """Whether an encoded file is an image ("vision") or sound ("speech"), by its first bytes."""
+    for modality, signature in _SIGNATURES.items():
+        if re.match(signature, content, re.DOTALL):
+            return modality
+    return None
+
+
+def _decoded(text: str) -> bytes | None:
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError):  # ValueError: characters that are not ASCII
+        return None
 
 
 def encoded_file(value: dict[str, Any]) -> io.BytesIO | str:
@@ -29,6 +65,8 @@ def encoded_file(value: dict[str, Any]) -> io.BytesIO | str:
     if value["bytes"] is not None:
         return io.BytesIO(value["bytes"])
     path = value["path"]
+    if len(path) > LONGEST_PATH:
+        raise ValueError(f"a text of {len(path)} characters, neither a path nor an image or sound as base64 text")
     if _ADDRESS.match(path):
         return io.BytesIO(_content_at(path))
     if (url := _ADDRESS.search(path)) is not None:

@@ -8,13 +8,12 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from datasets import Dataset, Features, IterableDataset, Value
-from datasets.exceptions import DatasetGenerationError
 from transformers import EsmTokenizer
 from transformers.models.esm.configuration_esm import get_default_vocab_list
 
 _LONGEST = 1_000_000  # letters of a sequence; the longest protein known has some 45,000
-FASTA_ENDINGS = (".fasta", ".fa", ".faa", ".fasta.gz", ".fa.gz", ".faa.gz")
+_PLAIN = (".fasta", ".fa", ".faa", ".fas", ".fna")
+FASTA_ENDINGS = (*_PLAIN, *(f"{ending}.gz" for ending in _PLAIN))
 
 
 def is_fasta(path: Path) -> bool:
@@ -22,31 +21,12 @@ def is_fasta(path: Path) -> bool:
     return path.name.lower().endswith(FASTA_ENDINGS)
 
 
-def load_fasta(path: Path, flag: str) -> Dataset:
-    """Column `text` with the sequences of a FASTA file, plain or gzipped. `flag` is for messages.
-
-    Raises:
-        ValueError: the file does not begin with a header, is damaged, or has no entry.
-    """
-    state = path.stat()
-    try:
-        # A generator rather than from_dict: it is kept on disk under a key of the file, its time and size.
-        return Dataset.from_generator(
-            _rows,
-            features=Features({"text": Value("string")}),
-            gen_kwargs={"file": str(path.absolute()), "state": (state.st_mtime, state.st_size)},
-        )
-    except DatasetGenerationError as error:  # which wraps what the generator raises
-        raise ValueError(f"{flag}={str(path)!r} cannot be read as FASTA: {error.__cause__ or error}") from error
-
-
-def stream_fasta(path: Path) -> IterableDataset:
-    """The same, one sequence after the other."""
-    return IterableDataset.from_generator(
-        _rows,
-        features=Features({"text": Value("string")}),
-        gen_kwargs={"file": str(path.absolute()), "state": (0.0, 0)},
-    )
+def sequences_of(path: Path) -> Iterator[str]:
+    """The `sequences` of a FASTA file, plain or gzipped."""
+    opener = gzip.open if path.suffix.lower() == ".gz" else open
+    with opener(path, "rt", encoding="utf-8-sig") as file:
+        # Not whole lines: one of a gzipped file may be a thousand times as long as the file.
+        yield from sequences(iter(lambda: file.readline(_LONGEST + 1), ""))
 
 
 def sequences(lines: Iterable[str]) -> Iterator[str]:
@@ -83,14 +63,6 @@ def amino_acid_tokenizer() -> EsmTokenizer:
         vocabulary = Path(folder, "vocab.txt")
         vocabulary.write_text("\n".join(get_default_vocab_list()), encoding="utf-8")
         return EsmTokenizer(str(vocabulary))
-
-
-def _rows(file: str, state: tuple[float, int]) -> Iterator[dict[str, str]]:
-    opener = gzip.open if file.lower().endswith(".gz") else open
-    with opener(file, "rt", encoding="utf-8-sig") as file_of_lines:
-        # Not whole lines: one of a gzipped file may be a thousand times as long as the file.
-        for sequence in sequences(iter(lambda: file_of_lines.readline(_LONGEST + 1), "")):
-            yield {"text": sequence}
 
 
 def _joined(parts: list[str]) -> str:

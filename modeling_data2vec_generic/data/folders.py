@@ -15,9 +15,10 @@ from datasets import Dataset, Features, List, Value, concatenate_datasets
 from transformers.utils import logging
 
 from .columns import CONTENT_COLUMN
-from .files import EXTENSIONS, load_file
+from .files import EXTENSIONS
 from .folder_layout import Sample, are_few, labelled, named, sample_at, splits_of
 from .summary import note
+from .tables import load_file
 
 logger = logging.get_logger(__name__)
 

@@ -18,6 +18,7 @@ from .summary import note
 logger = logging.get_logger(__name__)
 
 _NAMED = 5  # bad samples that are named in the message; the rest are only counted
+_LONGEST = 300  # characters of a name or a reason in a message
 _REASONS = 3  # that are named in the summary
 _FEWEST = 100  # rows of a stream to be read before their bad ones are judged
 
@@ -40,9 +41,9 @@ class Tally:
     quiet: bool = False
     listed_in: BadRows | None = None
 
-    def add(self, rows: int, bad: int) -> None:
+    def add_window(self, rows: int) -> None:
+        """Count the rows of a window once its bad ones are known."""
         self.read += rows
-        self.bad += bad
         if self.read >= _FEWEST:
             self.judge()
 
@@ -67,6 +68,7 @@ class _Whole:
 _REMEDY = "Repair or remove them, or raise --max_bad_fraction to skip them."
 _tally: ContextVar[Tally | None] = ContextVar("tally", default=None)
 _whole: ContextVar[_Whole | None] = ContextVar("whole", default=None)
+_listing: ContextVar[BadRows | None] = ContextVar("listing", default=None)
 
 
 @contextmanager
@@ -77,6 +79,16 @@ def tallied(tally: Tally) -> Iterator[None]:
         yield
     finally:
         _tally.reset(token)
+
+
+@contextmanager
+def listing(listed_in: BadRows | None) -> Iterator[None]:
+    """Within it, bad rows that are judged split by split, as those that can't be read are, are written down."""
+    token = _listing.set(listed_in)
+    try:
+        yield
+    finally:
+        _listing.reset(token)
 
 
 @contextmanager
@@ -132,7 +144,7 @@ def good_rows(
     if bad:
         found = _named(problems, rows, bad, split, column, first=0 if tally is None else tally.read)
         scope = tally or whole
-        listed_in = scope.listed_in if scope is not None else None
+        listed_in = scope.listed_in if scope is not None else _listing.get()
         message = f"{len(bad)} of {len(problems)} {split} {noun}s are bad ({_first_of(found)})"
         if listed_in is not None and not (tally and tally.quiet):
             listed_in.add(found)
@@ -147,7 +159,7 @@ def good_rows(
         if tally is None or not tally.quiet:
             logger.warning(f"{message}. They are skipped.")
     if tally is not None:
-        tally.add(len(problems), len(bad))
+        tally.bad += len(bad)
     if nothing_left:
         raise NothingLeft(f"All {len(problems)} {split} {noun}s are blank{' or bad' if bad else ''}. Give other data.")
     return np.array([position for position, problem in enumerate(problems) if problem == ""], dtype=np.int64)
@@ -173,8 +185,16 @@ def path_of(value: Any) -> str | None:
 
 
 def _first_of(found: list[dict[str, Any]]) -> str:
-    named = [f"{row.get('path') or 'row ' + str(row['row'])}: {row['reason']}" for row in found[:_NAMED]]
+    named = []
+    for row in found[:_NAMED]:
+        name = row.get("path") or f"row {row['row']}"
+        named.append(f"{_shortened(name)}: {_shortened(row['reason'])}")
     return "; ".join([*named, f"and {len(found) - _NAMED} more"] if len(found) > _NAMED else named)
+
+
+def _shortened(text: str) -> str:
+    """The text without its middle where it is too long for a message."""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
 
 
 def _of_all(found: list[dict[str, Any]], rows: int, whole: _Whole | None) -> tuple[int, int]:

@@ -14,23 +14,47 @@ from numpy.typing import NDArray
 from transformers.utils import logging
 
 from .arguments import DataArguments
-from .columns import CONTENT_COLUMN, canonical, encode_labels, holds
+from .columns import (
+    CONTENT_COLUMN,
+    canonical,
+    chosen_columns,
+    encode_labels,
+    holds,
+    may_hold,
+    renamed,
+    times_of,
+)
 from .embedded import EMBEDDED
-from .files import load_file
 from .folders import load_folder, modalities_of, nothing_found, walk
 from .hub import builder_of
 from .opening import VALIDATION_SPLITS, loading_hub, open_splits
 from .splitting import SPLIT_SEED, split_positions, stratified, warn_of_validation
 from .streamed_sources import stream_types
 from .summary import note
+from .table_folders import tables_of_folder
+from .tables import Table, UntypedTable, open_file
 
 logger = logging.get_logger(__name__)
 
 FILES = ("vision", "speech", "video")  # modalities whose columns hold files, by which their types can be told
+# What an encoder for each main input may be given.
+_READ_AS = {
+    "pixel_values": ("vision", "video"),
+    "pixel_values_videos": ("video",),
+    "input_values": ("speech",),
+    "input_features": ("speech",),
+    "input_ids": ("text",),
+    "past_values": ("series",),
+}
 
 
-def infer_modality(args: DataArguments) -> str:
-    """The modality the user gives, else the one the source holds. ValueError where that is unclear."""
+def infer_modality(args: DataArguments, encoder_reads: Callable[[], str | None] = lambda: None) -> str:
+    """The modality the user gives, else the one the source holds. ValueError where that is unclear.
+
+    Args:
+        encoder_reads: gives the main input of the encoder, such as "pixel_values", by which columns are preferred
+            that give it; None if it is not known.
+    """
     _check_source(args)
     if args.modality is not None:
         return args.modality
@@ -46,8 +70,8 @@ def infer_modality(args: DataArguments) -> str:
             raise ValueError(nothing_found(args.train_dir, "train_dir", "images or sound", files))
     else:
         training = replace(args, validation_file=None, validation_dir=None)  # a folder is read by its modality
-        features = stream_types(training) if args.streaming else _load_splits(training, None)["train"].features
-        found = _told_by(features, args.label_column_name or "label")
+        features = stream_types(training) if args.streaming else _open_splits(training, None)["train"].features
+        found = _told_by(features, args.label_column_name or "label", encoder_reads())
     if len(found) != 1:
         raise ValueError(
             f"The data hold {' and '.join(found) or 'no known modality'}: say which to use with --modality."
@@ -56,15 +80,19 @@ def infer_modality(args: DataArguments) -> str:
     return found[0]
 
 
-def _told_by(features: Features, label: str) -> list[str]:
+def _told_by(features: Features, label: str, encoder_reads: str | None) -> list[str]:
     """The modalities that columns of these types and names may be of; more than one leaves it open."""
+    columns = {column: feature for column, feature in features.items() if column != label}
+    fitting = [name for name in _READ_AS.get(encoder_reads or "", ()) if may_hold(columns, name)]
+    if len(fitting) == 1:
+        return fitting
     # A column of strings goes with anything else as its caption, path or name, and one of lists of numbers as its
     # features: types tell these two only where nothing else does.
     found = [name for name in FILES if any(holds(feature, name) for feature in features.values())]
     found = found or [name for name, column in CONTENT_COLUMN.items() if name != "text" and column in features]
     found = found or ["text"] * ("text" in features)
-    columns = [feature for column, feature in features.items() if column != label]
-    return found or [name for name in ("text", "series") if any(holds(feature, name) for feature in columns)]
+    found = found or [name for name in ("text", "series") if any(holds(feature, name) for feature in columns.values())]
+    return found or ["series"] * bool(times_of(features, [label]))
 
 
 def load_raw_datasets(args: DataArguments, modality: str, validation: bool = True) -> DatasetDict:
@@ -98,15 +126,22 @@ def load_raw_datasets(args: DataArguments, modality: str, validation: bool = Tru
 
 
 def read_splits(
-    args: DataArguments, modality: str, further: Mapping[str, str] | None = None, words: bool = False
+    args: DataArguments,
+    modality: str,
+    further: Mapping[str, str] | None = None,
+    words: bool = False,
+    labels: str = "any",
 ) -> dict[str, Dataset]:
-    """The source's own splits, all of their rows, with canonical columns (`canonical`); labels as the source has
-    them."""
+    """The source's own splits, all of their rows, with canonical columns (`chosen_columns`, `canonical`); labels as
+    the source has them, or as what they are wanted."""
     _check_source(args)
-    return {
-        split: canonical(dataset, modality, args, split, further, words)
-        for split, dataset in _load_splits(args, modality).items()
-    }
+    splits = {}
+    for split, rows in _open_splits(args, modality).items():
+        untyped, layout = isinstance(rows, UntypedTable), rows.layout if isinstance(rows, Table) else ""
+        chosen = chosen_columns(rows.features, modality, args, split, further, words, untyped, layout)
+        dataset = rows.load(chosen) if isinstance(rows, Table) else renamed(rows, chosen)
+        splits[split] = canonical(dataset, modality, args, split, labels)
+    return splits
 
 
 def limited(
@@ -146,11 +181,14 @@ def _check_source(args: DataArguments) -> None:
             raise ValueError(f"No training data: give one of {', '.join(f'--{name}' for name in names)}.")
 
 
-def _load_splits(args: DataArguments, modality: str | None) -> dict[str, Dataset]:
-    return open_splits(args, modality, embedded=lambda rows: rows, hub=_load_hub, file=load_file, folder=load_folder)
+def _open_splits(args: DataArguments, modality: str | None) -> dict[str, Dataset | Table]:
+    return open_splits(args, modality, embedded=lambda rows: rows, hub=_load_hub, file=open_file, folder=load_folder)
 
 
-def _load_hub(name: str, config_name: str | None) -> dict[str, Dataset]:
+def _load_hub(name: str, config_name: str | None) -> dict[str, Dataset | Table]:
+    tables = tables_of_folder(name, config_name)
+    if tables is not None:
+        return tables
     with loading_hub(name):
         builder = builder_of(name, config_name)
         builder.download_and_prepare()
@@ -159,7 +197,7 @@ def _load_hub(name: str, config_name: str | None) -> dict[str, Dataset]:
         raise ValueError(f"dataset_name={name!r} has no split 'train'. There are: {', '.join(rows)}.")
     if rows["train"] == 0:
         raise ValueError(f"dataset_name={name!r} has no rows in its split 'train'. Choose another dataset.")
-    splits = {"train": builder.as_dataset("train")}
+    splits: dict[str, Dataset | Table] = {"train": builder.as_dataset("train")}
     for split in VALIDATION_SPLITS:
         if rows.get(split):
             logger.info(f"The split '{split}' of {name} is used for validation.")

@@ -10,12 +10,13 @@ from datasets import Dataset, DatasetDict, Features, IterableDataset
 from transformers.utils import logging
 
 from .arguments import DataArguments
-from .columns import canonical, encode_labels
-from .files import stream_file
+from .columns import canonical, chosen_columns, encode_labels, renamed
 from .folders import load_folder
 from .hub import builder_of
 from .opening import VALIDATION_SPLITS, loading_hub, open_splits
 from .summary import note
+from .table_folders import tables_of_folder
+from .tables import Choice, Table, UntypedTable, open_file
 
 logger = logging.get_logger(__name__)
 
@@ -37,6 +38,7 @@ class StreamedSource:
     Fields:
         rows: the stream, files not decoded.
         features: types of its columns.
+        chosen: those of them that are used, by their canonical names.
         head: as `load_raw_datasets` gives it: `train`, the first window of rows, by which everything is settled that
             map-style data are looked through for (tokenizer, shape of series, the probe's training rows), and
             `validation`, where the source has one.
@@ -45,13 +47,15 @@ class StreamedSource:
 
     rows: IterableDataset
     features: Features
+    chosen: Choice
     head: DatasetDict
     identity: dict[str, Any]
 
 
 def stream_types(args: DataArguments) -> Features:
     """Types of the columns of the training rows."""
-    return _typed(_open(args, None)["train"], "training")[1]
+    rows = _open(args, None)["train"]
+    return rows.features if isinstance(rows, Table) else _typed(rows, "training")[1]
 
 
 def open_stream(args: DataArguments, modality: str, seed: int) -> StreamedSource:
@@ -63,20 +67,22 @@ def open_stream(args: DataArguments, modality: str, seed: int) -> StreamedSource
     Raises:
         ValueError: data that are missing, empty, or lack a column.
     """
-    splits = _open(args, modality)
-    if args.max_train_samples is not None:
-        splits["train"] = splits["train"].take(args.max_train_samples)
     limits = {"train": args.shuffle_buffer_size, "validation": args.max_eval_samples or DEFAULT_EVAL_SAMPLES}
-    typed = {split: _typed(stream, split) for split, stream in splits.items()}
-    head = {split: canonical(_first(*stream, limits[split]), modality, args, split) for split, stream in typed.items()}
+    streams, head = {}, {}
+    for split, rows in _open(args, modality).items():
+        stream, features, chosen = _chosen(rows, modality, args, split)
+        if split == "train" and args.max_train_samples is not None:
+            stream = stream.take(args.max_train_samples)
+        streams[split] = stream, features, chosen
+        head[split] = canonical(renamed(_first(stream, features, limits[split]), chosen), modality, args, split)
     note("train", f"The first {len(head['train'])} rows of the stream are looked at here, the others during training.")
     if "validation" not in head:
         note("validation", "There are no rows, and so no evaluation: give --validation_file or --validation_dir.")
-    rows, features = typed["train"]
+    stream, features, chosen = streams["train"]
     identity = {name: getattr(args, name) for name in _IDENTITY} | {"modality": modality, "seed": seed}
     if args.train_file is not None:
         identity["bytes"] = Path(args.train_file).stat().st_size
-    return StreamedSource(rows, features, DatasetDict(encode_labels(head, args)), identity)
+    return StreamedSource(stream, features, chosen, DatasetDict(encode_labels(head, args)), identity)
 
 
 @dataclass(frozen=True)
@@ -86,35 +92,54 @@ class WindowPreparation:
     Args:
         data_args: the flags.
         modality: of the data.
+        chosen: the columns that are used, by their canonical names.
         prepare: makes samples of rows in canonical columns. They have no labels, which pre-training does not see.
     """
 
     data_args: DataArguments
     modality: str
+    chosen: Choice
     prepare: Callable[[Dataset], Dataset]
 
     def __call__(self, raw: Dataset) -> Dataset:
-        rows = canonical(raw, self.modality, self.data_args, "train")
-        return self.prepare(rows.remove_columns("label") if "label" in rows.features else rows)
+        rows = canonical(renamed(raw, self.chosen), self.modality, self.data_args, "train", labels=None)
+        return self.prepare(rows)
 
 
-def _open(args: DataArguments, modality: str | None) -> dict[str, IterableDataset]:
+def _chosen(
+    rows: IterableDataset | Table, modality: str, args: DataArguments, split: str
+) -> tuple[IterableDataset, Features, Choice]:
+    """A split as a stream, the types of its columns, and those of them that are used by their canonical names."""
+    if isinstance(rows, Table):
+        chosen = chosen_columns(
+            rows.features, modality, args, split, untyped=isinstance(rows, UntypedTable), layout=rows.layout
+        )
+        features = rows.stored(chosen)
+        return rows.stream(chosen), features, {name: name for name in features}
+    stream, features = _typed(rows, split)
+    return stream, features, chosen_columns(features, modality, args, split)
+
+
+def _open(args: DataArguments, modality: str | None) -> dict[str, IterableDataset | Table]:
     return open_splits(
         args,
         modality,
         embedded=lambda rows: rows.to_iterable_dataset(),
         hub=_open_hub,
-        file=stream_file,
+        file=open_file,
         folder=_open_folder,
     )
 
 
-def _open_hub(name: str, config_name: str | None) -> dict[str, IterableDataset]:
+def _open_hub(name: str, config_name: str | None) -> dict[str, IterableDataset | Table]:
+    tables = tables_of_folder(name, config_name)
+    if tables is not None:
+        return tables
     with loading_hub(name):
         found = builder_of(name, config_name).as_streaming_dataset()
     if "train" not in found:
         raise ValueError(f"dataset_name={name!r} has no split 'train'. There are: {', '.join(found)}.")
-    splits = {"train": found["train"]}
+    splits: dict[str, IterableDataset | Table] = {"train": found["train"]}
     for split in VALIDATION_SPLITS:
         if split in found:
             logger.info(f"The split '{split}' of {name} is used for validation.")

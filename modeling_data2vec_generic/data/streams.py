@@ -146,10 +146,13 @@ class WindowedStream(torch.utils.data.IterableDataset):
 
     def _prepared(self, rows: Mapping[str, list[Any]], tally: Tally) -> Dataset:
         with no_progress_bars(), unlogged(), tallied(tally):  # the notes on the first window are enough
+            window = Dataset.from_dict(rows, features=self.features)
             try:
-                return self.prepare(Dataset.from_dict(rows, features=self.features))
+                samples = self.prepare(window)
             except NothingLeft:
-                return Dataset.from_dict({})
+                samples = Dataset.from_dict({})
+            tally.add_window(len(window))
+            return samples
 
 
 @dataclass

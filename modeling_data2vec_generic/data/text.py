@@ -114,6 +114,20 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, needed: Sequence[str] = 
             )
 
 
+def knows_capitals_only(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the tokens are of capital letters, as those of amino acids and of bases are: small ones, which many
+    files have, are then read as capitals."""
+    if tokenizer.convert_tokens_to_ids("a") not in (None, tokenizer.unk_token_id):  # almost any other, without a look
+        return False
+    words = [token for token in tokenizer.get_vocab() if token[:1] not in "<[" and token.upper() != token.lower()]
+    return bool(words) and all(token.isupper() for token in words)
+
+
+def as_known(text: str, capitals: bool) -> str:
+    """The text as a tokenizer knows it that knows `capitals` only, or any letters."""
+    return text.upper() if capitals and text.isascii() else text
+
+
 def sequence_length(tokenizer: PreTrainedTokenizerBase, args: DataArguments) -> int:
     """Tokens per sequence, special ones included: --max_seq_length, else what the tokenizer allows, 512 at most."""
     special = tokenizer.num_special_tokens_to_add()
@@ -245,7 +259,8 @@ def _tokenise(
     length of a row: it goes in parts, of which `max_length` needs the first alone.
     """
     rows = zip(*(batch[name] for name in _TEXTS if name in batch), strict=True)
-    split = [[_parts((text or "").strip()) for text in row] for row in rows]
+    capitals = knows_capitals_only(tokenizer)
+    split = [[_parts(as_known((text or "").strip(), capitals)) for text in row] for row in rows]
     parts: list[list[tuple[str, ...]]]
     if max_length is None:
         parts = [[(part,) for part in found] for (found,) in split]

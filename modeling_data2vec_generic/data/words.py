@@ -8,7 +8,7 @@ from transformers.utils import logging
 
 from .arguments import DataArguments
 from .screening import good_rows
-from .text import check_tokenizer, sequence_length
+from .text import as_known, check_tokenizer, knows_capitals_only, sequence_length
 
 logger = logging.get_logger(__name__)
 
@@ -50,7 +50,12 @@ def prepare_words(raw: Dataset, tokenizer: PreTrainedTokenizerBase, args: DataAr
 def _tokenise(
     batch: dict[str, list[Any]], tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> dict[str, list[list[int]]]:
-    rows = [list(words) for words in batch["text"]]
+    capitals = knows_capitals_only(tokenizer)
+    texts = [
+        as_known(words, capitals) if isinstance(words, str) else [as_known(word, capitals) for word in words]
+        for words in batch["text"]
+    ]
+    rows = [list(words) for words in texts]
     options = {"truncation": True, "max_length": max_length}
     if tokenizer.is_fast:
         # As one text, in which words have the tokens that pre-training gave them. Given as words, those of RoBERTa and
@@ -59,7 +64,7 @@ def _tokenise(
         encoded = tokenizer(texts, return_offsets_mapping=True, **options)
         owners = [_owners_by_place(*pair) for pair in zip(rows, encoded["offset_mapping"], strict=True)]
     else:  # one written in Python, such as those of ESM and ByT5, doesn't say where its tokens are
-        pieces = [list(words) if isinstance(words, str) else _spaced(words) for words in batch["text"]]
+        pieces = [list(words) if isinstance(words, str) else _spaced(words) for words in texts]
         encoded = tokenizer(pieces, is_split_into_words=True, return_special_tokens_mask=True, **options)
         owners = [
             _owners_in_order(tokenizer, *pair) for pair in zip(pieces, encoded["special_tokens_mask"], strict=True)

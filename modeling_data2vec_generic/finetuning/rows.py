@@ -1,5 +1,6 @@
 """The labelled rows of a run: read, encoded, held out, and chosen."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from ..data.splitting import SPLIT_SEED, split_positions, warn_of_validation
 from ..data.summary import note
 from . import splitting
 from .arguments import TaskArguments
+from .targets import Regression
 from .tasks import Task, named_task, task_class
 from .tasks.base import Splits
 
@@ -22,8 +24,12 @@ logger = logging.get_logger(__name__)
 _BATCH = 100  # rows whose files are in memory at a time
 
 
-def read_rows(data_args: DataArguments, task_args: TaskArguments) -> tuple[type[Task], DataArguments, Splits]:
+def read_rows(
+    data_args: DataArguments, task_args: TaskArguments, encoder_reads: Callable[[], str | None] = lambda: None
+) -> tuple[type[Task], DataArguments, Splits]:
     """The task, the data flags with modality and label column filled in, and the source's own splits.
+
+    `encoder_reads` gives the main input of the encoder, by which the modality is told (`infer_modality`).
 
     Raises:
         ValueError: a column is not there, or the task can't be told.
@@ -35,13 +41,16 @@ def read_rows(data_args: DataArguments, task_args: TaskArguments) -> tuple[type[
     named = None if task_args.task is None else named_task(task_args.task)
     if data_args.modality is None and named is not None:
         data_args = replace(data_args, modality=named.modality_name)
-    modality = infer_modality(data_args)
+    modality = infer_modality(data_args, encoder_reads)
     label = data_args.label_column_name or (named.label_column if named is not None else "label")
     data_args = replace(data_args, modality=modality, label_column_name=label)
     columns = {"group": task_args.group_column_name, "text_pair": task_args.text_pair_column_name}
     further = {name: column for name, column in columns.items() if column is not None}
     words = named is not None and named.reads_words
-    splits = read_splits(data_args, modality, further, words)
+    labels = "numbers" if task_args.problem_type == Regression.problem_type else "any"
+    if named is not None and named.reads_text_labels:
+        labels = "text"
+    splits = read_splits(data_args, modality, further, words, labels)
     task = task_class(task_args.task, modality, splits["train"].features["label"])
     if named is None:
         logger.info(f"task={task.name}, inferred from the data.")

@@ -106,6 +106,23 @@ def check_size(config: Any) -> None:
         )
 
 
+def main_input_of(arguments: ModelArguments) -> str | None:
+    """The main input of the encoder that the flags name, as "pixel_values", by its type alone; None where that says
+    nothing, as of a type that transformers does not know."""
+    source = arguments.model_name_or_path or arguments.config_name
+    if source is not None and arguments.trust_remote_code:
+        return None
+    if source is not None:
+        with loading(f"{source!r} cannot be loaded as an encoder", "Check that it is a folder or Hub id of a model."):
+            config: Any = AutoConfig.from_pretrained(source)
+    else:
+        config = _default_config(str(arguments.model_type))
+    if isinstance(config, Data2VecGenericConfig):
+        config = config.encoder_config
+    found: str | None = getattr(MODEL_MAPPING.get(type(config), None), "main_input_name", None)
+    return found
+
+
 def new_encoder_config(arguments: ModelArguments, defaults: dict[str, Any] | None = None) -> PreTrainedConfig:
     """Configuration of an encoder from scratch.
 

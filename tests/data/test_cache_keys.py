@@ -83,10 +83,10 @@ def test_masks_of_a_table__replaced(tmp_path):
 @pytest.mark.parametrize("path", ["zip://0.png::{}/a.zip", "{}/a.zip"])
 def test_state__of_a_file_and_of_the_archive_that_holds_it(tmp_path, path):
     (tmp_path / "a.zip").write_bytes(b"12345")
-    size, changed = cache_keys._state(path.format(tmp_path))
+    size, changed = cache_keys.file_state(path.format(tmp_path))
     assert size == 5
     assert changed == (tmp_path / "a.zip").stat().st_mtime_ns
-    assert cache_keys._state("no\0file") is None
+    assert cache_keys.file_state("no\0file") is None
 
 
 def test_code__changes_the_key(tmp_path, monkeypatch):

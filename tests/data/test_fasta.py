@@ -8,7 +8,8 @@ from transformers import AutoTokenizer
 from modeling_data2vec_generic.data.arguments import DataArguments
 from modeling_data2vec_generic.data.fasta import amino_acid_tokenizer, sequences
 from modeling_data2vec_generic.data.sources import infer_modality, load_raw_datasets
-from modeling_data2vec_generic.data.text import check_tokenizer, prepare_text
+from modeling_data2vec_generic.data.text import check_tokenizer, knows_capitals_only, prepare_text, train_tokenizer
+from modeling_data2vec_generic.data.words import prepare_words
 
 PROTEINS = ">sp|P1 first\nMKVL\nAERT*\n\n>second\nmkxx\n; a comment\n>third\nAC DE\r\n"
 READ = ["MKVLAERT", "MKXX", "ACDE"]
@@ -22,7 +23,7 @@ def test_sequences__an_entry_without_residues_is_empty():
     assert list(sequences([">a", ">b", "MK", ">c"])) == ["", "MK", ""]
 
 
-@pytest.mark.parametrize("name", ["x.fasta", "x.fa", "x.FAA", "x.fasta.gz", "x.fa.gz"])
+@pytest.mark.parametrize("name", ["x.fasta", "x.fa", "x.FAA", "x.fas", "x.fna", "x.fasta.gz", "x.fna.gz"])
 def test_file__of_any_ending_is_text(name, tmp_path):
     content = PROTEINS.encode()
     (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
@@ -80,6 +81,24 @@ def test_prepared__rows_and_packed(line_by_line, tmp_path):
     prepared = prepare_text(raw, tokenizer, args, "train")
     read = ["".join(tokenizer.convert_ids_to_tokens(row["input_ids"])[1:-1]) for row in prepared]
     assert read == (["MKVLA", "MKXX", "ACDE"] if line_by_line else ["MKVLA", "ERT<eos>M", "KXX<eos>A"])
+
+
+@pytest.mark.parametrize("line_by_line", [True, False])
+def test_prepared__small_letters_of_any_table_are_read_as_capitals(line_by_line, tmp_path):
+    (tmp_path / "x.csv").write_text("text\nmkvlaert\nMKxx\n")
+    args = DataArguments(train_file=str(tmp_path / "x.csv"), line_by_line=line_by_line, max_seq_length=10)
+    raw = load_raw_datasets(args, "text", validation=False)["train"]
+    tokenizer = amino_acid_tokenizer()
+    prepared = prepare_text(raw, tokenizer, args, "train")
+    assert "".join(tokenizer.convert_ids_to_tokens(prepared[0]["input_ids"])).startswith("<cls>MKVLAERT")
+    words = raw.add_column("label", ["12345678", "1234"])
+    ids = prepare_words(words, tokenizer, args, "train")[1]["input_ids"]
+    assert tokenizer.convert_ids_to_tokens(ids) == ["<cls>", *"MKXX", "<eos>"]
+
+
+def test_capitals__are_known_alone_by_tokenizers_of_sequences_only():
+    assert knows_capitals_only(amino_acid_tokenizer())
+    assert not knows_capitals_only(train_tokenizer(["a text with small letters"] * 3, 300))
 
 
 def test_prepared__empty_entries_are_blank(tmp_path):

@@ -271,7 +271,8 @@ def test_column__only_one_of_its_type_is_taken_and_renamed(tmp_path):
 
 @pytest.mark.parametrize(("modality", "flag"), [("text", "text_column_name"), ("vision", "image_column_name")])
 def test_column__of_the_wrong_type_names_it(tmp_path, modality, flag):
-    path = text_csv(tmp_path / "a.csv", ["1,hello", "2,you"], header="number,body")
+    path = str(tmp_path / "a.parquet")  # in a csv file numbers may be text
+    Dataset.from_dict({"number": [1, 2], "body": ["hello", "you"]}).to_parquet(path)
     with pytest.raises(ValueError, match=rf"{flag}='number' holds Value\('int64'\)"):
         load_raw_datasets(DataArguments(train_file=path, **{flag: "number"}), modality)
 

@@ -157,8 +157,10 @@ def test_bad_rows__are_listed_even_when_they_are_too_many(tmp_path):
 
 def test_bad_rows__of_a_stream_have_their_number_in_it_and_are_gone_on_with(tmp_path):
     bad_rows = BadRows(tmp_path, anew=True)
-    with tallied(Tally(1.0, listed_in=bad_rows)):
+    tally = Tally(1.0, listed_in=bad_rows)
+    with tallied(tally):
         screen(["", "broken", ""])
+        tally.add_window(3)
         screen(["broken", "", ""])
     with open(bad_rows.path, "a") as file:
         file.write('{"split": "tra')  # and the process is gone

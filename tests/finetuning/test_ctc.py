@@ -460,7 +460,6 @@ def test_error_rates__are_better_when_lower():
     [
         (["--label_column_name", "words"], ["label_column_name='words'", "audio, text"]),
         (["--label_column_name", "audio"], ["label_column_name='audio' is the column of the data"]),
-        (["--label_column_name", "number"], ["transcripts of the train data are Value('int64')", "strings"]),
         (["--chars_to_ignore", "abcABC. "], ["None of the 3", "transcript"]),
         (["--mask_time_prob", "2"], ["mask_time_prob=2.0"]),
         (["--mask_feature_length", "64"], ["mask_feature_length=64", "16 channels"]),

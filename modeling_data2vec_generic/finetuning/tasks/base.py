@@ -35,6 +35,7 @@ class Task(ABC):
         own_head: this package's model for it, for types of encoders without one in transformers, if there is one.
         label_column: usual name of the label column.
         reads_words: whether its text is split into words already.
+        reads_text_labels: whether labels are text, or lists of it, even if all of them are numbers.
         main_metric: the metric that runs are compared by.
         defaults: flags by name that hold where the user gives none, with their source.
         reference_batch_size: samples per optimizer step that the learning rate of `defaults` is for; it is scaled by
@@ -52,6 +53,7 @@ class Task(ABC):
     own_head: ClassVar[type[Data2VecGenericPreTrainedModel] | None] = None
     label_column: ClassVar[str] = "label"
     reads_words: ClassVar[bool] = False
+    reads_text_labels: ClassVar[bool] = False
     defaults: ClassVar[Mapping[str, Any]]
     reference_batch_size: ClassVar[int | None] = None
     drop_path: ClassVar[float | None] = None

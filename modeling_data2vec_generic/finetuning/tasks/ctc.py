@@ -73,6 +73,7 @@ class SpeechRecognition(Task):
     modality_name = "speech"
     auto_class = AutoModelForCTC
     label_column = "text"
+    reads_text_labels = True
     main_metric = "cer"
     own_flags = (
         "chars_to_ignore",

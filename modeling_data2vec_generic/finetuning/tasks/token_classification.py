@@ -44,6 +44,7 @@ class TokenClassification(Task):
     own_head = Data2VecGenericForTokenClassification
     label_column = "ner_tags"
     reads_words = True
+    reads_text_labels = True
     own_flags = ("class_weights", "label_smoothing_factor")
     # Neither paper has such a task. BERT (arXiv 1810.04805, appendix A.3): batches of 16 or 32, 2 to 4 epochs,
     # learning rates of 2e-5, 3e-5 and 5e-5; in its code, weight decay .01 and the first 10% of the steps to warm up.
