@@ -171,6 +171,21 @@ class DataArguments:
         metadata={"help": "Mirror training images at random, every second one. Not for digits or writing."},
     )
 
+    black_level: float | None = field(
+        default=None,
+        metadata={
+            "help": "Value that becomes black in images of more than 8 bits per pixel (16-bit, float). Default: "
+            "what is saved with the image processor, else the smallest in the training data."
+        },
+    )
+    white_level: float | None = field(
+        default=None,
+        metadata={
+            "help": "Value that becomes white in images of more than 8 bits per pixel, e.g. 4095 of 12 bits. Default: "
+            "what is saved with the image processor, else the largest in the training data."
+        },
+    )
+
     # Speech
     min_duration_in_seconds: float = field(
         default=0.0,
@@ -206,6 +221,8 @@ class DataArguments:
             raise ValueError(f"max_bad_fraction={self.max_bad_fraction} is a share of the rows: it must be in [0, 1].")
         if not 0 < self.crop_scale_min <= 1:
             raise ValueError(f"crop_scale_min={self.crop_scale_min} is a share of the area: it must be in (0, 1].")
+        if self.black_level is not None and self.white_level is not None and self.black_level >= self.white_level:
+            raise ValueError(f"black_level={self.black_level} must be below white_level={self.white_level}.")
         if not 0 <= self.min_duration_in_seconds < self.max_duration_in_seconds:
             raise ValueError(
                 f"min_duration_in_seconds={self.min_duration_in_seconds} must be at least 0 and below "

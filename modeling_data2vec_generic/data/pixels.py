@@ -92,6 +92,8 @@ class PixelPipeline:
         if image_processor.do_normalize:
             mean, std = np.atleast_1d(image_processor.image_mean), np.atleast_1d(image_processor.image_std)
         factor = image_processor.rescale_factor if image_processor.do_rescale else 1.0
+        if len(mean) not in (1, 3):
+            raise ValueError(f"image_mean has {len(mean)} values, and images are read as RGB (3 channels) or grey (1)")
         self.mode = "L" if len(mean) == 1 else "RGB"
         if not (np.isfinite([*mean, *std, factor]).all() and np.all(std)):
             raise ValueError(f"image_mean={mean}, image_std={std} and rescale_factor={factor} give no finite values")

@@ -12,26 +12,27 @@ from datasets import Dataset, Features, Value
 from PIL import Image
 
 from .arguments import DataArguments
-from .images import decode_image
+from .images import INSPECTED, decode_image, examine_image, settle_inspected
+from .levels import Levels
 from .pixels import PixelPipeline, RandomResizedCrop
 from .row_streams import RowStreams
 from .screening import good_rows
 from .windows import count_windows
 
 
-def prepare_video(raw: Dataset, args: DataArguments, split: str, num_frames: int) -> Dataset:
+def prepare_video(raw: Dataset, args: DataArguments, split: str, num_frames: int, processor: Any = None) -> Dataset:
     """Map-style dataset of `video` (list of `num_frames` PIL RGB images of one size, decoded on access),
     `sample_index`, `clip` (the `sample_index` of the clip that it is a piece of) and, if `raw` has it, `label`.
 
     `raw` as load_raw_datasets gives it. Clips with more frames become consecutive pieces of `num_frames`, each with
     the clip's label; a rest at the end is dropped. Clips with fewer frames, with frames that cannot be decoded or of
-    different sizes are left out as bad (see `good_rows`).
+    different sizes are left out as bad (see `good_rows`). `processor` as in `prepare_images`.
     """
     report = raw.map(
         _inspect,
         input_columns="video",
         remove_columns=raw.column_names,
-        features=Features({"problem": Value("string"), "frames": Value("int64")}),
+        features=Features(INSPECTED | {"frames": Value("int64")}),
         num_proc=args.preprocessing_num_workers,
         desc=f"Checking {split} clips",
     )
@@ -41,6 +42,7 @@ def prepare_video(raw: Dataset, args: DataArguments, split: str, num_frames: int
         for problem, count in zip(report["problem"][:], frames, strict=True)
     ]
     good = good_rows(problems, raw, noun="clip", split=split, max_bad_fraction=args.max_bad_fraction, column="video")
+    levels = settle_inspected(report.select(good), args, split, "clip", processor)
     counts = count_windows(frames[good], num_frames, noun="clips", split=split)
     rows = np.repeat(good, counts)
     starts = np.concatenate([np.arange(count) * num_frames for count in counts])
@@ -49,22 +51,23 @@ def prepare_video(raw: Dataset, args: DataArguments, split: str, num_frames: int
     if "label" in raw.features:
         labels = raw["label"][:]
         pieces = pieces.add_column("label", [labels[row] for row in rows], feature=raw.features["label"])
-    return pieces.with_transform(FrameReader(raw.select_columns("video"), num_frames))
+    return pieces.with_transform(FrameReader(raw.select_columns("video"), num_frames, levels))
 
 
 class FrameReader:
     """Transform of a dataset of pieces (row, start) into one of `video`, decoded from the clips of `source`."""
 
-    def __init__(self, source: Dataset, num_frames: int) -> None:
+    def __init__(self, source: Dataset, num_frames: int, levels: Levels | None) -> None:
         self.source = source
         self.num_frames = num_frames
+        self.levels = levels
 
     def __call__(self, batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
         if not {"row", "start"} <= batch.keys():  # other columns were selected
             return batch
         places = zip(batch.pop("row"), batch.pop("start"), strict=True)
         batch["video"] = [
-            [decode_image(frame) for frame in self.source[row]["video"][start : start + self.num_frames]]
+            [decode_image(frame, self.levels) for frame in self.source[row]["video"][start : start + self.num_frames]]
             for row, start in places
         ]
         return batch
@@ -106,16 +109,25 @@ class ClipPipeline:
 
 
 def _inspect(frames: list[dict[str, Any] | None] | None) -> dict[str, Any]:
-    """What is wrong with a clip ("" if nothing) and its number of frames. Decodes all of them."""
+    """What images are inspected for, of a clip, and its number of frames. Decodes all of them."""
+    nothing = {"black": None, "white": None, "several": False, "narrowed": False, "frames": len(frames or [])}
     if not frames:
-        return {"problem": "no frames", "frames": 0}
-    sizes = set()
+        return {**nothing, "problem": "no frames"}
+    sizes, found = set(), []
     for number, frame in enumerate(frames):
         if frame is None or (frame["bytes"] is None and frame["path"] is None):
-            return {"problem": f"frame {number} is missing", "frames": len(frames)}
+            return {**nothing, "problem": f"frame {number} is missing"}
         try:
-            sizes.add(decode_image(frame).size)
+            size, report = examine_image(frame)
         except Exception as error:  # decoders of broken files raise about anything; the reason is reported
-            return {"problem": f"frame {number}: {type(error).__name__}: {error}", "frames": len(frames)}
-    problem = f"frames of {len(sizes)} different sizes" if len(sizes) > 1 else ""
-    return {"problem": problem, "frames": len(frames)}
+            return {**nothing, "problem": f"frame {number}: {type(error).__name__}: {error}"}
+        sizes.add(size)
+        found.append(report)
+    return {
+        "problem": f"frames of {len(sizes)} different sizes" if len(sizes) > 1 else "",
+        "black": min((report["black"] for report in found if report["black"] is not None), default=None),
+        "white": max((report["white"] for report in found if report["white"] is not None), default=None),
+        "several": any(report["several"] for report in found),
+        "narrowed": any(report["narrowed"] for report in found),
+        "frames": len(frames),
+    }

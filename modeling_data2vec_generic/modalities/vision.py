@@ -1,5 +1,6 @@
 """Images: patches of one size of image."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +9,15 @@ from datasets import Dataset
 from transformers import AutoImageProcessor, PreTrainedModel, ViTImageProcessorPil
 from transformers.image_utils import PILImageResampling
 
+from ..data.arguments import DataArguments
 from ..data.collators import DataCollatorForData2VecVision
-from ..data.images import prepare_images
+from ..data.images import prepare_images, stored_mode
 from ..data.masking import MaskSampler
 from ..data.pixels import RandomResizedCrop, target_size
 from ..examination_data2vec_generic import examine
 from ..geometry_data2vec_generic import grid_of, patch_sides
 from ..seams_data2vec_generic import find_seams
+from ..training.arguments import ModelArguments
 from ..training.probe import ContentMask, after_prefix
 from .base import Modality
 
@@ -24,6 +27,10 @@ class Vision(Modality):
 
     reads = "pixel_values"
     suggestions = "vit or beit"
+
+    def __init__(self, model_args: ModelArguments, data_args: DataArguments, raw: Dataset):
+        super().__init__(model_args, data_args, raw)
+        self.first = raw[0]["image"]  # not decoded
 
     def fit(self, encoder: PreTrainedModel) -> None:
         self.fit_processor(encoder)
@@ -43,6 +50,7 @@ class Vision(Modality):
                 f"A {config.model_type} encoder reads clips of {config.num_frames} frames, and these data are images. "
                 f"Choose e.g. {self.suggestions}, or give clips with --modality video."
             )
+        check_num_channels(config, lambda: stored_mode(self.first))
         saved = self.saved_processor(AutoImageProcessor, backend="pil")
         if getattr(config, "image_size", None) is not None:
             self.size = image_size(config)
@@ -68,7 +76,7 @@ class Vision(Modality):
         mask.check(self.grid)
 
     def prepare(self, raw: Dataset, split: str, mask: MaskSampler) -> Dataset:
-        return prepare_images(raw, self.data_args, split)
+        return prepare_images(raw, self.data_args, split, self.processor)
 
     def collator(self, mask: MaskSampler, num_masks: int, seed: int, student_input: str) -> Any:
         crop = RandomResizedCrop(self.data_args.crop_scale_min, flip=self.data_args.horizontal_flip)
@@ -86,6 +94,21 @@ class Vision(Modality):
 def image_size(config: Any) -> tuple[int, int]:
     """Height and width of the images that an encoder reads."""
     return (config.image_size,) * 2 if isinstance(config.image_size, int) else tuple(config.image_size)
+
+
+def check_num_channels(config: Any, stored_as: Callable[[], str]) -> None:
+    """Raise ValueError if images can't be given with as many channels as the encoder reads.
+
+    Args:
+        stored_as: gives Pillow's mode of an image of the data, for the message.
+    """
+    channels = getattr(config, "num_channels", 3)
+    if channels not in (1, 3):
+        raise ValueError(
+            f"A {config.model_type} encoder with num_channels={channels} reads {channels} channels. Images are given "
+            f"to it as RGB (3 channels) or grey (1), whatever they are stored as (the first of these data: "
+            f"{stored_as()}); further channels are not read. Set num_channels to 3 or 1."
+        )
 
 
 def check_patch_size(config: Any, size: tuple[int, int]) -> None:

@@ -11,6 +11,7 @@ import PIL.Image
 import pytest
 from datasets import Dataset
 from torch.utils.data import DataLoader
+from transformers import AutoImageProcessor, ViTImageProcessorPil
 
 from modeling_data2vec_generic.data.arguments import DataArguments
 from modeling_data2vec_generic.data.images import decode_image, prepare_images, to_rgb
@@ -61,10 +62,11 @@ def test_to_rgb__sixteen_bits_are_scaled_not_clipped():
         (np.array([[0, 128, 255]], dtype=np.int32), [0, 128, 255]),
         (np.array([[0, 25700, 65535]], dtype=np.int32), [0, 100, 255]),
         (np.array([[0, 0.4, 1.0]], dtype=np.float32), [0, 102, 255]),
-        (np.array([[-1.0, 102, 255]], dtype=np.float32), [0, 102, 255]),
+        (np.array([[-1.0, 102, 255]], dtype=np.float32), [0, 103, 255]),
+        (np.array([[273.0, 293, 313]], dtype=np.float32), [0, 128, 255]),
     ],
 )
-def test_to_rgb__modes_without_a_stated_maximum(levels, expected):
+def test_to_rgb__alone_from_its_smallest_to_its_largest_value(levels, expected):
     assert np.asarray(to_rgb(PIL.Image.fromarray(levels)))[0, :, 1].tolist() == expected
 
 
@@ -277,3 +279,126 @@ def test_decode_image__starts_no_other_program(monkeypatch):
     monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *args: pytest.fail("Ghostscript was called"))
     with pytest.raises(PIL.UnidentifiedImageError):
         decode_image(content)
+
+
+# More than 8 bits
+
+
+def floats_of(root, levels):
+    """A folder of float images of 4 x 4 pixels, one for each (smallest, largest) of `levels`."""
+    for number, (low, high) in enumerate(levels):
+        root.mkdir(exist_ok=True)
+        values = np.linspace(low, high, 16, dtype=np.float32).reshape(4, 4)
+        PIL.Image.fromarray(values).save(root / f"{number}.tif")
+    return root
+
+
+def greys(row):
+    grey = np.asarray(row["image"])[..., 0]
+    return int(grey.min()), int(grey.max())
+
+
+def test_to_rgb__one_pixel_beyond_changes_little():
+    values = np.linspace(0, 1, 1024, dtype=np.float32).reshape(32, 32)
+    beyond = values.copy()
+    beyond[-1, -1] = 1.001
+    means = [np.asarray(to_rgb(PIL.Image.fromarray(image))).mean() for image in (values, beyond)]
+    assert abs(means[0] - means[1]) < 1
+
+
+@pytest.mark.parametrize("value", [0.0, 300.0])
+def test_to_rgb__of_one_value_is_black(value):
+    assert greys({"image": to_rgb(PIL.Image.fromarray(np.full((4, 4), value, dtype=np.float32)))}) == (0, 0)
+
+
+def test_prepare_images__one_range_for_all_of_them(tmp_path, caplog):
+    caplog.set_level("INFO", "modeling_data2vec_generic")
+    dataset = prepared(floats_of(tmp_path / "kelvin", [(273, 293), (293, 313), (273, 313)]))
+    assert [greys(row) for row in dataset] == [(0, 128), (128, 255), (0, 255)]
+    assert "3 of 3 images have more than 8 bits per pixel, with values from 273 to 313: 273 becomes black and 313" in (
+        caplog.text
+    )
+
+
+def test_prepare_images__a_dead_pixel_does_not_darken_the_others(tmp_path):
+    root = tmp_path / "images"
+    root.mkdir()
+    levels = np.linspace(0, 4095, 1600).astype(np.uint16).reshape(40, 40)
+    levels[7, 7] = 65535
+    PIL.Image.fromarray(levels).save(root / "0.png")
+    assert np.median(np.asarray(prepared(root)[0]["image"])) == pytest.approx(127, abs=2)
+
+
+def test_prepare_images__a_few_bright_pixels_on_nothing_are_the_picture(tmp_path):
+    root = tmp_path / "images"
+    root.mkdir()
+    stars = np.zeros((40, 40), dtype=np.uint16)
+    stars[3, 3] = 800
+    PIL.Image.fromarray(stars).save(root / "0.png")
+    assert greys(prepared(root)[0]) == (0, 255)
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ({"white_level": 2000.0}, (0, 128)),
+        ({"black_level": -1000.0, "white_level": 1000.0}, (128, 255)),
+    ],
+)
+def test_prepare_images__levels_by_flags(flags, expected, tmp_path):
+    assert greys(prepared(floats_of(tmp_path / "images", [(0, 1000)]), **flags)[0]) == expected
+
+
+def test_prepare_images__levels_upside_down(tmp_path):
+    with pytest.raises(ValueError, match=r"black_level=1000 is not below white_level=500; .* from 1000 to 2000"):
+        prepared(floats_of(tmp_path / "images", [(1000, 2000)]), white_level=500.0)
+    with pytest.raises(ValueError, match="black_level=2.0 must be below white_level=1.0"):
+        DataArguments(train_dir="images", black_level=2.0, white_level=1.0)
+
+
+def test_prepare_images__the_processor_keeps_the_range_for_further_data(tmp_path):
+    processor = ViTImageProcessorPil()
+    train, validation = (
+        DataArguments(train_dir=str(floats_of(tmp_path / name, [levels])))
+        for name, levels in (("train", (0, 1000)), ("validation", (0, 500)))
+    )
+    for args, expected in ((train, (0, 255)), (validation, (0, 128))):
+        raw = load_raw_datasets(args, "vision", validation=False)["train"]
+        assert greys(prepare_images(raw, args, "train", processor)[0]) == expected
+    processor.save_pretrained(tmp_path)
+    loaded = AutoImageProcessor.from_pretrained(tmp_path, backend="pil")
+    assert (loaded.black_level, loaded.white_level) == (0.0, 1000.0)
+    assert greys(prepare_images(raw, validation, "train", loaded)[0]) == (0, 128)
+
+
+def test_prepare_images__eight_bits_need_no_range(tmp_path, caplog):
+    caplog.set_level("INFO", "modeling_data2vec_generic")
+    processor = ViTImageProcessorPil()
+    args = DataArguments(train_dir=str(folder_of(tmp_path, 3)))
+    prepare_images(load_raw_datasets(args, "vision", validation=False)["train"], args, "train", processor)
+    assert not hasattr(processor, "white_level")
+    assert "8 bits" not in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "GIF"])
+def test_prepare_images__further_pages_are_counted(kind, tmp_path, caplog):
+    caplog.set_level("INFO", "modeling_data2vec_generic")
+    root = folder_of(tmp_path, 3)
+    pages = [PIL.Image.new("L", (4, 4), level) for level in (0, 100)]
+    pages[0].save(root / f"stack.{kind.lower()}", save_all=True, append_images=pages[1:])
+    prepared(root)
+    assert "1 of 4 images hold several pages or frames, of which only the first is read" in caplog.text
+
+
+def test_prepare_images__colours_of_sixteen_bits_are_counted(tmp_path, caplog):
+    caplog.set_level("INFO", "modeling_data2vec_generic")
+    root = folder_of(tmp_path, 3)
+    header = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(b"\0" + bytes(6))), (b"IEND", b""))
+    content = b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
+    (root / "deep.png").write_bytes(b"\x89PNG\r\n\x1a\n" + content)
+    prepared(root)
+    assert "1 of 4 images have more than 8 bits in each of several channels" in caplog.text

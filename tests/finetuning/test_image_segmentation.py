@@ -24,7 +24,8 @@ from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
 from modeling_data2vec_generic import Data2VecGenericConfig, Data2VecGenericForSemanticSegmentation
 from modeling_data2vec_generic.data.arguments import DataArguments
-from modeling_data2vec_generic.data.masks import prepare_masked_images, screen_masks
+from modeling_data2vec_generic.data.images import decode_image
+from modeling_data2vec_generic.data.masks import ignored_value, inspect_masks, prepare_masked_images, screen_masks
 from modeling_data2vec_generic.data.pixels import PixelPipeline, RandomResizedCrop
 from modeling_data2vec_generic.finetuning.metrics import load_metric
 from modeling_data2vec_generic.finetuning.targets import SingleLabel
@@ -115,6 +116,69 @@ def test_masks__that_are_of_no_use_are_named(caplog):
     assert [sample["sample_index"] for sample in samples] == [0]
     assert "row 4: 16 x 12 pixels, and the image has 16 x 16" in caplog.text
     assert "row 5: no pixel has a class at 4 x 4 pixels" in caplog.text
+
+
+def of_values(*values):
+    return PIL.Image.fromarray(np.resize(np.array(values, dtype=np.uint8), (4, 4)))
+
+
+@pytest.mark.parametrize(
+    ("masks", "ignored", "expected"),
+    [
+        ([of_values(0), of_values(255), of_values(0, 255)], 255, None),
+        ([of_values(0, 255)], 0, 0),
+        ([of_values(0, 255), of_values(1)], 255, 255),
+        ([of_values(255)], 255, 255),
+        ([of_values(0)], 255, 255),
+    ],
+)
+def test_ignored__of_0_and_255_alone_nothing(masks, ignored, expected):
+    args = DataArguments(train_file="-")
+    picture = PIL.Image.new("RGB", (4, 4))
+    found = inspect_masks(undecoded([(picture, mask) for mask in masks]), args, "train")
+    assert ignored_value({"train": found}, ignored) == expected
+
+
+def test_ignored__pixels_are_noted(caplog):
+    caplog.set_level("INFO", "modeling_data2vec_generic")
+    picture = PIL.Image.new("RGB", (4, 4))
+    raw = undecoded([(picture, of_values(0, 128, 255)), (picture, of_values(0, 128))])
+    assert screen_masks(raw, DataArguments(train_file="-"), "train", 255)["values"][:] == [[0, 128]] * 2
+    assert "Pixels of 255 are ignored, which 1 of 2 masks have." in caplog.text
+
+
+def stored(image, orientation):
+    """A file whose EXIF data say how it is to be turned, of pixels that are stored as they are."""
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    buffer = io.BytesIO()
+    image.save(buffer, "png", exif=exif)
+    return {"bytes": buffer.getvalue(), "path": None}
+
+
+@pytest.mark.parametrize("size", [(4, 2), (4, 4)])
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("mask_stored", ["as the picture", "with its own", "upright"])
+def test_masks__lie_as_their_pictures_do(mask_stored, orientation, size, caplog):
+    caplog.set_level("INFO", "modeling_data2vec_generic")
+    rng = np.random.default_rng(0)
+    places = PIL.Image.fromarray(rng.permutation(size[0] * size[1]).astype(np.uint8).reshape(size[::-1]) % 7)
+    picture = stored(places, orientation)
+    if mask_stored == "with its own":
+        mask = picture
+    elif mask_stored == "as the picture":
+        mask = encoded(places)
+    elif orientation < 5 or size == (4, 4):
+        return  # its size would not tell
+    else:
+        mask = encoded(decode_image(picture).getchannel(0))
+    columns = {"image": [picture], "label": [mask]}
+    raw = Dataset.from_dict(columns, Features({name: Image(decode=False) for name in columns}))
+    raw = raw.add_column("sample_index", [0])
+    (sample,) = prepare_masked_images(raw, DataArguments(train_file="-"), "train", list(range(7)), (8, 8))
+    assert np.array_equal(np.asarray(sample["image"])[..., 0], np.asarray(sample["label"]))
+    turned = mask_stored == "as the picture" and orientation > 1
+    assert ("1 of 1 masks are turned with their pictures" in caplog.text) == turned
 
 
 def test_crops__are_the_same_of_image_and_mask():
@@ -310,7 +374,6 @@ def test_compare__is_from_scratch_and_finetuned(finetune):
     ("flags", "parts"),
     [
         ([*VIT, "--train_file", "DATA/rgb.parquet"], ["12 of 36 train masks are bad", "mode RGB", "one channel"]),
-        ([*VIT, "--train_file", "DATA/0_255.parquet"], ["of one class (0)"]),
         ([*VIT, "--train_file", "DATA/instances.parquet"], ["1535 different values", "instances"]),
         ([*VIT, "--validation_file", "DATA/other.parquet"], ["1 classes that the training data lack (9)"]),
         ([*VIT, "--train_file", "DATA/numbers.parquet"], ["label_column_name='label' holds Value('int64')", "paths"]),
@@ -347,8 +410,10 @@ def test_table__of_paths(finetune, data):
     assert len(predictions(out)) == 3
 
 
-def test_ignored__value_can_be_another(finetune, caplog):
-    out = finetune(*VIT, "--train_file", "DATA/0_255.parquet", "--semantic_loss_ignore_index", "-1")
+@pytest.mark.parametrize("flags", [[], ["--semantic_loss_ignore_index", "-1"]])
+def test_masks__of_0_and_255_are_of_two_classes(finetune, caplog, flags):
+    out = finetune(*VIT, "--train_file", "DATA/0_255.parquet", *flags)
+    assert ("two classes, and no pixel is ignored" in caplog.text) == (not flags)
     assert set(results(out)) >= {"eval_iou_0", "eval_iou_255"}
 
 

@@ -87,7 +87,7 @@ class ImageClassification(Classification):
         self.pixels = self.pipeline(self.processor)
 
     def samples(self, rows: Dataset, split: str) -> Dataset:
-        return prepare_images(rows, self.data_args, split)
+        return prepare_images(rows, self.data_args, split, self.processor)
 
     def inputs(self, examples: list[dict[str, Any]]) -> dict[str, Tensor]:
         return {"pixel_values": self.pixels.plain([example[self.column] for example in examples])}

@@ -14,9 +14,10 @@ from transformers.utils import logging
 
 from ...classification_data2vec_generic import Data2VecGenericForSemanticSegmentation
 from ...data.columns import undecoded
-from ...data.masks import IGNORED, prepare_masked_images, resized, screen_masks
+from ...data.masks import IGNORED, ignored_value, inspect_masks, prepare_masked_images, resized, screen_masks
 from ...data.pixels import PixelPipeline, RandomResizedCrop
 from ...data.row_streams import CROP, DrawsByEpoch, RowStreams
+from ...data.summary import note
 from ..confusion import confusion_counts, intersection_over_union
 from ..metrics import load_metric
 from ..targets import SingleLabel
@@ -95,15 +96,21 @@ class ImageSegmentation(Task):
         return isinstance(label, Image)
 
     def encode(self, splits: Splits) -> Splits:
-        ignored = self.task_args.semantic_loss_ignore_index
-        encoded = {}
-        for split, dataset in splits.items():
-            flag = f"label_column_name={self.data_args.label_column_name!r}"
-            masks = undecoded(dataset, "label", self.modality_name, self.data_args, split, flag)
-            encoded[split] = screen_masks(masks, self.data_args, split, ignored)
+        flag = f"label_column_name={self.data_args.label_column_name!r}"
+        masks = {
+            split: undecoded(dataset, "label", self.modality_name, self.data_args, split, flag)
+            for split, dataset in splits.items()
+        }
+        found = {split: inspect_masks(dataset, self.data_args, split) for split, dataset in masks.items()}
+        ignored = ignored_value(found, self.task_args.semantic_loss_ignore_index)
+        encoded = {
+            split: screen_masks(dataset, self.data_args, split, ignored, found[split])
+            for split, dataset in masks.items()
+        }
         self.target = SingleLabel()
         self.target.encode({split: _by_value(dataset) for split, dataset in encoded.items()}, self.data_args)
         self.classes = [int(name) for name in self.target.names]
+        note("train", f"{len(self.classes)} classes, by the values in the masks: {', '.join(self.target.names[:20])}.")
         if len(self.classes) > IGNORED:
             raise ValueError(
                 f"The training masks hold {len(self.classes)} different values, and at most {IGNORED} classes can be "
@@ -124,7 +131,8 @@ class ImageSegmentation(Task):
         super().fit(encoder)
         self.config = encoder.config
         given = PixelPipeline(self.processor)
-        kept = ("resample", "do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std")
+        kept = ["resample", "do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std"]
+        kept += [name for name in ("black_level", "white_level") if hasattr(given.processor, name)]
         self.modality.processor = BeitImageProcessorPil(
             size={"height": given.height, "width": given.width},
             **{name: getattr(given.processor, name) for name in kept},
@@ -147,7 +155,7 @@ class ImageSegmentation(Task):
         return settings
 
     def prepare(self, rows: Dataset, split: str) -> Dataset:
-        return prepare_masked_images(rows, self.data_args, split, self.classes, self.pixels.size)
+        return prepare_masked_images(rows, self.data_args, split, self.classes, self.pixels.size, self.processor)
 
     def inputs(self, examples: list[dict[str, Any]]) -> dict[str, Tensor]:
         return {"pixel_values": self.pixels.plain([example["image"] for example in examples])}

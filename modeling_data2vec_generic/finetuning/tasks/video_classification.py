@@ -38,7 +38,7 @@ class VideoClassification(ImageClassification):
 
     def samples(self, rows: Dataset, split: str) -> Dataset:
         frames = self.modality.num_frames  # type: ignore[attr-defined]  # the modality is video
-        return prepare_video(rows, self.data_args, split, frames)
+        return prepare_video(rows, self.data_args, split, frames, self.processor)
 
     def source_rows(self, dataset: Dataset) -> list[int]:
         return dataset.with_format(None)["clip"][:]
