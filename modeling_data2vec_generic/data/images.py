@@ -163,7 +163,7 @@ def examine_image(value: dict[str, Any]) -> tuple[tuple[int, int], dict[str, Any
     with PIL.Image.open(encoded_file(value), formats=FORMATS) as image:
         stored_as = str([tile.args for tile in image.tile])  # gone once the pixels are loaded
         _load(image)
-        found = dict(_NOTHING)
+        found: dict[str, Any] = dict(_NOTHING)
         if _is_deep(image):
             values = np.asarray(image)
             if not np.isfinite(values).all():

@@ -61,13 +61,13 @@ def settle_levels(
     if not deep:
         return None
     smallest, largest = min(levels.black for levels in deep), max(levels.white for levels in deep)
-    flags = Levels(args.black_level, args.white_level)
-    saved = Levels(*(getattr(processor, f"{name}_level", None) for name in Levels._fields))
-    chosen = [
-        next(value for value in values if value is not None)
+    flags = (args.black_level, args.white_level)
+    saved = tuple(getattr(processor, f"{name}_level", None) for name in Levels._fields)
+    black, white = (
+        next(float(value) for value in values if value is not None)
         for values in zip(flags, saved, (smallest, largest), strict=True)
-    ]
-    levels = Levels(*map(float, chosen))
+    )
+    levels = Levels(black, white)
     if levels.black > levels.white or (levels.black == levels.white and smallest < largest):
         raise ValueError(
             f"black_level={levels.black:g} is not below white_level={levels.white:g}; the {split} {noun}s have values "

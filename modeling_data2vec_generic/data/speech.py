@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from .arguments import DataArguments
 from .encoded import encoded_file
+from .mpeg import uncounted_frames, with_frame_count
 from .screening import NothingLeft, good_rows
 from .summary import note
 
@@ -26,9 +28,11 @@ _RATES = (100, 1_000_000)
 _MOST_CHANNELS = 64
 _LOUDEST = 2.0**31  # of sound that is stored as whole numbers; the squares of much larger ones overflow
 _UNKNOWN_LENGTH = 0x7FFF0000  # what a recorder that writes to a pipe puts for the length is above this
-_SHORTFALL = re.compile(r"^data : (\d+) \(should be (\d+)\)", re.MULTILINE)  # libsndfile's remark on a wav header
+# libsndfile's remarks on the headers of wav, aiff and au.
+_SHORTFALL = re.compile(r"^ *(?:data|SSND|Data Size) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
 _OGG_LAST_PAGE = 0x04  # flag in the header of a page of an Ogg stream
 _OGG_LARGEST_PAGE = 65307
+_COUNTS = ("frames", "rate", "mpeg_frames")  # of the report on a clip
 
 
 class HasSamplingRate(Protocol):
@@ -64,7 +68,7 @@ def prepare_speech(
     if len(pieces) > len(rows):
         longest = args.max_duration_in_seconds
         note(split, f"Sounds longer than {longest:g} seconds are cut: {len(rows)} give {len(pieces)} pieces.")
-    return _read_on_access(raw, pieces, checked.rates, rate)
+    return _read_on_access(raw, pieces, checked, rate)
 
 
 def prepare_clips(
@@ -102,18 +106,19 @@ def prepare_clips(
         )
     whole = [(row, 0, int(checked.frames[row])) for row in short_enough.tolist()]
     _note_duration(whole, checked.rates, split)
-    return _read_on_access(raw, whole, checked.rates, rate)
+    return _read_on_access(raw, whole, checked, rate)
 
 
 @dataclass(frozen=True)
 class _Checked:
-    """Of each clip what is wrong with it ("" if nothing), its length in frames, its rate, and how many samples
-    resampling makes of it."""
+    """Of each clip what is wrong with it ("" if nothing), its length in frames, its rate, how many samples resampling
+    makes of it, and how many frames of MP3 it has if it does not say so itself (else 0)."""
 
     problems: list[str]
     frames: NDArray[np.int64]
     rates: NDArray[np.int64]
     samples: NDArray[np.int64]
+    mpeg_frames: NDArray[np.int64]
 
 
 def _check(raw: Dataset, rate: int, args: DataArguments, split: str, min_samples: int) -> _Checked:
@@ -127,17 +132,21 @@ def _check(raw: Dataset, rate: int, args: DataArguments, split: str, min_samples
         _inspect,
         input_columns="audio",
         remove_columns=raw.column_names,
-        features=Features({"problem": Value("string"), "frames": Value("int64"), "rate": Value("int64")}),
+        features=Features({"problem": Value("string")} | {name: Value("int64") for name in _COUNTS}),
         num_proc=args.preprocessing_num_workers,
         desc=f"Checking {split} sound",
     )
-    frames, rates = np.array(report["frames"][:]), np.array(report["rate"][:])
+    frames, rates, mpeg_frames = (np.array(report[name][:]) for name in _COUNTS)
+    if uncounted := int((mpeg_frames > 0).sum()):
+        note(
+            split, f"{uncounted} of {len(raw)} sounds are MP3 files that do not state their whole length: all is read."
+        )
     samples = frames * rate // np.maximum(rates, 1)  # as many as resampling leaves
     problems = [
         problem or (f"too short ({count} samples, the model needs {min_samples})" if count < min_samples else "")
         for problem, count in zip(report["problem"][:], samples, strict=True)
     ]
-    return _Checked(problems, frames, rates, samples)
+    return _Checked(problems, frames, rates, samples, mpeg_frames)
 
 
 def _usable(
@@ -166,8 +175,8 @@ def _note_duration(pieces: list[tuple[int, int, int]], rates: NDArray[np.int64],
     note(split, f"{seconds / scale:.1f} {unit} of sound.")
 
 
-def _read_on_access(raw: Dataset, pieces: list[tuple[int, int, int]], rates: NDArray[np.int64], rate: int) -> Dataset:
-    """The dataset of (position in `raw`, first frame, frames), given the rates of all clips of `raw`."""
+def _read_on_access(raw: Dataset, pieces: list[tuple[int, int, int]], checked: _Checked, rate: int) -> Dataset:
+    """The dataset of (position in `raw`, first frame, frames), given what was found of all clips of `raw`."""
     rows, starts, counts = zip(*pieces, strict=True)
     clips = raw["sample_index"][:]
     dataset = Dataset.from_dict(
@@ -177,7 +186,8 @@ def _read_on_access(raw: Dataset, pieces: list[tuple[int, int, int]], rates: NDA
             "frames": counts,
             "sample_index": range(len(pieces)),
             "clip": [clips[row] for row in rows],
-            "length": np.array(counts) * rate // rates[list(rows)],
+            "length": np.array(counts) * rate // checked.rates[list(rows)],
+            "mpeg_frames": checked.mpeg_frames[list(rows)],
         }
     )
     if "label" in raw.features:
@@ -187,28 +197,32 @@ def _read_on_access(raw: Dataset, pieces: list[tuple[int, int, int]], rates: NDA
 
 
 class PieceReader:
-    """Transform of a dataset of pieces (row, start, frames) into one of `audio`, read from the clips of `source`."""
+    """Transform of a dataset of pieces (row, start, frames, mpeg_frames) into one of `audio`, read from the clips of
+    `source`."""
 
     def __init__(self, source: Dataset, rate: int) -> None:
         self.source = source
         self.rate = rate
 
     def __call__(self, batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        if not {"row", "start", "frames"} <= batch.keys():  # other columns were selected
+        if not {"row", "start", "frames", "mpeg_frames"} <= batch.keys():  # other columns were selected
             return batch
-        pieces = zip(batch.pop("row"), batch.pop("start"), batch.pop("frames"), strict=True)
-        batch["audio"] = [
-            decode_audio(self.source[row]["audio"], self.rate, start, frames) for row, start, frames in pieces
-        ]
+        pieces = zip(*(batch.pop(name) for name in ("row", "start", "frames", "mpeg_frames")), strict=True)
+        batch["audio"] = [decode_audio(self.source[row]["audio"], self.rate, *piece) for row, *piece in pieces]
         return batch
 
 
-def decode_audio(value: dict[str, Any], rate: int, start: int = 0, frames: int = -1) -> np.ndarray:
+def decode_audio(
+    value: dict[str, Any], rate: int, start: int = 0, frames: int = -1, mpeg_frames: int = 0
+) -> np.ndarray:
     """Mean of the channels, float32 (samples,) at `rate`, from {"bytes": encoded file or None, "path": its path}.
 
     `start` and `frames` choose a piece, counted in frames of the file; -1 reads to the end.
+    `mpeg_frames` is how many frames an MP3 file has that does not say so itself.
     """
-    sound, found = soundfile.read(encoded_file(value), frames=frames, start=start, dtype="float32", always_2d=True)
+    sound, found = soundfile.read(
+        _opened(value, mpeg_frames), frames=frames, start=start, dtype="float32", always_2d=True
+    )
     mono = sound[:, 0] if sound.shape[1] == 1 else sound.mean(axis=1)
     return mono if found == rate else soxr.resample(mono, found, rate)
 
@@ -224,16 +238,30 @@ def _pieces(frames: int, rate: int, longest: float, shortest: float) -> list[tup
 
 def _inspect(value: dict[str, Any] | None) -> dict[str, Any]:
     """What is wrong with a clip ("" if nothing), its length in frames and its rate. Reads all of it."""
+    nothing = {"frames": 0, "rate": 0, "mpeg_frames": 0}
     if value is None or (value["bytes"] is None and value["path"] is None):
-        return {"problem": "no sound", "frames": 0, "rate": 0}
+        return {**nothing, "problem": "no sound"}
     try:
         with soundfile.SoundFile(encoded_file(value)) as sound:
+            is_mpeg = sound.format == "MP3"
+        mpeg_frames = uncounted_frames(_content(value)) if is_mpeg else 0
+        with soundfile.SoundFile(_opened(value, mpeg_frames)) as sound:
             if problem := _implausible(sound):
-                return {"problem": problem, "frames": 0, "rate": 0}
+                return {**nothing, "problem": problem}
             frames, problem = _read_through(sound)
-            return {"problem": _truncation(sound, value) or problem, "frames": frames, "rate": sound.samplerate}
+            problem = _truncation(sound, value) or problem
+            return {"problem": problem, "frames": frames, "rate": sound.samplerate, "mpeg_frames": mpeg_frames}
     except Exception as error:  # libsndfile and its codecs raise in several ways; the reason is reported
-        return {"problem": f"{type(error).__name__}: {error}", "frames": 0, "rate": 0}
+        return {**nothing, "problem": f"{type(error).__name__}: {error}"}
+
+
+def _opened(value: dict[str, Any], mpeg_frames: int) -> io.BytesIO | str:
+    return io.BytesIO(with_frame_count(_content(value), mpeg_frames)) if mpeg_frames else encoded_file(value)
+
+
+def _content(value: dict[str, Any]) -> bytes:
+    file = encoded_file(value)
+    return Path(file).read_bytes() if isinstance(file, str) else file.getvalue()
 
 
 def _implausible(sound: soundfile.SoundFile) -> str:
@@ -265,18 +293,24 @@ def _truncation(sound: soundfile.SoundFile, value: dict[str, Any]) -> str:
         promised, present = int(remark[1]), int(remark[2])
         if present < promised < _UNKNOWN_LENGTH:
             return f"truncated: {present} of {promised} bytes are there"
-    if sound.format == "OGG":
-        tail = _tail(value, _OGG_LARGEST_PAGE)
-        page = tail.rfind(b"OggS")
-        if page < 0 or page + 5 >= len(tail) or not tail[page + 5] & _OGG_LAST_PAGE:
-            return "truncated: the stream has no last page"
+    if sound.format == "OGG" and not _ends_with_last_page(_tail(value, _OGG_LARGEST_PAGE)):
+        return "truncated: the stream has no last page, or a part of it only"
     return ""
 
 
+def _ends_with_last_page(tail: bytes) -> bool:
+    """Whether an Ogg stream ends with a page that says it is the last, and that is all there."""
+    page = tail.rfind(b"OggS")
+    header = tail[page : page + 27] if page >= 0 else b""
+    if len(header) < 27 or not header[5] & _OGG_LAST_PAGE:
+        return False
+    sizes = tail[page + 27 : page + 27 + header[26]]
+    return len(sizes) == header[26] and page + 27 + len(sizes) + sum(sizes) <= len(tail)
+
+
 def _tail(value: dict[str, Any], size: int) -> bytes:
-    if value["bytes"] is not None:
-        return value["bytes"][-size:]
-    with open(value["path"], "rb") as file:
-        file.seek(0, io.SEEK_END)
-        file.seek(max(0, file.tell() - size))
-        return file.read()
+    file = encoded_file(value)
+    with io.FileIO(file) if isinstance(file, str) else file as stream:
+        stream.seek(0, io.SEEK_END)
+        stream.seek(max(0, stream.tell() - size))
+        return stream.read()

@@ -13,8 +13,9 @@ from datasets import Dataset
 from torch.utils.data import DataLoader
 
 from modeling_data2vec_generic.data.arguments import DataArguments
+from modeling_data2vec_generic.data.mpeg import _first_frame, _frame
 from modeling_data2vec_generic.data.sources import load_raw_datasets
-from modeling_data2vec_generic.data.speech import decode_audio, prepare_speech
+from modeling_data2vec_generic.data.speech import _inspect, decode_audio, prepare_speech
 
 RATE = 16_000
 EXTRACTOR = SimpleNamespace(sampling_rate=RATE)
@@ -248,3 +249,56 @@ def test_prepare__unusual_sound_at_the_limits(rate, channels, tmp_path):
     root = folder_of(tmp_path, {"a.wav": wav_of(rate, channels, 2 * rate)})
     dataset = prepared(root, max_duration_in_seconds=1.5)
     assert [len(row["audio"]) for row in dataset] == [24_000, 8_000]
+
+
+# What a file says of its own length
+
+
+def sound_of(seconds, rate=16000, **options):
+    """An encoded file, silent but for its last second."""
+    noise = np.random.default_rng(0).normal(0, 0.3, rate)
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.concatenate([np.zeros(rate * (seconds - 1)), noise]), rate, **options)
+    return buffer.getvalue()
+
+
+def mp3_without_length(seconds):
+    content = sound_of(seconds, format="MP3", bitrate_mode="VARIABLE", compression_level=0.1)
+    first = _first_frame(content)
+    return content[first + _frame(content, first).size :]
+
+
+@pytest.mark.parametrize("tag", [b"", b"ID3\4\0\0\0\0\1\0" + bytes(128)])
+@pytest.mark.parametrize("parts", [1, 2])
+def test_prepare_speech__of_mp3_all_that_decodes(tag, parts, tmp_path, caplog):
+    caplog.set_level("INFO", "modeling_data2vec_generic")
+    single = mp3_without_length(6) if parts == 1 else sound_of(6, format="MP3")
+    (tmp_path / "a.mp3").write_bytes(tag + single * parts)
+    args = DataArguments(train_dir=str(tmp_path), max_duration_in_seconds=2.5)
+    raw = load_raw_datasets(args, "speech", validation=False)["train"]
+    dataset = prepare_speech(raw, EXTRACTOR, args, "train", 400)
+    pieces = [row["audio"] for row in dataset]
+    assert sum(map(len, pieces)) == pytest.approx(parts * 6 * 16000, abs=4000)
+    loud = np.abs(np.concatenate(pieces)).reshape(-1)
+    assert [loud[(6 * part + 5) * 16000 + 2000 :][:12000].mean() > 0.1 for part in range(parts)] == [True] * parts
+    assert loud[: 5 * 16000 - 2000].mean() < 0.01
+    assert "1 of 1 sounds are MP3 files that do not state their whole length" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"format": "OGG", "subtype": "OPUS"},
+        {"format": "OGG", "subtype": "VORBIS"},
+        {"format": "AIFF", "subtype": "PCM_16"},
+        {"format": "AU", "subtype": "PCM_16"},
+        {"format": "WAV", "subtype": "PCM_16"},
+        {"format": "MP3"},
+    ],
+    ids=lambda options: options.get("subtype", "MP3") + options["format"],
+)
+@pytest.mark.parametrize("share", [0.7, 0.97])
+def test_inspect__what_is_cut_off_is_truncated(options, share):
+    content = sound_of(3, **options)
+    assert _inspect({"bytes": content, "path": None})["problem"] == ""
+    assert "truncated" in _inspect({"bytes": content[: int(len(content) * share)], "path": None})["problem"]
