@@ -94,17 +94,6 @@ def _load(image: PIL.Image.Image) -> None:
     image.load()
 
 
-def stored_mode(value: dict[str, Any] | None) -> str:
-    """Pillow's mode of an image as it is stored ("RGB", "CMYK", "I;16", …), or "unreadable"."""
-    if value is None or (value["bytes"] is None and value["path"] is None):
-        return "unreadable"
-    try:
-        with PIL.Image.open(encoded_file(value), formats=FORMATS) as image:
-            return image.mode
-    except Exception:  # decoders of broken files raise about anything; which files are broken is found out later
-        return "unreadable"
-
-
 def check_size(width: int, height: int) -> None:
     """Raise ValueError for a size, as the header states it, that would take too much memory here or later on."""
     limit = PIL.Image.MAX_IMAGE_PIXELS  # beyond which Pillow itself only warns

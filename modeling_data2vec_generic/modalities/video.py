@@ -7,16 +7,13 @@ import torch
 from datasets import Dataset
 from transformers import AutoImageProcessor, PreTrainedModel, VideoMAEImageProcessorPil
 
-from ..data.arguments import DataArguments
 from ..data.collators import DataCollatorForData2VecVideo
-from ..data.images import stored_mode
 from ..data.masking import MaskSampler
 from ..data.pixels import RandomResizedCrop
 from ..data.video import prepare_video
 from ..examination_data2vec_generic import examine
 from ..geometry_data2vec_generic import grid_of
 from ..seams_data2vec_generic import find_seams
-from ..training.arguments import ModelArguments
 from ..training.probe import ContentMask, after_prefix
 from .base import Modality
 from .vision import check_num_channels, image_size
@@ -28,10 +25,6 @@ class Video(Modality):
 
     reads = "pixel_values"
     suggestions = "videomae or vivit"
-
-    def __init__(self, model_args: ModelArguments, data_args: DataArguments, raw: Dataset):
-        super().__init__(model_args, data_args, raw)
-        self.first = raw[0]["video"]  # not decoded
 
     def fit(self, encoder: PreTrainedModel) -> None:
         self.fit_processor(encoder)
@@ -63,7 +56,7 @@ class Video(Modality):
                     f"A {config.model_type} encoder has no {name}, so which clips it reads is unknown. Choose e.g. "
                     f"{self.suggestions}, or say what the data are with --modality."
                 )
-        check_num_channels(config, lambda: stored_mode((self.first or [None])[0]))
+        check_num_channels(config)
         height, width = image_size(config)
         self.num_frames = config.num_frames
         saved = self.saved_processor(AutoImageProcessor, backend="pil")

@@ -1,6 +1,5 @@
 """Images: patches of one size of image."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +8,13 @@ from datasets import Dataset
 from transformers import AutoImageProcessor, PreTrainedModel, ViTImageProcessorPil
 from transformers.image_utils import PILImageResampling
 
-from ..data.arguments import DataArguments
 from ..data.collators import DataCollatorForData2VecVision
-from ..data.images import prepare_images, stored_mode
+from ..data.images import prepare_images
 from ..data.masking import MaskSampler
 from ..data.pixels import RandomResizedCrop, target_size
 from ..examination_data2vec_generic import examine
 from ..geometry_data2vec_generic import grid_of, patch_sides
 from ..seams_data2vec_generic import find_seams
-from ..training.arguments import ModelArguments
 from ..training.probe import ContentMask, after_prefix
 from .base import Modality
 
@@ -27,10 +24,6 @@ class Vision(Modality):
 
     reads = "pixel_values"
     suggestions = "vit or beit"
-
-    def __init__(self, model_args: ModelArguments, data_args: DataArguments, raw: Dataset):
-        super().__init__(model_args, data_args, raw)
-        self.first = raw[0]["image"]  # not decoded
 
     def fit(self, encoder: PreTrainedModel) -> None:
         self.fit_processor(encoder)
@@ -50,7 +43,7 @@ class Vision(Modality):
                 f"A {config.model_type} encoder reads clips of {config.num_frames} frames, and these data are images. "
                 f"Choose e.g. {self.suggestions}, or give clips with --modality video."
             )
-        check_num_channels(config, lambda: stored_mode(self.first))
+        check_num_channels(config)
         saved = self.saved_processor(AutoImageProcessor, backend="pil")
         if getattr(config, "image_size", None) is not None:
             self.size = image_size(config)
@@ -96,18 +89,14 @@ def image_size(config: Any) -> tuple[int, int]:
     return (config.image_size,) * 2 if isinstance(config.image_size, int) else tuple(config.image_size)
 
 
-def check_num_channels(config: Any, stored_as: Callable[[], str]) -> None:
-    """Raise ValueError if images can't be given with as many channels as the encoder reads.
-
-    Args:
-        stored_as: gives Pillow's mode of an image of the data, for the message.
-    """
+def check_num_channels(config: Any) -> None:
+    """Raise ValueError if images can't be given with as many channels as the encoder reads."""
     channels = getattr(config, "num_channels", 3)
     if channels not in (1, 3):
         raise ValueError(
             f"A {config.model_type} encoder with num_channels={channels} reads {channels} channels. Images are given "
-            f"to it as RGB (3 channels) or grey (1), whatever they are stored as (the first of these data: "
-            f"{stored_as()}); further channels are not read. Set num_channels to 3 or 1."
+            "to it as RGB (3 channels) or grey (1), also those that are stored with four (CMYK, RGBA): set "
+            "num_channels to 3 or 1."
         )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from datasets import Dataset
 from torch.utils.data import DataLoader
 from transformers import TrainerCallback
 
@@ -39,6 +40,25 @@ class TwoCollatorTrainer(InterruptibleTrainer):
     def training_collator(self) -> Callable[..., Any]:
         """What makes the training batches."""
         return self.data_collator
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        dataset = self.train_dataset if train_dataset is None else train_dataset
+        return super()._get_train_sampler(self._with_lengths(dataset))
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> Any:
+        return super()._get_eval_sampler(self._with_lengths(eval_dataset))
+
+    def _with_lengths(self, dataset: Any) -> Any:
+        """What Trainer groups by length: a dataset of the samples' lengths alone, which are read without decoding a
+        sample. Images are all given in one size."""
+        name = self.args.length_column_name
+        if self.args.train_sampling_strategy != "group_by_length" or not isinstance(dataset, Dataset):
+            return dataset
+        if name in dataset.column_names:
+            return dataset.with_format(None).select_columns(name)
+        if "image" in dataset.column_names:
+            return Dataset.from_dict({name: [1] * len(dataset)})
+        return dataset
 
     def _get_dataloader(
         self,
