@@ -71,6 +71,11 @@ def main(argv: list[str] | None = None) -> None:
     refuse_several_devices(training_args)
     if data_args.streaming and training_args.max_steps < 1:
         raise ValueError("A stream has no end: say how many steps to train with --max_steps.")
+    if data_args.streaming and training_args.train_sampling_strategy == "group_by_length":
+        raise ValueError(
+            "train_sampling_strategy='group_by_length' needs the lengths of all samples before the first step, which a "
+            "stream does not have. Leave it out, or train without --streaming."
+        )
     checkpoint = resumed_checkpoint(training_args)
     claim(training_args)
     scale_to_batch(training_args)

@@ -22,8 +22,7 @@ from .windows import count_windows
 
 def prepare_video(raw: Dataset, args: DataArguments, split: str, num_frames: int, processor: Any = None) -> Dataset:
     """Map-style dataset of `video` (list of `num_frames` PIL RGB images of one size, decoded on access),
-    `sample_index`, `clip` (the `sample_index` of the clip that it is a piece of), `length` (`num_frames`, by which
-    Trainer can group) and, if `raw` has it, `label`.
+    `sample_index`, `clip` (the `sample_index` of the clip that it is a piece of) and, if `raw` has it, `label`.
 
     `raw` as load_raw_datasets gives it. Clips with more frames become consecutive pieces of `num_frames`, each with
     the clip's label; a rest at the end is dropped. Clips with fewer frames, with frames that cannot be decoded or of
@@ -48,8 +47,7 @@ def prepare_video(raw: Dataset, args: DataArguments, split: str, num_frames: int
     rows = np.repeat(good, counts)
     starts = np.concatenate([np.arange(count) * num_frames for count in counts])
     clips = np.array(raw["sample_index"][:])[rows]
-    columns = {"row": rows, "start": starts, "sample_index": np.arange(len(rows)), "clip": clips}
-    pieces = Dataset.from_dict(columns | {"length": np.full(len(rows), num_frames)})
+    pieces = Dataset.from_dict({"row": rows, "start": starts, "sample_index": np.arange(len(rows)), "clip": clips})
     if "label" in raw.features:
         labels = raw["label"][:]
         pieces = pieces.add_column("label", [labels[row] for row in rows], feature=raw.features["label"])

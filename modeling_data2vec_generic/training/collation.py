@@ -50,13 +50,14 @@ class TwoCollatorTrainer(InterruptibleTrainer):
 
     def _with_lengths(self, dataset: Any) -> Any:
         """What Trainer groups by length: a dataset of the samples' lengths alone, which are read without decoding a
-        sample. Images are all given in one size."""
+        sample. Without such a column, tokens are left to Trainer to count, and sound too; images, clips and windows of
+        series are all of one size."""
         name = self.args.length_column_name
         if self.args.train_sampling_strategy != "group_by_length" or not isinstance(dataset, Dataset):
             return dataset
         if name in dataset.column_names:
             return dataset.with_format(None).select_columns(name)
-        if "image" in dataset.column_names:
+        if not {"input_ids", "audio"} & set(dataset.column_names):
             return Dataset.from_dict({name: [1] * len(dataset)})
         return dataset
 
