@@ -73,8 +73,8 @@ def main(argv: list[str] | None = None) -> None:
         raise ValueError("A stream has no end: say how many steps to train with --max_steps.")
     if data_args.streaming and training_args.train_sampling_strategy == "group_by_length":
         raise ValueError(
-            "train_sampling_strategy='group_by_length' needs the lengths of all samples before the first step, which a "
-            "stream does not have. Leave it out, or train without --streaming."
+            "train_sampling_strategy='group_by_length' needs the lengths of all samples before the first step, which "
+            "a stream does not have. Leave it out, or train without --streaming."
         )
     checkpoint = resumed_checkpoint(training_args)
     claim(training_args)
