@@ -38,7 +38,6 @@ from modeling_data2vec_generic.training.encoders import load_encoder, main_input
 from modeling_data2vec_generic.training.objectives import mask_settings, objective_config
 from modeling_data2vec_generic.training.output_dir import claim, resumed_checkpoint
 from modeling_data2vec_generic.training.probe import Probe
-from modeling_data2vec_generic.training.scaling import scale_to_batch
 from modeling_data2vec_generic.training.settings import check_evaluation
 from modeling_data2vec_generic.training.trainer import Data2VecTrainer
 
@@ -78,7 +77,6 @@ def main(argv: list[str] | None = None) -> None:
         )
     checkpoint = resumed_checkpoint(training_args)
     claim(training_args)
-    scale_to_batch(training_args)
     set_seed(training_args.seed)
 
     bad_rows = None

@@ -89,6 +89,7 @@ class BadSteps(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.total = max((entry.get("bad_steps", 0) for entry in state.log_history), default=0)
         self.trainer._initial_global_step += self.total  # see `judge`
+        self.in_a_row, self._skipped, self._cause = 0, False, ""
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._batches = []

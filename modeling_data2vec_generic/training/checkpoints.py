@@ -20,6 +20,7 @@ from transformers.utils import logging
 from .arguments import RunArguments
 from .devices import refuse_several_devices
 from .full_evaluation import FullEvaluationTrainer
+from .restarts import RestartingTrainer
 from .same_run import describe_arguments, describe_collator, describe_data, require_same_run, write_run
 from .staging import clear, discard, place_files, place_folder, rotate, staging
 from .stop_signals import STOPPED, StopSignals
@@ -73,7 +74,7 @@ class _InterruptionCallback(TrainerCallback):
         return accelerator.check_trigger()
 
 
-class InterruptibleTrainer(FullEvaluationTrainer):
+class InterruptibleTrainer(RestartingTrainer, FullEvaluationTrainer):
     """transformers' Trainer with saves that are whole or not there, and runs that can be stopped and resumed.
 
     - A checkpoint is written to `_unfinished/` in the output directory and renamed to `checkpoint-N` when all of it is

@@ -31,15 +31,21 @@ class GlobalBatchTrainer(Trainer):
 
     model: Data2VecGenericForPreTraining
 
-    def _build_accelerator_args(self, **kwargs: Any) -> dict[str, Any]:
-        if self.args.ddp_find_unused_parameters is None:
-            # An encoder for which no input can be made up is examined, and what is unused frozen, in its first pass.
-            self.args.ddp_find_unused_parameters = self.model.examination is None
-        return super()._build_accelerator_args(**kwargs)
-
     def create_accelerator_and_postprocess(self) -> None:
-        """As ever; FSDP shards student and teacher by their blocks, unless told otherwise."""
         super().create_accelerator_and_postprocess()
+        if self.model is not None:  # with `model_init` there is none yet
+            self._settle_sharding()
+
+    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
+        self._settle_sharding()
+        ddp = self.accelerator.ddp_handler
+        if ddp is not None and self.args.ddp_find_unused_parameters is None:
+            # An encoder for which no input can be made up is examined, and what is unused frozen, in its first pass.
+            ddp.find_unused_parameters = self.model.examination is None
+        return super()._prepare_for_training(*args, **kwargs)
+
+    def _settle_sharding(self) -> None:
+        """FSDP shards student and teacher by their blocks, unless told otherwise."""
         plugin = getattr(self.accelerator.state, "fsdp_plugin", None)
         if plugin is not None and plugin.transformer_cls_names_to_wrap is None:
             # Not by `_no_split_modules`, where there may be a decoder's blocks, which the encoder alone does not have,

@@ -4,21 +4,42 @@ from transformers.utils import logging
 
 from .arguments import Data2VecTrainingArguments
 
+SCALED = ("ema_decay", "ema_end_decay", "ema_anneal_steps", "warmup_steps")
+
 logger = logging.get_logger(__name__)
 
 
-def scale_to_batch(arguments: Data2VecTrainingArguments) -> None:
-    """Rescale warm-up and the teacher's schedule from `reference_batch_size` to the batch that the run really has.
+class BatchScaling:
+    """Rescales warm-up and the teacher's schedule from `reference_batch_size` to the batch that the run really has.
 
     Warm-up and EMA annealing take the same number of samples as in the recipe, and so does the teacher to forget half
-    of
-    its old weights: a decay d per step of n samples becomes d^(m / n) per step of m. Learning rate and `max_steps`
+    of its old weights: a decay d per step of n samples becomes d^(m / n) per step of m. Learning rate and `max_steps`
     stay as they are. Without `reference_batch_size` nothing changes.
+
+    Args:
+        arguments: those that are changed.
     """
+
+    def __init__(self, arguments: Data2VecTrainingArguments):
+        self.arguments = arguments
+        self._written: dict[str, int | float] = {}
+        self._scaled: dict[str, int | float] = {}
+
+    def apply(self, batch: int) -> None:
+        """Scale what was written for the reference to `batch` samples per optimizer step, whatever it was scaled to
+        before; what somebody, such as a trial of a search, has set since is taken as written."""
+        for name, value in self._scaled.items():
+            if getattr(self.arguments, name) == value:
+                setattr(self.arguments, name, self._written[name])
+        self._written = {name: getattr(self.arguments, name) for name in SCALED}
+        _scale(self.arguments, batch)
+        self._scaled = {name: getattr(self.arguments, name) for name in SCALED}
+
+
+def _scale(arguments: Data2VecTrainingArguments, batch: int) -> None:
     reference = arguments.reference_batch_size
     if reference is None:
         return
-    batch = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
     ratio = batch / reference
     scaled: dict[str, int | float] = {
         "ema_decay": arguments.ema_decay**ratio,

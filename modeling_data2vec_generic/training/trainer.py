@@ -26,6 +26,7 @@ from .compilation import compile_student
 from .encoders import save_encoder
 from .health import HealthCallback
 from .processes import REPEATED, GlobalBatchTrainer
+from .scaling import BatchScaling
 from .statistics import Means, RunningSpread
 from .streaming import StreamingTrainer
 from .teacher import EMATeacher, ema_decay_at
@@ -93,8 +94,23 @@ class Data2VecTrainer(StreamingTrainer, GlobalBatchTrainer, MatrixDecayTrainer):
         self.add_callback(HealthCallback(self))
         self.add_callback(_StepCallback(self))
         self.add_callback(BestMetricCallback(self))
-        if self.args.torch_compile:
+        self._scaling = BatchScaling(self.args)
+        model_init: Any = self.model_init
+        if self.args.torch_compile and model_init is None:
             compile_student(self.model, self.accelerator, self.args)
+
+    def call_model_init(self, trial: Any = None) -> nn.Module:
+        """As ever, compiled if it is to be."""
+        model: Any = super().call_model_init(trial)
+        if self.args.torch_compile:
+            compile_student(model, self.accelerator, self.args)
+        return model
+
+    def begin_anew(self, batch_size: int) -> None:
+        """The teacher's count and decay, and the means, begin with the run; its schedules fit the batch."""
+        super().begin_anew(batch_size)
+        self.teacher_updates, self._ema, self._ema_state, self._means = 0, None, {}, Means()
+        self._scaling.apply(batch_size * self.args.gradient_accumulation_steps * self.args.world_size)
 
     @staticmethod
     def _new_spreads() -> dict[str, RunningSpread]:

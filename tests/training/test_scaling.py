@@ -4,7 +4,7 @@ import math
 import pytest
 
 from modeling_data2vec_generic import Data2VecTrainingArguments
-from modeling_data2vec_generic.training.scaling import scale_to_batch
+from modeling_data2vec_generic.training.scaling import BatchScaling
 
 
 def arguments(tmp_path, **settings):
@@ -20,7 +20,7 @@ def test_scale_to_batch__schedules_take_the_same_number_of_samples(tmp_path):
     scaled = arguments(
         tmp_path, reference_batch_size=512, per_device_train_batch_size=32, gradient_accumulation_steps=2
     )
-    scale_to_batch(scaled)
+    BatchScaling(scaled).apply(scaled.train_batch_size * scaled.gradient_accumulation_steps)
     assert scaled.warmup_steps * 64 == 200 * 512
     assert scaled.ema_anneal_steps * 64 == 1000 * 512
     for decay, recipe in ((scaled.ema_decay, 0.999), (scaled.ema_end_decay, 0.9999)):
@@ -30,7 +30,7 @@ def test_scale_to_batch__schedules_take_the_same_number_of_samples(tmp_path):
 def test_scale_to_batch__says_what_it_changed_and_what_not(tmp_path, caplog):
     scaled = arguments(tmp_path, reference_batch_size=512, per_device_train_batch_size=64, learning_rate=1e-3)
     with caplog.at_level(logging.INFO, logger="modeling_data2vec_generic"):
-        scale_to_batch(scaled)
+        BatchScaling(scaled).apply(scaled.train_batch_size * scaled.gradient_accumulation_steps)
     assert "batches of 512 samples and this run has 64" in caplog.text
     assert "ema_decay 0.999 -> 0.999875" in caplog.text
     assert "warmup_steps 200 -> 1600" in caplog.text
@@ -41,16 +41,27 @@ def test_scale_to_batch__says_what_it_changed_and_what_not(tmp_path, caplog):
 
 def test_scale_to_batch__a_share_of_the_run_and_open_annealing_stay(tmp_path):
     scaled = arguments(tmp_path, reference_batch_size=16, warmup_steps=0.1, ema_anneal_steps=None)
-    scale_to_batch(scaled)
+    BatchScaling(scaled).apply(scaled.train_batch_size * scaled.gradient_accumulation_steps)
     assert scaled.warmup_steps == 0.1
     assert scaled.ema_anneal_steps is None
 
 
 def test_scale_to_batch__without_a_reference_nothing_changes(tmp_path):
     left, before = arguments(tmp_path), arguments(tmp_path)
-    scale_to_batch(left)
+    BatchScaling(left).apply(left.train_batch_size * left.gradient_accumulation_steps)
     assert left.ema_decay == before.ema_decay
     assert left.warmup_steps == before.warmup_steps
+
+
+def test_apply__again_begins_with_what_was_written(tmp_path):
+    scaled = arguments(tmp_path, reference_batch_size=64)
+    scaling = BatchScaling(scaled)
+    scaling.apply(32)
+    assert scaled.warmup_steps == 400
+    scaled.ema_decay = 0.9  # by a trial of a search
+    scaling.apply(16)
+    assert scaled.warmup_steps == 800
+    assert (scaled.ema_decay, scaled.ema_end_decay) == pytest.approx((0.9**0.25, 0.9999**0.25))
 
 
 def test_reference_batch_size__must_be_positive(tmp_path):
