@@ -5,6 +5,7 @@ import math
 import os
 import weakref
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from .best_metric import BestMetricCallback
 from .checkpoint_check import check_checkpoint
 from .compilation import compile_student
 from .encoders import save_encoder
+from .flops import StepFlops
 from .health import HealthCallback
 from .processes import REPEATED, GlobalBatchTrainer
 from .scaling import BatchScaling
@@ -95,6 +97,8 @@ class Data2VecTrainer(StreamingTrainer, GlobalBatchTrainer, MatrixDecayTrainer):
         self.add_callback(_StepCallback(self))
         self.add_callback(BestMetricCallback(self))
         self._scaling = BatchScaling(self.args)
+        self._flops = StepFlops(self.model)
+        self._num_predictions = 0
         model_init: Any = self.model_init
         if self.args.torch_compile and model_init is None:
             compile_student(self.model, self.accelerator, self.args)
@@ -110,6 +114,7 @@ class Data2VecTrainer(StreamingTrainer, GlobalBatchTrainer, MatrixDecayTrainer):
         """The teacher's count and decay, and the means, begin with the run; its schedules fit the batch."""
         super().begin_anew(batch_size)
         self.teacher_updates, self._ema, self._ema_state, self._means = 0, None, {}, Means()
+        self._flops = StepFlops(self.model)
         self._scaling.apply(batch_size * self.args.gradient_accumulation_steps * self.args.world_size)
 
     @staticmethod
@@ -155,11 +160,13 @@ class Data2VecTrainer(StreamingTrainer, GlobalBatchTrainer, MatrixDecayTrainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, Any]:
         """As ever; notes the spread of targets and predictions on the way, without waiting for the device."""
-        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        with self._flops.watched() if model.training else nullcontext():
+            loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         if REPEATED not in inputs:
             with torch.no_grad():
                 rows = {"target_std": outputs["targets"], "prediction_std": outputs["predictions"]}
                 if model.training:
+                    self._num_predictions = len(outputs["targets"])
                     self._means.add({"mask_ratio": self._mask_ratio(inputs)})
                     if len(outputs["targets"]) > 1:  # one row has no spread
                         self._means.add({name: spread(values) for name, values in rows.items()})
@@ -167,6 +174,11 @@ class Data2VecTrainer(StreamingTrainer, GlobalBatchTrainer, MatrixDecayTrainer):
                     for name, values in rows.items():
                         self._eval_spreads[name].add(values)
         return (loss, outputs) if return_outputs else loss
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Operations, forward and backward, of the micro-batch that was trained on last, which `inputs` are; see
+        `modeling_data2vec_generic.training.flops`. Logged as `total_flos`."""
+        return 0 if REPEATED in inputs else self._flops.count(inputs, self._num_predictions)
 
     def _mask_ratio(self, inputs: dict[str, Any]) -> Tensor:
         mask, examination = inputs["mask"], self.model.examination
