@@ -255,3 +255,24 @@ def test_run__on_an_encoder_decoder_leaves_one_with_the_trained_encoder(tmp_path
 def test_arguments__that_contradict_each_other(given, message):
     with pytest.raises(ValueError, match=message):
         ModelArguments(**given)
+
+
+TINY_VIT = "hidden_size=32,num_hidden_layers=2,num_attention_heads=2,intermediate_size=32,image_size=16,patch_size=4"
+
+
+def test_attention__is_the_chosen_one_of_new_and_of_loaded_encoders(tmp_path):
+    chosen = ModelArguments(model_type="vit", config_overrides=TINY_VIT, attn_implementation="flex_attention")
+    encoder = new_encoder(new_encoder_config(chosen))
+    assert encoder.config._attn_implementation == "flex_attention"
+    model = Data2VecGenericForPreTraining(Data2VecGenericConfig(), encoder)
+    model.save_pretrained(tmp_path / "whole")
+    encoder.save_pretrained(tmp_path / "encoder")
+    for name in ("whole", "encoder"):
+        loaded = load_encoder(ModelArguments(model_name_or_path=str(tmp_path / name), attn_implementation="eager"))
+        assert loaded.config._attn_implementation == "eager"
+
+
+def test_attention__that_there_is_none_of_is_refused():
+    chosen = ModelArguments(model_type="vit", config_overrides=TINY_VIT, attn_implementation="nonsense")
+    with pytest.raises(ValueError, match="that attn_implementation='nonsense' is installed and made for this type"):
+        new_encoder(new_encoder_config(chosen))
