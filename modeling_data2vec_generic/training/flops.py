@@ -10,11 +10,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ..backbone_data2vec_generic import as_sequence, first, hooked
-from ..examination_data2vec_generic import all_inputs, undisturbed
 from ..modeling_data2vec_generic import Data2VecGenericForPreTraining
 from ..seams_data2vec_generic import is_within
 
@@ -41,7 +39,7 @@ class _Costs:
 class StepFlops:
     """Counts the operations of student, teacher and predictor, forward and backward, of each batch.
 
-    What each weight of the encoder is applied to is looked up once, in a pass of the teacher over the first batch.
+    What each weight of the encoder is applied to is looked up in the teacher's pass over the first batch.
 
     Args:
         model: whose steps are counted.
@@ -53,15 +51,24 @@ class StepFlops:
         self._entered = 0
 
     @contextmanager
-    def watched(self) -> Iterator[None]:
-        """A context around a pass of the model, in which is noted how many positions the student's blocks read."""
+    def watched(self, mask: Tensor) -> Iterator[None]:
+        """A context around a pass of the model, in which is noted how many positions the student's blocks read.
+
+        Args:
+            mask: (B, M, T) or (B, T), of the batch.
+        """
 
         def note(block: nn.Module, args: Any, output: Any) -> None:
             self._entered = _positions(output, self.model)
 
         block = self.model.encoder.get_submodule(self.model.seams.blocks[0])
         with hooked(block.register_forward_hook, note):
-            yield
+            if self._costs is not None:
+                yield
+                return
+            with _spending(self.model) as spent:
+                yield
+            self._costs = spent.by_position(len(mask) * mask.shape[-1])
 
     def count(self, inputs: Mapping[str, Any], num_predictions: int) -> int:
         """Of the batch that was watched last.
@@ -73,9 +80,8 @@ class StepFlops:
         mask = inputs["mask"]
         rows = mask[..., 0].numel()
         samples, length = len(mask), mask.shape[-1]
-        if self._costs is None:
-            self._costs = _costs(self.model, inputs)
         costs = self._costs
+        assert costs is not None  # a pass has been watched
         teacher = samples * length * (costs.content + costs.between + costs.blocks * costs.entered)
         own_content = f"student_{self.model.main_input_name}" in inputs
         examination = self.model.examination
@@ -93,47 +99,54 @@ class StepFlops:
         return round(FORWARD * teacher + (FORWARD + BACKWARD) * (student + predictor))
 
 
-@torch.no_grad()
-def _costs(model: Data2VecGenericForPreTraining, inputs: Mapping[str, Any]) -> _Costs:
-    """What one pass of the teacher over full input costs."""
-    teacher, seams, mask = model.teacher, model.seams, inputs["mask"]
-    spent = {"content": 0.0, "between": 0.0, "blocks": 0.0}
-    entered = 0
-    in_content = True
+@dataclass
+class _Spent:
+    """Operations of one pass of the teacher, by part, and the positions that its first block gave."""
+
+    content: float = 0.0
+    between: float = 0.0
+    blocks: float = 0.0
+    entered: int = 0
+    in_content: bool = True
+
+    def by_position(self, content: int) -> _Costs:
+        """Of a pass over so many positions of the content."""
+        return _Costs(
+            self.content / content, self.between / content, self.blocks / self.entered, self.entered / content
+        )
+
+
+@contextmanager
+def _spending(model: Data2VecGenericForPreTraining) -> Iterator[_Spent]:
+    """What the teacher spends in the one pass that is made within the context. It is the model's own: no part of a
+    sharded model (FSDP2) may run by itself."""
+    teacher, seams, spent = model.teacher, model.seams, _Spent()
 
     def spend(name: str) -> Any:
+        within = is_within(name, seams.blocks)
+
         def add(layer: Any, args: Any, output: Any) -> None:
             convolves = isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d)
             positions = first(output).numel() / first(output).shape[1 if convolves else -1]
-            part = "blocks" if is_within(name, seams.blocks) else "content" if in_content else "between"
-            spent[part] += 2 * layer.weight.numel() * positions
+            part = "blocks" if within else "content" if spent.in_content else "between"
+            setattr(spent, part, getattr(spent, part) + 2 * layer.weight.numel() * positions)
 
         return add
 
     def leave_content(module: nn.Module, args: Any, output: Any) -> None:
-        nonlocal in_content
-        in_content = False
+        spent.in_content = False
 
     def enter(block: nn.Module, args: Any, output: Any) -> None:
-        nonlocal entered
-        entered = _positions(output, model)
+        spent.entered = _positions(output, model)
 
     with ExitStack() as stack:
-        stack.enter_context(undisturbed(model))
         for name, layer in teacher.named_modules():
             weight = getattr(layer, "weight", None)
             if isinstance(weight, Tensor) and weight.ndim > 1 and not isinstance(layer, nn.Embedding):
                 stack.enter_context(hooked(layer.register_forward_hook, spend(name)))
         stack.enter_context(hooked(teacher.get_submodule(seams.content).register_forward_hook, leave_content))
         stack.enter_context(hooked(teacher.get_submodule(seams.blocks[0]).register_forward_hook, enter))
-        read = {
-            name: value.to(model.device) if isinstance(value, Tensor) else value
-            for name, value in inputs.items()
-            if name != "mask" and not name.startswith("student_")
-        }
-        teacher(**all_inputs(seams, read, mask.shape[-1]))
-    content = len(mask) * mask.shape[-1]
-    return _Costs(spent["content"] / content, spent["between"] / content, spent["blocks"] / entered, entered / content)
+        yield spent
 
 
 def _positions(output: Any, model: Data2VecGenericForPreTraining) -> int:

@@ -160,7 +160,7 @@ class Data2VecTrainer(StreamingTrainer, GlobalBatchTrainer, MatrixDecayTrainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, Any]:
         """As ever; notes the spread of targets and predictions on the way, without waiting for the device."""
-        with self._flops.watched() if model.training else nullcontext():
+        with self._flops.watched(inputs["mask"]) if model.training else nullcontext():
             loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         if REPEATED not in inputs:
             with torch.no_grad():
