@@ -210,10 +210,10 @@ def test_checkpoints__rotate_as_trainer_does_and_leave_nothing_behind(tmp_path):
 
 
 def test_checkpoints__the_best_is_kept_under_its_final_name(tmp_path):
-    scores = iter([0.5, 0.9, 0.7, 0.6])
+    scores = iter([0.1, 0.5, 0.9, 0.7, 0.6])  # before the first step and at each evaluation
     flags = {"eval_strategy": "steps", "eval_steps": 1, "save_steps": 1, "save_total_limit": 2, "max_steps": 4}
     run = trainer(tmp_path, metric_for_best_model="score", greater_is_better=True, **flags)
-    run.feature_metrics = lambda encoder: {"score": next(scores)} if run.state.global_step else {}
+    run.feature_metrics = lambda encoder: {"score": next(scores)}
     run.train()
     assert run.state.best_model_checkpoint == str(tmp_path / "checkpoint-2")
     assert {path.name for path in tmp_path.glob("*")} == {"checkpoint-2", "checkpoint-4"}
@@ -251,12 +251,12 @@ def test_checkpoints__death_within_a_save_leaves_whole_ones_only(moment, tmp_pat
                 trainer(out, **flags).train()
         found = {path.name: files(path) for path in out.glob("checkpoint-*")}
         assert found == {name: whole[name] for name in found}
-        assert found or deadly == 0 or (moment == "fsync" and deadly < 20)
+        assert found or deadly == 0 or (moment == "fsync" and deadly < 22)
     trainer(out, **flags).train()
     assert {path.name for path in out.glob("*")} == {"checkpoint-3"}
 
 
-DEADLY = {"fsync": (0, 5, 20), "rename": (0, 1, 2), "rmtree": (0, 1)}
+DEADLY = {"fsync": (0, 5, 22), "rename": (0, 1, 2), "rmtree": (0, 1)}
 
 
 def files(folder: Path) -> dict[str, int]:
