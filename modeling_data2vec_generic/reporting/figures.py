@@ -11,6 +11,8 @@ try:
     from matplotlib.colors import to_rgb
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
+
+    from .fonts import choose_fonts
 except ImportError as error:
     raise ImportError("The figures need matplotlib, which is not installed: `pip install matplotlib`.") from error
 
@@ -52,6 +54,7 @@ def series(log_history: LogHistory, keys: Sequence[str]) -> tuple[list[float], l
 
 def save(figure: Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
+    choose_fonts(figure)
     figure.savefig(path, dpi=DPI)
 
 

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from .figures import save
+from .fonts import drawable_names
 
 _NUMBERED = 20  # classes up to which each cell has its number written in it
 _COLUMNS = 4
@@ -41,7 +42,9 @@ def plot_confusion_counts(counts: NDArray[np.int64], names: Sequence[str], path:
     axes = figure.add_subplot(xlabel="prediction", ylabel="label")
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(image, label="share of the label's rows")
-    ticks, shown = range(len(names)), [_short(name) for name in names]
+    ticks, shown = range(len(names)), _shown(names)
+    if shown != [_short(name) for name in names]:
+        axes.set_title("numbers stand for names that no installed font can draw: id2label of config.json", fontsize=7)
     axes.set_xticks(ticks, shown, rotation=90, fontsize=8, parse_math=False)
     axes.set_yticks(ticks, shown, fontsize=8, parse_math=False)
     if len(names) <= _NUMBERED:
@@ -120,7 +123,7 @@ def plot_masks(
             axes[row, column].set_title(caption, fontsize=8, parse_math=False)
             axes[row, column].set_axis_off()
     key = figure.colorbar(shown, ax=axes, ticks=range(len(names)), shrink=0.6)
-    key.ax.set_yticklabels([_short(name) for name in names], fontsize=7, parse_math=False)
+    key.ax.set_yticklabels(_shown(names), fontsize=7, parse_math=False)
     save(figure, path)
     return path
 
@@ -138,6 +141,11 @@ def plot_comparison(results: Mapping[str, tuple[float, float | None]], metric: s
     axes.set_axisbelow(True)
     save(figure, path)
     return path
+
+
+def _shown(names: Sequence[str]) -> list[str]:
+    """Names of classes as they stand in a figure."""
+    return [_short(name) for name in drawable_names(names)]
 
 
 def _short(name: str) -> str:

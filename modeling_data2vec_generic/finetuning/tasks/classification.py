@@ -132,6 +132,7 @@ class Classification(Task):
     def draw(self, logits: np.ndarray, labels: np.ndarray, dataset: Dataset, directory: Path) -> list[Path]:
         if not isinstance(self.target, SingleLabel):
             return []
+        from ...reporting.fonts import drawable_names  # matplotlib is an extra
         from ...reporting.predictions import plot_confusion, plot_errors
 
         predicted = logits.argmax(-1)
@@ -140,10 +141,8 @@ class Classification(Task):
         wrong = np.flatnonzero(predicted != labels)
         worst = wrong[np.argsort(-margins[wrong], kind="stable")][:_SHOWN].tolist()  # the surest ones
         if worst:
-            titles = [
-                f"{self.target.names[labels[i]]}, taken for {self.target.names[predicted[i]]} ({margins[i]:.0%})"
-                for i in worst
-            ]
+            names = drawable_names(self.target.names)
+            titles = [f"{names[labels[i]]}, taken for {names[predicted[i]]} ({margins[i]:.0%})" for i in worst]
             pictures = [self.picture(dataset[i]) for i in worst]
             paths.append(plot_errors(titles, pictures, directory / "errors.png"))
         return paths
