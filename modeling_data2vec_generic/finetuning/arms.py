@@ -2,7 +2,7 @@
 
 import copy
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -33,14 +33,16 @@ class Outcome:
     """What came of one run.
 
     Args:
-        logits: (N, ...) of the validation samples.
-        labels: as the task collates them.
+        logits: (N, ...) of the validation samples, as the task keeps them.
+        labels: as the task keeps them.
         metrics: by name, with "eval_" in front.
+        shown: by row, the answers in full of the validation samples that the task shows.
     """
 
     logits: np.ndarray
     labels: np.ndarray
     metrics: dict[str, float]
+    shown: dict[int, np.ndarray] = field(default_factory=dict)
 
 
 def arms_of(task: type[Task], task_args: TaskArguments, model_args: ModelArguments) -> tuple[str, ...]:
@@ -148,12 +150,15 @@ class Arms:
         trainer.log_metrics("train", trained.metrics)
         trainer.save_metrics("train", trained.metrics)
         output = trainer.predict(samples["validation"], metric_key_prefix="eval")
-        metrics, labels = output.metrics or {}, np.asarray(output.label_ids)
+        metrics, logits, labels = output.metrics or {}, np.asarray(output.predictions), np.asarray(output.label_ids)
+        shown = {}
+        if rows := task.shown(logits, labels):
+            shown = dict(zip(rows, trainer.answers(samples["validation"].select(rows)), strict=True))
         trainer.log_metrics("eval", metrics)
         trainer.save_metrics("eval", metrics)
         trainer.save_model()
         trainer.save_state()
-        return Outcome(np.asarray(output.predictions), labels, metrics)
+        return Outcome(logits, labels, metrics, shown)
 
     def _on_frozen_features(self, arm: str, training_args: FinetuningArguments) -> Outcome:
         features = self._features

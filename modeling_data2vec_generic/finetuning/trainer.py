@@ -5,9 +5,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from datasets import Dataset
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import SequentialSampler
 
 from ..training.best_metric import BestMetricCallback
 from ..training.collation import TwoCollatorTrainer
@@ -47,10 +50,6 @@ class FinetuningTrainer(TwoCollatorTrainer, MatrixDecayTrainer):
             eval_data_collator=task.collator(training=False),
             processing_class=task.processor,
             compute_metrics=lambda prediction: task.metrics(prediction.predictions, prediction.label_ids),
-            # What a model returns besides its logits comes after them, and is not kept.
-            preprocess_logits_for_metrics=lambda outputs, labels: task.answers(
-                outputs[0] if isinstance(outputs, tuple) else outputs
-            ),
             **kwargs,
         )
         self.label_names = ["labels"]  # not those of the model's signature, which a head of our own gives otherwise
@@ -72,6 +71,10 @@ class FinetuningTrainer(TwoCollatorTrainer, MatrixDecayTrainer):
             return {"loss", wanted}
         found = self.evaluation_loop(self.get_eval_dataloader(), description="Metrics").metrics or {}
         return {name.removeprefix("eval_") for name in found}
+
+    def _get_eval_sampler(self, eval_dataset: Dataset) -> SequentialSampler:
+        """In order, even where training is grouped by length: a prediction is told by its place."""
+        return SequentialSampler(eval_dataset)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """As ever, with the learning rate of each layer."""
@@ -111,3 +114,28 @@ class FinetuningTrainer(TwoCollatorTrainer, MatrixDecayTrainer):
             inputs = {name: torch.cat([value, value]) for name, value in inputs.items()}
         loss, outputs = self.task.loss(model, inputs)
         return (loss, outputs) if return_outputs else loss
+
+    def prediction_step(
+        self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None
+    ) -> tuple[Tensor | None, Any, Any]:
+        """The loss, and the task's answers and labels as it keeps them, which is all that is gathered."""
+        loss: Tensor | None
+        outputs: Any
+        labels: Any
+        loss, outputs, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+        if outputs is None:
+            return loss, None, None
+        return loss, *self.task.kept(self._answers(outputs), labels)
+
+    def answers(self, dataset: Dataset) -> list[NDArray]:
+        """The task's answers to each sample, in full. All processes call it, after [`~Trainer.predict`]."""
+        model: Any = self.model
+        found: list[NDArray] = []
+        for inputs in self.get_test_dataloader(dataset):
+            _, outputs, _ = super().prediction_step(model, inputs, prediction_loss_only=False)
+            found.extend(self.accelerator.gather_for_metrics(self._answers(outputs)).cpu().numpy())
+        return found
+
+    def _answers(self, outputs: Any) -> Tensor:
+        """What a model returns besides its logits comes after them, and is not read."""
+        return self.task.answers(outputs[0] if isinstance(outputs, tuple) else outputs)

@@ -33,6 +33,7 @@ def report_predictions(task: Any, outcome: Any, dataset: Dataset, paths: Mapping
         logger.warning("matplotlib is not installed, so no figures are drawn: `pip install matplotlib`.")
         return
     task.draw(outcome.logits, outcome.labels, dataset, output_dir / "figures")
+    task.draw_shown(outcome.shown, dataset, output_dir / "figures")
 
 
 def report_comparison(

@@ -375,12 +375,13 @@ def test_padding__changes_neither_loss_nor_answers(data, tmp_path):
     assert loss.item() == pytest.approx(np.mean(losses), rel=1e-5)
 
 
-def test_answers__of_logits_that_are_filled_up_for_other_processes(data):
+def test_answers__that_are_filled_up_for_other_processes(data):
     task = prepared(data).task
     logits = torch.zeros(1, 2, len(task.tokenizer))
     logits[0, :, task.tokenizer.get_vocab()["b"]] = 1.0
-    filled_up = torch.nn.functional.pad(logits, (0, 0, 0, 3), value=-100)  # as accelerator.pad_across_processes
-    assert read_frames(task.tokenizer, task.answers(filled_up).tolist()) == ["b"]
+    answers, _ = task.kept(task.answers(logits), torch.zeros(1, 1))
+    filled_up = torch.nn.functional.pad(answers, (0, 3), value=-100)  # as accelerator.pad_across_processes
+    assert read_frames(task.tokenizer, filled_up.tolist()) == ["b"]
 
 
 def test_masks__are_of_the_training_alone_and_spare_clips_that_are_shorter(data):

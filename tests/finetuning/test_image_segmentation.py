@@ -423,12 +423,50 @@ def test_metrics__keep_one_matrix_however_many_images_there_are():
     task.target.names = [str(number) for number in task.classes]
     rng = np.random.default_rng(0)
     labels, predicted = (rng.integers(0, 150, (100, 8, 8), dtype=np.uint8) for _ in range(2))
+    kept = [part.numpy() for part in task.kept(torch.from_numpy(predicted), torch.from_numpy(labels))]
     tracemalloc.start()
-    found = task.metrics(predicted, labels)
-    rows = task.predictions(predicted, labels, Dataset.from_dict({"sample_index": range(100)}))
+    found = task.metrics(*kept)
+    rows = task.predictions(*kept, Dataset.from_dict({"sample_index": range(100)}))
     mean = np.mean([row["accuracy"] for row in rows])
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert found["overall_accuracy"] == pytest.approx((labels == predicted).mean())
     assert mean == pytest.approx(found["overall_accuracy"])
     assert peak < 40 * 150 * 150 * 8  # of a hundred images
+
+
+def test_kept__is_as_large_for_large_images_as_for_small_ones():
+    task = object.__new__(ImageSegmentation)
+    task.classes = list(range(3))
+    labels = torch.tensor([[[0, 0, 1], [2, 2, 255]], [[1, 1, 1], [1, 255, 255]]], dtype=torch.uint8)
+    answers = torch.tensor([[[0, 2, 1], [2, 2, 0]], [[0, 1, 1], [0, 0, 1]]], dtype=torch.uint8)
+    for scale in (1, 10):
+        predicted, true = task.kept(*(part.repeat(1, scale, scale) for part in (answers, labels)))
+        assert true.tolist() == [[0, 0, 1, 2], [1, 1, -100, -100]]
+        assert predicted[..., 0].tolist() == [[0, 2, 1, 2], [0, 1, -100, -100]]
+        pixels = predicted[..., 1]
+        assert (pixels[pixels != -100] / scale**2).tolist() == [1, 1, 1, 2, 2, 2]
+
+
+def test_evaluation__holds_no_pixels_but_those_of_the_worst_images(finetune, monkeypatch):
+    """Evaluation is in the order of the rows, even where training is not."""
+    held, figures = [], []
+    metrics = ImageSegmentation.metrics
+
+    def measured(task, logits, labels):
+        held.append((logits.size + labels.size) / len(labels))
+        return metrics(task, logits, labels)
+
+    monkeypatch.setattr(ImageSegmentation, "metrics", measured)
+    monkeypatch.setattr(
+        "modeling_data2vec_generic.reporting.predictions.plot_masks",
+        lambda titles, images, masks, predicted, *_: figures.append((titles, masks, predicted)),
+    )
+    flags = ["--eval_strategy", "steps", "--eval_steps", "1", "--train_sampling_strategy", "group_by_length"]
+    out = finetune(*VIT, *flags, figures=True)
+    assert len(held) > 1
+    assert max(held) <= 3 * len(VALUES) ** 2  # of 256 pixels
+    ((titles, masks, predicted),) = figures
+    right = [float((mask == answer).mean()) for mask, answer in zip(masks, predicted, strict=True)]
+    assert right == pytest.approx(sorted(row["accuracy"] for row in predictions(out))[:4])
+    assert titles == [f"{share:.0%} of the pixels are right" for share in right]

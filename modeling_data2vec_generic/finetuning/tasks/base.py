@@ -139,14 +139,18 @@ class Task(ABC):
         return outputs.loss, outputs
 
     def answers(self, logits: Tensor) -> Tensor:
-        """What is kept of a batch's logits for metrics and predictions; all of them by default. Of an output for each
+        """What a batch's logits say, for metrics and predictions; all of them by default. Of an output for each
         position the best class is far less to hold."""
         return logits
 
+    def kept(self, answers: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """What is kept of a batch's `answers` and labels until all samples have been evaluated; both by default."""
+        return answers, labels
+
     @abstractmethod
     def metrics(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-        """By name, without "eval_" in front. `logits` are the `answers`, of all samples; where they differ in length
-        Trainer has filled both up with -100."""
+        """By name, without "eval_" in front. `logits` are the answers and `labels` the labels of all samples, as they
+        are `kept`; where samples differ in length Trainer has filled both up with -100."""
 
     @abstractmethod
     def predictions(self, logits: np.ndarray, labels: np.ndarray, dataset: Dataset) -> Iterable[dict[str, Any]]:
@@ -163,4 +167,14 @@ class Task(ABC):
 
     def draw(self, logits: np.ndarray, labels: np.ndarray, dataset: Dataset, directory: Any) -> list[Any]:
         """Figures of the predictions; returns their paths. Called only where matplotlib is installed."""
+        return []
+
+    def shown(self, logits: np.ndarray, labels: np.ndarray) -> list[int]:
+        """The rows of the samples that `draw_shown` draws; none by default. These are predicted once more, since their
+        answers are not as they are `kept`."""
+        return []
+
+    def draw_shown(self, answers: Mapping[int, np.ndarray], dataset: Dataset, directory: Any) -> list[Any]:
+        """Figures of the samples that are `shown`; returns their paths. `answers` are theirs by row. Called only where
+        matplotlib is installed."""
         return []

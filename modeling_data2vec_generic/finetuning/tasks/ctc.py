@@ -233,9 +233,8 @@ class SpeechRecognition(Task):
         return outputs["loss"], outputs
 
     def answers(self, logits: Tensor) -> Tensor:
-        """(B, T) best class of each frame, -100 where Trainer has filled the logits up to the length of those of other
-        processes."""
-        return logits.argmax(-1).masked_fill((logits == -100).all(-1), -100)
+        """(B, T) best class of each frame."""
+        return logits.argmax(-1)
 
     def metrics(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         texts, found = read_labels(self.tokenizer, labels.tolist()), read_frames(self.tokenizer, logits.tolist())

@@ -1,6 +1,7 @@
 """Images: a class for each pixel (semantic segmentation)."""
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from datasets import Dataset, Features, Image, Value
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForSemanticSegmentation, BeitImageProcessorPil, PreTrainedModel
 from transformers.utils import logging
 
@@ -33,6 +35,7 @@ _READS_FOUR_BLOCKS = {
     "dpt": ("backbone_out_indices", 0),
 }
 _SHOWN = 4  # images in the figure of errors
+_FILLED = -100  # what Trainer fills up with
 
 
 class TrainingMasks(DrawsByEpoch):
@@ -171,7 +174,7 @@ class ImageSegmentation(Task):
         return {**self.inputs(examples), "labels": torch.from_numpy(masks)}
 
     def loss(self, model: nn.Module, inputs: Mapping[str, Any]) -> tuple[Tensor, Any]:
-        # Labels stay of 8 bits in the batch, since those of all images are kept for the metrics.
+        # Labels are of 8 bits in the batch, an eighth of what the loss reads.
         outputs = model(**{**inputs, "labels": inputs["labels"].long()})
         return outputs["loss"], outputs
 
@@ -180,10 +183,20 @@ class ImageSegmentation(Task):
         size = (self.pixels.height, self.pixels.width)
         return functional.interpolate(logits.float(), size, mode="bilinear").argmax(1).to(torch.uint8)
 
+    def kept(self, answers: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The pairs of class and predicted class that each image has, P at most: (B, P, 2) int32, the predicted class
+        and the number of pixels, and (B, P) int32, the class. Images with fewer pairs are filled up with -100."""
+        pairs = labels.long() * len(self.classes) + answers
+        predicted, true = [], []
+        for image, known in zip(pairs, labels != IGNORED, strict=True):
+            values, pixels = image[known].unique(return_counts=True)
+            predicted.append(torch.stack([values % len(self.classes), pixels], dim=-1).int())
+            true.append(values.int() // len(self.classes))
+        filled = partial(pad_sequence, batch_first=True, padding_value=_FILLED)
+        return filled(predicted), filled(true)
+
     def metrics(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-        counts = np.zeros((len(self.classes), len(self.classes)), dtype=np.int64)
-        for image in self._counts(logits, labels):
-            counts += image
+        counts = self._counts(logits, labels)
         true, predicted = np.indices(counts.shape)
         found = load_metric("mean_iou").compute(
             predictions=predicted.ravel(),
@@ -195,16 +208,16 @@ class ImageSegmentation(Task):
         means = {name: found[name] for name in ("mean_iou", "mean_accuracy", "overall_accuracy")}
         return means | {f"iou_{name}": float(value) for name, value in by_class if not np.isnan(value)}
 
-    def _counts(self, predicted: np.ndarray, labels: np.ndarray) -> Iterator[np.ndarray]:
-        """(K, K) of each image: which class was taken for which."""
-        for pair in zip(labels, predicted, strict=True):
-            yield confusion_counts(*pair, len(self.classes), IGNORED)
+    def _counts(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """(K, K) of one image or of all of them: which class was taken for which."""
+        predicted, pixels = logits[..., 0], logits[..., 1]
+        return confusion_counts(labels, predicted, len(self.classes), _FILLED, pixels)
 
     def predictions(self, logits: np.ndarray, labels: np.ndarray, dataset: Dataset) -> Iterator[dict[str, Any]]:
         """The share of right pixels of each image, and the intersection over union of each class that is in its mask
         or was found in it."""
         ids = dataset.with_format(None)["sample_index"][:]
-        for number, counts in zip(ids, self._counts(logits, labels), strict=True):
+        for number, counts in zip(ids, map(self._counts, logits, labels), strict=True):
             by_class = zip(self.target.names, intersection_over_union(counts), strict=True)
             yield {
                 "id": number,
@@ -213,20 +226,25 @@ class ImageSegmentation(Task):
             }
 
     def draw(self, logits: np.ndarray, labels: np.ndarray, dataset: Dataset, directory: Path) -> list[Path]:
-        from ...reporting.predictions import plot_confusion_counts, plot_masks  # matplotlib is an extra
+        from ...reporting.predictions import plot_confusion_counts  # matplotlib is an extra
 
-        counts, accuracies = np.zeros((len(self.classes), len(self.classes)), dtype=np.int64), np.empty(len(labels))
-        for row, image in enumerate(self._counts(logits, labels)):
-            counts += image
-            accuracies[row] = image.trace() / image.sum()
-        worst = np.argsort(accuracies, kind="stable")[:_SHOWN].tolist()
-        images = [np.asarray(dataset[i]["image"].resize(self.pixels.size)) for i in worst]
-        masks = [np.ma.masked_equal(labels[i], IGNORED) for i in worst]
-        titles = [f"{accuracies[i]:.0%} of the pixels are right" for i in worst]
-        return [
-            plot_confusion_counts(counts, self.target.names, directory / "confusion.png"),
-            plot_masks(titles, images, masks, [logits[i] for i in worst], self.target.names, directory / "errors.png"),
-        ]
+        return [plot_confusion_counts(self._counts(logits, labels), self.target.names, directory / "confusion.png")]
+
+    def shown(self, logits: np.ndarray, labels: np.ndarray) -> list[int]:
+        """The images of which the largest shares are wrong."""
+        accuracies = [counts.trace() / counts.sum() for counts in map(self._counts, logits, labels)]
+        return np.argsort(accuracies, kind="stable")[:_SHOWN].tolist()
+
+    def draw_shown(self, answers: Mapping[int, np.ndarray], dataset: Dataset, directory: Path) -> list[Path]:
+        from ...reporting.predictions import plot_masks
+
+        samples = [dataset[row] for row in answers]
+        images = [np.asarray(sample["image"].resize(self.pixels.size)) for sample in samples]
+        masks = [np.ma.masked_equal(resized(sample["label"], self.pixels.size), IGNORED) for sample in samples]
+        predicted = list(answers.values())
+        shares = [(mask == answer).mean() for mask, answer in zip(masks, predicted, strict=True)]
+        titles = [f"{share:.0%} of the pixels are right" for share in shares]
+        return [plot_masks(titles, images, masks, predicted, self.target.names, directory / "errors.png")]
 
 
 def _by_value(dataset: Dataset) -> Dataset:
