@@ -23,15 +23,14 @@ def loading(what: str, remedy: str) -> Iterator[None]:
 
 
 def require_writable(folder: Path, what: str, remedy: str) -> None:
-    """Make the folder if it is not there, and raise a ValueError if no file can be made in it.
+    """Raise a ValueError if no file can be made in the folder or, where it is not there yet, in what is to hold it.
 
     Args:
         what: what the folder is, to begin the message.
         remedy: what to do, to end it.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=folder):
+        with TemporaryFile(dir=next(path for path in (folder, *folder.absolute().parents) if path.exists())):
             pass
     except OSError as error:
         reason = error.strerror or error
