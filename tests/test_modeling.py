@@ -176,7 +176,7 @@ def test_mask__that_covers_nothing_or_another_length_is_refused():
 
 
 def test_copied_parameters__of_an_encoder_that_reads_no_made_up_sample_are_known_after_a_forward_pass(monkeypatch):
-    monkeypatch.setattr(modeling_data2vec_generic, "made_up_sample", lambda encoder, seams: None)
+    monkeypatch.setattr(modeling_data2vec_generic, "made_up_sample", lambda *_: None)
     model = new_model("vit", teacher_embeddings="copy")
     with pytest.raises(RuntimeError, match="none has been made yet"):
         model.copied_parameters()

@@ -123,7 +123,7 @@ def typed_labels(texts: Sequence[str | None], wanted: str, most_odd: float) -> t
     are numbers all the same, since nobody numbers classes by fractions.
 
     Args:
-        wanted: "text" makes all but lists text, "numbers" leaves out what is none.
+        wanted: "text" makes all but lists text, "numbers" leaves out what is none, if there are any.
     """
     values = [None if text is None else json.loads(text) for text in texts]
     kinds = {type(value) for value in values if value is not None}
@@ -131,7 +131,7 @@ def typed_labels(texts: Sequence[str | None], wanted: str, most_odd: float) -> t
         return _lists(values), {}
     numbers = sum(type(value) in (int, float) for value in values)
     others = sum(value is not None for value in values) - numbers
-    if wanted == "numbers" or (wanted == "any" and float in kinds and others <= most_odd * len(values)):
+    if (wanted == "numbers" and numbers) or (wanted == "any" and float in kinds and others <= most_odd * len(values)):
         odd = {position for position, value in enumerate(values) if type(value) not in (int, float, type(None))}
         problems = {position: f"{shown(values[position])}, not a number" for position in odd}
         return [None if position in odd else value for position, value in enumerate(values)], problems

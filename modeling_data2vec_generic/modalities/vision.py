@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from datasets import Dataset
 from transformers import AutoImageProcessor, PreTrainedModel, ViTImageProcessorPil
-from transformers.image_utils import PILImageResampling
 
 from ..data.collators import DataCollatorForData2VecVision
 from ..data.images import prepare_images
@@ -57,12 +56,14 @@ class Vision(Modality):
             )
         height, width = self.size
         half = [0.5] * getattr(config, "num_channels", 3)
+        from PIL.Image import Resampling  # an extra
+
         # Bicubic, as in both papers' recipes; transformers' own default is bilinear.
         self.processor = saved or ViTImageProcessorPil(
             size={"height": height, "width": width},
             image_mean=half,
             image_std=half,
-            resample=PILImageResampling.BICUBIC,
+            resample=Resampling.BICUBIC,
         )
 
     def check(self, mask: MaskSampler) -> None:

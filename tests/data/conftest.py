@@ -17,8 +17,8 @@ def _own_cache(tmp_path, monkeypatch):
 def transformers_log(caplog):
     """caplog for transformers' loggers, which do not hand on to the root logger, where caplog listens."""
     logging.enable_propagation()
-    with caplog.at_level("WARNING"):
-        yield caplog
+    caplog.set_level("WARNING")
+    yield caplog
     logging.disable_propagation()
 
 
