@@ -42,9 +42,11 @@ def test_fp16__on_a_cpu_is_one_clear_error(flags, tmp_path):
 
 
 BASE_RECIPES = {  # and positions of a full sample
+    "vision/data2vec_base.json": 196,
     "vision/data2vec2_base.json": 196,
     "text/data2vec_base.json": 512,
     "text/data2vec2_base.json": 512,
+    "speech/data2vec_base.json": 900,
     "speech/data2vec2_base.json": 900,
     "video/moving_digits_data2vec2.json": 144,
     "series/osu_leaf_data2vec2.json": 18,
