@@ -120,6 +120,7 @@ def test_exact_arithmetic__has_neither_tf32_nor_autocast_and_puts_both_back(choo
                 assert not torch.is_autocast_enabled("cpu")
             assert torch.is_autocast_enabled("cpu")
         assert (precisions(), [older_setting(read) for read in older]) == before
+        torch.backends.cudnn.rnn.fp32_precision = "none"  # an encoder of another test may have set it
         torch.backends.fp32_precision = "tf32"  # what followed it still does
         with exact_arithmetic("cpu"):
             pass
