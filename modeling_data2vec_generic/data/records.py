@@ -5,7 +5,7 @@ import csv
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -89,7 +89,7 @@ class CsvRecords(Records):
         width = len(self._names)
         with self._opened() as file:
             records = islice(_parsed(file, self.separator), 1, None)  # without the header
-            for group in _grouped(records, lambda record: sum(map(len, record[1]))):
+            for group in grouped(records, lambda record: sum(map(len, record[1]))):
                 rows = [[*cells, *[""] * (width - len(cells))] for _, cells in group]
                 problems = [
                     f"line {line} of {self.path.name} has {len(cells)} cells, and the header has {width}"
@@ -121,7 +121,7 @@ class JsonRecords(Records):
         return {name: [record.get(name) for record in self._first] for name in self.names}
 
     def batches(self, names: Sequence[str]) -> Iterator[Batch]:
-        for group in _grouped(self._records(), lambda record: record[2]):
+        for group in grouped(self._records(), lambda record: record[2]):
             columns = [[record.get(name) for _, record, _ in group] for name in names]
             yield Batch(columns, [problem for problem, *_ in group])
 
@@ -240,7 +240,7 @@ def _distinct(names: list[str]) -> list[str]:
     return found
 
 
-def _grouped(records: Iterator[Any], size_of: Any) -> Iterator[list[Any]]:
+def grouped(records: Iterable[Any], size_of: Callable[[Any], int]) -> Iterator[list[Any]]:
     """Consecutive records, a limited number of them and of characters together."""
     group: list[Any] = []
     size = 0

@@ -9,7 +9,7 @@ import dataclasses
 import json
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ from datasets.table import table_cast
 
 from .cache_keys import code_version, file_state
 from .fasta import FASTA_ENDINGS, is_fasta, sequences_of
-from .records import CsvRecords, JsonRecords, Records
+from .records import CsvRecords, JsonRecords, Records, grouped
 from .values import PROBLEM, as_list, as_number, as_numbers, as_text, column_of, shown, told_by, typed_labels
 
 Choice = Mapping[str, str | tuple[str, ...]]  # of canonical names; several columns are the times of a series
@@ -50,7 +50,7 @@ _ENDINGS = {
     ".tsv": "csv",
 }
 _STRINGS = Features({"text": Value("string")})
-_AT_ONCE, _CHARACTERS = 1000, 8_000_000  # rows and characters of a batch, at most
+_FIRST_ROWS = 1000  # by which columns of strings are told
 _WITH_FILES = 100  # rows of a batch that may hold images
 
 
@@ -256,7 +256,7 @@ class ParquetTable(Table):
         try:
             with pyarrow.parquet.ParquetFile(self.paths[0]) as file:
                 schema = _plain_schema(file.schema_arrow)
-                head = next(file.iter_batches(_AT_ONCE, columns=_strings(schema)), None)
+                head = next(file.iter_batches(_FIRST_ROWS, columns=_strings(schema)), None)
         except (pyarrow.ArrowException, OSError, ValueError) as error:
             raise self.failed(self.paths[0], error) from error
         found = {}
@@ -302,7 +302,7 @@ class TextTable(Table):
         return Features({name: Value("string") for name in choice})
 
     def tables_of(self, path: Path, choice: Choice) -> Iterator[pyarrow.Table]:
-        for texts in _batches(self.texts_of(path)):
+        for texts in grouped(self.texts_of(path), len):
             yield pyarrow.table({name: pyarrow.array(texts, pyarrow.string()) for name in choice})
 
     def without_rows(self) -> str:
@@ -402,20 +402,6 @@ def _numbered(
                 yield Key(number, place), rows
         except (ValueError, OSError, EOFError, zlib.error) as error:  # pyarrow's own are ValueErrors and OSErrors
             raise table.failed(Path(file), error) from error
-
-
-def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
-    """Consecutive texts, a limited number of them and of characters together."""
-    group: list[str] = []
-    size = 0
-    for text in texts:
-        group.append(text)
-        size += len(text)
-        if len(group) == _AT_ONCE or size > _CHARACTERS:
-            yield group
-            group, size = [], 0
-    if group:
-        yield group
 
 
 def _json(value: Any) -> str:
