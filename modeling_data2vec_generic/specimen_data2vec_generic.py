@@ -106,8 +106,9 @@ def _check_and_stir(specimen: PreTrainedModel) -> None:
 def exact_arithmetic(device_type: str) -> Iterator[None]:
     """float32 is float32: no autocast, no TF32 and no bfloat16 within matrix products and convolutions.
 
-    Settings are put back as they were, including those that follow another one. Only torch's newer names are used,
-    since reading the older ones (`allow_tf32`) raises an error after the newer ones were set.
+    Settings are put back as they were, including those that follow another one. cuDNN's older setting (`allow_tf32`)
+    is changed with the newer ones: torch refuses to read it where they differ, and `torch.backends.cudnn.flags`, which
+    some encoders call, reads it.
 
     Args:
         device_type: where the computation runs, such as "cuda"; the CPU is always included.
@@ -123,7 +124,8 @@ def exact_arithmetic(device_type: str) -> Iterator[None]:
         backends.mkldnn.conv,
         backends.mkldnn.rnn,
     )
-    changed: list[tuple[Any, str]] = []
+    before = [(setting, setting.fp32_precision) for setting in settings]
+    older = _older_setting_allows_tf32()
     with ExitStack() as stack:
         for kind in {"cpu", device_type}:
             if torch.amp.is_autocast_available(kind):
@@ -131,12 +133,25 @@ def exact_arithmetic(device_type: str) -> Iterator[None]:
         try:
             for setting in settings:
                 if setting.fp32_precision != "ieee":
-                    changed.append((setting, setting.fp32_precision))
                     setting.fp32_precision = "ieee"
+            if older:  # changes those of convolutions and recurrent layers too, to follow cuDNN's
+                backends.cudnn.allow_tf32 = False
             yield
         finally:
-            for setting, precision in reversed(changed):
-                setting.fp32_precision = precision
+            if older:
+                backends.cudnn.allow_tf32 = True
+                backends.cudnn.conv.fp32_precision = backends.cudnn.rnn.fp32_precision = "none"
+            for setting, precision in before:
+                if setting.fp32_precision != precision:
+                    setting.fp32_precision = precision
+
+
+def _older_setting_allows_tf32() -> bool:
+    """False also where it contradicts the newer ones: torch refuses to read it, and it is left alone."""
+    try:
+        return torch.backends.cudnn.allow_tf32
+    except RuntimeError:
+        return False
 
 
 __all__ = ["Blueprint", "exact_arithmetic"]

@@ -93,6 +93,7 @@ def put_back() -> Iterator[None]:
         yield
     finally:
         torch.backends.fp32_precision = "none"
+        torch.backends.cudnn.allow_tf32 = True  # sets the newer settings of convolutions and recurrent layers too
         torch.set_float32_matmul_precision("highest")
         torch.backends.cuda.matmul.fp32_precision = torch.backends.mkldnn.matmul.fp32_precision = "none"
 
@@ -112,11 +113,16 @@ def put_back() -> Iterator[None]:
 def test_exact_arithmetic__has_neither_tf32_nor_autocast_and_puts_both_back(choose):
     with put_back():
         choose()
-        older = (torch.get_float32_matmul_precision, lambda: torch.backends.cuda.matmul.allow_tf32)
+        older = (
+            torch.get_float32_matmul_precision,
+            lambda: torch.backends.cuda.matmul.allow_tf32,
+            lambda: torch.backends.cudnn.allow_tf32,
+        )
         before = precisions(), [older_setting(read) for read in older]
         with torch.autocast("cpu", torch.bfloat16):
             with exact_arithmetic("cpu"):
                 assert set(precisions().values()) == {"ieee"}
+                assert older_setting(lambda: torch.backends.cudnn.allow_tf32) in (False, before[1][-1])
                 assert not torch.is_autocast_enabled("cpu")
             assert torch.is_autocast_enabled("cpu")
         assert (precisions(), [older_setting(read) for read in older]) == before
