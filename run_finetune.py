@@ -16,22 +16,22 @@ from pathlib import Path
 
 from transformers import set_seed
 
-from modeling_data2vec_generic import recipes
+from modeling_data2vec_generic import cli as recipes
 from modeling_data2vec_generic.data.arguments import DataArguments
 from modeling_data2vec_generic.data.bad_rows import BadRows
 from modeling_data2vec_generic.data.screening import judged_together, listing
 from modeling_data2vec_generic.data.summary import log_summary, summarized
 from modeling_data2vec_generic.finetuning.arguments import FinetuningArguments, TaskArguments
-from modeling_data2vec_generic.finetuning.arms import Arms, arms_of
+from modeling_data2vec_generic.finetuning.comparison import Arms, arms_of
 from modeling_data2vec_generic.finetuning.defaults import with_defaults
-from modeling_data2vec_generic.finetuning.loading import load_source
-from modeling_data2vec_generic.finetuning.rows import chosen_rows, parted_rows, paths_of, read_rows
+from modeling_data2vec_generic.finetuning.labelled_rows import chosen_rows, parted_rows, paths_of, read_rows
+from modeling_data2vec_generic.finetuning.models import load_source
 from modeling_data2vec_generic.finetuning.tasks import refuse_flags_of_others
 from modeling_data2vec_generic.reporting.finetuning import report_comparison, report_predictions
 from modeling_data2vec_generic.training.arguments import ModelArguments
+from modeling_data2vec_generic.training.checkpointing.output_dir import claim
 from modeling_data2vec_generic.training.devices import refuse_several_devices
 from modeling_data2vec_generic.training.encoders import main_input_of
-from modeling_data2vec_generic.training.output_dir import claim
 
 ARGUMENTS = (ModelArguments, DataArguments, TaskArguments, FinetuningArguments)
 

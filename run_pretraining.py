@@ -17,27 +17,24 @@ from typing import Any
 
 from transformers import set_seed
 
-from modeling_data2vec_generic import Data2VecGenericConfig, Data2VecGenericForPreTraining, recipes
+from modeling_data2vec_generic import Data2VecGenericConfig, Data2VecGenericForPreTraining
+from modeling_data2vec_generic import cli as recipes
 from modeling_data2vec_generic.data.arguments import DataArguments
 from modeling_data2vec_generic.data.bad_rows import BadRows
-from modeling_data2vec_generic.data.masking import MaskArguments, MaskSampler
 from modeling_data2vec_generic.data.screening import judged_together, listing
-from modeling_data2vec_generic.data.sources import infer_modality, load_raw_datasets
-from modeling_data2vec_generic.data.streamed_sources import WindowPreparation, open_stream
+from modeling_data2vec_generic.data.sources.loaded import infer_modality, load_raw_datasets
+from modeling_data2vec_generic.data.sources.streamed import WindowPreparation, open_stream
 from modeling_data2vec_generic.data.streams import WindowedStream
 from modeling_data2vec_generic.data.summary import log_summary, summarized
+from modeling_data2vec_generic.evaluation.probe import Probe
+from modeling_data2vec_generic.masking.sampler import MaskArguments, MaskSampler
 from modeling_data2vec_generic.modalities import modality_class
+from modeling_data2vec_generic.modalities.presets import mask_settings, objective_config
 from modeling_data2vec_generic.reporting.run_report import report
-from modeling_data2vec_generic.training.arguments import (
-    Data2VecTrainingArguments,
-    ModelArguments,
-    ObjectiveArguments,
-)
+from modeling_data2vec_generic.training.arguments import Data2VecTrainingArguments, ModelArguments, ObjectiveArguments
+from modeling_data2vec_generic.training.checkpointing.output_dir import claim, resumed_checkpoint
 from modeling_data2vec_generic.training.devices import refuse_several_devices
 from modeling_data2vec_generic.training.encoders import load_encoder, main_input_of, new_encoder, new_encoder_config
-from modeling_data2vec_generic.training.objectives import mask_settings, objective_config
-from modeling_data2vec_generic.training.output_dir import claim, resumed_checkpoint
-from modeling_data2vec_generic.training.probe import Probe
 from modeling_data2vec_generic.training.settings import check_evaluation
 from modeling_data2vec_generic.training.trainer import Data2VecTrainer
 

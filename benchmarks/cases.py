@@ -24,11 +24,11 @@ from modeling_data2vec_generic import (
     DataCollatorForData2VecVision,
     MaskSampler,
 )
-from modeling_data2vec_generic.data.masking import MaskArguments
-from modeling_data2vec_generic.data.pixels import RandomResizedCrop
 from modeling_data2vec_generic.geometry_data2vec_generic import FrameCounter
+from modeling_data2vec_generic.masking.sampler import MaskArguments
+from modeling_data2vec_generic.modalities.presets import mask_settings, objective_config
+from modeling_data2vec_generic.modalities.vision.pixels import RandomResizedCrop
 from modeling_data2vec_generic.training.arguments import ObjectiveArguments
-from modeling_data2vec_generic.training.objectives import mask_settings, objective_config
 
 OBJECTIVES = ("data2vec", "data2vec2")
 SIZES = {

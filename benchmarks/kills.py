@@ -25,7 +25,7 @@ from transformers.trainer_pt_utils import safe_globals
 from transformers.trainer_utils import get_last_checkpoint
 
 import run_pretraining
-from modeling_data2vec_generic.training.staging import UNFINISHED_DIR
+from modeling_data2vec_generic.training.checkpointing.staging import UNFINISHED_DIR
 
 from .step import table
 
@@ -47,7 +47,12 @@ TIMEOUT_S = 300
 
 processes = multiprocessing.get_context("forkserver")  # imports once; its children have no threads of a parent's
 processes.set_forkserver_preload(
-    ["run_pretraining", "modeling_data2vec_generic.modalities.vision", "sklearn.linear_model", "matplotlib.figure"]
+    [
+        "run_pretraining",
+        "modeling_data2vec_generic.modalities.vision.modality",
+        "sklearn.linear_model",
+        "matplotlib.figure",
+    ]
 )
 
 

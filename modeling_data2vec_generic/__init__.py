@@ -18,14 +18,14 @@ from .classification_data2vec_generic import (
     Data2VecGenericForTokenClassification,
 )
 from .configuration_data2vec_generic import Data2VecGenericConfig
-from .data.collators import (
+from .masking.sampler import MaskSampler
+from .modalities.collators import (
     DataCollatorForData2VecSeries,
     DataCollatorForData2VecSpeech,
     DataCollatorForData2VecText,
     DataCollatorForData2VecVideo,
     DataCollatorForData2VecVision,
 )
-from .data.masking import MaskSampler
 from .modeling_data2vec_generic import (
     Data2VecGenericForPreTraining,
     Data2VecGenericForPreTrainingOutput,

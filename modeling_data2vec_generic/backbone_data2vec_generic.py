@@ -4,7 +4,7 @@ Nothing here keeps a hook on the encoder: each function below is a context aroun
 an ordinary model again when it ends.
 
 Shapes: B samples, M masks per sample, R = B * M rows, T content positions, L = prefix tokens + T, V visible positions,
-C channels, E channels at the content seam, H attention heads.
+C channels, E channels at the content module, H attention heads.
 """
 
 import inspect
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 
-from .seams_data2vec_generic import Seams, UnsupportedBackboneError, describe, is_within
+from .layout_data2vec_generic import BackboneLayout, UnsupportedBackboneError, describe, is_within
 
 # A block's arguments that span the sequence, by what their names hold: along two of its axes, or along one.
 PAIRWISE = ("mask", "bias", "rel_pos", "rel_2d_pos", "relative_pos")
@@ -46,12 +46,12 @@ def as_sequence(hidden: Tensor, channels_first: bool = False) -> Tensor:
 
 
 @contextmanager
-def recorded_layers(encoder: nn.Module, seams: Seams, source: str) -> Iterator[list[Tensor]]:
+def recorded_layers(encoder: nn.Module, layout: BackboneLayout, source: str) -> Iterator[list[Tensor]]:
     """Collect one (B, L, C) tensor from each block that runs, in order.
 
     Args:
         source: "block" takes what the block returns; "ffn" the output of the last linear layer that ran in it (or
-            of the one that the family names), which is the feed-forward output before dropout, residual and norm
+            of the one that the quirks names), which is the feed-forward output before dropout, residual and norm
             (data2vec, section 3.3).
     """
     layers: list[Tensor] = []
@@ -61,12 +61,12 @@ def recorded_layers(encoder: nn.Module, seams: Seams, source: str) -> Iterator[l
         last_linear[:] = [output]
 
     def keep_layer(module: nn.Module, args: Any, output: Any) -> None:
-        block_output = as_sequence(first(output), seams.family.channels_first)
+        block_output = as_sequence(first(output), layout.quirks.channels_first)
         if source == "block":
             layers.append(block_output)
             return
         layer = as_sequence(last_linear.pop()) if last_linear else None
-        if layer is not None and seams.family.channels_apart:  # (B * channels, T, C) within the block
+        if layer is not None and layout.quirks.channels_apart:  # (B * channels, T, C) within the block
             layer = layer.reshape(block_output.shape)
         if layer is None or layer.shape != block_output.shape:
             raise UnsupportedBackboneError(
@@ -77,17 +77,17 @@ def recorded_layers(encoder: nn.Module, seams: Seams, source: str) -> Iterator[l
         layers.append(layer)
 
     with ExitStack() as stack:
-        for name in seams.blocks:
+        for name in layout.blocks:
             block = encoder.get_submodule(name)
             for module_name, module in block.named_modules() if source == "ffn" else ():
-                if isinstance(module, nn.Linear) and seams.family.feed_forward in (None, module_name):
+                if isinstance(module, nn.Linear) and layout.quirks.feed_forward in (None, module_name):
                     stack.enter_context(hooked(module.register_forward_hook, keep_linear))
             stack.enter_context(hooked(block.register_forward_hook, keep_layer))
         yield layers
 
 
 def content_of(module: nn.Module, output: Any) -> tuple[Tensor, Callable[[Tensor], Any]]:
-    """The content (B, T, E) in what the module at the content seam returned, and how to put changed content back."""
+    """The content (B, T, E) in what the module at the content module returned, and how to put changed content back."""
     content = first(output)
     channels_first = isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)
     flat = content.flatten(2).transpose(1, 2) if channels_first else content.flatten(1, -2)
@@ -119,7 +119,7 @@ def stretched(mask: Tensor, positions: int, grid: tuple[int, int] | None) -> Ten
 @contextmanager
 def masked_content(
     encoder: nn.Module,
-    seams: Seams,
+    layout: BackboneLayout,
     mask: Tensor,
     embedding: Tensor | None,
     *,
@@ -133,11 +133,11 @@ def masked_content(
     Args:
         mask: (R, T) bool, True = masked.
         embedding: (E) in some shape, what masked positions hold instead; `None` is zero.
-        stride: positions at the content seam that lie below one entry of the mask; on an image, along each side.
+        stride: positions at the content module that lie below one entry of the mask; on an image, along each side.
         grid: (rows, columns) of the mask on an image; needed if the stride is more than 1 there.
         copies: the R input rows are R / copies samples, each repeated `copies` times in a row. With more than one, the
-            modules from `entry` to the content seam run once per sample, and their output is repeated.
-        entry: see `Examination`; needed if copies > 1.
+            modules from `entry` to the content module run once per sample, and their output is repeated.
+        entry: see `BackboneMeasurements`; needed if copies > 1.
     """
 
     replaced = False
@@ -163,7 +163,7 @@ def masked_content(
         flat, put_back = content_of(module, output)
         covered = flat.shape[1] // (stride if grid is None else stride**2)
         masked = mask
-        if seams.reads_tokens:  # tokens that the encoder pads to a multiple of a window
+        if layout.reads_tokens:  # tokens that the encoder pads to a multiple of a window
             masked = nn.functional.pad(mask, (0, max(flat.shape[1] - mask.shape[1], 0)))
         if (len(flat), covered) != tuple(masked.shape):
             raise ValueError(
@@ -178,7 +178,7 @@ def masked_content(
         if copies > 1:
             assert entry is not None
             stack.enter_context(hooked(encoder.get_submodule(entry).register_forward_pre_hook, thin, with_kwargs=True))
-        stack.enter_context(hooked(encoder.get_submodule(seams.content).register_forward_hook, replace))
+        stack.enter_context(hooked(encoder.get_submodule(layout.content).register_forward_hook, replace))
         yield
 
 
@@ -221,7 +221,7 @@ class VisiblePositions:
 
 @contextmanager
 def visible_only(
-    encoder: nn.Module, seams: Seams, index: Tensor, samples: Tensor, prefix: int, length: int
+    encoder: nn.Module, layout: BackboneLayout, index: Tensor, samples: Tensor, prefix: int, length: int
 ) -> Iterator[None]:
     """Run the blocks on some positions alone (data2vec 2.0, section 3.2), in one forward pass.
 
@@ -234,7 +234,7 @@ def visible_only(
         prefix: prefix tokens, L - T.
         length: T, content positions of the full sequence.
     """
-    family = seams.family
+    quirks = layout.quirks
     full_length = prefix + length
     heads = getattr(encoder.config, "num_attention_heads", 1)
     cache: dict[int, tuple[Any, Any]] = {}
@@ -276,7 +276,7 @@ def visible_only(
             return tuple(restricted(name, item) for item in value)
         if not isinstance(value, Tensor | BlockMask):
             return value
-        if name == family.per_sample:
+        if name == quirks.per_sample:
             return value[samples]
         if isinstance(value, Tensor) and value.ndim < 2:
             return value
@@ -284,7 +284,7 @@ def visible_only(
             return cache[id(value)][1]
         if isinstance(value, BlockMask):
             gathered: Any = along_block_mask(value)
-        elif name == family.pairs_per_head:
+        elif name == quirks.pairs_per_head:
             gathered = along_pairs(value).repeat_interleave(heads, 0).unsqueeze(0)
         elif name in TABLES and value.shape[-2] in (full_length, length):
             gathered = along_table(value)
@@ -305,15 +305,15 @@ def visible_only(
         values = {**dict(zip(names, args, strict=False)), **kwargs}
         hidden = values.pop(names[0])
         values = {
-            name: value if name == "position_bias" and family.position_bias else restricted(name, value)
+            name: value if name == "position_bias" and quirks.position_bias else restricted(name, value)
             for name, value in values.items()
         }
         if not entered:
             hidden = along_sequence(hidden)
-            if family.position_bias is not None:
-                values["position_bias"] = first_bias(block.get_submodule(family.position_bias))
-        if family.position_argument is not None:
-            values[family.position_argument] = index - prefix
+            if quirks.position_bias is not None:
+                values["position_bias"] = first_bias(block.get_submodule(quirks.position_bias))
+        if quirks.position_argument is not None:
+            values[quirks.position_argument] = index - prefix
         entered = True
         values[names[0]] = hidden
         return tuple(values.pop(name) for name in names[: len(args)]), values
@@ -327,10 +327,10 @@ def visible_only(
         return along_pairs(output)
 
     with ExitStack() as stack:
-        for name in seams.stacks:
+        for name in layout.stacks:
             stack.enter_context(hooked(encoder.get_submodule(name).register_forward_pre_hook, enter, with_kwargs=True))
-        for name in seams.gathered:
-            block = next(block for block in seams.stacks if is_within(name, (block,)))
+        for name in layout.gathered:
+            block = next(block for block in layout.stacks if is_within(name, (block,)))
             stack.enter_context(_inner_hook(encoder.get_submodule(block), encoder.get_submodule(name), restrict))
         yield
 

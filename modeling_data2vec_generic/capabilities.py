@@ -20,18 +20,18 @@ from transformers import CONFIG_MAPPING, MODEL_MAPPING, AutoModel, PreTrainedCon
 from transformers.utils import logging
 
 from .backbone_data2vec_generic import masked_content
-from .examination_data2vec_generic import (
-    Examination,
+from .geometry_data2vec_generic import grid_of, patch_sides
+from .layout_data2vec_generic import BackboneLayout, UnsupportedBackboneError, describe, find_layout
+from .measurements_data2vec_generic import (
+    BackboneMeasurements,
     encode,
     evaluation_mode,
-    examine,
     made_up_sample,
     main_input,
+    measure,
     visible_only_fault,
 )
-from .geometry_data2vec_generic import grid_of, patch_sides
 from .modeling_data2vec_generic import encoder_of
-from .seams_data2vec_generic import Seams, UnsupportedBackboneError, describe, find_seams
 
 TYPES = {
     "text, proteins": """
@@ -189,23 +189,23 @@ class Capability:
     Args:
         model_type: the name in transformers' CONFIG_MAPPING.
         reads: the encoder's main input.
-        seams: where data2vec reaches into it; `None` if nothing was found.
-        examination: how it behaved; `None` if it could not be examined.
+        layout: where data2vec reaches into it; `None` if nothing was found.
+        measurements: how it behaved; `None` if it could not be examined.
         mask_token, visible: whether `student_input` may be set to this; `None` where only real data can tell.
         reason: why one of the two may not; empty if both may.
     """
 
     model_type: str
     reads: str = ""
-    seams: Seams | None = None
-    examination: Examination | None = None
+    layout: BackboneLayout | None = None
+    measurements: BackboneMeasurements | None = None
     mask_token: bool | None = False
     visible: bool | None = False
     reason: str = ""
 
 
 def capability_of(model_type: str) -> Capability:
-    """Build a small encoder of a type, with random weights, and examine it.
+    """Build a small encoder of a type, with random weights, and measure it.
 
     Raises:
         ValueError: transformers has no such type with a model for AutoModel.
@@ -223,7 +223,7 @@ def capability_of(model_type: str) -> Capability:
             encoder = small_encoder(model_type)
         except Exception as error:  # whatever a configuration or an encoder of unknown kind raises
             return Capability(model_type, reason=f"no small encoder of it could be built ({_first_line(error)})")
-        return _examined(model_type, encoder)
+        return _measured(model_type, encoder)
 
 
 def small_config(model_type: str) -> PreTrainedConfig:
@@ -261,43 +261,43 @@ def _size(default: Any, size: int) -> Any:
     return size if isinstance(default, int) and not isinstance(default, bool) else None
 
 
-def _examined(model_type: str, encoder: PreTrainedModel) -> Capability:
+def _measured(model_type: str, encoder: PreTrainedModel) -> Capability:
     reads = main_input(encoder)
     try:
-        seams = find_seams(encoder)
+        layout = find_layout(encoder)
     except UnsupportedBackboneError as error:
         return Capability(model_type, reads, reason=_without_name(error, encoder))
-    inputs = made_up_sample(encoder, seams)
+    inputs = made_up_sample(encoder, layout)
     if inputs is None:
         reason = f"no sample of {reads} alone could be made up that it reads"
-        return Capability(model_type, reads, seams, mask_token=None, visible=None, reason=reason)
+        return Capability(model_type, reads, layout, mask_token=None, visible=None, reason=reason)
     try:
-        examination = examine(encoder, seams, inputs)
+        measurements = measure(encoder, layout, inputs)
     except UnsupportedBackboneError as error:
-        return Capability(model_type, reads, seams, reason=_without_name(error, encoder))
-    if _shows_masked_content(encoder, seams, examination, inputs):
+        return Capability(model_type, reads, layout, reason=_without_name(error, encoder))
+    if _shows_masked_content(encoder, layout, measurements, inputs):
         reason = "what it makes of a sample that is masked throughout still depends on the sample"
-        return Capability(model_type, reads, seams, examination, reason=reason)
-    fault = visible_only_fault(encoder, seams, examination, inputs)
+        return Capability(model_type, reads, layout, measurements, reason=reason)
+    fault = visible_only_fault(encoder, layout, measurements, inputs)
     return Capability(
-        model_type, reads, seams, examination, mask_token=True, visible=fault is None, reason=fault or ""
+        model_type, reads, layout, measurements, mask_token=True, visible=fault is None, reason=fault or ""
     )
 
 
 @torch.no_grad()
 def _shows_masked_content(
-    encoder: PreTrainedModel, seams: Seams, examination: Examination, inputs: dict[str, Tensor]
+    encoder: PreTrainedModel, layout: BackboneLayout, measurements: BackboneMeasurements, inputs: dict[str, Tensor]
 ) -> bool:
     """Whether two samples that are masked at every position are told apart."""
     (name, values), *_ = inputs.items()
-    mask = torch.ones(1, examination.length, dtype=torch.bool)
-    grid = grid_of(values.shape, examination.length, patch_sides(encoder.config)) if seams.hierarchical else None
+    mask = torch.ones(1, measurements.length, dtype=torch.bool)
+    grid = grid_of(values.shape, measurements.length, patch_sides(encoder.config)) if layout.hierarchical else None
     outputs = []
     with evaluation_mode(encoder):
         for sample in (values, values.flip(-1)):
-            with masked_content(encoder, seams, mask, None, stride=examination.stride, grid=grid):
+            with masked_content(encoder, layout, mask, None, stride=measurements.stride, grid=grid):
                 given = inputs | {name: sample}
-                outputs.append(encode(encoder, seams, given, examination.length, examination.takes_last_block))
+                outputs.append(encode(encoder, layout, given, measurements.length, measurements.takes_last_block))
     return not torch.equal(*outputs)
 
 
@@ -318,14 +318,14 @@ def as_text(found: Capability) -> str:
         lines.append(f"why not: {found.reason}")
     if found.reads:
         lines.append(f"reads: {found.reads}")
-    if found.seams is not None:
-        lines.append(f"content seam: {found.seams.content}, {found.seams.content_width} channels")
-        lines.append(f"blocks: {found.seams.blocks[0]} and the like, {found.seams.width} channels")
-        lines.append(f"works in stages: {_yes(found.seams.hierarchical)}")
-    if found.examination is not None:
-        lines.append(f"prefix tokens: {found.examination.prefix}")
-        lines.append(f"premix: {_yes(found.examination.mixes_neighbours)}")
-        lines.append(f"stride: {found.examination.stride}")
+    if found.layout is not None:
+        lines.append(f"content module: {found.layout.content}, {found.layout.content_width} channels")
+        lines.append(f"blocks: {found.layout.blocks[0]} and the like, {found.layout.width} channels")
+        lines.append(f"works in stages: {_yes(found.layout.hierarchical)}")
+    if found.measurements is not None:
+        lines.append(f"prefix tokens: {found.measurements.prefix}")
+        lines.append(f"premix: {_yes(found.measurements.mixes_neighbours)}")
+        lines.append(f"stride: {found.measurements.stride}")
     return "\n".join(lines) + "\n"
 
 
@@ -336,14 +336,14 @@ def as_table(found: Iterable[Capability]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for one in found:
-        seen, seams = one.examination, one.seams
+        seen, layout = one.measurements, one.layout
         cells = [
             f"`{one.model_type}`",
             _yes(one.mask_token),
             _yes(one.visible),
             "" if seen is None else str(seen.prefix),
             "" if seen is None else _yes(seen.mixes_neighbours),
-            "" if seams is None else _yes(seams.hierarchical),
+            "" if layout is None else _yes(layout.hierarchical),
             _short(one.reason),
         ]
         rows.append(f"| {' | '.join(cells)} |")
@@ -376,7 +376,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m modeling_data2vec_generic.capabilities", description=(__doc__ or "").split("\n", 1)[0]
     )
-    parser.add_argument("model_type", nargs="?", help="Type to examine, e.g. vit. Default: all, as a table.")
+    parser.add_argument("model_type", nargs="?", help="Type to measure, e.g. vit. Default: all, as a table.")
     parser.add_argument(
         "--write", type=Path, metavar="FILE", help="Put the table into this file, between its markers."
     )

@@ -15,12 +15,12 @@ from transformers.modeling_outputs import (
 
 from .backbone_data2vec_generic import as_sequence, first
 from .configuration_data2vec_generic import Data2VecGenericConfig
-from .examination_data2vec_generic import all_inputs, examine
-from .families_data2vec_generic import family_of
+from .float32_copy_data2vec_generic import EncoderTemplate
 from .geometry_data2vec_generic import grid_of, patch_sides, real_positions
+from .layout_data2vec_generic import BackboneLayout, UnsupportedBackboneError, describe, find_layout
+from .measurements_data2vec_generic import all_inputs, measure
 from .modeling_data2vec_generic import Data2VecGenericPreTrainedModel
-from .seams_data2vec_generic import Seams, UnsupportedBackboneError, describe, find_seams
-from .specimen_data2vec_generic import Blueprint
+from .quirks_data2vec_generic import quirks_of
 
 _OWN = "classification_data2vec_generic.Data2VecGenericForSequenceClassification"
 
@@ -34,12 +34,12 @@ class _LinearHead(Data2VecGenericPreTrainedModel):
         super().__init__(config, encoder)
         self.loss_type = self.loss_name
         outputs: Any = config.num_labels
-        self.classifier = nn.Linear(self.num_features(find_seams(self.encoder)), outputs)
+        self.classifier = nn.Linear(self.num_features(find_layout(self.encoder)), outputs)
         self.post_init()
 
-    def num_features(self, seams: Seams) -> int:
+    def num_features(self, layout: BackboneLayout) -> int:
         """What the layer reads."""
-        return seams.width
+        return layout.width
 
     def hidden_states(self, inputs: dict[str, Any]) -> Tensor:
         """The encoder's last hidden state, (B, T, C), or (B, channels, T, C) where it keeps those of a series apart.
@@ -47,16 +47,16 @@ class _LinearHead(Data2VecGenericPreTrainedModel):
         Raises:
             UnsupportedBackboneError: the encoder has one output for the whole sample.
         """
-        family = family_of(self.encoder.config.model_type)
-        hidden = first(self.encoder(**family.inputs, **inputs))
-        if family.channels_apart:
+        quirks = quirks_of(self.encoder.config.model_type)
+        hidden = first(self.encoder(**quirks.inputs, **inputs))
+        if quirks.channels_apart:
             return hidden
         if hidden.ndim < 3:
             raise UnsupportedBackboneError(
                 f"{describe(self.encoder)} puts out {tuple(hidden.shape)}, and (samples, positions, channels) are "
                 "expected, a vector for each position. Choose an encoder of another type."
             )
-        return as_sequence(hidden, family.channels_first)
+        return as_sequence(hidden, quirks.channels_first)
 
     def _init_weights(self, module: nn.Module) -> None:
         if module is self.classifier:
@@ -89,8 +89,8 @@ class Data2VecGenericForSequenceClassification(_LinearHead):
     }
     loss_name = "ForSequenceClassification"
 
-    def num_features(self, seams: Seams) -> int:
-        return seams.width * (self.encoder.config.num_input_channels if seams.family.channels_apart else 1)
+    def num_features(self, layout: BackboneLayout) -> int:
+        return layout.width * (self.encoder.config.num_input_channels if layout.quirks.channels_apart else 1)
 
     def forward(self, labels: Tensor | None = None, **inputs: Any) -> SequenceClassifierOutput:
         """Logits (B, num_labels) of the encoder's own inputs, and the loss where there are labels."""
@@ -156,22 +156,24 @@ class Data2VecGenericForSemanticSegmentation(_LinearHead):
         "AutoModelForSemanticSegmentation": "classification_data2vec_generic.Data2VecGenericForSemanticSegmentation",
     }
     loss_name = "ForSemanticSegmentation"
-    _places: tuple[Size, Seams, int, int] | None = None  # of one size of image: tokens before the patches, and patches
+    _places: tuple[Size, BackboneLayout, int, int] | None = (
+        None  # of one size of image: tokens before the patches, and patches
+    )
 
     def __init__(self, config: Data2VecGenericConfig, encoder: PreTrainedModel | None = None):
         super().__init__(config, encoder)
-        self._blueprint = Blueprint(self.encoder)
+        self._template = EncoderTemplate(self.encoder)
 
     def forward(self, pixel_values: Tensor, labels: Tensor | None = None, **inputs: Any) -> SemanticSegmenterOutput:
         """Logits (B, num_labels, rows, columns) of the patches, and the loss where there are labels (B, H, W), for
         which logits are resized to their size (bilinear)."""
         size = pixel_values.shape[-2:]
         if self._places is None or self._places[0] != size:
-            seams = find_seams(self.encoder)
-            found = examine(self.encoder, seams, {"pixel_values": pixel_values}, self._blueprint)
-            self._places = size, seams, found.prefix, found.length
-        _, seams, before, length = self._places
-        hidden = self.hidden_states(all_inputs(seams, {"pixel_values": pixel_values, **inputs}, length))
+            layout = find_layout(self.encoder)
+            found = measure(self.encoder, layout, {"pixel_values": pixel_values}, self._template)
+            self._places = size, layout, found.prefix, found.length
+        _, layout, before, length = self._places
+        hidden = self.hidden_states(all_inputs(layout, {"pixel_values": pixel_values, **inputs}, length))
         patches = hidden[:, before : before + length]  # without CLS, registers and the like
         grid = grid_of(pixel_values.shape, length, patch_sides(self.encoder.config))
         logits = self.classifier(patches).transpose(1, 2).unflatten(2, grid)

@@ -5,7 +5,7 @@ from typing import Any
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
-from .own_encoders_data2vec_generic import unknown_encoder_config
+from .remote_code_data2vec_generic import unknown_encoder_config
 
 TARGET_NORMS = ("batch", "instance", "layer")
 CHOICES = {

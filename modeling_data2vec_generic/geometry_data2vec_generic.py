@@ -8,7 +8,7 @@ from typing import Any
 from torch import Size, Tensor
 from transformers import PreTrainedModel
 
-from .seams_data2vec_generic import UnsupportedBackboneError, describe
+from .layout_data2vec_generic import UnsupportedBackboneError, describe
 
 
 def real_positions(encoder: PreTrainedModel, inputs: Mapping[str, Any], length: int, stride: int = 1) -> Tensor | None:

@@ -21,17 +21,19 @@ from transformers.utils import ModelOutput
 
 from .backbone_data2vec_generic import VisiblePositions, masked_content, recorded_layers, visible_only
 from .configuration_data2vec_generic import Data2VecGenericConfig
-from .examination_data2vec_generic import (
-    Examination,
+from .float32_copy_data2vec_generic import EncoderTemplate
+from .geometry_data2vec_generic import grid_of, patch_sides, real_positions
+from .layout_data2vec_generic import BackboneLayout, UnsupportedBackboneError, describe, find_layout
+from .measurements_data2vec_generic import (
+    BackboneMeasurements,
     all_inputs,
     encode,
-    examine,
     longest_text,
     made_up_sample,
     main_input,
+    measure,
     require_visible_only,
 )
-from .geometry_data2vec_generic import grid_of, patch_sides, real_positions
 from .objective_data2vec_generic import (
     ConvDecoder,
     average_targets,
@@ -40,10 +42,12 @@ from .objective_data2vec_generic import (
     mlp_predictor,
     regression_loss,
 )
-from .own_encoders_data2vec_generic import new_encoder, save_encoder_code, with_encoder_code
-from .seams_data2vec_generic import Seams, UnsupportedBackboneError, describe, find_seams
-from .specimen_data2vec_generic import Blueprint
-from .weights_data2vec_generic import require_safetensors
+from .remote_code_data2vec_generic import (
+    encoder_from_config,
+    require_safetensors,
+    save_encoder_code,
+    with_encoder_code,
+)
 
 _LAYER_DROP = re.compile(r"layer_?drop(?!out)")
 
@@ -95,7 +99,7 @@ class Data2VecGenericPreTrainedModel(PreTrainedModel):
                 vars(module)["_is_hf_initialized"] = True
         super().__init__(config)
         if encoder is None:
-            encoder = encoder_of(new_encoder(config.encoder_config, config.name_or_path))
+            encoder = encoder_of(encoder_from_config(config.encoder_config, config.name_or_path))
         self.encoder = encoder
         config.encoder_config = self.encoder.config
         self.main_input_name = main_input(self.encoder)
@@ -175,7 +179,7 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
             turned off: the masks are ours, and the teacher's layers must all run.
 
     Raises:
-        UnsupportedBackboneError: the encoder lacks one of the seams that data2vec needs.
+        UnsupportedBackboneError: the encoder lacks one of the layout that data2vec needs.
         ValueError: K is larger than the depth, the decoder's groups do not divide the widths, or the weight of the
             CLS loss is that of a sum over rows.
     """
@@ -186,15 +190,15 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         _refuse_sum_over_rows(config)
         super().__init__(config, encoder)
         _turn_off_own_masking(self.encoder)
-        self.seams: Seams = find_seams(self.encoder)
-        self._blueprint = Blueprint(self.encoder)
+        self.layout: BackboneLayout = find_layout(self.encoder)
+        self._template = EncoderTemplate(self.encoder)
         # Tables of sines, for instance; loading a checkpoint makes everything trainable.
         self._fixed = {name for name, parameter in self.encoder.named_parameters() if not parameter.requires_grad}
-        self.examination: Examination | None = None
+        self.measurements: BackboneMeasurements | None = None
         self._saw_batch = False
         self._look_at_encoder()
         self.teacher = copy.deepcopy(self.encoder)
-        width = self.seams.width
+        width = self.layout.width
         self.reads_images = self.main_input_name == "pixel_values" and not hasattr(self.encoder.config, "num_frames")
         self.predictor: nn.Module
         if config.predictor == "conv":
@@ -210,8 +214,8 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
             )
         else:
             self.predictor = linear_predictor(width) if config.predictor == "linear" else mlp_predictor(width)
-        if self._needs_mask_embedding and self.seams.mask_parameter is None:
-            self.mask_embedding = nn.Parameter(torch.zeros(self.seams.content_width))
+        if self._needs_mask_embedding and self.layout.mask_parameter is None:
+            self.mask_embedding = nn.Parameter(torch.zeros(self.layout.content_width))
         self.post_init()
         self._freeze()
 
@@ -220,45 +224,45 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
 
         While a checkpoint is being loaded there is nothing to run yet; loading ends with a call of `train`.
         """
-        if self.examination is not None or any(parameter.is_meta for parameter in self.encoder.parameters()):
+        if self.measurements is not None or any(parameter.is_meta for parameter in self.encoder.parameters()):
             return
-        inputs = made_up_sample(self.encoder, self.seams, self._blueprint)
+        inputs = made_up_sample(self.encoder, self.layout, self._template)
         if inputs is not None:
-            self.examination = self._examined(inputs)
+            self.measurements = self._measured(inputs)
 
-    def _examined(self, inputs: dict[str, Any]) -> Examination:
-        examination = examine(self.encoder, self.seams, inputs, self._blueprint)
+    def _measured(self, inputs: dict[str, Any]) -> BackboneMeasurements:
+        measurements = measure(self.encoder, self.layout, inputs, self._template)
         wanted = self.config.average_top_k_layers or 1
-        if wanted > examination.num_layers:
+        if wanted > measurements.num_layers:
             raise ValueError(
                 f"average_top_k_layers={wanted} is larger than the depth of the encoder, which has "
-                f"{examination.num_layers} blocks. Choose 1 to {examination.num_layers}."
+                f"{measurements.num_layers} blocks. Choose 1 to {measurements.num_layers}."
             )
-        if self.config.cls_loss_weight and examination.prefix == 0:
+        if self.config.cls_loss_weight and measurements.prefix == 0:
             raise ValueError(
                 f"cls_loss_weight={self.config.cls_loss_weight} needs a prefix token such as CLS, and "
                 f"{type(self.encoder).__name__} has none. Set it to 0."
             )
         if self.config.student_input == "visible":
-            require_visible_only(self.encoder, self.seams, examination, inputs, self._blueprint)
-        return examination
+            require_visible_only(self.encoder, self.layout, measurements, inputs, self._template)
+        return measurements
 
-    def _examination_for(self, inputs: dict[str, Any]) -> Examination:
-        if self.examination is None:
-            self.examination = self._examined(longest_text(inputs) if self.seams.reads_tokens else inputs)
+    def _measurements_for(self, inputs: dict[str, Any]) -> BackboneMeasurements:
+        if self.measurements is None:
+            self.measurements = self._measured(longest_text(inputs) if self.layout.reads_tokens else inputs)
             self._freeze()
-        elif not self._saw_batch and self.seams.reads_tokens and self.config.student_input == "visible":
+        elif not self._saw_batch and self.layout.reads_tokens and self.config.student_input == "visible":
             # Attention may be another one in long texts than it was in the short one that was made up.
             text = longest_text(inputs)
-            seen = dataclasses.replace(self.examination, length=text[self.main_input_name].shape[1])
-            require_visible_only(self.encoder, self.seams, seen, text, self._blueprint)
+            seen = dataclasses.replace(self.measurements, length=text[self.main_input_name].shape[1])
+            require_visible_only(self.encoder, self.layout, seen, text, self._template)
         self._saw_batch = True
-        return self.examination
+        return self.measurements
 
     @property
     def _needs_mask_embedding(self) -> bool:
         """A student that drops masked positions has no use for one; token encoders have their mask token."""
-        return self.config.student_input == "mask_token" and not self.seams.reads_tokens
+        return self.config.student_input == "mask_token" and not self.layout.reads_tokens
 
     def _init_weights(self, module: nn.Module) -> None:
         if module is self:
@@ -282,11 +286,11 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         self.teacher.eval()
         self.teacher.requires_grad_(False)
         parameters = dict(self.encoder.named_parameters())
-        unused = frozenset() if self.examination is None else self.examination.unused
+        unused = frozenset() if self.measurements is None else self.measurements.unused
         for name in self._fixed | unused:
             parameters[name].requires_grad_(False)
-        if self.seams.mask_parameter is not None and not self._needs_mask_embedding:
-            parameters[self.seams.mask_parameter].requires_grad_(False)
+        if self.layout.mask_parameter is not None and not self._needs_mask_embedding:
+            parameters[self.layout.mask_parameter].requires_grad_(False)
 
     def copied_parameters(self) -> frozenset[str]:
         """Names of the encoder's parameters that `teacher_embeddings="copy"` copies instead of averaging.
@@ -296,9 +300,9 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         """
         if self.config.teacher_embeddings == "ema":
             return frozenset()
-        if self.examination is None:
+        if self.measurements is None:
             raise RuntimeError("teacher_embeddings='copy' is resolved in a forward pass, and none has been made yet.")
-        return frozenset(name for name, _ in self.encoder.named_parameters() if self.examination.embeds(name))
+        return frozenset(name for name, _ in self.encoder.named_parameters() if self.measurements.embeds(name))
 
     def mask_noise(self, like: Tensor, count: int) -> Tensor:
         """(count, C) noise for the masked places of the decoder's input, of the dtype and device of `like`."""
@@ -331,21 +335,21 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         student_inputs = {
             name.removeprefix("student_"): inputs.pop(name) for name in list(inputs) if name.startswith("student_")
         }
-        examination = self._examination_for(inputs)
+        measurements = self._measurements_for(inputs)
         real = None
         if self.config.ignore_padding:
-            real = real_positions(self.encoder, inputs, length, examination.stride)
+            real = real_positions(self.encoder, inputs, length, measurements.stride)
 
-        targets = self._targets(inputs, length, real, examination)
+        targets = self._targets(inputs, length, real, measurements)
         grid = None
-        if self.reads_images and (self.seams.hierarchical or isinstance(self.predictor, ConvDecoder)):
+        if self.reads_images and (self.layout.hierarchical or isinstance(self.predictor, ConvDecoder)):
             grid = grid_of(inputs[self.main_input_name].shape, length, patch_sides(self.encoder.config))
         if self.config.student_input == "visible":
-            encoded, positions = self._encode_visible(inputs, student_inputs, mask, real, examination)
-            content = self._reassemble(encoded[:, examination.prefix :], positions, masked, length)
+            encoded, positions = self._encode_visible(inputs, student_inputs, mask, real, measurements)
+            content = self._reassemble(encoded[:, measurements.prefix :], positions, masked, length)
         else:
-            encoded = self._encode_masked(inputs, student_inputs, mask, grid, examination)
-            content = encoded[:, examination.prefix : examination.prefix + length]
+            encoded = self._encode_masked(inputs, student_inputs, mask, grid, measurements)
+            content = encoded[:, measurements.prefix : measurements.prefix + length]
         if isinstance(self.predictor, ConvDecoder):
             rows_real = None if real is None else real.repeat_interleave(num_masks, 0)
             predictions = self.predictor(self._each_series(content), grid, rows_real, masked)
@@ -365,16 +369,18 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
 
     def _each_series(self, hidden: Tensor) -> Tensor:
         """(R, T, C) -> (R * channels, T / channels, C) for encoders of time series that keep their channels apart."""
-        if not self.seams.family.channels_apart:
+        if not self.layout.quirks.channels_apart:
             return hidden
         return hidden.reshape(-1, hidden.shape[1] // self.encoder.config.num_input_channels, hidden.shape[2])
 
     @torch.no_grad()
-    def _targets(self, inputs: dict[str, Any], length: int, real: Tensor | None, examination: Examination) -> Tensor:
+    def _targets(
+        self, inputs: dict[str, Any], length: int, real: Tensor | None, measurements: BackboneMeasurements
+    ) -> Tensor:
         """(B, T, C) float32: the teacher's view of the full input."""
-        prefix = examination.prefix
-        with recorded_layers(self.teacher, self.seams, self.config.target_source) as layers:
-            self.teacher(**all_inputs(self.seams, inputs, length))
+        prefix = measurements.prefix
+        with recorded_layers(self.teacher, self.layout, self.config.target_source) as layers:
+            self.teacher(**all_inputs(self.layout, inputs, length))
         if layers[0].shape[1] < prefix + length:
             raise ValueError(
                 f"mask has {length} positions per sample, but the encoder's blocks see only "
@@ -392,29 +398,29 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         student_inputs: dict[str, Any],
         mask: Tensor,
         grid: tuple[int, int] | None,
-        examination: Examination,
+        measurements: BackboneMeasurements,
     ) -> Tensor:
         """(R, prefix + T, C): the student on the whole sequence, its content replaced at masked positions."""
         _, num_masks, length = mask.shape
         inputs = _repeated(inputs, num_masks) | _flattened(student_inputs, inputs)
         if self.main_input_name in student_inputs:
-            return encode(self.encoder, self.seams, inputs, length, examination.takes_last_block)
+            return encode(self.encoder, self.layout, inputs, length, measurements.takes_last_block)
         embedding = None
-        if self.seams.mask_parameter is not None:
-            embedding = self.encoder.get_parameter(self.seams.mask_parameter)
-        elif not self.seams.reads_tokens:
+        if self.layout.mask_parameter is not None:
+            embedding = self.encoder.get_parameter(self.layout.mask_parameter)
+        elif not self.layout.reads_tokens:
             embedding = self.mask_embedding
         with masked_content(
             self.encoder,
-            self.seams,
+            self.layout,
             mask.flatten(0, 1),
             embedding,
-            stride=examination.stride,
+            stride=measurements.stride,
             grid=grid,
             copies=num_masks,
-            entry=examination.entry,
+            entry=measurements.entry,
         ):
-            return encode(self.encoder, self.seams, inputs, length, examination.takes_last_block)
+            return encode(self.encoder, self.layout, inputs, length, measurements.takes_last_block)
 
     def _encode_visible(
         self,
@@ -422,7 +428,7 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         student_inputs: dict[str, Any],
         mask: Tensor,
         real: Tensor | None,
-        examination: Examination,
+        measurements: BackboneMeasurements,
     ) -> tuple[Tensor, VisiblePositions]:
         """(R, prefix + V, C): the student on the visible positions alone, and which they are."""
         _, num_masks, length = mask.shape
@@ -432,28 +438,28 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
             rows_real = real.repeat_interleave(num_masks, 0)
             visible, padding = visible & rows_real, ~rows_real
         positions = VisiblePositions(visible, padding)
-        index = positions.full_index(examination.prefix)
+        index = positions.full_index(measurements.prefix)
         rows = torch.arange(len(rows_mask), device=mask.device)
         own_content = self.main_input_name in student_inputs
         with ExitStack() as stack:
-            if own_content or examination.mixes_neighbours:
+            if own_content or measurements.mixes_neighbours:
                 # Masked content must be gone before a neighbour can see it, so each mask needs embeddings of its own.
                 inputs = _repeated(inputs, num_masks) | _flattened(student_inputs, inputs)
                 stack.enter_context(
                     masked_content(
                         self.encoder,
-                        self.seams,
+                        self.layout,
                         rows_mask,
                         None,
-                        stride=examination.stride,
+                        stride=measurements.stride,
                         copies=1 if own_content else num_masks,
-                        entry=examination.entry,
+                        entry=measurements.entry,
                     )
                 )
             else:
                 rows = rows // num_masks
-            stack.enter_context(visible_only(self.encoder, self.seams, index, rows, examination.prefix, length))
-            return encode(self.encoder, self.seams, inputs, length, examination.takes_last_block), positions
+            stack.enter_context(visible_only(self.encoder, self.layout, index, rows, measurements.prefix, length))
+            return encode(self.encoder, self.layout, inputs, length, measurements.takes_last_block), positions
 
     def _reassemble(self, encoded: Tensor, positions: VisiblePositions, masked: Tensor, length: int) -> Tensor:
         """(R, V, C) -> (R, T, C): visible positions back in their places, noise at masked ones, zero at padding."""

@@ -1,13 +1,13 @@
-"""What is read off an encoder without running it: its seams, its patches, its frames."""
+"""What is read off an encoder without running it: its layout, its patches, its frames."""
 
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from modeling_data2vec_generic.examination_data2vec_generic import examine
 from modeling_data2vec_generic.geometry_data2vec_generic import FrameCounter, grid_of, patch_sides, real_positions
-from modeling_data2vec_generic.seams_data2vec_generic import find_seams
+from modeling_data2vec_generic.layout_data2vec_generic import find_layout
+from modeling_data2vec_generic.measurements_data2vec_generic import measure
 
 from .tiny import BACKBONES, new_encoder
 
@@ -25,11 +25,11 @@ CONTENT = {
 @pytest.mark.parametrize("model_type", BACKBONES)
 def test_seams__are_the_blocks_and_the_content(model_type):
     encoder = new_encoder(model_type)
-    seams = find_seams(encoder)
-    assert len(seams.blocks) == 2
-    assert seams.stacks == seams.blocks
-    assert (seams.content + ".").startswith(CONTENT[model_type] + ".")
-    assert seams.reads_tokens == (BACKBONES[model_type][0] == "text")
+    layout = find_layout(encoder)
+    assert len(layout.blocks) == 2
+    assert layout.stacks == layout.blocks
+    assert (layout.content + ".").startswith(CONTENT[model_type] + ".")
+    assert layout.reads_tokens == (BACKBONES[model_type][0] == "text")
 
 
 @pytest.mark.parametrize("model_type", BACKBONES)
@@ -40,10 +40,10 @@ def test_hooks__are_gone_after_an_examination(model_type):
         inputs = {"input_ids": torch.ones(1, 8, dtype=torch.long)}
     elif BACKBONES[model_type][0] == "speech":
         inputs = {"input_values": torch.randn(1, 4000)}
-    examination = examine(encoder, find_seams(encoder), inputs)
-    assert examination.entry
-    assert examination.embeddings
-    assert all("pooler" in name or "mask" in name for name in examination.unused)
+    measurements = measure(encoder, find_layout(encoder), inputs)
+    assert measurements.entry
+    assert measurements.embeddings
+    assert all("pooler" in name or "mask" in name for name in measurements.unused)
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in encoder.modules())
 
 

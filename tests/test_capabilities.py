@@ -53,14 +53,14 @@ def test_type__is_what_its_architecture_is_known_to_be(
 ):
     found = capability_of(model_type)
     assert (found.mask_token, found.visible) == (mask_token, visible)
-    assert (found.examination.prefix, found.examination.mixes_neighbours) == (prefix, premix)
-    assert (found.seams.content, found.seams.blocks[0]) == (content, block)
+    assert (found.measurements.prefix, found.measurements.mixes_neighbours) == (prefix, premix)
+    assert (found.layout.content, found.layout.blocks[0]) == (content, block)
 
 
 def test_type__in_stages_is_masked_by_its_last_stage():
     found = capability_of("swin")
-    assert (found.mask_token, found.visible, found.examination.stride) == (True, False, 4)
-    assert found.seams.hierarchical
+    assert (found.mask_token, found.visible, found.measurements.stride) == (True, False, 4)
+    assert found.layout.hierarchical
     assert found.reason == "it works in stages that merge neighbouring positions"
 
 
@@ -77,7 +77,7 @@ def test_type__that_wants_more_than_one_input_is_not_judged():
 
 def test_type__that_is_not_in_the_table_is_examined_too():
     assert "gpt2" not in NAMES
-    assert capability_of("gpt2").seams.blocks[0] == "h.0"
+    assert capability_of("gpt2").layout.blocks[0] == "h.0"
 
 
 def test_capability__does_not_touch_the_random_numbers_of_others():
@@ -96,7 +96,7 @@ def test_command__prints_one_type(capsys):
         "student_input='mask_token': yes",
         "student_input='visible': yes",
         "reads: pixel_values",
-        "content seam: embeddings.patch_embeddings, 32 channels",
+        "content module: embeddings.patch_embeddings, 32 channels",
         "prefix tokens: 1",
     ):
         assert line in printed.splitlines()

@@ -136,7 +136,7 @@ def test_cls_loss__reads_cls_and_no_register(name, student_input, monkeypatch):
     encode, cls_loss = modeling.encode, modeling.cls_loss
     monkeypatch.setattr(modeling, "encode", note_encoded)
     monkeypatch.setattr(modeling, "cls_loss", note_cls)
-    model.encoder.get_submodule(model.seams.blocks[0]).register_forward_pre_hook(enter, with_kwargs=True)
+    model.encoder.get_submodule(model.layout.blocks[0]).register_forward_pre_hook(enter, with_kwargs=True)
     inputs, mask = tiny.inputs(), torch.arange(tiny.length).expand(SAMPLES, 1, -1) < tiny.length // 2
     with torch.no_grad():
         model(mask=mask, **inputs)

@@ -12,8 +12,8 @@ from transformers import AutoModel
 
 from modeling_data2vec_generic import Data2VecGenericConfig, Data2VecGenericForPreTraining
 from modeling_data2vec_generic.backbone_data2vec_generic import recorded_layers
-from modeling_data2vec_generic.examination_data2vec_generic import examine, visible_only_fault
-from modeling_data2vec_generic.seams_data2vec_generic import UnsupportedBackboneError
+from modeling_data2vec_generic.layout_data2vec_generic import UnsupportedBackboneError
+from modeling_data2vec_generic.measurements_data2vec_generic import measure, visible_only_fault
 from modeling_data2vec_generic.training.encoders import save_encoder
 from modeling_data2vec_generic.training.teacher import EMATeacher
 
@@ -86,17 +86,17 @@ def test_blocks__are_all_that_run_and_of_one_width(name):
     tiny = TINY[name]
     model = model_of(tiny)
     depth = 3
-    assert model.examination.num_layers == depth
-    with recorded_layers(model.teacher, model.seams, "block") as layers, torch.no_grad():
+    assert model.measurements.num_layers == depth
+    with recorded_layers(model.teacher, model.layout, "block") as layers, torch.no_grad():
         model.teacher(**tiny.inputs() | _extra(model, tiny))
     assert len(layers) == depth
     assert all(layer.shape == (SAMPLES, *layers[0].shape[1:]) for layer in layers)
-    assert layers[0].shape[2] == model.seams.width
+    assert layers[0].shape[2] == model.layout.width
     assert layers[0].shape[1] >= tiny.prefix + tiny.length
 
 
 def _extra(model: Data2VecGenericForPreTraining, tiny: Tiny) -> dict:
-    """What the table of families adds, written out: patches of ViTMAE in their own order, no predictor of V-JEPA 2."""
+    """What the table of quirks adds, written out: patches of ViTMAE in their own order, no predictor of V-JEPA 2."""
     model_type = model.encoder.config.model_type
     if model_type == "vit_mae":
         return {"noise": torch.arange(tiny.length).float().expand(SAMPLES, -1)}
@@ -129,13 +129,13 @@ def test_masked_content__does_not_leak(name, student_input):
     inputs, mask = tiny.inputs(), masks_of(tiny, 1 if name in ROWS_MEET else 2)
     before, predictions, targets = student(mask, inputs)
     for m in range(mask.shape[1]):
-        scrambled = tiny.scramble(model.encoder, model.seams.content, inputs, mask[:, m])
+        scrambled = tiny.scramble(model.encoder, model.layout.content, inputs, mask[:, m])
         after, new_predictions, new_targets = student(mask, scrambled)
         assert torch.equal(after[:, m], before[:, m])
         rows = mask.nonzero()[:, 1] == m
         assert torch.equal(new_predictions[rows], predictions[rows])
         assert not torch.equal(new_targets, targets)  # the teacher does see it
-    shown = tiny.scramble(model.encoder, model.seams.content, inputs, ~mask[:, 0])
+    shown = tiny.scramble(model.encoder, model.layout.content, inputs, ~mask[:, 0])
     assert not torch.equal(student(mask, shown)[0][:, 0], before[:, 0])
 
 
@@ -154,8 +154,8 @@ def test_positions__survive_masking(name):
 def test_prefix__is_right_in_number_and_place(name):
     tiny = TINY[name]
     model = model_of(tiny)
-    assert model.examination.prefix == tiny.prefix
-    assert model.examination.mixes_neighbours is tiny.premixes
+    assert model.measurements.prefix == tiny.prefix
+    assert model.measurements.mixes_neighbours is tiny.premixes
     if tiny.visible == STAGES:
         return
     position, reached, called = tiny.length // 2 * tiny.stride, [], []
@@ -173,14 +173,14 @@ def test_prefix__is_right_in_number_and_place(name):
         content = flat.reshape(content.shape)
         return content if isinstance(output, Tensor) else (content, *output[1:])
 
-    block = model.teacher.get_submodule(model.seams.stacks[0])
+    block = model.teacher.get_submodule(model.layout.stacks[0])
     block.register_forward_pre_hook(
         lambda module, args, kwargs: reached.append(args[0] if args else next(iter(kwargs.values()))), with_kwargs=True
     )
     runs, inputs = [], tiny.inputs() | _extra(model, tiny)
     for hook in (None, change):
         if hook is not None:
-            model.teacher.get_submodule(model.seams.content).register_forward_hook(hook)
+            model.teacher.get_submodule(model.layout.content).register_forward_hook(hook)
         reached.clear()
         with torch.no_grad():
             model.teacher(**inputs)
@@ -256,9 +256,9 @@ def full_length_run(model, tiny: Tiny, inputs: dict[str, Tensor], mask: Tensor, 
             content = content.masked_fill(tiny.below(rows, content.shape[1]).unsqueeze(-1), 0.0)
             return content if isinstance(output, Tensor) else (content, *output[1:])
 
-        handles.append(model.encoder.get_submodule(model.seams.content).register_forward_hook(clear))
+        handles.append(model.encoder.get_submodule(model.layout.content).register_forward_hook(clear))
     blocks: list[Tensor] = []
-    last = model.encoder.get_submodule(model.seams.blocks[-1])
+    last = model.encoder.get_submodule(model.layout.blocks[-1])
     handles.append(last.register_forward_hook(lambda module, args, output: blocks.append(_first(output))))
     keys = nn.functional.pad(rows, (tiny.prefix, 0))
     with torch.no_grad(), hidden_keys(keys, counts):
@@ -311,9 +311,9 @@ def test_self_test__says_what_is_so(name):
     tiny = TINY[name]
     model = model_of(tiny)
     inputs = tiny.inputs()
-    examination = examine(model.encoder, model.seams, inputs)
-    fault = visible_only_fault(model.encoder, model.seams, examination, inputs)
-    assert examination.length == tiny.length
+    measurements = measure(model.encoder, model.layout, inputs)
+    fault = visible_only_fault(model.encoder, model.layout, measurements, inputs)
+    assert measurements.length == tiny.length
     assert (fault is None) == (not tiny.visible)
     assert tiny.visible in (fault or "")
 
@@ -383,14 +383,14 @@ def test_targets__are_the_mean_of_the_feed_forward_outputs_normalised(name):
     model = model_of(tiny, average_top_k_layers=2)
     inputs, mask = tiny.inputs(), masks_of(tiny)
     seen: list[Tensor] = []
-    blocks = [model.teacher.get_submodule(block) for block in model.seams.blocks]
+    blocks = [model.teacher.get_submodule(block) for block in model.layout.blocks]
     for block in dict.fromkeys(blocks):
         block.get_submodule(tiny.feed_forward).register_forward_hook(lambda module, args, output: seen.append(output))
     with torch.no_grad():
         targets = model(mask=mask, **inputs).targets
     assert len(seen) % 3 == 0
     tops = [seen[-1], seen[-1 - len(seen) // 3]]  # mobilebert's feed-forward layers come several to a block
-    channels = 3 if model.seams.family.channels_apart else 1
+    channels = 3 if model.layout.quirks.channels_apart else 1
     expected = torch.zeros(())
     for top in tops:
         hidden = top.flatten(1, -2)[:, tiny.prefix : tiny.prefix + tiny.length]
@@ -429,7 +429,7 @@ def test_step__gives_every_trainable_weight_a_finite_gradient_and_nothing_else_i
     new = AutoModel.from_config(tiny.config())
     new = new.get_encoder() if type(new.config).is_encoder_decoder else new
     fixed = {key for key, weight in new.named_parameters() if not weight.requires_grad}
-    assert set(frozen) <= fixed | model.examination.unused | {model.seams.mask_parameter}
+    assert set(frozen) <= fixed | model.measurements.unused | {model.layout.mask_parameter}
     torch.optim.SGD(trained.values(), lr=1e-3).step()
     assert all(torch.isfinite(weight).all() for weight in trained.values())
 

@@ -1,4 +1,4 @@
-"""What surrounds an examination, and what its encoder's weights happen to be, does not change what it finds."""
+"""What surrounds an measurements, and what its encoder's weights happen to be, does not change what it finds."""
 
 import copy
 import dataclasses
@@ -14,9 +14,9 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from modeling_data2vec_generic import Data2VecGenericConfig, Data2VecGenericForPreTraining
 from modeling_data2vec_generic.backbone_data2vec_generic import visible_only
-from modeling_data2vec_generic.examination_data2vec_generic import examine, made_up_sample, visible_only_fault
-from modeling_data2vec_generic.seams_data2vec_generic import UnsupportedBackboneError, find_seams
-from modeling_data2vec_generic.specimen_data2vec_generic import Blueprint, exact_arithmetic
+from modeling_data2vec_generic.float32_copy_data2vec_generic import EncoderTemplate, exact_arithmetic
+from modeling_data2vec_generic.layout_data2vec_generic import UnsupportedBackboneError, find_layout
+from modeling_data2vec_generic.measurements_data2vec_generic import made_up_sample, measure, visible_only_fault
 from modeling_data2vec_generic.training.compilation import compile_parts
 
 from .test_conformance import model_of
@@ -44,9 +44,9 @@ def batch_of(length: int) -> dict[str, Tensor]:
 def test_self_test__is_the_same_within_autocast(dtype):
     model = Data2VecGenericForPreTraining(Data2VecGenericConfig(**VISIBLE), text_encoder()).train()
     for length in LENGTHS:
-        examination = dataclasses.replace(model.examination, length=length)
+        measurements = dataclasses.replace(model.measurements, length=length)
         with torch.autocast("cpu", dtype):
-            assert visible_only_fault(model.encoder, model.seams, examination, batch_of(length)) is None, length
+            assert visible_only_fault(model.encoder, model.layout, measurements, batch_of(length)) is None, length
     mask = torch.zeros(2, 1, 66, dtype=torch.bool)
     mask[..., ::2] = True
     with torch.autocast("cpu", dtype):
@@ -56,8 +56,8 @@ def test_self_test__is_the_same_within_autocast(dtype):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_self_test__is_in_float32_whatever_the_weights(dtype):
     model = Data2VecGenericForPreTraining(Data2VecGenericConfig(**VISIBLE), text_encoder().to(dtype)).train()
-    examination = dataclasses.replace(model.examination, length=66)
-    assert visible_only_fault(model.encoder, model.seams, examination, batch_of(66)) is None
+    measurements = dataclasses.replace(model.measurements, length=66)
+    assert visible_only_fault(model.encoder, model.layout, measurements, batch_of(66)) is None
     assert {weight.dtype for weight in model.encoder.parameters()} == {dtype}
 
 
@@ -65,7 +65,7 @@ def test_self_test__finds_small_faults_within_autocast():
     tiny = TINY["nystromformer"]
     model = model_of(tiny)
     with torch.autocast("cpu", torch.bfloat16):
-        assert visible_only_fault(model.encoder, model.seams, model.examination, tiny.inputs()) is not None
+        assert visible_only_fault(model.encoder, model.layout, model.measurements, tiny.inputs()) is not None
 
 
 PRECISIONS = {
@@ -160,16 +160,16 @@ def test_first_batch__is_examined_without_tf32():
 # --- copies
 
 
-def test_specimen__is_a_whole_float32_copy_and_leaves_the_encoder_alone():
+def test_float32_copy__is_a_whole_float32_copy_and_leaves_the_encoder_alone():
     encoder = text_encoder().to(torch.bfloat16)
     before = copy.deepcopy(encoder.state_dict())
-    specimen = Blueprint(encoder).specimen(encoder)
-    assert {weight.dtype for weight in specimen.parameters()} == {torch.float32}
+    encoder_copy = EncoderTemplate(encoder).float32_copy(encoder)
+    assert {weight.dtype for weight in encoder_copy.parameters()} == {torch.float32}
     for name, value in encoder.state_dict().items():
         assert torch.equal(value, before[name])
         if value.abs().max() > 1e-2:
-            assert torch.equal(specimen.state_dict()[name], value.float())
-            assert specimen.state_dict()[name].data_ptr() != value.data_ptr()
+            assert torch.equal(encoder_copy.state_dict()[name], value.float())
+            assert encoder_copy.state_dict()[name].data_ptr() != value.data_ptr()
 
 
 def test_first_batch__of_compiled_blocks_is_examined_on_plain_ones():
@@ -185,8 +185,8 @@ def test_first_batch__of_compiled_blocks_is_examined_on_plain_ones():
         return run
 
     compile_parts(model, backend)
-    examination = dataclasses.replace(model.examination, length=30)
-    fault = visible_only_fault(model.encoder, model.seams, examination, batch_of(30), model._blueprint)
+    measurements = dataclasses.replace(model.measurements, length=30)
+    fault = visible_only_fault(model.encoder, model.layout, measurements, batch_of(30), model._template)
     assert fault is None
     assert not called
 
@@ -257,7 +257,7 @@ def test_examination__leaves_the_random_numbers_as_they_were():
     torch.manual_seed(3)
     expected = torch.rand(4)
     torch.manual_seed(3)
-    examine(encoder, find_seams(encoder), batch_of(20))
+    measure(encoder, find_layout(encoder), batch_of(20))
     assert torch.equal(torch.rand(4), expected)
 
 
@@ -286,18 +286,18 @@ def test_placement__is_not_misled_by_rounding():
             return hidden * (1 + 2e-7 * len(runs))
 
     encoder.embeddings.dropout = Rounding()
-    examination = examine(encoder, find_seams(encoder), tiny.inputs())
-    assert (examination.prefix, examination.mixes_neighbours) == (tiny.prefix, False)
+    measurements = measure(encoder, find_layout(encoder), tiny.inputs())
+    assert (measurements.prefix, measurements.mixes_neighbours) == (tiny.prefix, False)
 
 
 def test_placement__takes_the_first_sample_without_nan():
     tiny = TINY["vit"]
     encoder, inputs = tiny.encoder(), tiny.inputs()
     inputs["pixel_values"][0, 0, 0, 0] = torch.nan
-    assert examine(encoder, find_seams(encoder), inputs).prefix == tiny.prefix
+    assert measure(encoder, find_layout(encoder), inputs).prefix == tiny.prefix
     inputs["pixel_values"][1, 0, 0, 0] = torch.inf
     with pytest.raises(ValueError, match=r"NaN or infinity, though no weight of it.*pixel_values \(1, 3, "):
-        examine(encoder, find_seams(encoder), inputs)
+        measure(encoder, find_layout(encoder), inputs)
 
 
 # --- attention
@@ -314,10 +314,10 @@ def test_attention__that_does_not_run_here_is_kept_and_does_without_in_the_exami
     AttentionInterface.register("accelerated", refuses)
     model = model_of(TINY[name], student_input, attention)
     plain = model_of(TINY[name], student_input)
-    assert model.examination == plain.examination
+    assert model.measurements == plain.measurements
     assert model.encoder.config._attn_implementation == attention
     assert model.teacher.config._attn_implementation == attention
-    assert made_up_sample(model.encoder, model.seams) is not None
+    assert made_up_sample(model.encoder, model.layout) is not None
 
 
 def test_flex_attention__is_given_the_mask_of_the_visible_positions():
@@ -334,7 +334,7 @@ def test_flex_attention__is_given_the_mask_of_the_visible_positions():
         with (
             torch.compiler.set_stance("force_eager"),  # flex attention compiles itself, which takes long
             torch.no_grad(),
-            visible_only(encoder, find_seams(encoder), index, torch.arange(6) // 3, 0, 20),
+            visible_only(encoder, find_layout(encoder), index, torch.arange(6) // 3, 0, 20),
         ):
             outputs.append(encoder(**inputs).last_hidden_state)
     assert outputs[0].shape == (6, 16, 32)

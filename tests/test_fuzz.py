@@ -25,15 +25,15 @@ from transformers.utils import logging as transformers_logging
 import run_pretraining
 from modeling_data2vec_generic import Data2VecGenericConfig, Data2VecGenericForPreTraining
 from modeling_data2vec_generic.data.arguments import DataArguments
-from modeling_data2vec_generic.data.images import prepare_images
-from modeling_data2vec_generic.data.pixels import PixelPipeline, RandomResizedCrop
-from modeling_data2vec_generic.data.row_streams import RowStreams
-from modeling_data2vec_generic.data.sources import load_raw_datasets
-from modeling_data2vec_generic.data.speech import prepare_speech
-from modeling_data2vec_generic.data.text import prepare_text, train_tokenizer
+from modeling_data2vec_generic.data.sources.loaded import load_raw_datasets
+from modeling_data2vec_generic.masking.sample_rng import RowStreams
 from modeling_data2vec_generic.modalities import modality_class
+from modeling_data2vec_generic.modalities.speech.waveforms import prepare_speech
+from modeling_data2vec_generic.modalities.text.tokens import prepare_text, train_tokenizer
+from modeling_data2vec_generic.modalities.vision.images import prepare_images
+from modeling_data2vec_generic.modalities.vision.pixels import PixelPipeline, RandomResizedCrop
 from modeling_data2vec_generic.training.arguments import ModelArguments
-from modeling_data2vec_generic.training.checkpoint_check import check_checkpoint
+from modeling_data2vec_generic.training.checkpointing.integrity import check_checkpoint
 from modeling_data2vec_generic.training.encoders import load_encoder, new_encoder, new_encoder_config
 
 from . import tiny

@@ -7,7 +7,7 @@ from transformers import AutoModel
 from modeling_data2vec_generic import Data2VecGenericConfig, Data2VecGenericForPreTraining
 from modeling_data2vec_generic.backbone_data2vec_generic import recorded_layers
 from modeling_data2vec_generic.capabilities import small_config
-from modeling_data2vec_generic.examination_data2vec_generic import all_inputs, made_up_sample
+from modeling_data2vec_generic.measurements_data2vec_generic import all_inputs, made_up_sample
 from modeling_data2vec_generic.modeling_data2vec_generic import encoder_of
 
 # One for each way in which encoders of transformers write it.
@@ -33,12 +33,12 @@ def test_student__runs_all_blocks_where_its_encoder_would_skip_every_one(model_t
         setattr(config, name, value)
     encoder = encoder_of(AutoModel.from_config(config))
     model = Data2VecGenericForPreTraining(Data2VecGenericConfig(average_top_k_layers=1), encoder=encoder).train()
-    inputs = made_up_sample(model.encoder, model.seams)
+    inputs = made_up_sample(model.encoder, model.layout)
     assert inputs is not None
-    with recorded_layers(model.encoder, model.seams, "block") as layers, torch.no_grad():
-        model.encoder(**all_inputs(model.seams, inputs, model.examination.length))
+    with recorded_layers(model.encoder, model.layout, "block") as layers, torch.no_grad():
+        model.encoder(**all_inputs(model.layout, inputs, model.measurements.length))
     assert model.encoder.training
-    assert len(layers) == len(model.seams.blocks)
+    assert len(layers) == len(model.layout.blocks)
 
 
 def test_decoder__keeps_its_layer_drop():

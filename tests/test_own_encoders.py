@@ -18,7 +18,7 @@ from transformers import AutoModel, AutoModelForPreTraining, PreTrainedConfig, P
 from transformers.modeling_outputs import BaseModelOutput
 
 from modeling_data2vec_generic import Data2VecGenericConfig, Data2VecGenericForPreTraining, Data2VecGenericModel
-from modeling_data2vec_generic.seams_data2vec_generic import UnsupportedBackboneError
+from modeling_data2vec_generic.layout_data2vec_generic import UnsupportedBackboneError
 from modeling_data2vec_generic.training.arguments import ModelArguments
 from modeling_data2vec_generic.training.encoders import load_encoder
 
@@ -326,7 +326,7 @@ def test_encoder__without_a_content_seam_is_refused():
 
 
 def test_encoder__that_names_its_content_seam_as_others_do_is_taken():
-    assert built(Incomplete(OwnConfig(), content="patch_embeddings")).seams.content == "patch_embeddings"
+    assert built(Incomplete(OwnConfig(), content="patch_embeddings")).layout.content == "patch_embeddings"
 
 
 def test_encoder__without_a_width_is_refused():

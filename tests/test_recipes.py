@@ -9,7 +9,7 @@ import pytest
 
 import run_finetune
 import run_pretraining
-from modeling_data2vec_generic import recipes
+from modeling_data2vec_generic import cli as recipes
 
 NEW = ["--model_type", "vit", "--use_cpu"]
 

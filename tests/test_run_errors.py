@@ -9,7 +9,7 @@ import pytest
 from transformers import Trainer
 
 import run_pretraining
-from modeling_data2vec_generic.data.text import train_tokenizer
+from modeling_data2vec_generic.modalities.text.tokens import train_tokenizer
 
 from .tiny import from_scratch, image_folder, image_parquet, new_encoder, run_flags, sentences, sound_folder, text_file
 

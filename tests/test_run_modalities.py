@@ -14,7 +14,7 @@ from transformers import AutoImageProcessor, AutoModel, AutoTokenizer, EsmTokeni
 
 import run_pretraining
 from modeling_data2vec_generic import Data2VecGenericForPreTraining
-from modeling_data2vec_generic.training.health import STATES
+from modeling_data2vec_generic.training.monitoring.health import STATES
 
 from .tiny import image_parquet, protein_file, run, run_flags, series_parquet, text_file, video_parquet
 

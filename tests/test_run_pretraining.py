@@ -26,7 +26,7 @@ from transformers import (
 import run_pretraining
 from modeling_data2vec_generic import Data2VecGenericForPreTraining, Data2VecGenericModel
 from modeling_data2vec_generic.training.arguments import ObjectiveArguments
-from modeling_data2vec_generic.training.health import STATES
+from modeling_data2vec_generic.training.monitoring.health import STATES
 
 from .tiny import (
     BACKBONES,
@@ -304,9 +304,7 @@ def test_output_directory__is_complete(name, finished):
     done = finished(name)
     found = {path.relative_to(done.output_dir).as_posix() for path in done.output_dir.rglob("*") if path.is_file()}
     processor = PROCESSOR_FILES[done.modality]
-    code = {
-        f"{part}_data2vec_generic.py" for part in ("configuration", "modeling", "backbone", "families", "objective")
-    }
+    code = {f"{part}_data2vec_generic.py" for part in ("configuration", "modeling", "backbone", "quirks", "objective")}
     figures = {"loss", "spread", "rank", "mask"} | ({"probe"} if done.case.labels else set())
     expected = {"config.json", "model.safetensors", "README.md", "all_results.json", "trainer_state.json"}
     expected |= code | processor | {f"figures/{figure}.png" for figure in figures}
@@ -573,7 +571,7 @@ def test_base_recipe__takes_a_step_at_reduced_width(modality, data, sizes, maske
     assert math.isfinite(logged["loss"])
     assert masked[0] - 1e-6 <= logged["mask_ratio"] <= masked[1] + 1e-6
     assert logged["ema_decay"] == pytest.approx(0.999, abs=1e-4)
-    assert len(trainer.model.seams.blocks) == 12
+    assert len(trainer.model.layout.blocks) == 12
 
 
 def test_recipe__that_is_absent_or_broken_is_named(tmp_path):

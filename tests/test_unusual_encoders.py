@@ -17,14 +17,11 @@ from transformers.models.bert.modeling_bert import BertLayer
 from transformers.models.clap.configuration_clap import ClapConfig
 from transformers.models.fsmt.configuration_fsmt import FSMTConfig
 
-from modeling_data2vec_generic import (
-    Data2VecGenericConfig,
-    Data2VecGenericForPreTraining,
-)
+from modeling_data2vec_generic import Data2VecGenericConfig, Data2VecGenericForPreTraining
 from modeling_data2vec_generic.capabilities import capability_of, small_config, small_encoder
-from modeling_data2vec_generic.examination_data2vec_generic import examine, visible_only_fault
+from modeling_data2vec_generic.layout_data2vec_generic import UnsupportedBackboneError, explained, find_layout
+from modeling_data2vec_generic.measurements_data2vec_generic import measure, visible_only_fault
 from modeling_data2vec_generic.modeling_data2vec_generic import encoder_of
-from modeling_data2vec_generic.seams_data2vec_generic import UnsupportedBackboneError, explained, find_seams
 
 SMALL = {"hidden_size": 16, "intermediate_size": 20, "num_hidden_layers": 1, "num_attention_heads": 2}
 TOKENS = {"input_ids": torch.arange(5, 17).view(2, 6)}
@@ -97,13 +94,13 @@ def model_of(encoder: PreTrainedModel) -> Data2VecGenericForPreTraining:
 
 
 def test_blocks__are_as_wide_as_the_encoder_even_if_what_is_in_front_is_larger():
-    assert find_seams(OddEncoder()).blocks == ("blocks.0", "blocks.1")
+    assert find_layout(OddEncoder()).blocks == ("blocks.0", "blocks.1")
 
 
 def test_rows_mask__is_gathered_along_with_the_sequence():
     encoder = OddEncoder()
-    seams = find_seams(encoder)
-    assert visible_only_fault(encoder, seams, examine(encoder, seams, TOKENS), TOKENS) is None
+    layout = find_layout(encoder)
+    assert visible_only_fault(encoder, layout, measure(encoder, layout, TOKENS), TOKENS) is None
 
 
 @pytest.mark.parametrize(
@@ -112,9 +109,9 @@ def test_rows_mask__is_gathered_along_with_the_sequence():
 )
 def test_codec__is_not_taken_for_the_encoder(model_type, content):
     with torch.device("meta"):  # the small encoder still has a codec of its full size
-        seams = find_seams(AutoModel.from_config(small_config(model_type)))
-    assert seams.blocks == ("layers.0", "layers.1", "layers.2")
-    assert seams.content == content
+        layout = find_layout(AutoModel.from_config(small_config(model_type)))
+    assert layout.blocks == ("layers.0", "layers.1", "layers.2")
+    assert layout.content == content
 
 
 @pytest.mark.parametrize("student_input", ["mask_token", "visible"])
@@ -128,13 +125,13 @@ def test_codec__in_front_leaves_its_prefix_known(student_input):
     model = Data2VecGenericForPreTraining(objective, encoder=AutoModel.from_config(config))
     mask = torch.tensor([[True, False] * 3] * 2)
     model(mask=mask, input_values=torch.randn(2, 1, 6 * model.encoder.config.dac_config.hop_length)).loss.backward()
-    assert (model.examination.length, model.examination.prefix) == (6, 1)
+    assert (model.measurements.length, model.measurements.prefix) == (6, 1)
     assert all(weight.grad is not None for weight in model.parameters() if weight.requires_grad)
 
 
 def test_several_end_tokens__are_left_out_of_the_text_that_is_made_up():
     model = model_of(OddEncoder(eos_token_id=[7, 8]))
-    assert model.examination is not None
+    assert model.measurements is not None
 
 
 # --- foreign errors
@@ -201,7 +198,7 @@ def test_dual_model__names_its_parts_that_can_be_used(config, parts, kept):
     assert f"{type(encoder).__name__} (model type '{config.model_type}') is made of several models" in message
     assert f"Choose one of its parts: {parts}." in message
     assert f"AutoModel.from_pretrained(CHECKPOINT).{kept}.save_pretrained(FOLDER)" in message
-    find_seams(encoder.get_submodule(kept))
+    find_layout(encoder.get_submodule(kept))
 
 
 def test_dual_model__whose_parts_are_not_known_to_auto_model_says_how_to_use_them():

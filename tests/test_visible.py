@@ -24,11 +24,11 @@ def test_masks_of_a_sample_share_the_teacher_and_what_runs_before_the_blocks(nam
         return tensor.shape[0], tensor.shape[1]
 
     student = Student(model)
-    watch("content", model.encoder.get_submodule(model.seams.content))
-    watch("block", model.encoder.get_submodule(model.seams.blocks[0]))
-    watch("teacher", model.teacher.get_submodule(model.seams.blocks[0]))
+    watch("content", model.encoder.get_submodule(model.layout.content))
+    watch("block", model.encoder.get_submodule(model.layout.blocks[0]))
+    watch("teacher", model.teacher.get_submodule(model.layout.blocks[0]))
     student(mask, inputs)
-    calls = model.examination.num_layers // len(model.seams.blocks)  # of one block in one pass: 3 in ALBERT
+    calls = model.measurements.num_layers // len(model.layout.blocks)  # of one block in one pass: 3 in ALBERT
     full_length = seen["teacher"][0][1]
     assert seen["teacher"] == [(SAMPLES, full_length)] * calls
     assert [rows for rows, _ in seen["content"]] == [SAMPLES]

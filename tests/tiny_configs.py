@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import CONFIG_MAPPING, AutoModel, PreTrainedConfig, PreTrainedModel
 
-from modeling_data2vec_generic.examination_data2vec_generic import evaluation_mode
+from modeling_data2vec_generic.measurements_data2vec_generic import evaluation_mode
 
 SAMPLES = 2
 # The sizes of a tiny encoder, under all the names that configurations have for them.
@@ -139,7 +139,7 @@ class Tiny:
         return (flat * weights * ~below.unsqueeze(-1)).sum().unsqueeze(0)
 
     def below(self, masked: Tensor, positions: int) -> Tensor:
-        """(B, T) -> (B, positions): what lies below masked cells at the content seam."""
+        """(B, T) -> (B, positions): what lies below masked cells at the content module."""
         if positions == masked.shape[1]:
             return masked
         if self.reads == "pixel_values":

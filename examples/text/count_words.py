@@ -16,10 +16,10 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from modeling_data2vec_generic import recipes
+from modeling_data2vec_generic import cli as recipes
 from modeling_data2vec_generic.data.arguments import DataArguments
 from modeling_data2vec_generic.finetuning.arguments import FinetuningArguments, TaskArguments
-from modeling_data2vec_generic.finetuning.rows import chosen_rows, parted_rows, read_rows
+from modeling_data2vec_generic.finetuning.labelled_rows import chosen_rows, parted_rows, read_rows
 from modeling_data2vec_generic.training.arguments import ModelArguments
 
 logger = logging.getLogger("count_words")

@@ -5,7 +5,7 @@ from typing import Any
 
 from transformers.utils import logging
 
-from ..recipes import as_flags, parse
+from ..cli import as_flags, parse
 from .tasks import Task
 
 logger = logging.get_logger(__name__)

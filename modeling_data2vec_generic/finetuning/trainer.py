@@ -12,12 +12,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import SequentialSampler
 
-from ..training.best_metric import BestMetricCallback
 from ..training.collation import TwoCollatorTrainer
+from ..training.monitoring.best_metric import BestMetricCallback
 from ..training.weight_decay import MatrixDecayTrainer
 from .arguments import FinetuningArguments
-from .layers import grouped_by_rate
-from .schedule import FreezeCallback, tri_stage_factor
+from .optimization.layer_rates import grouped_by_rate
+from .optimization.schedule import FreezeCallback, tri_stage_factor
 from .tasks.base import Task
 
 

@@ -10,10 +10,10 @@ from transformers import PreTrainedModel
 from transformers.utils import cached_file, logging
 
 from ..data.arguments import DataArguments
-from ..data.masking import MaskSampler
-from ..loading import loading
+from ..errors import loading
+from ..evaluation.probe import ContentMask
+from ..masking.sampler import MaskSampler
 from ..training.arguments import ModelArguments
-from ..training.probe import ContentMask
 
 logger = logging.get_logger(__name__)
 

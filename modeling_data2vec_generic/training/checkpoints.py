@@ -18,13 +18,13 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput, has_l
 from transformers.utils import logging
 
 from .arguments import RunArguments
+from .checkpointing.same_run import describe_arguments, describe_collator, describe_data, require_same_run, write_run
+from .checkpointing.staging import clear, discard, place_files, place_folder, rotate, staging
+from .checkpointing.stop_signals import STOPPED, StopSignals
+from .checkpointing.worker_signals import leave_signals_to_the_parent
 from .devices import refuse_several_devices
 from .full_evaluation import FullEvaluationTrainer
 from .restarts import RestartingTrainer
-from .same_run import describe_arguments, describe_collator, describe_data, require_same_run, write_run
-from .staging import clear, discard, place_files, place_folder, rotate, staging
-from .stop_signals import STOPPED, StopSignals
-from .worker_signals import leave_signals_to_the_parent
 
 RUNNING_STATE_NAME = "running_state"
 

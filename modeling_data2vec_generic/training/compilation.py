@@ -24,8 +24,8 @@ def compile_student(
 
 def compile_parts(model: Data2VecGenericForPreTraining, backend: str = "inductor", mode: str | None = None) -> None:
     """Compile in place what no hook works within: the student's blocks and the predictor."""
-    hooked = model.seams.gathered if model.config.student_input == "visible" else ()
-    blocks = [block for block in model.seams.stacks if not any(name.startswith(f"{block}.") for name in hooked)]
+    hooked = model.layout.gathered if model.config.student_input == "visible" else ()
+    blocks = [block for block in model.layout.stacks if not any(name.startswith(f"{block}.") for name in hooked)]
     for module in (*map(model.encoder.get_submodule, blocks), model.predictor):
         # Not module.compile(), which takes the hooks along.
         module.forward = torch.compile(module.forward, backend=backend, mode=mode)

@@ -13,10 +13,10 @@ from transformers import CONFIG_MAPPING, MODEL_MAPPING, AutoConfig, AutoModel, P
 from transformers.utils import logging
 
 from ..configuration_data2vec_generic import Data2VecGenericConfig
-from ..families_data2vec_generic import family_of
-from ..loading import loading
+from ..errors import loading
 from ..modeling_data2vec_generic import Data2VecGenericModel, encoder_of
-from ..weights_data2vec_generic import require_safetensors
+from ..quirks_data2vec_generic import quirks_of
+from ..remote_code_data2vec_generic import require_safetensors
 from .arguments import ModelArguments
 
 logger = logging.get_logger(__name__)
@@ -77,7 +77,7 @@ def load_encoder_and_gaps(arguments: ModelArguments) -> tuple[PreTrainedModel, s
 
 def _reading_all(encoder: PreTrainedModel) -> PreTrainedModel:
     """The encoder, which hides nothing of its input by itself any more."""
-    for name, value in family_of(encoder.config.model_type).settings.items():
+    for name, value in quirks_of(encoder.config.model_type).settings.items():
         if getattr(encoder.config, name) != value:
             logger.info(
                 f"{name}={value} instead of {getattr(encoder.config, name)}: the encoder reads all of its input."

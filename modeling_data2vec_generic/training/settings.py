@@ -15,7 +15,7 @@ from transformers.integrations import (
 )
 from transformers.utils import is_liger_kernel_available
 
-from ..loading import loading
+from ..errors import loading
 
 LARGEST_SEED = 2**32 - 1  # of numpy's generators
 # Smallest value of each; those that are left out (None) have none.

@@ -20,16 +20,16 @@ from ..geometry_data2vec_generic import real_positions
 from ..modeling_data2vec_generic import Data2VecGenericForPreTraining
 from ..objective_data2vec_generic import spread
 from .arguments import Data2VecTrainingArguments, ObjectiveArguments
-from .bad_steps import SAMPLE_INDEX, BadSteps, WithSampleIndex
-from .best_metric import BestMetricCallback
-from .checkpoint_check import check_checkpoint
+from .batch_schedule import BatchScaling
+from .checkpointing.integrity import check_checkpoint
 from .compilation import compile_student
 from .encoders import save_encoder
-from .flops import StepFlops
-from .health import HealthCallback
-from .processes import REPEATED, GlobalBatchTrainer
-from .scaling import BatchScaling
-from .statistics import Means, RunningSpread
+from .global_batch import REPEATED, GlobalBatchTrainer
+from .monitoring.bad_steps import SAMPLE_INDEX, BadSteps, WithSampleIndex
+from .monitoring.best_metric import BestMetricCallback
+from .monitoring.flops import StepFlops
+from .monitoring.health import HealthCallback
+from .monitoring.running_stats import Means, RunningSpread
 from .streaming import StreamingTrainer
 from .teacher import EMATeacher, ema_decay_at
 from .weight_decay import MatrixDecayTrainer
@@ -177,13 +177,13 @@ class Data2VecTrainer(StreamingTrainer, GlobalBatchTrainer, MatrixDecayTrainer):
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Operations, forward and backward, of the micro-batch that was trained on last, which `inputs` are; see
-        `modeling_data2vec_generic.training.flops`. Logged as `total_flos`."""
+        `modeling_data2vec_generic.training.monitoring.flops`. Logged as `total_flos`."""
         return 0 if REPEATED in inputs else self._flops.count(inputs, self._num_predictions)
 
     def _mask_ratio(self, inputs: dict[str, Any]) -> Tensor:
-        mask, examination = inputs["mask"], self.model.examination
-        assert examination is not None  # the forward pass has been made
-        real = real_positions(self.model.encoder, inputs, mask.shape[-1], examination.stride)
+        mask, measurements = inputs["mask"], self.model.measurements
+        assert measurements is not None  # the forward pass has been made
+        real = real_positions(self.model.encoder, inputs, mask.shape[-1], measurements.stride)
         return mask.float().mean() if real is None else mask.sum() / (real.sum() * mask[0].numel() / mask.shape[-1])
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:

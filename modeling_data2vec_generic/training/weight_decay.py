@@ -3,7 +3,7 @@
 from torch import nn
 from transformers import Trainer
 
-from ..families_data2vec_generic import MASK_PARAMETERS
+from ..quirks_data2vec_generic import MASK_PARAMETERS
 
 _MASK_EMBEDDINGS = (*MASK_PARAMETERS, "mask_embedding")
 

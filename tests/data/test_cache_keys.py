@@ -11,11 +11,11 @@ from datasets import Dataset
 
 from modeling_data2vec_generic.data import cache_keys
 from modeling_data2vec_generic.data.arguments import DataArguments
-from modeling_data2vec_generic.data.columns import undecoded
-from modeling_data2vec_generic.data.images import prepare_images
-from modeling_data2vec_generic.data.masks import screen_masks
-from modeling_data2vec_generic.data.sources import load_raw_datasets
-from modeling_data2vec_generic.data.speech import prepare_clips, prepare_speech
+from modeling_data2vec_generic.data.sources.columns import undecoded
+from modeling_data2vec_generic.data.sources.loaded import load_raw_datasets
+from modeling_data2vec_generic.modalities.speech.waveforms import prepare_clips, prepare_speech
+from modeling_data2vec_generic.modalities.vision.images import prepare_images
+from modeling_data2vec_generic.modalities.vision.segmentation_labels import screen_masks
 
 
 def table(folder: Path, column: str, names: list[str]) -> DataArguments:

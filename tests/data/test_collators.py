@@ -11,15 +11,15 @@ from transformers import (
     Wav2Vec2FeatureExtractor,
 )
 
-from modeling_data2vec_generic.data.collators import (
+from modeling_data2vec_generic.masking.sampler import MaskSampler
+from modeling_data2vec_generic.modalities.collators import (
     DataCollatorForData2VecSeries,
     DataCollatorForData2VecSpeech,
     DataCollatorForData2VecText,
     DataCollatorForData2VecVideo,
     DataCollatorForData2VecVision,
 )
-from modeling_data2vec_generic.data.masking import MaskSampler
-from modeling_data2vec_generic.data.pixels import RandomResizedCrop
+from modeling_data2vec_generic.modalities.vision.pixels import RandomResizedCrop
 
 VOCABULARY = ["[PAD]", "[CLS]", "[SEP]", "[MASK]", "[UNK]"] + [f"w{i}" for i in range(95)]
 

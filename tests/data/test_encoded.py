@@ -19,11 +19,11 @@ from torch.utils.data import DataLoader
 from transformers import Wav2Vec2FeatureExtractor
 
 from modeling_data2vec_generic.data.arguments import DataArguments
-from modeling_data2vec_generic.data.encoded import encoded_file
-from modeling_data2vec_generic.data.images import prepare_images
-from modeling_data2vec_generic.data.sources import infer_modality, load_raw_datasets, read_splits
-from modeling_data2vec_generic.data.speech import prepare_speech
-from modeling_data2vec_generic.data.streamed_sources import open_stream
+from modeling_data2vec_generic.data.encoded_files import encoded_file
+from modeling_data2vec_generic.data.sources.loaded import infer_modality, load_raw_datasets, read_splits
+from modeling_data2vec_generic.data.sources.streamed import open_stream
+from modeling_data2vec_generic.modalities.speech.waveforms import prepare_speech
+from modeling_data2vec_generic.modalities.vision.images import prepare_images
 
 
 @pytest.fixture(autouse=True)
@@ -118,7 +118,7 @@ def test_encoded_file__opens_what_datasets_made_of_an_archive(tmp_path):
 
 def test_encoded_file__of_a_hub_repository_is_opened_as_datasets_does(monkeypatch):
     monkeypatch.setattr(
-        "modeling_data2vec_generic.data.encoded.xopen", lambda address, mode: io.BytesIO(address.encode())
+        "modeling_data2vec_generic.data.encoded_files.xopen", lambda address, mode: io.BytesIO(address.encode())
     )
     address = "hf://datasets/somebody/something@main/image.png"
     for path in (address, f"zip://image.png::{address}"):
@@ -128,7 +128,7 @@ def test_encoded_file__of_a_hub_repository_is_opened_as_datasets_does(monkeypatc
 
 
 def test_encoded_file__in_an_archive_that_claims_too_much_is_not_unpacked(tmp_path, monkeypatch):
-    monkeypatch.setattr("modeling_data2vec_generic.data.encoded._LARGEST", 6)
+    monkeypatch.setattr("modeling_data2vec_generic.data.encoded_files._LARGEST", 6)
     path = zipped(tmp_path / "a.zip", {"a.png": b"content"})
     with pytest.raises(ValueError, match="7 bytes in an archive are more than 6"):
         encoded_file({"bytes": None, "path": f"zip://a.png::{path}"})
@@ -152,7 +152,7 @@ def test_folder__of_archives_gives_images_and_classes(tmp_path):
 
 def test_folder__that_datasets_reads_says_what_it_passes_over(tmp_path, monkeypatch):
     said = []
-    monkeypatch.setattr("modeling_data2vec_generic.data.folders.note", lambda split, text: said.append(text))
+    monkeypatch.setattr("modeling_data2vec_generic.data.folders.rows.note", lambda split, text: said.append(text))
     zipped(tmp_path / "set" / "train.zip", {f"{i}.png": image(i) for i in range(3)})
     for name in ("a.heic", "b.heic", "LICENSE"):
         (tmp_path / "set" / name).write_text("x")

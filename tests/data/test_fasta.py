@@ -6,10 +6,15 @@ import pytest
 from transformers import AutoTokenizer
 
 from modeling_data2vec_generic.data.arguments import DataArguments
-from modeling_data2vec_generic.data.fasta import amino_acid_tokenizer, sequences
-from modeling_data2vec_generic.data.sources import infer_modality, load_raw_datasets
-from modeling_data2vec_generic.data.text import check_tokenizer, knows_capitals_only, prepare_text, train_tokenizer
-from modeling_data2vec_generic.data.words import prepare_words
+from modeling_data2vec_generic.data.sources.loaded import infer_modality, load_raw_datasets
+from modeling_data2vec_generic.data.tables.fasta import amino_acid_tokenizer, sequences
+from modeling_data2vec_generic.modalities.text.tokens import (
+    check_tokenizer,
+    knows_capitals_only,
+    prepare_text,
+    train_tokenizer,
+)
+from modeling_data2vec_generic.modalities.text.words import prepare_words
 
 PROTEINS = ">sp|P1 first\nMKVL\nAERT*\n\n>second\nmkxx\n; a comment\n>third\nAC DE\r\n"
 READ = ["MKVLAERT", "MKXX", "ACDE"]

@@ -9,10 +9,10 @@ import pytest
 import soundfile
 
 from modeling_data2vec_generic.data.arguments import DataArguments
-from modeling_data2vec_generic.data.folders import load_folder
-from modeling_data2vec_generic.data.images import prepare_images
-from modeling_data2vec_generic.data.sources import infer_modality, load_raw_datasets, read_splits
-from modeling_data2vec_generic.data.streamed_sources import open_stream
+from modeling_data2vec_generic.data.folders.rows import load_folder
+from modeling_data2vec_generic.data.sources.loaded import infer_modality, load_raw_datasets, read_splits
+from modeling_data2vec_generic.data.sources.streamed import open_stream
+from modeling_data2vec_generic.modalities.vision.images import prepare_images
 
 
 def encoded(kind="PNG"):

@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader
 from transformers import AutoImageProcessor, ViTImageProcessorPil
 
 from modeling_data2vec_generic.data.arguments import DataArguments
-from modeling_data2vec_generic.data.images import decode_image, prepare_images, to_rgb
-from modeling_data2vec_generic.data.sources import load_raw_datasets
+from modeling_data2vec_generic.data.sources.loaded import load_raw_datasets
+from modeling_data2vec_generic.modalities.vision.images import decode_image, prepare_images, to_rgb
 
 
 def encoded(image, **options):
@@ -105,7 +105,7 @@ def test_prepare_images__labels_are_read_without_decoding(tmp_path, monkeypatch)
     def fail(value):
         raise AssertionError("an image was decoded")
 
-    monkeypatch.setattr("modeling_data2vec_generic.data.images.decode_image", fail)
+    monkeypatch.setattr("modeling_data2vec_generic.modalities.vision.images.decode_image", fail)
     labels = dataset.with_format(None)["label"][:]
     assert len(set(labels)) > 5
     assert dataset.select_columns("label")[:] == {"label": labels}

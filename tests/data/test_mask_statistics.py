@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from modeling_data2vec_generic.data.mask_shapes import (
+from modeling_data2vec_generic.masking.sample_rng import RowStreams
+from modeling_data2vec_generic.masking.sampler import MaskSampler, draw_grid_masks
+from modeling_data2vec_generic.masking.shapes import (
     beit_block_mask,
     block_mask,
     random_mask,
     span_mask,
     to_exact_count,
 )
-from modeling_data2vec_generic.data.masking import MaskSampler, draw_grid_masks
-from modeling_data2vec_generic.data.row_streams import RowStreams
 
 BATCHES, BATCH = 250, 8
 REFERENCE = [

@@ -2,15 +2,15 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from modeling_data2vec_generic.data.mask_shapes import (
+from modeling_data2vec_generic.masking.sample_rng import RowStreams
+from modeling_data2vec_generic.masking.sampler import MaskSampler, draw_grid_masks, draw_sequence_masks
+from modeling_data2vec_generic.masking.shapes import (
     beit_block_mask,
     bert_replace,
     block_mask,
     exact_span_mask,
     span_mask,
 )
-from modeling_data2vec_generic.data.masking import MaskSampler, draw_grid_masks, draw_sequence_masks
-from modeling_data2vec_generic.data.row_streams import RowStreams
 
 SAMPLERS = {
     "random": MaskSampler("random", 0.5),

@@ -10,8 +10,8 @@ from transformers import (
     ViTImageProcessor,
 )
 
-from modeling_data2vec_generic.data.pixels import PixelPipeline, RandomResizedCrop
-from modeling_data2vec_generic.data.row_streams import RowStreams
+from modeling_data2vec_generic.masking.sample_rng import RowStreams
+from modeling_data2vec_generic.modalities.vision.pixels import PixelPipeline, RandomResizedCrop
 
 GREY = {"image_mean": [0.3], "image_std": [0.4]}
 PROCESSORS = {

@@ -13,9 +13,9 @@ from transformers import Wav2Vec2FeatureExtractor
 from modeling_data2vec_generic.data.arguments import DataArguments
 from modeling_data2vec_generic.data.bad_rows import BadRows
 from modeling_data2vec_generic.data.screening import Tally, good_rows, judged_together, tallied
-from modeling_data2vec_generic.data.sources import load_raw_datasets
-from modeling_data2vec_generic.data.speech import prepare_speech
+from modeling_data2vec_generic.data.sources.loaded import load_raw_datasets
 from modeling_data2vec_generic.data.summary import log_summary, note, summarized
+from modeling_data2vec_generic.modalities.speech.waveforms import prepare_speech
 
 
 def rows(count, **columns):
@@ -70,7 +70,7 @@ def said_of(tmp_path, text, **flags):
     args = DataArguments(train_file=str(tmp_path / "rows.csv"), modality="text", **flags)
     with pytest.MonkeyPatch.context() as patch:
         found = []
-        patch.setattr("modeling_data2vec_generic.data.columns.note", lambda split, text: found.append(text))
+        patch.setattr("modeling_data2vec_generic.data.sources.columns.note", lambda split, text: found.append(text))
         load_raw_datasets(args, "text", validation=False)
     return found
 

@@ -15,12 +15,12 @@ import pytest
 from datasets import Dataset, Features, IterableDataset, List, Value
 
 from modeling_data2vec_generic.data.arguments import DataArguments
-from modeling_data2vec_generic.data.images import prepare_images
-from modeling_data2vec_generic.data.series import prepare_series
-from modeling_data2vec_generic.data.sources import infer_modality, load_raw_datasets, read_splits
-from modeling_data2vec_generic.data.streamed_sources import WindowPreparation, open_stream
+from modeling_data2vec_generic.data.sources.loaded import infer_modality, load_raw_datasets, read_splits
+from modeling_data2vec_generic.data.sources.streamed import WindowPreparation, open_stream
 from modeling_data2vec_generic.data.streams import WindowedStream
 from modeling_data2vec_generic.data.summary import summarized
+from modeling_data2vec_generic.modalities.series.windows import prepare_series
+from modeling_data2vec_generic.modalities.vision.images import prepare_images
 
 LATE = 1200  # rows before the odd one: more than what the types of columns are told by
 

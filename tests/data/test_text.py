@@ -12,10 +12,10 @@ from tokenizers.pre_tokenizers import Whitespace
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from modeling_data2vec_generic.data.arguments import DataArguments
-from modeling_data2vec_generic.data.collators import DataCollatorForData2VecText
-from modeling_data2vec_generic.data.masking import MaskSampler
-from modeling_data2vec_generic.data.sources import load_raw_datasets
-from modeling_data2vec_generic.data.text import (
+from modeling_data2vec_generic.data.sources.loaded import load_raw_datasets
+from modeling_data2vec_generic.masking.sampler import MaskSampler
+from modeling_data2vec_generic.modalities.collators import DataCollatorForData2VecText
+from modeling_data2vec_generic.modalities.text.tokens import (
     _Frame,
     check_tokenizer,
     prepare_labelled_lines,
@@ -79,7 +79,9 @@ def test_tokenizer_trained_on__is_trained_once(tmp_path, monkeypatch):
     assert first.get_vocab() == train_tokenizer(TEXTS, 300).get_vocab()
     with pytest.raises(ValueError, match="tokenizer_vocab_size=200 is below 261"):
         tokenizer_trained_on(load_raw_datasets(args, "text", validation=False)["train"], 200)
-    monkeypatch.setattr("modeling_data2vec_generic.data.text.train_tokenizer", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(
+        "modeling_data2vec_generic.modalities.text.tokens.train_tokenizer", lambda *_: pytest.fail("trained again")
+    )
     again = tokenizer_trained_on(load_raw_datasets(args, "text", validation=False)["train"], 300)
     assert again.backend_tokenizer.to_str() == first.backend_tokenizer.to_str()
 
@@ -337,7 +339,7 @@ def test_labelled_lines__of_packed_text_are_not_tokenised_again(tokenizer, tmp_p
     raw = load_raw_datasets(args, "text", validation=False)["train"]
     prepare_text(raw, tokenizer, args, "train")
     monkeypatch.setattr(type(tokenizer), "_encode_plus", lambda *args, **kwargs: pytest.fail("tokenised again"))
-    monkeypatch.setattr("modeling_data2vec_generic.data.text._frame_of", lambda _: _Frame((2,), (3,), 3))
+    monkeypatch.setattr("modeling_data2vec_generic.modalities.text.tokens._frame_of", lambda _: _Frame((2,), (3,), 3))
     assert len(prepare_labelled_lines(raw, tokenizer, args, "train")) == 21
 
 
@@ -384,12 +386,12 @@ def test_prepare__a_long_row_is_tokenised_in_parts_as_if_it_were_whole(line_by_l
     raw = Dataset.from_dict({"text": texts, "sample_index": range(4)})
     args = DataArguments(train_file="rows.csv", max_bad_fraction=0.5, max_seq_length=20)
     whole = prepare_text(raw, tokenizer, args, "train", line_by_line)[:]
-    monkeypatch.setattr("modeling_data2vec_generic.data.text._AT_ONCE", 300)
+    monkeypatch.setattr("modeling_data2vec_generic.modalities.text.tokens._AT_ONCE", 300)
     assert prepare_text(raw, tokenizer, args, "train", line_by_line)[:] == whole
 
 
 def test_prepare__a_word_without_end_is_cut(monkeypatch):
-    monkeypatch.setattr("modeling_data2vec_generic.data.text._AT_ONCE", 100)
+    monkeypatch.setattr("modeling_data2vec_generic.modalities.text.tokens._AT_ONCE", 100)
     tokenizer = train_tokenizer(["a"], 261)
     raw = Dataset.from_dict({"text": ["x" * 950], "sample_index": [0]})
     args = DataArguments(train_file="rows.csv", max_seq_length=52)

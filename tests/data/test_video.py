@@ -10,8 +10,8 @@ from datasets import Dataset, Features, Image, List, Value
 from transformers import VideoMAEImageProcessorPil
 
 from modeling_data2vec_generic.data.arguments import DataArguments
-from modeling_data2vec_generic.data.sources import infer_modality, load_raw_datasets
-from modeling_data2vec_generic.data.video import FrameProcessor, prepare_video
+from modeling_data2vec_generic.data.sources.loaded import infer_modality, load_raw_datasets
+from modeling_data2vec_generic.modalities.video.clips import FrameProcessor, prepare_video
 
 
 def frame(level, size=(6, 5)):

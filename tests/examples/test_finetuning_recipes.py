@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import run_finetune
-from modeling_data2vec_generic import recipes
+from modeling_data2vec_generic import cli as recipes
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 RECIPES = sorted(EXAMPLES.glob("*/finetuning/*.json"))

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 import run_pretraining
-from modeling_data2vec_generic.data.masking import MaskSampler
+from modeling_data2vec_generic.masking.sampler import MaskSampler
+from modeling_data2vec_generic.modalities.presets import mask_settings, objective_config
 from modeling_data2vec_generic.training.encoders import new_encoder_config
-from modeling_data2vec_generic.training.objectives import mask_settings, objective_config
 
 from ..tiny import (
     image_folder,
@@ -351,7 +351,7 @@ def test_recipe__takes_a_step_at_reduced_width(name, tmp_path, monkeypatch):
     assert trainer.teacher_updates == 1
     assert recipe["ema_decay"] <= logged["ema_decay"] <= recipe["ema_end_decay"]
     model = trainer.model
-    assert len(model.seams.blocks) == model.encoder.config.num_hidden_layers >= model.config.average_top_k_layers
+    assert len(model.layout.blocks) == model.encoder.config.num_hidden_layers >= model.config.average_top_k_layers
     assert next(iter(trainer.get_train_dataloader()))["mask"].shape[1] == recipe.get("num_masks", 1)
     if name not in PUBLISHED:
         return

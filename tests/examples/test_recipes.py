@@ -5,12 +5,8 @@ from pathlib import Path
 import pytest
 
 from modeling_data2vec_generic.data.arguments import DataArguments
-from modeling_data2vec_generic.data.masking import MaskArguments
-from modeling_data2vec_generic.training.arguments import (
-    Data2VecTrainingArguments,
-    ModelArguments,
-    ObjectiveArguments,
-)
+from modeling_data2vec_generic.masking.sampler import MaskArguments
+from modeling_data2vec_generic.training.arguments import Data2VecTrainingArguments, ModelArguments, ObjectiveArguments
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 RECIPES = sorted(EXAMPLES.glob("*/*.json"))

@@ -24,12 +24,10 @@ from transformers import (
 )
 
 import run_finetune
-from modeling_data2vec_generic import recipes
+from modeling_data2vec_generic import cli as recipes
 from modeling_data2vec_generic.finetuning.defaults import with_defaults
-from modeling_data2vec_generic.finetuning.loading import Source, build_model, encoder_path, load_source
-from modeling_data2vec_generic.finetuning.rows import chosen_rows, parted_rows, read_rows
-from modeling_data2vec_generic.finetuning.tasks.ctc import SpeechRecognition, frame_counter
-from modeling_data2vec_generic.finetuning.transcripts import (
+from modeling_data2vec_generic.finetuning.labelled_rows import chosen_rows, parted_rows, read_rows
+from modeling_data2vec_generic.finetuning.labels.transcripts import (
     confusions,
     frames_needed,
     new_tokenizer,
@@ -37,6 +35,8 @@ from modeling_data2vec_generic.finetuning.transcripts import (
     read_frames,
     read_labels,
 )
+from modeling_data2vec_generic.finetuning.models import Source, build_model, encoder_path, load_source
+from modeling_data2vec_generic.finetuning.tasks.ctc import SpeechRecognition, frame_counter
 
 from ..tiny import new_encoder, run_flags
 from ..tiny_configs import TINY

@@ -24,12 +24,17 @@ from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
 from modeling_data2vec_generic import Data2VecGenericConfig, Data2VecGenericForSemanticSegmentation
 from modeling_data2vec_generic.data.arguments import DataArguments
-from modeling_data2vec_generic.data.images import decode_image
-from modeling_data2vec_generic.data.masks import ignored_value, inspect_masks, prepare_masked_images, screen_masks
-from modeling_data2vec_generic.data.pixels import PixelPipeline, RandomResizedCrop
+from modeling_data2vec_generic.finetuning.labels.targets import SingleLabel
 from modeling_data2vec_generic.finetuning.metrics import load_metric
-from modeling_data2vec_generic.finetuning.targets import SingleLabel
 from modeling_data2vec_generic.finetuning.tasks.image_segmentation import ImageSegmentation, TrainingMasks
+from modeling_data2vec_generic.modalities.vision.images import decode_image
+from modeling_data2vec_generic.modalities.vision.pixels import PixelPipeline, RandomResizedCrop
+from modeling_data2vec_generic.modalities.vision.segmentation_labels import (
+    ignored_value,
+    inspect_masks,
+    prepare_masked_images,
+    screen_masks,
+)
 
 from ..tiny import new_encoder
 from ..tiny_configs import TINY

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from transformers import AutoModel, FunnelConfig, FunnelModel
 
-from modeling_data2vec_generic.finetuning.layers import grouped_by_rate, layer_depths, layer_rates
-from modeling_data2vec_generic.seams_data2vec_generic import UnsupportedBackboneError
+from modeling_data2vec_generic.finetuning.optimization.layer_rates import grouped_by_rate, layer_depths, layer_rates
+from modeling_data2vec_generic.layout_data2vec_generic import UnsupportedBackboneError
 
 from ..tiny import new_encoder
 from ..tiny_configs import TINY

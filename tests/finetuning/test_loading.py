@@ -13,9 +13,9 @@ from transformers import (
 )
 
 from modeling_data2vec_generic import Data2VecGenericForSequenceClassification
-from modeling_data2vec_generic.finetuning.layers import layer_depths
-from modeling_data2vec_generic.finetuning.loading import Source, build_model, encoder_path, load_source
-from modeling_data2vec_generic.seams_data2vec_generic import UnsupportedBackboneError
+from modeling_data2vec_generic.finetuning.models import Source, build_model, encoder_path, load_source
+from modeling_data2vec_generic.finetuning.optimization.layer_rates import layer_depths
+from modeling_data2vec_generic.layout_data2vec_generic import UnsupportedBackboneError
 from modeling_data2vec_generic.training.arguments import ModelArguments
 
 from ..tiny import new_encoder

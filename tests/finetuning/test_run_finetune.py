@@ -29,9 +29,9 @@ from modeling_data2vec_generic import (
     Data2VecGenericForPreTraining,
     Data2VecGenericForSequenceClassification,
 )
-from modeling_data2vec_generic.data.text import train_tokenizer
 from modeling_data2vec_generic.finetuning.trainer import FinetuningTrainer
-from modeling_data2vec_generic.seams_data2vec_generic import UnsupportedBackboneError
+from modeling_data2vec_generic.layout_data2vec_generic import UnsupportedBackboneError
+from modeling_data2vec_generic.modalities.text.tokens import train_tokenizer
 
 from ..tiny import CLASSES, image_folder, new_encoder, pictures, sentences, sound_folder
 
@@ -307,7 +307,7 @@ def test_tokenizer__is_trained_on_rows_that_are_not_held_out(finetune, data, mon
         seen.extend(rows["text"])
         return train_tokenizer(seen, size)
 
-    monkeypatch.setattr("modeling_data2vec_generic.modalities.text.tokenizer_trained_on", trained)
+    monkeypatch.setattr("modeling_data2vec_generic.modalities.text.modality.tokenizer_trained_on", trained)
     encoder = "--model_type bert --train_tokenizer --tokenizer_vocab_size 300 --from_scratch".split()
     sizes = "--config_overrides=hidden_size=16,num_hidden_layers=1,num_attention_heads=2,intermediate_size=16"
     out = finetune(*encoder, sizes, "--train_file", "DATA/text.csv", figures=False)

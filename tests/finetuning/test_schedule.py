@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from modeling_data2vec_generic.finetuning.schedule import FreezeCallback, tri_stage_factor
+from modeling_data2vec_generic.finetuning.optimization.schedule import FreezeCallback, tri_stage_factor
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from transformers import (
 
 from modeling_data2vec_generic import Data2VecGenericForSequenceClassification
 from modeling_data2vec_generic.finetuning.arguments import ARMS
-from modeling_data2vec_generic.finetuning.layers import layer_depths
+from modeling_data2vec_generic.finetuning.optimization.layer_rates import layer_depths
 
 from ..tiny import CLASSES, image_folder, protein_file, run, series_parquet, video_parquet
 

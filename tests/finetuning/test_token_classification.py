@@ -15,11 +15,11 @@ from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
 from modeling_data2vec_generic import Data2VecGenericForTokenClassification
 from modeling_data2vec_generic.data.arguments import DataArguments
-from modeling_data2vec_generic.data.fasta import amino_acid_tokenizer
-from modeling_data2vec_generic.data.text import train_tokenizer
-from modeling_data2vec_generic.data.words import prepare_words
+from modeling_data2vec_generic.data.tables.fasta import amino_acid_tokenizer
 from modeling_data2vec_generic.finetuning.metrics import load_metric
 from modeling_data2vec_generic.finetuning.tasks.token_classification import TokenClassification
+from modeling_data2vec_generic.modalities.text.tokens import train_tokenizer
+from modeling_data2vec_generic.modalities.text.words import prepare_words
 
 from ..tiny import new_encoder, sentences
 from ..tiny_configs import TINY

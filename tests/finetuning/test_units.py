@@ -15,11 +15,11 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification, PatchTSTForRegression, pipeline
 
 from modeling_data2vec_generic.data.arguments import DataArguments
-from modeling_data2vec_generic.data.text import train_tokenizer
-from modeling_data2vec_generic.finetuning.loading import Source, build_model, encoder_path
-from modeling_data2vec_generic.finetuning.targets import Regression
+from modeling_data2vec_generic.finetuning.labels.targets import Regression
+from modeling_data2vec_generic.finetuning.labels.units import Units, save_in_units
+from modeling_data2vec_generic.finetuning.models import Source, build_model, encoder_path
 from modeling_data2vec_generic.finetuning.tasks import SeriesClassification, TextClassification
-from modeling_data2vec_generic.finetuning.units import Units, save_in_units
+from modeling_data2vec_generic.modalities.text.tokens import train_tokenizer
 
 from .. import tiny_configs
 from ..tiny import new_encoder, sentences
@@ -121,7 +121,7 @@ def test_head__its_last_layer_is_found(model_type: str):
     auto_class = AutoModelForSequenceClassification
     settings = target.settings() | {"num_targets": 1, "loss": "mse"}
     if task is SeriesClassification:
-        from modeling_data2vec_generic.finetuning.tasks.series_classification import AutoModelForTimeSeriesRegression
+        from modeling_data2vec_generic.finetuning.tasks.classification.series import AutoModelForTimeSeriesRegression
 
         auto_class = AutoModelForTimeSeriesRegression
     model = build_model(Source(encoder, frozenset(), frozenset()), auto_class, task.own_head, settings).eval()

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from modeling_data2vec_generic.modalities.vision import check_num_channels
+from modeling_data2vec_generic.modalities.vision.modality import check_num_channels
 
 
 @pytest.mark.parametrize("channels", [2, 4])

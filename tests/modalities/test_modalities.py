@@ -19,10 +19,10 @@ from transformers import (
 )
 
 from modeling_data2vec_generic.data.arguments import DataArguments
-from modeling_data2vec_generic.data.masking import MaskSampler
-from modeling_data2vec_generic.data.pixels import PixelPipeline
+from modeling_data2vec_generic.masking.sampler import MaskSampler
 from modeling_data2vec_generic.modalities import modality_class
-from modeling_data2vec_generic.modalities.text import position_limit
+from modeling_data2vec_generic.modalities.text.modality import position_limit
+from modeling_data2vec_generic.modalities.vision.pixels import PixelPipeline
 from modeling_data2vec_generic.modeling_data2vec_generic import encoder_of
 from modeling_data2vec_generic.training.arguments import ModelArguments
 

@@ -6,7 +6,7 @@ from datasets import Dataset
 from transformers import CONFIG_MAPPING, AutoModel
 
 from modeling_data2vec_generic.data.arguments import DataArguments
-from modeling_data2vec_generic.data.masking import MaskSampler
+from modeling_data2vec_generic.masking.sampler import MaskSampler
 from modeling_data2vec_generic.modalities import modality_class
 from modeling_data2vec_generic.training.arguments import ModelArguments
 

@@ -31,10 +31,10 @@ from modeling_data2vec_generic import (
     DataCollatorForData2VecText,
     MaskSampler,
 )
-from modeling_data2vec_generic.data.masking import draw_grid_masks
-from modeling_data2vec_generic.data.text import train_tokenizer
-from modeling_data2vec_generic.training.health import vital_signs
-from modeling_data2vec_generic.training.probe import Probe, after_prefix, real_tokens
+from modeling_data2vec_generic.evaluation.probe import Probe, after_prefix, real_tokens
+from modeling_data2vec_generic.masking.sampler import draw_grid_masks
+from modeling_data2vec_generic.modalities.text.tokens import train_tokenizer
+from modeling_data2vec_generic.training.monitoring.health import vital_signs
 from modeling_data2vec_generic.training.teacher import EMATeacher
 
 from ..tiny import new_encoder, sentences
@@ -175,7 +175,7 @@ def stepped(case: str, dtype: torch.dtype, sharded: bool) -> dict[str, Any]:
     batch = {name: value.to(dtype) if value.is_floating_point() else value for name, value in batch.items()}
     if sharded:
         for encoder in (model.encoder, model.teacher):
-            for block in model.seams.stacks:
+            for block in model.layout.stacks:
                 fully_shard(encoder.get_submodule(block))
         fully_shard(model)
     metrics = {}

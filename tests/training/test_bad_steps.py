@@ -307,7 +307,7 @@ def train_one_of_several(output_dir: Path) -> None:
     messages: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
-    logging.getLogger("modeling_data2vec_generic.training.bad_steps").addHandler(handler)
+    logging.getLogger("modeling_data2vec_generic.training.monitoring.bad_steps").addHandler(handler)
     trainer = new_trainer(output_dir, samples, model, [seen])
     trainer.train()
     process = trainer.args.process_index

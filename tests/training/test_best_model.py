@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModel
 
-from modeling_data2vec_generic.training.probe import Probe
+from modeling_data2vec_generic.evaluation.probe import Probe
 
 from ..tiny import from_scratch, image_folder, run
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from modeling_data2vec_generic.training.checkpoint_check import check_checkpoint
+from modeling_data2vec_generic.training.checkpointing.integrity import check_checkpoint
 
 from ..tiny import from_scratch, image_folder, run
 from ..traps import WritesFile

@@ -22,8 +22,8 @@ from modeling_data2vec_generic import (
     Data2VecTrainer,
     Data2VecTrainingArguments,
 )
-from modeling_data2vec_generic.training.staging import DiskFullError
-from modeling_data2vec_generic.training.worker_signals import _init_worker
+from modeling_data2vec_generic.training.checkpointing.staging import DiskFullError
+from modeling_data2vec_generic.training.checkpointing.worker_signals import _init_worker
 
 from ..tiny import new_encoder
 
@@ -394,7 +394,7 @@ def full_rust(*args: Any, **kwargs: Any) -> None:
 @pytest.mark.parametrize(
     ("where", "error"),
     [
-        ("modeling_data2vec_generic.training.staging.os.fsync", full_disk),
+        ("modeling_data2vec_generic.training.checkpointing.staging.os.fsync", full_disk),
         ("modeling_data2vec_generic.training.checkpoints.save_file", full_rust),
     ],
 )
@@ -421,7 +421,7 @@ def test_full_disk__at_the_end_leaves_older_files_whole(tmp_path, monkeypatch):
         save()
         before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
         with monkeypatch.context() as patch:
-            patch.setattr("modeling_data2vec_generic.training.staging.os.fsync", full_disk)
+            patch.setattr("modeling_data2vec_generic.training.checkpointing.staging.os.fsync", full_disk)
             with pytest.raises(DiskFullError, match="There is no checkpoint to resume"):
                 save()
         assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before

@@ -5,11 +5,7 @@ import torch
 from accelerate import Accelerator
 from transformers import ViTConfig
 
-from modeling_data2vec_generic import (
-    Data2VecGenericConfig,
-    Data2VecGenericForPreTraining,
-    Data2VecTrainingArguments,
-)
+from modeling_data2vec_generic import Data2VecGenericConfig, Data2VecGenericForPreTraining, Data2VecTrainingArguments
 from modeling_data2vec_generic.training.compilation import compile_student
 
 ENCODER = ViTConfig(

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from modeling_data2vec_generic import Data2VecGenericConfig, Data2VecGenericForPreTraining
-from modeling_data2vec_generic.training.health import (
+from modeling_data2vec_generic.evaluation.probe import effective_rank
+from modeling_data2vec_generic.training.monitoring.health import (
     COLLAPSED,
     HEALTHY,
     PARTIAL,
@@ -20,7 +21,6 @@ from modeling_data2vec_generic.training.health import (
     verdict,
     vital_signs,
 )
-from modeling_data2vec_generic.training.probe import effective_rank
 
 from ..tiny import new_encoder, run
 

@@ -3,9 +3,9 @@
 import pytest
 from transformers import BertConfig, PatchTSTConfig, VideoMAEConfig, ViTConfig, Wav2Vec2Config
 
-from modeling_data2vec_generic.data.masking import MaskArguments, MaskSampler
+from modeling_data2vec_generic.masking.sampler import MaskArguments, MaskSampler
+from modeling_data2vec_generic.modalities.presets import PRESETS, mask_settings, objective_config, preset_of
 from modeling_data2vec_generic.training.arguments import ObjectiveArguments
-from modeling_data2vec_generic.training.objectives import PRESETS, mask_settings, objective_config, preset_of
 
 BASE = {"text": BertConfig(), "vision": ViTConfig(), "speech": Wav2Vec2Config()}  # 12 blocks of 768
 # The papers' base models, field by field.

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from modeling_data2vec_generic import Data2VecTrainingArguments
-from modeling_data2vec_generic.training.output_dir import claim, resumed_checkpoint
+from modeling_data2vec_generic.training.checkpointing.output_dir import claim, resumed_checkpoint
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_claim__refuses_what_cannot_be_written(tmp_path, monkeypatch):
     def read_only(*args: object, **kwargs: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr("modeling_data2vec_generic.loading.TemporaryFile", read_only)
+    monkeypatch.setattr("modeling_data2vec_generic.errors.TemporaryFile", read_only)
     with pytest.raises(ValueError, match=r"output_dir '.*new' cannot be written \(Read-only file system\)"):
         claim(arguments(tmp_path / "new"))
 

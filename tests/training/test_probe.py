@@ -7,7 +7,7 @@ import torch
 from datasets import ClassLabel, Dataset, Features, Image, List, Value
 from torch import nn
 
-from modeling_data2vec_generic.training.probe import (
+from modeling_data2vec_generic.evaluation.probe import (
     Probe,
     after_prefix,
     effective_rank,
@@ -229,6 +229,6 @@ def test_probe__one_class_is_refused():
 
 
 def test_probe__without_scikit_learn_says_so(monkeypatch):
-    monkeypatch.setattr("modeling_data2vec_generic.training.probe.find_spec", lambda name: None)
+    monkeypatch.setattr("modeling_data2vec_generic.evaluation.probe.find_spec", lambda name: None)
     with pytest.raises(ImportError, match="pip install scikit-learn"):
         Probe(dataset_of([0, 1]), dataset_of([0, 1]), collate, real_tokens)

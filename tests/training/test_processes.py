@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from transformers import AutoModel
 
 from modeling_data2vec_generic.objective_data2vec_generic import spread
-from modeling_data2vec_generic.training.statistics import Means, RunningSpread
+from modeling_data2vec_generic.training.monitoring.running_stats import Means, RunningSpread
 
 from . import runs_of_processes
 from .runs_of_processes import CASES, DTYPES, SHARDED, STEPS

@@ -9,8 +9,8 @@ import torch
 from datasets import Dataset, Features, Image, Value
 
 from modeling_data2vec_generic import MaskSampler
-from modeling_data2vec_generic.data.collators import DataCollatorForData2VecSeries
-from modeling_data2vec_generic.training.same_run import (
+from modeling_data2vec_generic.modalities.collators import DataCollatorForData2VecSeries
+from modeling_data2vec_generic.training.checkpointing.same_run import (
     describe_collator,
     describe_data,
     read_run,

@@ -4,7 +4,7 @@ import math
 import pytest
 
 from modeling_data2vec_generic import Data2VecTrainingArguments
-from modeling_data2vec_generic.training.scaling import BatchScaling
+from modeling_data2vec_generic.training.batch_schedule import BatchScaling
 
 
 def arguments(tmp_path, **settings):

@@ -10,7 +10,7 @@ from modeling_data2vec_generic import (
     Data2VecTrainer,
     Data2VecTrainingArguments,
 )
-from modeling_data2vec_generic.finetuning.layers import grouped_by_rate
+from modeling_data2vec_generic.finetuning.optimization.layer_rates import grouped_by_rate
 from modeling_data2vec_generic.finetuning.trainer import FinetuningTrainer
 
 from ..tiny_configs import TINY
@@ -39,7 +39,7 @@ def test_pretraining__decays_no_layer_scale_and_no_mask_embedding(name, no_decay
     )
     found = decayed(Data2VecTrainer(model=model, args=arguments, data_collator=lambda batch: batch))
     parameters = dict(model.named_parameters())
-    own = model.seams.mask_parameter
+    own = model.layout.mask_parameter
     for parameter in [*(f"encoder.{name}" for name in no_decay), f"encoder.{own}" if own else "mask_embedding"]:
         assert parameters[parameter].requires_grad
         assert parameter not in found

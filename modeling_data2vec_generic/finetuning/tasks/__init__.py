@@ -3,15 +3,15 @@
 from dataclasses import fields
 from typing import Any
 
-from .audio_classification import AudioClassification
 from .base import Task
+from .classification.audio import AudioClassification
+from .classification.images import ImageClassification
+from .classification.series import SeriesClassification
+from .classification.text import TextClassification
+from .classification.video import VideoClassification
 from .ctc import SpeechRecognition
-from .image_classification import ImageClassification
 from .image_segmentation import ImageSegmentation
-from .series_classification import SeriesClassification
-from .text_classification import TextClassification
 from .token_classification import TokenClassification
-from .video_classification import VideoClassification
 
 TASKS: dict[str, type[Task]] = {
     task.name: task

@@ -21,12 +21,12 @@ from transformers import (
 )
 from transformers.utils import cached_file, logging
 
-from ...data.collators import pad_waveforms
-from ...data.columns import holds
-from ...data.speech import prepare_clips
+from ...data.sources.columns import holds
 from ...geometry_data2vec_generic import FrameCounter
+from ...modalities.collators import pad_waveforms
+from ...modalities.speech.waveforms import prepare_clips
+from ..labels.transcripts import confusions, frames_needed, new_tokenizer, normalized, read_frames, read_labels
 from ..metrics import load_metric
-from ..transcripts import confusions, frames_needed, new_tokenizer, normalized, read_frames, read_labels
 from .base import Collate, Splits, Task
 
 logger = logging.get_logger(__name__)

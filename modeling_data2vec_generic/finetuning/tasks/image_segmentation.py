@@ -15,14 +15,21 @@ from transformers import AutoModelForSemanticSegmentation, BeitImageProcessorPil
 from transformers.utils import logging
 
 from ...classification_data2vec_generic import Data2VecGenericForSemanticSegmentation
-from ...data.columns import undecoded
-from ...data.masks import IGNORED, ignored_value, inspect_masks, prepare_masked_images, resized, screen_masks
-from ...data.pixels import PixelPipeline, RandomResizedCrop
-from ...data.row_streams import CROP, DrawsByEpoch, RowStreams
+from ...data.sources.columns import undecoded
 from ...data.summary import note
-from ..confusion import confusion_counts, intersection_over_union
+from ...masking.sample_rng import CROP, DrawsByEpoch, RowStreams
+from ...modalities.vision.pixels import PixelPipeline, RandomResizedCrop
+from ...modalities.vision.segmentation_labels import (
+    IGNORED,
+    ignored_value,
+    inspect_masks,
+    prepare_masked_images,
+    resized,
+    screen_masks,
+)
+from ..labels.targets import SingleLabel
 from ..metrics import load_metric
-from ..targets import SingleLabel
+from ..metrics.confusion import confusion_counts, intersection_over_union
 from .base import Collate, Splits, Task
 
 logger = logging.get_logger(__name__)

@@ -17,9 +17,9 @@ from transformers.utils import logging
 from ...classification_data2vec_generic import Data2VecGenericForTokenClassification
 from ...data.arguments import DataArguments
 from ...data.screening import good_rows
-from ...data.words import NOWHERE, prepare_words
+from ...modalities.text.words import NOWHERE, prepare_words
+from ..labels.targets import SingleLabel
 from ..metrics import load_metric
-from ..targets import SingleLabel
 from .base import Collate, Splits, Task
 
 logger = logging.get_logger(__name__)

@@ -1,0 +1,120 @@
+"""How a folder is laid out: which splits and classes its files belong to, by the folders that they lie in."""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..summary import note
+
+_SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "validation": ("validation", "val", "valid", "dev"),
+    "test": ("test", "testing"),
+}
+_FEW = 0.1  # share of files that are left out rather than the labels of all the others
+_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An image, a recording, or the folder of a clip's frames; `entry` is the row that a metadata file has on it."""
+
+    path: Path
+    folders: tuple[str, ...]  # that it lies in, from the top of the data on
+    entry: int | None = None
+
+
+def sample_at(path: Path, root: Path, entry: int | None = None) -> Sample:
+    inside = path.relative_to(root) if path.is_relative_to(root) else Path(path.name)
+    return Sample(path, inside.parts[:-1], entry)
+
+
+def splits_of(samples: list[Sample], root: Path, noun: str, source: str) -> dict[str, list[Sample]]:
+    """`train` and, if folders are called as splits are, `validation`; of validation data one of the two.
+
+    The folders of splits, and those that they lie in together, are left out of the samples' `folders`.
+
+    Raises:
+        ValueError: training data are in splits that are not for training.
+    """
+    for exact in (True, False):
+        places = [_place(sample, exact) for sample in samples]
+        others = [sample for sample, place in zip(samples, places, strict=True) if place is None]
+        called = {place[0] for place in places if place is not None}
+        # Beside others a class may be called train or test as well: bus, car, train.
+        if called and (
+            not others
+            or (len(called) > 1 and "train" in called and (exact or are_few(others, samples)))
+            or (are_few(others, samples) and not any(sample.folders for sample in others))
+        ):
+            break
+    else:
+        return {"train": samples}
+
+    names: dict[str, set[str]] = {}
+    found: dict[str, list[Sample]] = {}
+    placed = [(sample, *place) for sample, place in zip(samples, places, strict=True) if place is not None]
+    shared = len(os.path.commonprefix([sample.folders[:depth] for sample, _, depth in placed]))
+    for sample, split, depth in placed:
+        names.setdefault(split, set()).add(sample.folders[depth])
+        folders = sample.folders[shared:depth] + sample.folders[depth + 1 :]
+        found.setdefault(split, []).append(Sample(sample.path, folders, sample.entry))
+    listed = [f"{len(rows)} {noun} in {' and '.join(sorted(names[split]))}" for split, rows in found.items()]
+    note(source, f"Folders that are called as splits are taken for these, not for classes: {', '.join(listed)}.")
+    if others:
+        note(source, f"{len(others)} {noun} outside of these folders are left out: {named(others, root)}.")
+    held_out = next((split for split in ("validation", "test") if split in found), None)
+    if source == "train" and "train" not in found:
+        raise ValueError(
+            f"The training folder holds {', '.join(listed)}: folders that are called as splits are, and none of them "
+            "train. Name the folder whose files are to be trained on."
+        )
+    if held_out is not None:
+        note(source, f"{' and '.join(sorted(names[held_out]))} serves as validation data.")
+    for split in set(found) - {"train", held_out}:
+        note(source, f"{' and '.join(sorted(names[split]))} is not read.")
+    train = {"train": found["train"]} if "train" in found else {}
+    return train if held_out is None else {**train, "validation": found[held_out]}
+
+
+def _place(sample: Sample, exact: bool) -> tuple[str, int] | None:
+    """The split that a folder of the sample is called by, and which folder that is. If not `exact`, the name may go on
+    behind a number or a sign: train2017, dev-clean."""
+    for depth, folder in enumerate(sample.folders):
+        for split, names in _SPLIT_NAMES.items():
+            name = folder.lower()
+            if name in names or (not exact and re.fullmatch(rf"({'|'.join(names)})[-._ 0-9].*", name)):
+                return split, depth
+    return None
+
+
+def labelled(
+    samples: list[Sample], root: Path, noun: str, split: str, wanted: bool
+) -> tuple[list[Sample], list[str] | None, str]:
+    """The samples, of each the folder that it lies in as its class, and why there are no classes if there are none.
+
+    Samples that lie elsewhere are left out if they are few or classes are `wanted`; else there are no classes.
+    """
+    inside = [sample for sample in samples if len(sample.folders) == 1]
+    elsewhere = [sample for sample in samples if len(sample.folders) != 1]
+    if not elsewhere:
+        return samples, [sample.folders[0] for sample in samples], ""
+    classes = {sample.folders[0] for sample in inside}
+    found = named(elsewhere, root)
+    if len(classes) > 1 and (wanted or are_few(elsewhere, samples)):
+        note(split, f"{len(elsewhere)} {noun} do not lie in a class's folder and are left out: {found}.")
+        return inside, [sample.folders[0] for sample in inside], ""
+    if any(sample.folders for sample in samples):
+        return samples, None, f"{len(elsewhere)} of {len(samples)} {noun} do not lie exactly one folder deep ({found})"
+    return samples, None, f"the {noun} do not lie in a folder for each class"
+
+
+def are_few(some: Sequence[Sample], samples: Sequence[Sample]) -> bool:
+    return len(some) <= _FEW * len(samples)
+
+
+def named(samples: list[Sample], root: Path) -> str:
+    listed = [os.path.relpath(sample.path, root) for sample in samples[:_NAMED]]
+    return ", ".join([*listed, "..."] if len(samples) > _NAMED else listed)

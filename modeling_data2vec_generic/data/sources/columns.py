@@ -1,0 +1,429 @@
+"""Names and types of columns: whatever a source calls them becomes `image`, `text`, `audio`, `series` or `video`, and
+`label`."""
+
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow
+from datasets import Array2D, Audio, ClassLabel, Dataset, Features, Image, LargeList, List, Value
+from transformers.utils import logging
+
+from ..arguments import CONTENT_COLUMN, DataArguments
+from ..cache_keys import renewed
+from ..encoded_files import base64_content
+from ..screening import good_rows
+from ..summary import note
+from ..tables.values import PROBLEM, typed_labels
+
+logger = logging.get_logger(__name__)
+
+_WORDS_COLUMN = "tokens"  # as data sets for token classification call it; `text` once it is canonical
+_UNDECODED = {"vision": Image(decode=False), "speech": Audio(decode=False), "video": List(Image(decode=False))}
+_LABELS = frozenset(("label", "labels", "category", "categories", "class", "classes", "target", "targets"))
+# Names of columns of paths whose endings say nothing.
+_PATHS = ("file_name", "file", "path", "filename", "filepath", "file_path")
+_FEWEST_TIMES = 4  # columns that are taken for the times of a series
+_LISTED = 10  # classes and columns that are named in the summary
+_MOST_CLASSES = 100_000
+# Whether a column holds files is seen when it is cast to the types above; these have to be of the right type already.
+_EXPECTED = {
+    "text": "strings",
+    "words": "lists of words, or strings of which each letter is one",
+    "series": "lists of numbers, or of lists with a number per channel",
+}
+_LAYOUT = {
+    "series": (
+        " A row is a series: one column of lists of numbers (jsonl, parquet), or a column of numbers for each time "
+        "(t0, t1, ...)."
+    )
+}
+
+
+def holds(feature: Any, kind: str) -> bool:
+    """Whether a column of this type is made for a modality, or for "words", text that is split already."""
+    if kind == "text":
+        return isinstance(feature, Value) and feature.dtype in ("string", "large_string", "string_view")
+    if kind == "words":
+        return holds(feature, "text") or _is_list(feature, lambda item: holds(item, "text"))
+    if kind == "series":
+        return isinstance(feature, Array2D) or _is_numbers(feature) or _is_list(feature, _is_numbers)
+    if kind == "video":
+        return _is_list(feature, lambda item: isinstance(item, Image))
+    return isinstance(feature, Image if kind == "vision" else Audio)
+
+
+def may_hold(columns: Mapping[str, Any], modality: str) -> bool:
+    """Whether columns of these types and names could be read as a modality."""
+    if CONTENT_COLUMN[modality] in columns or any(holds(feature, modality) for feature in columns.values()):
+        return True
+    if modality in ("vision", "speech"):
+        return bool(_path_columns(columns, ()))
+    return modality == "series" and bool(times_of(columns))
+
+
+def is_whole_number(feature: Any) -> bool:
+    """Whether a column of this type holds whole numbers."""
+    return isinstance(feature, Value) and feature.dtype.startswith(("int", "uint"))
+
+
+def is_number(feature: Any) -> bool:
+    """Whether a column of this type holds numbers, with a fraction or without."""
+    return is_whole_number(feature) or (isinstance(feature, Value) and feature.dtype.startswith("float"))
+
+
+def _is_list(feature: Any, holds_item: Callable[[Any], bool]) -> bool:
+    return isinstance(feature, List | LargeList) and holds_item(feature.feature)
+
+
+def _is_numbers(feature: Any) -> bool:
+    return _is_list(feature, is_number)
+
+
+def chosen_columns(
+    features: Features,
+    modality: str,
+    args: DataArguments,
+    split: str,
+    further: Mapping[str, str] | None = None,
+    words: bool = False,
+    untyped: bool = False,
+    layout: str = "",
+) -> dict[str, str | tuple[str, ...]]:
+    """The columns that are read, by their canonical names: `image`, `text`, `audio`, `series` or `video`, `label` if
+    there is one, and those of `further`. A series whose times are a column each has all of these.
+
+    Args:
+        features: of all columns of the source.
+        further: for NAME, which a flag NAME_column_name stands for, the column that is to be called so.
+        words: whether the text is split into words, a list of them or a string of letters.
+        untyped: whether a column can be read as text whatever it seems to hold, as those of csv and JSON files.
+        layout: how the file is read, for the summary.
+
+    Raises:
+        ValueError: a column is not there, is used twice or of another type, or it is not clear which one is meant.
+    """
+    chosen: dict[str, str | tuple[str, ...]] = {}
+    label = args.label_column_name or "label"
+    others = {label, *(further or {}).values()}
+    content = content_column(features, modality, args, split, others, words, untyped)
+    if args.label_column_name is not None:
+        _require(features, label, "label_column_name", split)
+        if label == content:
+            raise ValueError(f"label_column_name={content!r} is the column of the data. Name another one.")
+    chosen[CONTENT_COLUMN[modality]] = content
+    _note_other_labels(features, args, split)
+    if label in features and label != content:
+        chosen["label"] = label
+    for name, column in (further or {}).items():
+        _require(features, column, f"{name}_column_name", split)
+        used = next((other for other, taken in chosen.items() if taken == column), None)
+        if used is not None:
+            raise ValueError(f"{name}_column_name={column!r} is used as {used!r} already: name another.")
+        chosen[name] = column
+    _note_columns(chosen, features, split, layout)
+    return chosen
+
+
+def content_column(
+    features: Features,
+    modality: str,
+    args: DataArguments,
+    split: str,
+    others: Collection[str] = (),
+    words: bool = False,
+    untyped: bool = False,
+) -> str | tuple[str, ...]:
+    """The column that the model reads: the one named by flag, else of the usual name, else the only one of its type,
+    those in `others` left aside, else, of files, the one of a name that is usual for paths. Of series it may be many
+    columns, each a time."""
+    kind = "words" if words else modality
+    usual = _WORDS_COLUMN if words else CONTENT_COLUMN[modality]
+    flag = f"{CONTENT_COLUMN[modality]}_column_name"
+    chosen = getattr(args, flag)
+    if chosen is None:
+        of_type = [name for name, feature in features.items() if holds(feature, kind) and name not in others]
+        times = times_of(features, others) if modality == "series" and not of_type else ()
+        paths = _path_columns(features, others) if modality in ("vision", "speech") and not of_type else []
+        if usual in features:
+            chosen = usual
+        elif times:
+            return times
+        elif len(of_type or paths) == 1:
+            chosen = (of_type or paths)[0]
+        else:
+            raise ValueError(
+                f"The {split} data have no column '{usual}' and {len(of_type)} that hold {kind}. "
+                f"Name the column with --{flag}; there are: {_listed(features)}.{_LAYOUT.get(modality, '')}"
+            )
+    _require(features, chosen, flag, split)
+    found = features[chosen]
+    as_text = untyped and kind in ("text", "words") and isinstance(found, Value)
+    if kind in _EXPECTED and not (holds(found, kind) or as_text or (untyped and found == Value("null"))):
+        raise ValueError(
+            f"{flag}={chosen!r} holds {found} in the {split} data, not {_EXPECTED[kind]}. "
+            f"Choose another column: {_listed(features)}."
+        )
+    if modality in _UNDECODED and is_number(found):
+        raise _no_files(f"{flag}={chosen!r}", found, split, modality)
+    return str(chosen)
+
+
+def times_of(features: Mapping[str, Any], others: Collection[str] = ()) -> tuple[str, ...]:
+    """The columns of a table of series with a column for each time: numbers, called t0, t1, ... (or 0, 1, ..., or
+    anything else before the number), in the order of these. Empty if there are none, or several such groups."""
+    groups: dict[str, dict[int, str]] = defaultdict(dict)
+    for name, feature in features.items():
+        if is_number(feature) and name not in others and (parts := re.fullmatch(r"(.*?)(\d+)", name)):
+            groups[parts[1]][int(parts[2])] = name
+    found = [group for group in groups.values() if len(group) >= _FEWEST_TIMES]
+    if len(found) != 1:
+        return ()
+    numbers = sorted(found[0])
+    if numbers[-1] - numbers[0] != len(numbers) - 1:
+        return ()
+    return tuple(found[0][number] for number in numbers)
+
+
+def _path_columns(features: Mapping[str, Any], others: Collection[str]) -> list[str]:
+    return [name for name in _PATHS if name in features and name not in others and holds(features[name], "text")]
+
+
+def _note_columns(chosen: Mapping[str, str | tuple[str, ...]], features: Features, split: str, layout: str) -> None:
+    taken = [
+        f"{column!r} as {name}"
+        if isinstance(column, str)
+        else f"{len(column)} columns from {column[0]!r} to {column[-1]!r} as one {name}"
+        for name, column in chosen.items()
+    ]
+    used = {name for column in chosen.values() for name in ([column] if isinstance(column, str) else column)}
+    left = [name for name in features if name not in used]
+    more = f", and {len(left) - _LISTED} more" if len(left) > _LISTED else ""
+    left_out = f"; left out: {', '.join(left[:_LISTED])}{more}" if left else ""
+    read = f" ({layout})" if layout else ""
+    note(split, f"Columns{read}: {', '.join(taken)}{left_out}.")
+
+
+def renamed(dataset: Dataset, chosen: Mapping[str, str | tuple[str, ...]]) -> Dataset:
+    """The chosen columns alone, under their canonical names."""
+    names = {column: name for name, column in chosen.items() if isinstance(column, str)}
+    dataset = dataset.select_columns(list(names))
+    return dataset.rename_columns({old: new for old, new in names.items() if old != new})
+
+
+def canonical(dataset: Dataset, modality: str, args: DataArguments, split: str, labels: str | None = "any") -> Dataset:
+    """Columns `image`, `text`, `audio`, `series` or `video` (files not decoded), `label` if there is one (as the
+    source has it), further ones as they are, and `sample_index`: the row's number in the source, which stays with it
+    through every later selection. Rows that could not be read are left out (`good_rows`).
+
+    Args:
+        dataset: the chosen columns under these names; with PROBLEM, from a table without types, whose labels are given
+            a type here.
+        labels: what they are wanted as: "any" type that all of them have, "text" or "numbers". `None` leaves them out.
+    """
+    usual = CONTENT_COLUMN[modality]
+    if labels is None:
+        dataset = _without_label(dataset)
+    try:  # parquet and json readers take strings as they are, and Python fails when they are used
+        dataset.data.validate(full=True)
+    except pyarrow.ArrowInvalid as error:
+        raise ValueError(
+            f"The {split} data are damaged: {error}. Columns of strings ({', '.join(dataset.features)}) have to be "
+            "UTF-8."
+        ) from error
+    if modality in _UNDECODED:
+        column = getattr(args, f"{usual}_column_name") or usual
+        dataset = undecoded(dataset, usual, modality, args, split, f"{usual}_column_name={column!r}")
+    dataset = dataset.add_column("sample_index", np.arange(len(dataset)))
+    if PROBLEM in dataset.features:
+        dataset = _without_problems(dataset, args, split, labels or "any")
+    elif labels == "text" and "label" in dataset.features and is_whole_number(dataset.features["label"]):
+        dataset = dataset.cast_column("label", Value("string"))
+    return renewed(dataset)
+
+
+def _without_problems(dataset: Dataset, args: DataArguments, split: str, labels: str) -> Dataset:
+    """The rows of a table without types that could be read, with labels of one type."""
+    problems = [problem or "" for problem in dataset[PROBLEM][:]]
+    dataset = dataset.remove_columns(PROBLEM)
+    if "label" in dataset.features:
+        values, odd = typed_labels(dataset["label"][:], labels, args.max_bad_fraction)
+        for row, reason in odd.items():
+            problems[row] = problems[row] or f"column {args.label_column_name or 'label'!r} holds {reason}"
+        column = pyarrow.array(values)
+        feature = Features.from_arrow_schema(pyarrow.schema([("label", column.type)]))["label"]
+        dataset = dataset.remove_columns("label").add_column("label", column, feature=feature)
+    if not any(problems):
+        return dataset
+    good = good_rows(problems, dataset, noun="row", split=split, max_bad_fraction=args.max_bad_fraction)
+    return dataset.select(good)
+
+
+def undecoded(dataset: Dataset, column: str, modality: str, args: DataArguments, split: str, flag: str) -> Dataset:
+    """The same rows with files of a modality in a column, not decoded. Paths start from the folder of the table. What
+    is made of the rows and kept in the cache is made again once a file has changed.
+
+    Args:
+        flag: how the column is called in messages.
+
+    Raises:
+        ValueError: the column's type is none of files.
+    """
+    found = dataset.features[column]
+    table = args.train_file if split == "train" else args.validation_file
+    if table is not None or args.dataset_name is not None:  # the paths of a folder's files are made by us
+        dataset = _located(dataset, column, modality, _start_of_paths(args, table))
+    try:
+        return renewed(dataset.cast_column(column, _UNDECODED[modality]), column)
+    except (TypeError, ValueError, NotImplementedError) as error:  # datasets' and pyarrow's, by the type found
+        raise _no_files(flag, found, split, modality) from error
+
+
+def _start_of_paths(args: DataArguments, table: str | None) -> str:
+    """The folder that paths in a table start from: its own, or that of the data set if this is a local one. A path
+    that starts from a folder is never an address, which must not be fetched."""
+    if table is not None:
+        return os.path.dirname(os.path.abspath(table))
+    return str(args.dataset_name) if os.path.isdir(str(args.dataset_name)) else os.curdir
+
+
+def _no_files(flag: str, found: Any, split: str, modality: str) -> ValueError:
+    return ValueError(
+        f"{flag} holds {found} in the {split} data, which cannot be read as {modality}: expected "
+        f"{'lists of ' if modality == 'video' else ''}encoded files (bytes) or paths to them."
+    )
+
+
+def _located(dataset: Dataset, column: str, modality: str, folder: str) -> Dataset:
+    """The same rows; if the column holds strings, or lists of them, these are files: paths, which start from the
+    folder, or base64 text."""
+    feature = dataset.features[column]
+    if not (holds(feature, "text") or _is_list(feature, lambda item: holds(item, "text"))):
+        return dataset
+    # Not by a cast: a csv has large strings, which datasets can't cast to files.
+    features = Features({**dataset.features, column: _UNDECODED[modality]})
+    options = {"column": column, "folder": folder}
+    return dataset.map(_as_files, batched=True, input_columns=column, fn_kwargs=options, features=features)
+
+
+def _as_files(strings: list[Any], column: str, folder: str) -> dict[str, list[Any]]:
+    """Absolute paths stay as they are."""
+
+    def file_of(string: Any) -> Any:
+        if isinstance(string, list):
+            return [file_of(item) for item in string]
+        if not string:
+            return None
+        content = base64_content(string)
+        if content is not None:
+            return {"bytes": content, "path": None}
+        return {"bytes": None, "path": os.path.join(folder, string)}
+
+    return {column: [file_of(string) for string in strings]}
+
+
+def encode_labels(splits: dict[str, Dataset], args: DataArguments) -> dict[str, Dataset]:
+    """The same splits with `label` as ClassLabel, numbered alike in all of them by the classes of `train`.
+
+    Without a label column that can be used, or with one class only, no split has labels afterwards. A ValueError for a
+    column that the user named and that cannot be used, and for validation classes that training does not know.
+    """
+    lacking = [split for split, dataset in splits.items() if "label" not in dataset.features]
+    if lacking:
+        if len(lacking) < len(splits):
+            logger.warning(f"The {lacking[0]} data have no label column: labels are left out, and so is the probe.")
+        note("train", f"There is no probe, since the {' and the '.join(lacking)} data have no labels.")
+        return {split: _without_label(dataset) for split, dataset in splits.items()}
+
+    try:
+        values = {split: _class_names(dataset, split) for split, dataset in splits.items()}
+    except ValueError as error:
+        if args.label_column_name is not None:
+            raise
+        logger.warning(f"{error} Labels are left out, and so is the probe.")
+        note("train", f"There is no probe: {error}")
+        return {split: _without_label(dataset) for split, dataset in splits.items()}
+    names = in_order(values["train"], splits["train"].features["label"])
+    if len(names) < 2:
+        note("train", f"There is no probe, since all rows are of one class ({', '.join(names)}).")
+        return {split: _without_label(dataset) for split, dataset in splits.items()}
+
+    counts = Counter(values["train"])
+    listed = [f"{name} ({counts[name]})" for name in names[:_LISTED]]
+    note("train", f"{len(names)} classes: {', '.join([*listed, '...'] if len(names) > _LISTED else listed)}.")
+    number = {name: position for position, name in enumerate(names)}
+    for split, found in values.items():
+        if unseen := sorted(set(found) - set(number)):
+            raise ValueError(
+                f"The {split} data have {len(unseen)} classes that the training data lack ({', '.join(unseen[:5])}). "
+                f"Use the same classes in both; training has {len(names)}: {', '.join(names[:20])}."
+            )
+    encoded = {}
+    for split, dataset in splits.items():
+        column = np.array([number[name] for name in values[split]])
+        encoded[split] = _without_label(dataset).add_column("label", column, feature=ClassLabel(names=names))
+    return encoded
+
+
+def in_order(found: Iterable[str], feature: Any) -> list[str]:
+    """The classes that labels of this type are numbered by: all of a ClassLabel, in its order; else those found, whole
+    numbers by their value."""
+    if isinstance(feature, ClassLabel):
+        return list(feature.names)
+    return sorted(set(found), key=int if is_whole_number(feature) else None)
+
+
+def _class_names(dataset: Dataset, split: str) -> list[str]:
+    """The class of every row as a string, whatever type the column has."""
+    feature = dataset.features["label"]
+    raw = dataset["label"][:]
+    if isinstance(feature, ClassLabel):
+        if beyond := [value for value in raw if value is not None and value >= feature.num_classes]:
+            raise ValueError(
+                f"The label column of the {split} data holds {beyond[0]}, and its type has "
+                f"{feature.num_classes} classes."
+            )
+        # -1 is the Hub's convention for test rows whose class is kept secret
+        names = [feature.int2str(value) for value in raw if value is not None and value >= 0]
+    elif isinstance(feature, Value) and feature.dtype.startswith(("int", "uint", "string", "large_string", "bool")):
+        names = [str(value) for value in raw if value is not None]
+    else:
+        raise ValueError(
+            f"The label column of the {split} data holds {feature}, not classes: expected whole numbers or strings. "
+            "Name another column with --label_column_name."
+        )
+    if (classes := len(set(names))) > _MOST_CLASSES:
+        raise ValueError(
+            f"The label column of the {split} data holds {classes} different values, more than {_MOST_CLASSES}: it "
+            "seems to name rows rather than classes. Name another column with --label_column_name."
+        )
+    if len(names) < len(raw):
+        raise ValueError(
+            f"{len(raw) - len(names)} of {len(raw)} {split} rows have no label: label or remove them. In a csv file "
+            "an empty cell says that there is none."
+        )
+    return names
+
+
+def _note_other_labels(features: Features, args: DataArguments, split: str) -> None:
+    """Say that a column of a name that is usual for labels is passed over."""
+    found = [name for name in features if name.lower() in _LABELS]
+    if args.label_column_name is None and "label" not in features and found:
+        flags = " or ".join(f"--label_column_name {name}" for name in found)
+        note(split, f"The column {' or '.join(map(repr, found))} is not used as label. If it is one, add {flags}.")
+
+
+def _without_label(dataset: Dataset) -> Dataset:
+    return dataset.remove_columns("label") if "label" in dataset.features else dataset
+
+
+def _require(features: Features, column: str, flag: str, split: str) -> None:
+    if column not in features:
+        raise ValueError(f"{flag}={column!r} is not a column of the {split} data. There are: {_listed(features)}.")
+
+
+def _listed(features: Features) -> str:
+    return ", ".join(features)

@@ -1,0 +1,176 @@
+"""Rows of a source read one after the other, without a copy of the source on the disk or in memory."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, DatasetDict, Features, IterableDataset
+from transformers.utils import logging
+
+from ..arguments import DataArguments
+from ..folders.rows import load_folder
+from ..summary import note
+from ..tables.tables import Choice, Table, UntypedTable, open_file
+from .columns import canonical, chosen_columns, encode_labels, renamed
+from .hub import builder_of
+from .opening import VALIDATION_SPLITS, loading_hub, open_splits
+from .table_folders import tables_of_folder
+
+logger = logging.get_logger(__name__)
+
+DEFAULT_EVAL_SAMPLES = 2000
+_ORDER_SEED = 0  # of the files of a folder
+_TYPED_BY = 100  # rows by which the types of a source without a schema (csv) are told
+# Flags that say which samples a stream has, and in which order.
+_IDENTITY = (
+    "dataset_name dataset_config_name train_file train_dir text_column_name image_column_name audio_column_name "
+    "series_column_name video_column_name max_train_samples shuffle_buffer_size max_seq_length line_by_line "
+    "min_duration_in_seconds max_duration_in_seconds"
+).split()
+
+
+@dataclass
+class StreamedSource:
+    """Training rows as a stream.
+
+    Fields:
+        rows: the stream, files not decoded.
+        features: types of its columns.
+        chosen: those of them that are used, by their canonical names.
+        head: as `load_raw_datasets` gives it: `train`, the first window of rows, by which everything is settled that
+            map-style data are looked through for (tokenizer, shape of series, the probe's training rows), and
+            `validation`, where the source has one.
+        identity: what must be the same for a run to go on from a checkpoint.
+    """
+
+    rows: IterableDataset
+    features: Features
+    chosen: Choice
+    head: DatasetDict
+    identity: dict[str, Any]
+
+
+def stream_types(args: DataArguments) -> Features:
+    """Types of the columns of the training rows."""
+    rows = _open(args, None)["train"]
+    return rows.features if isinstance(rows, Table) else _typed(rows, "training")[1]
+
+
+def open_stream(args: DataArguments, modality: str, seed: int) -> StreamedSource:
+    """The source that the flags name, as a stream.
+
+    Validation rows are the first `max_eval_samples` (default: 2,000) of a validation file or folder, or of the
+    dataset's own validation or test split. Without any of these there are none: nothing is held out of a stream.
+
+    Raises:
+        ValueError: data that are missing, empty, or lack a column.
+    """
+    limits = {"train": args.shuffle_buffer_size, "validation": args.max_eval_samples or DEFAULT_EVAL_SAMPLES}
+    streams, head = {}, {}
+    for split, rows in _open(args, modality).items():
+        stream, features, chosen = _chosen(rows, modality, args, split)
+        if split == "train" and args.max_train_samples is not None:
+            stream = stream.take(args.max_train_samples)
+        streams[split] = stream, features, chosen
+        head[split] = canonical(renamed(_first(stream, features, limits[split]), chosen), modality, args, split)
+    note("train", f"The first {len(head['train'])} rows of the stream are looked at here, the others during training.")
+    if "validation" not in head:
+        note("validation", "There are no rows, and so no evaluation: give --validation_file or --validation_dir.")
+    stream, features, chosen = streams["train"]
+    identity = {name: getattr(args, name) for name in _IDENTITY} | {"modality": modality, "seed": seed}
+    if args.train_file is not None:
+        identity["bytes"] = Path(args.train_file).stat().st_size
+    return StreamedSource(stream, features, chosen, DatasetDict(encode_labels(head, args)), identity)
+
+
+@dataclass(frozen=True)
+class WindowPreparation:
+    """Makes samples of the rows of a window. Loader workers that are spawned get it by pickling, unlike a closure.
+
+    Args:
+        data_args: the flags.
+        modality: of the data.
+        chosen: the columns that are used, by their canonical names.
+        prepare: makes samples of rows in canonical columns. They have no labels, which pre-training does not see.
+    """
+
+    data_args: DataArguments
+    modality: str
+    chosen: Choice
+    prepare: Callable[[Dataset], Dataset]
+
+    def __call__(self, raw: Dataset) -> Dataset:
+        rows = canonical(renamed(raw, self.chosen), self.modality, self.data_args, "train", labels=None)
+        return self.prepare(rows)
+
+
+def _chosen(
+    rows: IterableDataset | Table, modality: str, args: DataArguments, split: str
+) -> tuple[IterableDataset, Features, Choice]:
+    """A split as a stream, the types of its columns, and those of them that are used by their canonical names."""
+    if isinstance(rows, Table):
+        chosen = chosen_columns(
+            rows.features, modality, args, split, untyped=isinstance(rows, UntypedTable), layout=rows.layout
+        )
+        features = rows.stored(chosen)
+        return rows.stream(chosen), features, {name: name for name in features}
+    stream, features = _typed(rows, split)
+    return stream, features, chosen_columns(features, modality, args, split)
+
+
+def _open(args: DataArguments, modality: str | None) -> dict[str, IterableDataset | Table]:
+    return open_splits(
+        args,
+        modality,
+        embedded=lambda rows: rows.to_iterable_dataset(),
+        hub=_open_hub,
+        file=open_file,
+        folder=_open_folder,
+    )
+
+
+def _open_hub(name: str, config_name: str | None) -> dict[str, IterableDataset | Table]:
+    tables = tables_of_folder(name, config_name)
+    if tables is not None:
+        return tables
+    with loading_hub(name):
+        found = builder_of(name, config_name).as_streaming_dataset()
+    if "train" not in found:
+        raise ValueError(f"dataset_name={name!r} has no split 'train'. There are: {', '.join(found)}.")
+    splits: dict[str, IterableDataset | Table] = {"train": found["train"]}
+    for split in VALIDATION_SPLITS:
+        if split in found:
+            logger.info(f"The split '{split}' of {name} is used for validation.")
+            splits["validation"] = found[split]
+            break
+    return splits
+
+
+def _open_folder(folder: str, flag: str, modality: str | None, labels_wanted: bool) -> dict[str, IterableDataset]:
+    """The files of a folder in a fixed random order: by their names they are sorted by class."""
+    return {
+        split: files.select(np.random.default_rng(_ORDER_SEED).permutation(len(files))).to_iterable_dataset()
+        for split, files in load_folder(folder, flag, modality, labels_wanted).items()
+    }
+
+
+def _typed(stream: IterableDataset, split: str) -> tuple[IterableDataset, Features]:
+    """The stream with its files left encoded, and the types of its columns."""
+    features = stream.features
+    if features is None:
+        features = Dataset.from_list(list(stream.take(_TYPED_BY))).features
+        if not features:
+            raise ValueError(f"The {split} stream has no rows. Give a source with data.")
+        return stream, features
+    stream = stream.decode(False)
+    return stream, stream.features
+
+
+def _first(stream: IterableDataset, features: Features, count: int) -> Dataset:
+    """The first rows, in memory."""
+    rows = list(stream.take(count))
+    if not rows:
+        raise ValueError("The stream has no rows. Give a source with data.")
+    return Dataset.from_list(rows, features=features)

@@ -1,0 +1,17 @@
+"""Characters inserted, deleted and replaced in all rows, per character of the references; lower is better."""
+
+import datasets
+import evaluate
+import jiwer
+
+from modeling_data2vec_generic.finetuning.metrics.metric_info import row_metric_info
+
+
+class CharacterErrorRate(evaluate.Metric):
+    """Characters inserted, deleted and replaced in all rows, per character of the references; lower is better."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        return row_metric_info(__doc__, datasets.Value("string"))
+
+    def _compute(self, predictions: list, references: list) -> dict[str, float]:
+        return {"cer": float(jiwer.cer(references, predictions))}

@@ -1,0 +1,173 @@
+"""From a saved encoder to a model for a task, and which of its weights are whose."""
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.utils import logging
+
+from ..configuration_data2vec_generic import Data2VecGenericConfig
+from ..errors import loading
+from ..modeling_data2vec_generic import Data2VecGenericPreTrainedModel
+from ..training.arguments import ModelArguments
+from ..training.encoders import load_encoder_and_gaps, new_encoder, new_encoder_config
+
+logger = logging.get_logger(__name__)
+
+_NAMED = 8  # weights that are named in a message; the rest are only counted
+
+
+@dataclass(frozen=True)
+class Source:
+    """An encoder and where its weights are from.
+
+    Args:
+        encoder: the plain backbone.
+        missing: names of its weights that the source lacks; all are new where there is no source.
+        unused: names of weights of the source that the encoder does not have.
+    """
+
+    encoder: PreTrainedModel
+    missing: frozenset[str]
+    unused: frozenset[str]
+
+
+def load_source(arguments: ModelArguments, defaults: dict[str, Any]) -> Source:
+    """The encoder of a pre-training output directory, its `encoder/`, a checkpoint-N, any model folder or Hub id; or
+    a new one of `model_type` or `config_name`.
+
+    Args:
+        defaults: what the data ask of a new encoder's configuration.
+    """
+    if arguments.model_name_or_path is not None:
+        encoder, missing, unused = load_encoder_and_gaps(arguments)
+        return Source(encoder, frozenset(missing), frozenset(unused))
+    encoder = new_encoder(new_encoder_config(arguments, defaults), arguments.trust_remote_code)
+    return Source(encoder, frozenset(encoder.state_dict()), frozenset())
+
+
+def build_model(
+    source: Source,
+    auto_class: Any,
+    own_class: type[Data2VecGenericPreTrainedModel] | None,
+    settings: dict[str, Any],
+    drop_path: float | None = None,
+    own_head: bool = False,
+    pretrained: bool = True,
+) -> PreTrainedModel:
+    """The encoder with a new head: of `auto_class` where the encoder's type has one, else of `own_class`.
+
+    The log says which weights are loaded, which are new and which were left out.
+
+    Args:
+        auto_class: None if transformers has none for the task.
+        own_class: the head of this package for the task; None if there is none.
+        settings: fields of the configuration that the task asks for.
+        drop_path: `drop_path_rate` of the encoder.
+        own_head: take that of this package in any case.
+        pretrained: False leaves every weight new.
+
+    Raises:
+        ValueError: the encoder can't do drop path, there is no head for it, or none of its weights has a place in the
+            model.
+    """
+    config = copy.deepcopy(source.encoder.config)
+    if drop_path is not None:
+        if not hasattr(config, "drop_path_rate"):
+            raise ValueError(
+                f"drop_path={drop_path}, but a {config.model_type} encoder has no drop path (no drop_path_rate in its "
+                "configuration). Leave it out."
+            )
+        with loading(f"drop_path={drop_path} can't be set for a {config.model_type} encoder", "Leave it out."):
+            config.drop_path_rate = drop_path
+    model = None if own_head else _with_head_of_transformers(source.encoder, auto_class, config, settings)
+    if model is None:
+        if own_class is None:
+            raise ValueError(
+                f"transformers has no {auto_class.__name__} of type {config.model_type}, and this package has no head "
+                f"of its own for it. Choose an encoder of another type: {', '.join(_types_with(auto_class))}."
+            )
+        logger.info(f"The head of the {config.model_type} encoder is this package's {own_class.__name__}.")
+        encoder = new_encoder_of(source.encoder, config)
+        model = own_class(Data2VecGenericConfig(encoder_config=encoder.config, **settings), encoder)
+    path = encoder_path(model, source.encoder)
+    if pretrained:
+        _copy_weights(source, model, path)
+    else:
+        logger.info(f"All {len(model.state_dict())} weights of {type(model).__name__} are new.")
+    return model
+
+
+def encoder_path(model: nn.Module, encoder: nn.Module) -> str:
+    """Name of the sub-module that is the encoder.
+
+    Raises:
+        ValueError: there is none of its class.
+    """
+    path = next((name for name, module in model.named_modules() if type(module) is type(encoder)), None)
+    if path is None:
+        raise ValueError(f"{type(model).__name__} holds no {type(encoder).__name__}.")
+    return path
+
+
+def new_encoder_of(encoder: PreTrainedModel, config: Any) -> PreTrainedModel:
+    """A new encoder of the same class, from this configuration."""
+    return type(encoder)._from_config(config)
+
+
+def _with_head_of_transformers(
+    encoder: PreTrainedModel, auto_class: Any, config: Any, settings: dict[str, Any]
+) -> PreTrainedModel | None:
+    """None where the type has none, or one that reads something else than this encoder, such as the decoder of an
+    encoder-decoder, which pre-training has not seen."""
+    if auto_class is None or type(config) not in auto_class._model_mapping or type(config) is Data2VecGenericConfig:
+        return None
+    config = copy.deepcopy(config)
+    config.architectures = config.architectures or []  # a new one's None stops the choice between two heads of DeiT
+    for name, value in settings.items():
+        setattr(config, name, value)
+    with loading(
+        f"{auto_class.__name__} can't be made of this {config.model_type} configuration",
+        "Choose an encoder of another type or size.",
+    ):
+        model = auto_class.from_config(config)
+    encoders = [module for module in model.modules() if type(module) is type(encoder)]
+    reads_decoder = type(config).is_encoder_decoder and any(
+        name.split(".")[-1] == "decoder" for name, _ in model.named_modules()
+    )
+    return model if len(encoders) == 1 and not reads_decoder else None
+
+
+def _types_with(auto_class: Any) -> list[str]:
+    return sorted(config.model_type for config in auto_class._model_mapping)
+
+
+def _copy_weights(source: Source, model: PreTrainedModel, path: str) -> None:
+    own = source.encoder.state_dict()
+    target = model.get_submodule(path)
+    places = target.state_dict()
+    fitting = {name: value for name, value in own.items() if name in places and places[name].shape == value.shape}
+    loaded = fitting.keys() - source.missing
+    if not loaded:
+        raise ValueError(
+            f"No weight of the {type(source.encoder).__name__} has a place in {type(model).__name__}: it holds "
+            f"{_listed(set(own))}, and {_listed(set(places))} are expected."
+        )
+    target.load_state_dict(fitting, strict=False)
+    prefix = f"{path}." if path else ""
+    new = set(model.state_dict()) - {prefix + name for name in loaded}
+    left_out = (own.keys() - fitting.keys() - source.missing) | source.unused
+    logger.info(
+        f"{type(model).__name__}: {len(loaded)} weights are loaded into {path or 'it'}; {len(new)} are new "
+        f"({_listed(new)}); {len(left_out)} of the source were left out ({_listed(left_out)})."
+    )
+
+
+def _listed(names: set[str]) -> str:
+    shown = ", ".join(sorted(names)[:_NAMED]) or "none"
+    return f"{shown} and {len(names) - _NAMED} more" if len(names) > _NAMED else shown
+
+
+__all__ = ["Source", "build_model", "encoder_path", "load_source"]

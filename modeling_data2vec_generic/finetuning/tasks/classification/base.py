@@ -1,0 +1,156 @@
+"""What the tasks with one target per row share, whatever the rows are made of."""
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from datasets import ClassLabel, Dataset, LargeList, List, Value
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.utils import logging
+
+from ....classification_data2vec_generic import Data2VecGenericForSequenceClassification
+from ...labels.targets import SingleLabel, Target, target_for
+from ..base import Collate, Splits, Task
+
+logger = logging.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class LabelledCollator:
+    """A batch of what `inputs` makes of the samples, and their `labels` as `target` collates them."""
+
+    inputs: Collate
+    target: Target
+
+    def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Tensor]:
+        return {**self.inputs(examples), "labels": self.target.collate([example["label"] for example in examples])}
+
+
+class Classification(Task):
+    """A class, several of them, or a number for each row."""
+
+    own_head = Data2VecGenericForSequenceClassification
+    on_frozen_features = True
+    own_flags: ClassVar[tuple[str, ...]] = ("problem_type", "class_weights", "label_smoothing_factor", "pooling")
+    target: Target
+
+    @classmethod
+    def takes(cls, label: Any) -> bool:
+        return isinstance(label, ClassLabel | Value) or (
+            isinstance(label, List | LargeList) and isinstance(label.feature, ClassLabel | Value)
+        )
+
+    @property
+    def main_metric(self) -> str:
+        return self.target.main_metric
+
+    @classmethod
+    def defaults_for(cls, label: Any, problem_type: str | None) -> dict[str, Any]:
+        without = target_for(label, problem_type).without
+        return {name: value for name, value in cls.defaults.items() if name not in without}
+
+    def encode(self, splits: Splits) -> Splits:
+        self.target = target_for(splits["train"].features["label"], self.task_args.problem_type)
+        flags = vars(self.task_args) | vars(self.training_args)
+        if given := [f"{name}={flags[name]!r}" for name in self.target.without if flags[name]]:
+            raise ValueError(f"{' and '.join(given)} can't be had of {self.target.problem_type} labels. Leave it out.")
+        self.target.label_smoothing = self.training_args.label_smoothing_factor
+        encoded = self.target.encode(splits, self.data_args)
+        names = self.target.names
+        listed = ", ".join([*names[:_LISTED], "..."] if len(names) > _LISTED else names)
+        logger.info(f"problem_type={self.target.problem_type}, {len(names)} to be told: {listed}.")
+        return encoded
+
+    def check(self, train: Dataset) -> None:
+        self.target.check(train)
+        if isinstance(self.target, SingleLabel) and self.task_args.class_weights is not None:
+            self.target.weigh(self.task_args.class_weights, train)
+
+    def strata(self, dataset: Dataset) -> NDArray[np.int64] | None:
+        return self.target.strata(dataset)
+
+    def counts(self, dataset: Dataset) -> Mapping[str, int]:
+        counts = self.target.counts(dataset)
+        return {} if counts is None else dict(zip(self.target.names, counts.tolist(), strict=True))
+
+    def settings(self) -> dict[str, Any]:
+        return self.target.settings()
+
+    def fit_head(self, model: PreTrainedModel, encoder: nn.Module, inputs: Mapping[str, Tensor]) -> list[nn.Linear]:
+        return self.target.fit_head(model, encoder, inputs)
+
+    def prepare(self, rows: Dataset, split: str) -> Dataset:
+        samples = self.samples(rows, split)
+        if split == "train":
+            self.check(samples)  # once more: rows may have been bad, or have become several samples
+        elif len(samples) < self.target.fewest:
+            raise ValueError(
+                f"{len(samples)} of the validation data can be used, and nothing can be measured on fewer than "
+                f"{self.target.fewest}. Raise --validation_split_percentage or --max_eval_samples, or give more data."
+            )
+        return samples
+
+    @abstractmethod
+    def samples(self, rows: Dataset, split: str) -> Dataset:
+        """What `prepare` makes of the rows."""
+
+    def collator(self, training: bool) -> Collate:
+        return LabelledCollator(self.inputs, self.target)
+
+    @abstractmethod
+    def inputs(self, examples: list[dict[str, Any]]) -> dict[str, Tensor]: ...
+
+    def loss(self, model: nn.Module, inputs: Mapping[str, Any]) -> tuple[Tensor, Any]:
+        outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
+        # By place: without labels the logits come first, whatever a model calls them.
+        return self.target.loss(outputs[0], inputs["labels"], model.training), outputs
+
+    def metrics(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+        return self.target.metrics(logits, labels)
+
+    def predictions(self, logits: np.ndarray, labels: np.ndarray, dataset: Dataset) -> Iterator[dict[str, Any]]:
+        rows = self.target.predictions(logits, dataset.with_format(None)["label"][:])
+        for number, row in zip(self.source_rows(dataset), rows, strict=True):
+            yield {"id": number, **row}
+
+    def labels(self, dataset: Dataset) -> np.ndarray:
+        return self.target.collate(dataset.with_format(None)["label"][:]).numpy()
+
+    def on_features(self, arm: str, train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray) -> np.ndarray:
+        return self.target.on_features(arm, train_x, train_y, test_x)
+
+    def source_rows(self, dataset: Dataset) -> list[int]:
+        """(N,) number in the source of each sample's row."""
+        return dataset.with_format(None)["sample_index"][:]
+
+    def draw(self, logits: np.ndarray, labels: np.ndarray, dataset: Dataset, directory: Path) -> list[Path]:
+        if not isinstance(self.target, SingleLabel):
+            return []
+        from ....reporting.fonts import drawable_names  # matplotlib is an extra
+        from ....reporting.predictions import plot_confusion, plot_errors
+
+        predicted = logits.argmax(-1)
+        paths = [plot_confusion(labels, predicted, self.target.names, directory / "confusion.png")]
+        margins = torch.tensor(logits).float().softmax(-1).amax(-1).numpy()
+        wrong = np.flatnonzero(predicted != labels)
+        worst = wrong[np.argsort(-margins[wrong], kind="stable")][:_SHOWN].tolist()  # the surest ones
+        if worst:
+            names = drawable_names(self.target.names)
+            titles = [f"{names[labels[i]]}, taken for {names[predicted[i]]} ({margins[i]:.0%})" for i in worst]
+            pictures = [self.picture(dataset[i]) for i in worst]
+            paths.append(plot_errors(titles, pictures, directory / "errors.png"))
+        return paths
+
+    @abstractmethod
+    def picture(self, example: Mapping[str, Any]) -> Any:
+        """What a sample looks like: an image (H, W, 3), a waveform (S,), or text."""
+
+
+_LISTED = 20  # classes in the log
+_SHOWN = 12  # wrong predictions in the figure

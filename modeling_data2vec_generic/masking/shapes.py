@@ -1,0 +1,172 @@
+"""The masks of data2vec and data2vec 2.0 as pure functions. True = masked, that is, to be predicted.
+
+Each draws `rows` independent masks at once, bool (rows, T), from `rng`: a numpy generator or `RowStreams`. The
+positions of a grid count row by row.
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .sample_rng import UniformSource
+
+BoolArray = NDArray[np.bool_]
+
+
+def to_exact_count(mask: BoolArray, count: int, order: NDArray[np.float64]) -> BoolArray:
+    """Mask or unmask single positions of `mask` (rows, T) until each row has `count`: which ones, random `order` says.
+
+    `order` is (rows, T) uniform in [0, 1).
+    """
+    if not 0 < count < mask.shape[1]:
+        return np.full(mask.shape, count > 0)
+    # Masked positions sort before the others and at random among themselves: the first `count` are what to keep, or
+    # all of them and the random ones to add.
+    chosen = np.argpartition(order + ~mask, count, axis=1)[:, :count]
+    exact = np.zeros_like(mask)
+    np.put_along_axis(exact, chosen, True, axis=1)
+    return exact
+
+
+def random_mask(rows: int, size: int, ratio: float, rng: UniformSource) -> BoolArray:
+    """Single positions without structure (MAE, data2vec 2.0 text): int(size * (1 - ratio)) stay visible."""
+    nothing = np.zeros((rows, size), dtype=bool)
+    return to_exact_count(nothing, size - int(size * (1 - ratio)), rng.random((rows, size)))
+
+
+def span_mask(
+    rows: int, size: int, ratio: float, length: int, rng: UniformSource, *, num_starts: int | None = None
+) -> BoolArray:
+    """The union of int(ratio * size / length + U[0, 1)) spans with distinct starts (wav2vec 2.0, data2vec audio).
+
+    Spans overlap, so fewer than `ratio` of the positions end up masked. `num_starts`: spans start at one of the first
+    `num_starts` positions. The default, size - length + 1, allows every span that fits; the published audio code uses
+    size - length (its last frame is never masked), the published text code `size` (spans are cut at the end).
+    """
+    num_starts = size - length + 1 if num_starts is None else num_starts
+    num_spans = (ratio * size / length + rng.random((rows, 1))).astype(np.int64)
+    # A row of a batch may be so short that no span falls to it; it gets one, or it would teach nothing.
+    num_spans = np.clip(num_spans, 1, num_starts)
+    most = int(num_spans.max())
+    starts = np.argsort(rng.random((rows, num_starts)), axis=1)[:, :most]
+    # +1 where a span starts, -1 behind its end: the running sum counts the spans over each position.
+    steps = np.zeros((rows, size + length), dtype=np.int32)
+    counted = (np.arange(most) < num_spans).astype(np.int32)
+    row = np.arange(rows)[:, None]
+    steps[row, starts] += counted
+    steps[row, starts + length] -= counted
+    return np.cumsum(steps, axis=1)[:, :size] > 0
+
+
+def exact_span_mask(rows: int, size: int, count: int, length: int, rng: UniformSource) -> BoolArray:
+    """Spans are added in random order until `count` positions are masked; the last one is cut short."""
+    num_starts = size - length + 1
+    turn = np.argsort(np.argsort(rng.random((rows, num_starts)), axis=1), axis=1)
+    # The turn at which a position is first covered: the smallest among the spans that reach it.
+    padded = np.pad(turn, ((0, 0), (length - 1, length - 1)), constant_values=num_starts)
+    covered_at = np.lib.stride_tricks.sliding_window_view(padded, length, axis=1).min(axis=2)
+    first = np.argpartition(covered_at * size + np.arange(size), count, axis=1)[:, :count]
+    mask = np.zeros((rows, size), dtype=bool)
+    np.put_along_axis(mask, first, True, axis=1)
+    return mask
+
+
+def block_mask(
+    rows: int,
+    grid: tuple[int, ...],
+    ratio: float,
+    length: int,
+    rng: UniformSource,
+    *,
+    adjust: float = 0.0,
+    inverse: bool = False,
+) -> BoolArray:
+    """Blocks of `length` positions (on a 2-d grid: squares) at random, then an exact count (data2vec 2.0).
+
+    With p = `ratio`, or 1 - `ratio` when `inverse`: int(T * (p + adjust) / length ** dims) centres are drawn with
+    replacement and their blocks, cut at the border, united; single random positions are added or removed until int(T *
+    p) are in. These are the masked positions, or the visible ones when `inverse`. `adjust` makes up for overlaps.
+    """
+    size = math.prod(grid)
+    chosen_ratio = 1 - ratio if inverse else ratio
+    # At least one, or where a block is larger than what is wanted, single positions would silently take its place.
+    num_centres = max(1, int(size * ((chosen_ratio + adjust) / length ** len(grid))))
+    offsets = np.arange(length) - length // 2
+    centres = (rng.random((rows, num_centres)) * size).astype(np.int64)
+    flat = np.zeros((rows, num_centres, 1), dtype=np.int64)
+    for extent, coordinate in zip(grid, np.unravel_index(centres, grid), strict=True):
+        reached = np.clip(coordinate[..., None] + offsets, 0, extent - 1)
+        flat = (flat[..., None] * extent + reached[:, :, None, :]).reshape(rows, num_centres, -1)
+    chosen = np.zeros((rows, size), dtype=bool)
+    chosen[np.arange(rows)[:, None], flat.reshape(rows, -1)] = True
+    chosen = to_exact_count(chosen, int(size * chosen_ratio), rng.random((rows, size)))
+    return ~chosen if inverse else chosen
+
+
+def beit_block_mask(
+    rows: int, grid: tuple[int, int], count: int, rng: UniformSource, *, min_area: int = 16, exact: bool = False
+) -> BoolArray:
+    """Rectangles until `count` patches are masked (BEiT, data2vec vision).
+
+    Each rectangle has up to 10 tries: its area is uniform in [min_area, what is missing], its aspect ratio log-uniform
+    in [0.3, 1 / 0.3]; it counts when it fits into the grid and adds at least one patch and at most what is missing. As
+    published, a mask ends below `count` when all 10 tries fail; `exact` fills it up with random single patches.
+    """
+    tries = 10
+    height, width = grid
+    size = height * width
+    # Drawn first: how many rounds follow depends on the other rows, and a row must not.
+    order = rng.random((rows, size))
+    log_aspect = math.log(1 / 0.3)
+    # A grid is one Python integer, a bit per patch. Multiplying one row of a rectangle by `copies[h]` repeats it h
+    # times.
+    copies = [sum(1 << (width * row) for row in range(h)) for h in range(height + 1)]
+    bits = [0] * rows
+    open_rows = list(range(rows))
+    while open_rows:
+        numbers = rng.random((rows, tries * 4))
+        still_open = []
+        for row in open_rows:
+            mask, draws = bits[row], numbers[row].tolist()
+            missing = count - mask.bit_count()
+            for i in range(0, tries * 4, 4):
+                area = min_area + (missing - min_area) * draws[i]
+                aspect = math.exp(log_aspect * (2 * draws[i + 1] - 1))
+                h, w = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+                if h >= height or w >= width:
+                    continue
+                top, left = int(draws[i + 2] * (height - h + 1)), int(draws[i + 3] * (width - w + 1))
+                rectangle = (((1 << w) - 1) * copies[h]) << (top * width + left)
+                if 0 < (rectangle & ~mask).bit_count() <= missing:
+                    bits[row] = mask | rectangle
+                    if bits[row].bit_count() < count:
+                        still_open.append(row)
+                    break
+        open_rows = still_open
+    packed = np.frombuffer(b"".join(mask.to_bytes((size + 7) // 8, "little") for mask in bits), dtype=np.uint8)
+    masks = np.unpackbits(packed.reshape(rows, -1), axis=1, count=size, bitorder="little").astype(bool)
+    return to_exact_count(masks, count, order) if exact else masks
+
+
+def bert_replace(
+    tokens: NDArray[np.int64],
+    mask: BoolArray,
+    mask_token_id: int,
+    vocabulary: NDArray[np.int64],
+    rng: UniformSource,
+) -> NDArray[np.int64]:
+    """What the student reads, (rows, T): of the masked tokens 80% become the mask token, 10% a random one, 10% stay.
+
+    As in BERT. `tokens` and `mask` are (rows, T); random tokens come from `vocabulary` (V,).
+    """
+    # A row's k-th number goes to its k-th masked token, so that padding on either side changes nothing.
+    fate = np.take_along_axis(rng.random(mask.shape), np.maximum(np.cumsum(mask, axis=1) - 1, 0), axis=1)
+    # Among the random tenth, the number's place within [0.8, 0.9) is uniform again and picks the token.
+    is_random = mask & (fate >= 0.8) & (fate < 0.9)
+    picked = vocabulary[
+        ((fate[is_random] - 0.8) / 0.1 * len(vocabulary)).astype(np.int64).clip(0, len(vocabulary) - 1)
+    ]
+    replaced = np.where(mask & (fate < 0.8), mask_token_id, tokens)
+    replaced[is_random] = picked
+    return replaced

@@ -1,0 +1,55 @@
+"""Speech: frames that an encoder's convolutions make of waveforms."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import AutoFeatureExtractor, PreTrainedModel, Wav2Vec2FeatureExtractor
+
+from ...evaluation.probe import ContentMask, real_frames
+from ...geometry_data2vec_generic import FrameCounter
+from ...masking.sampler import MaskSampler
+from ..base import Modality
+from ..collators import DataCollatorForData2VecSpeech
+from .waveforms import prepare_speech
+
+
+class Speech(Modality):
+    """Waveforms, turned into frames by the encoder's convolutions."""
+
+    reads = "input_values"
+    suggestions = "wav2vec2 or data2vec-audio"
+
+    def fit(self, encoder: PreTrainedModel) -> None:
+        self.check_encoder(encoder)
+        config = encoder.config
+        if not hasattr(config, "conv_kernel") or not hasattr(config, "conv_stride"):
+            raise ValueError(
+                f"A {config.model_type} encoder has no conv_kernel and conv_stride, so how many frames it makes of a "
+                "waveform is unknown. Choose e.g. wav2vec2 or data2vec-audio, or say what the data are with "
+                "--modality."
+            )
+        self.num_frames = FrameCounter(tuple(config.conv_kernel), tuple(config.conv_stride))
+        saved = self.saved_processor(AutoFeatureExtractor)
+        self.processor = saved or Wav2Vec2FeatureExtractor(return_attention_mask=True)
+
+    def check(self, mask: MaskSampler) -> None:
+        mask.check((self.num_frames(int(self.data_args.max_duration_in_seconds * self.processor.sampling_rate)),))
+
+    def prepare(self, raw: Dataset, split: str, mask: MaskSampler) -> Dataset:
+        shortest = self.num_frames.samples_for(mask.min_positions)
+        return prepare_speech(raw, self.processor, self.data_args, split, shortest)
+
+    def collator(self, mask: MaskSampler, num_masks: int, seed: int, student_input: str) -> Any:
+        return DataCollatorForData2VecSpeech(self.processor, self.num_frames, mask, num_masks, seed)
+
+    def content_mask(self) -> ContentMask:
+        return real_frames(self.num_frames)
+
+    def plot_mask(self, batch: dict[str, torch.Tensor], path: Path) -> None:
+        from ...reporting.figures import plot_speech_mask  # matplotlib is an extra
+
+        waveform = batch["input_values"][0][batch["attention_mask"][0].bool()].numpy()
+        mask = batch["mask"][0, 0, : self.num_frames(len(waveform))].numpy()
+        plot_speech_mask(waveform, mask, self.processor.sampling_rate, path)

@@ -1,0 +1,104 @@
+"""Text: tokens, packed or line by line. Proteins are text of amino acids."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch import nn
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from ...data.arguments import DataArguments
+from ...data.tables.fasta import amino_acid_tokenizer
+from ...evaluation.probe import ContentMask, real_tokens
+from ...masking.sampler import MaskSampler
+from ...training.arguments import ModelArguments
+from ..base import Modality
+from ..collators import DataCollatorForData2VecText
+from .tokens import check_tokenizer, prepare_labelled_lines, prepare_text, sequence_length, tokenizer_trained_on
+
+
+class Text(Modality):
+    """Tokens, packed into full sequences or line by line."""
+
+    reads = "input_ids"
+    suggestions = "bert or roberta"
+
+    def __init__(self, model_args: ModelArguments, data_args: DataArguments, raw: Dataset):
+        super().__init__(model_args, data_args, raw)
+        if self.source is not None and not data_args.train_tokenizer:
+            self.processor = self.load_processor(AutoTokenizer)
+        else:
+            self.processor = self._new_tokenizer(raw)
+            if data_args.max_seq_length is not None:
+                self.processor.model_max_length = data_args.max_seq_length
+        check_tokenizer(self.processor)
+
+    def _new_tokenizer(self, raw: Dataset) -> PreTrainedTokenizerBase:
+        if self.data_args.train_tokenizer:
+            return tokenizer_trained_on(raw, self.data_args.tokenizer_vocab_size)
+        if self.model_args.model_type == "esm":  # its type has one vocabulary for all proteins
+            return amino_acid_tokenizer()
+        raise ValueError(
+            "An encoder for text needs a tokenizer: name one with --processor_name, or let one be trained on "
+            "the data with --train_tokenizer."
+        )
+
+    def encoder_defaults(self) -> dict[str, Any]:
+        ids = {f"{kind}_token_id": getattr(self.processor, f"{kind}_token_id") for kind in ("pad", "mask")}
+        return {"vocab_size": len(self.processor), **ids}
+
+    def fit(self, encoder: PreTrainedModel) -> None:
+        self.check_encoder(encoder)
+        embedded = getattr(encoder.config, "vocab_size", None)  # CANINE has none: it hashes characters
+        if embedded is not None and len(self.processor) > embedded:
+            raise ValueError(
+                f"The tokenizer has {len(self.processor)} tokens and the encoder embeds {embedded}: they do not "
+                "belong together. Name the encoder's own with --processor_name."
+            )
+        length, limit = sequence_length(self.processor, self.data_args), position_limit(encoder)
+        if limit is not None and length > limit:
+            raise ValueError(
+                f"Sequences of {length} tokens are longer than the {limit} positions of the encoder. Set "
+                f"--max_seq_length to at most {limit}, or raise max_position_embeddings with --config_overrides."
+            )
+        if limit is not None:  # saved beside the encoder, it cuts what pipelines are given to what can be read
+            self.processor.model_max_length = min(self.processor.model_max_length, limit)
+        self.length = length
+
+    def check(self, mask: MaskSampler) -> None:
+        check_tokenizer(self.processor, ("mask", "pad"))
+        mask.check((self.length - self.processor.num_special_tokens_to_add(),))
+
+    def prepare(self, raw: Dataset, split: str, mask: MaskSampler) -> Dataset:
+        return prepare_text(raw, self.processor, self.data_args, split, min_tokens=mask.min_positions)
+
+    def prepare_labelled(self, raw: Dataset, split: str, prepared: Dataset) -> Dataset | None:
+        if "label" not in raw.column_names or self.data_args.line_by_line:
+            return super().prepare_labelled(raw, split, prepared)
+        return prepare_labelled_lines(raw, self.processor, self.data_args, split)
+
+    def collator(self, mask: MaskSampler, num_masks: int, seed: int, student_input: str) -> Any:
+        return DataCollatorForData2VecText(
+            self.processor, mask, num_masks, seed, student_tokens=student_input == "mask_token"
+        )
+
+    def content_mask(self) -> ContentMask:
+        return real_tokens
+
+    def plot_mask(self, batch: dict[str, torch.Tensor], path: Path) -> None:
+        from ...reporting.figures import plot_text_mask  # matplotlib is an extra
+
+        real = batch["attention_mask"][0].bool()
+        tokens = [self.processor.decode([token]) for token in batch["input_ids"][0][real].tolist()]
+        plot_text_mask(tokens, batch["mask"][0, 0][real].numpy(), path)
+
+
+def position_limit(encoder: PreTrainedModel) -> int | None:
+    """Longest sequence that an encoder has a table of positions for; `None` where there is no such table."""
+    for name, module in encoder.named_modules():
+        if "position" in name.split(".")[-1] and isinstance(module, nn.Embedding):
+            # RoBERTa and its kin count positions from behind the padding index, BART and its own from an offset.
+            unused = 0 if module.padding_idx is None else module.padding_idx + 1
+            return module.num_embeddings - unused - getattr(module, "offset", 0)
+    return None

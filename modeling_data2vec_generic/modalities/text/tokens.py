@@ -1,0 +1,415 @@
+"""Text: train a tokenizer, tokenise, and pack rows into full sequences or keep them line by line."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, Features, List, Value
+from datasets.exceptions import DatasetGenerationError
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from ...data.arguments import DataArguments
+from ...data.screening import NothingLeft, good_rows
+from ...data.summary import note
+
+_SPECIAL_TOKENS = {
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "mask_token": "[MASK]",
+}
+_TEXTS = ("text", "text_pair")
+_DEFAULT_LENGTH = 512
+_AT_ONCE = 1_000_000  # characters; a tokenizer takes some 200 bytes of memory for each
+_MIN_TOKENS = 2  # one to mask and one to see; special tokens don't count
+_MOST_UNKNOWN = 0.5  # share of the tokens, of a row or of all rows
+_COUNTS = ("content_tokens", "unknown_tokens")
+_LINE = {"input_ids": List(Value("int32")), "special_tokens_mask": List(Value("int8"))}
+
+
+def train_tokenizer(texts: Iterable[str | None], vocab_size: int) -> PreTrainedTokenizerFast:
+    """Byte-level BPE with [CLS] and [SEP] around a sequence and, since it falls back to bytes, no unknown characters.
+
+    Padding has index 0. ValueError if `vocab_size` has no room for special tokens and the 256 bytes, or without text.
+    """
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    smallest = len(alphabet) + len(_SPECIAL_TOKENS)
+    if vocab_size < smallest:
+        raise ValueError(f"tokenizer_vocab_size={vocab_size} is below {smallest}, the bytes and special tokens alone.")
+    tokenizer = Tokenizer(models.BPE(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.NFC()
+    # The prefix space gives a row's first word the token it has within a row.
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=list(_SPECIAL_TOKENS.values()),
+        initial_alphabet=alphabet,
+        show_progress=True,
+    )
+    seen = 0
+
+    def not_blank() -> Iterator[str]:
+        nonlocal seen
+        for text in texts:
+            if text and text.strip():
+                seen += 1
+                yield text.strip()
+
+    tokenizer.train_from_iterator(not_blank(), trainer)
+    if not seen:
+        raise ValueError("No text to train a tokenizer on: every row is empty. Check the text column.")
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")],
+    )
+    return _as_transformers(tokenizer)
+
+
+def tokenizer_trained_on(rows: Dataset, vocab_size: int) -> PreTrainedTokenizerFast:
+    """`train_tokenizer` for the column `text`, once: other processes and later runs find the tokenizer of the same
+    rows in the cache of `datasets`."""
+    try:
+        trained = Dataset.from_generator(
+            _trained_tokenizer,
+            features=Features({"tokenizer": Value("large_string")}),
+            gen_kwargs={"rows": rows.select_columns("text"), "vocab_size": vocab_size},
+        )
+    except DatasetGenerationError as error:  # which wraps what the generator raises
+        raise error.__cause__ or error from None
+    return _as_transformers(Tokenizer.from_str(trained[0]["tokenizer"]))
+
+
+def _trained_tokenizer(rows: Dataset, vocab_size: int) -> Iterator[dict[str, str]]:
+    # By the batch: to read a dataset row by row takes a hundred times as long.
+    texts = (text for batch in rows.iter(batch_size=1000) for text in batch["text"])
+    yield {"tokenizer": train_tokenizer(texts, vocab_size).backend_tokenizer.to_str()}
+
+
+def _as_transformers(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, model_input_names=["input_ids", "attention_mask"], **_SPECIAL_TOKENS
+    )
+
+
+def check_tokenizer(tokenizer: PreTrainedTokenizerBase, needed: Sequence[str] = ("pad",)) -> None:
+    """ValueError unless the tokenizer has a vocabulary and the special tokens `needed`; of these pre-training needs
+    "mask" too."""
+    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
+        # What transformers makes of an encoder's folder that holds no tokenizer.
+        raise ValueError(
+            f"The tokenizer of {tokenizer.name_or_path or type(tokenizer).__name__} knows special tokens only. Name "
+            "one with --processor_name, or let one be trained with --train_tokenizer."
+        )
+    for kind in needed:
+        if getattr(tokenizer, f"{kind}_token_id") is None:
+            raise ValueError(
+                f"The tokenizer {tokenizer.name_or_path or type(tokenizer).__name__} has no {kind} token, which "
+                "training on text needs. Choose one of an encoder (BERT, RoBERTa, …), or let one be trained "
+                "with --train_tokenizer."
+            )
+
+
+def knows_capitals_only(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the tokens are of capital letters, as those of amino acids and of bases are: small ones, which many
+    files have, are then read as capitals."""
+    if tokenizer.convert_tokens_to_ids("a") not in (None, tokenizer.unk_token_id):  # almost any other, without a look
+        return False
+    words = [token for token in tokenizer.get_vocab() if token[:1] not in "<[" and token.upper() != token.lower()]
+    return bool(words) and all(token.isupper() for token in words)
+
+
+def as_known(text: str, capitals: bool) -> str:
+    """The text as a tokenizer knows it that knows `capitals` only, or any letters."""
+    return text.upper() if capitals and text.isascii() else text
+
+
+def sequence_length(tokenizer: PreTrainedTokenizerBase, args: DataArguments) -> int:
+    """Tokens per sequence, special ones included: --max_seq_length, else what the tokenizer allows, 512 at most."""
+    special = tokenizer.num_special_tokens_to_add()
+    length = args.max_seq_length
+    if length is None:
+        return min(tokenizer.model_max_length, _DEFAULT_LENGTH)
+    if length > tokenizer.model_max_length:
+        raise ValueError(
+            f"max_seq_length={length} is above the tokenizer's limit of {tokenizer.model_max_length}. Lower it; or if "
+            "the encoder has more positions, raise model_max_length in its tokenizer_config.json."
+        )
+    if length < special + _MIN_TOKENS:
+        raise ValueError(
+            f"max_seq_length={length} is too short for {special} special tokens and {_MIN_TOKENS} others. Raise it."
+        )
+    return length
+
+
+def prepare_text(
+    raw: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    args: DataArguments,
+    split: str,
+    line_by_line: bool | None = None,
+    min_tokens: int = _MIN_TOKENS,
+) -> Dataset:
+    """Map-style dataset of `input_ids` and `special_tokens_mask` (lists of int of one length) and `sample_index`.
+
+    `raw` as load_raw_datasets gives it. Packed (default): rows are joined, with the tokenizer's separator between two
+    of them as RoBERTa has it, and cut into sequences of exactly `sequence_length`, special tokens around each; the
+    rest at the end is dropped unless it is all there is; no labels. Line by line: a sequence per row, cut at that
+    length, with `label` if `raw` has it. If it has `text_pair`, both texts are in the sequence, the longer one is cut
+    first, and there are `token_type_ids` where the tokenizer's model reads them. `line_by_line` overrides the flag.
+
+    Blank rows are left out: they are no samples. Bad are, see `good_rows`, pairs that lack a text, rows of which more
+    than half of the tokens are unknown to the tokenizer, and, line by line, those with less than `min_tokens` besides
+    special ones.
+
+    Raises:
+        ValueError: more than half of all tokens are unknown to the tokenizer, or rows are bad as `good_rows` says.
+    """
+    check_tokenizer(tokenizer)
+    length = sequence_length(tokenizer, args)
+    if line_by_line is None:
+        line_by_line = args.line_by_line
+    tokenised = _tokenised(raw, tokenizer, args, split, length if line_by_line else None)
+    if line_by_line:
+        return _good_lines(tokenised, args, split, length, min_tokens)
+    rows = _good(tokenised, args, split, min_tokens=1)
+    if (total := sum(rows["content_tokens"][:])) < _MIN_TOKENS:
+        raise NothingLeft(f"The {split} text has less than {_MIN_TOKENS} tokens in all: nothing to mask and to see.")
+    frame = _frame_of(tokenizer)
+    packed = _packed(rows.select_columns("input_ids"), frame, length)
+    between = "nothing" if frame.separator is None else tokenizer.convert_ids_to_tokens(frame.separator)
+    note(split, f"{total} tokens are packed into {len(packed)} sequences of {length}, {between} between two rows.")
+    return packed
+
+
+def prepare_labelled_lines(
+    raw: Dataset, tokenizer: PreTrainedTokenizerBase, args: DataArguments, split: str
+) -> Dataset:
+    """What `prepare_text` gives line by line, made of the tokens that it has packed, which are in the cache of
+    `datasets`."""
+    length = sequence_length(tokenizer, args)
+    tokenised = _tokenised(raw, tokenizer, args, split, None)
+    lines = tokenised.map(
+        _as_lines,
+        batched=True,
+        fn_kwargs={"frame": _frame_of(tokenizer), "length": length, "cut_left": tokenizer.truncation_side == "left"},
+        features=Features(tokenised.features | _LINE),
+        desc=f"Cutting {split} text",
+    )
+    return _good_lines(lines, args, split, length, _MIN_TOKENS)
+
+
+def _tokenised(
+    raw: Dataset, tokenizer: PreTrainedTokenizerBase, args: DataArguments, split: str, max_length: int | None
+) -> Dataset:
+    """The rows with what `_tokenise` makes of their texts."""
+    return raw.map(
+        _tokenise,
+        batched=True,
+        fn_kwargs={"tokenizer": tokenizer, "max_length": max_length},
+        remove_columns=[name for name in _TEXTS if name in raw.column_names],
+        num_proc=args.preprocessing_num_workers,
+        desc=f"Tokenising {split} text",
+    )
+
+
+def _good_lines(lines: Dataset, args: DataArguments, split: str, length: int, min_tokens: int) -> Dataset:
+    good = _good(lines, args, split, min_tokens).remove_columns(list(_COUNTS))
+    full = sum(len(ids) == length for rows in good.select_columns("input_ids").iter(1000) for ids in rows["input_ids"])
+    note(split, f"{full} of {len(good)} sequences have the {length} tokens at which longer ones are cut.")
+    return good
+
+
+def _good(tokenised: Dataset, args: DataArguments, split: str, min_tokens: int) -> Dataset:
+    """The rows that are neither blank nor bad."""
+    counts, unknown = (tokenised[name][:] for name in _COUNTS)
+    if any(unknown):
+        share = sum(unknown) / sum(filter(None, counts))
+        if share > _MOST_UNKNOWN:
+            raise ValueError(
+                f"{share:.0%} of the tokens of the {split} text are unknown to the tokenizer. Name one that knows its "
+                "language and letters with --processor_name, or let one be trained with --train_tokenizer."
+            )
+        note(split, f"{share:.2%} of the tokens are unknown to the tokenizer.")
+    problems = [_problem(*row, min_tokens) for row in zip(counts, unknown, strict=True)]
+    good = good_rows(problems, tokenised, noun="text", split=split, max_bad_fraction=args.max_bad_fraction)
+    return tokenised.select(good) if len(good) < len(tokenised) else tokenised
+
+
+def _problem(count: int | None, unknown: int, min_tokens: int) -> str | None:
+    """What is wrong with a row, "" if nothing, `None` if it is blank."""
+    if count is None:
+        return None
+    if count < min_tokens:
+        return "too short" if count else "no text"
+    return "most of its tokens are unknown to the tokenizer" if unknown > _MOST_UNKNOWN * count else ""
+
+
+def _tokenise(
+    batch: dict[str, list[Any]], tokenizer: PreTrainedTokenizerBase, max_length: int | None
+) -> dict[str, list[Any]]:
+    """`input_ids`, the number of content tokens, and how many of these are unknown; with `max_length`, special tokens
+    and their mask too.
+
+    A blank row has `None` for the number of its tokens, a pair that lacks one text 0. Memory does not grow with the
+    length of a row: it goes in parts, of which `max_length` needs the first alone.
+    """
+    rows = zip(*(batch[name] for name in _TEXTS if name in batch), strict=True)
+    capitals = knows_capitals_only(tokenizer)
+    split = [[_parts(as_known((text or "").strip(), capitals)) for text in row] for row in rows]
+    parts: list[list[tuple[str, ...]]]
+    if max_length is None:
+        parts = [[(part,) for part in found] for (found,) in split]
+    else:
+        parts = [[tuple(found[0] for found in row)] for row in split]
+    ids: list[np.ndarray] = []
+    special: list[np.ndarray] = []
+    types: list[list[int]] = []
+    for group in _groups(part for found in parts for part in found):
+        columns = [list(column) for column in zip(*group, strict=True)]
+        encoded = tokenizer(
+            *columns,
+            add_special_tokens=max_length is not None,
+            truncation=max_length is not None,
+            max_length=max_length,
+            return_special_tokens_mask=True,
+            return_attention_mask=False,
+            return_token_type_ids=None if len(columns) > 1 else False,  # None: where its model reads them
+            verbose=False,  # no warning about long rows: they are cut into sequences
+        )
+        ids += [np.array(row, dtype=np.int32) for row in encoded["input_ids"]]
+        special += [np.array(row, dtype=np.int8) for row in encoded["special_tokens_mask"]]
+        types += encoded.get("token_type_ids", [])
+    ends = np.cumsum([len(found) for found in parts]).tolist()
+    places = list(zip([0, *ends], ends, strict=False))
+    counts = [sum(len(mask) - int(mask.sum()) for mask in special[start:end]) for start, end in places]
+    tokenised: dict[str, list[Any]] = {
+        "input_ids": [np.concatenate(ids[start:end]) for start, end in places],
+        "content_tokens": [_counted(found[0], count) for found, count in zip(parts, counts, strict=True)],
+    }
+    # A tokenizer that knows everything may have no such token, or give the end of a text for it.
+    tokenised["unknown_tokens"] = [
+        sum(int((part == tokenizer.unk_token_id).sum()) for part in ids[start:end]) for start, end in places
+    ]
+    if max_length is not None:
+        tokenised["special_tokens_mask"] = special
+    if types:
+        tokenised["token_type_ids"] = types
+    return tokenised
+
+
+def _counted(texts: tuple[str, ...], count: int) -> int | None:
+    """The number of a row's tokens as `_tokenise` gives it, from the beginnings of its texts."""
+    if "" not in texts:
+        return count
+    return None if len(texts) == 1 else 0
+
+
+def _as_lines(batch: dict[str, list[Any]], frame: "_Frame", length: int, cut_left: bool) -> dict[str, list[Any]]:
+    """Tokens with special ones around, cut at `length` in all."""
+    room = length - len(frame.prefix) - len(frame.suffix)
+    contents = [ids[-room:] if cut_left else ids[:room] for ids in batch["input_ids"]]
+    return {
+        "input_ids": [[*frame.prefix, *ids, *frame.suffix] for ids in contents],
+        "special_tokens_mask": [frame.special_tokens_mask([0] * len(ids)) for ids in contents],
+        "content_tokens": [
+            None if count is None else len(ids) for count, ids in zip(batch["content_tokens"], contents, strict=True)
+        ],
+    }
+
+
+def _parts(text: str) -> list[str]:
+    """The text in parts that are tokenised as they would be within it, at least one: a part begins with a space.
+
+    Only within words of a million letters there is another boundary.
+    """
+    parts = []
+    while len(text) > _AT_ONCE:
+        end = text.rfind(" ", 1, _AT_ONCE)
+        end = _AT_ONCE if end < 0 else end
+        parts.append(text[:end])
+        text = text[end:]
+    return [*parts, text]
+
+
+def _groups(parts: Iterable[tuple[str, ...]]) -> Iterator[list[tuple[str, ...]]]:
+    """Consecutive texts, or pairs of them, of a limited number of characters together."""
+    group: list[tuple[str, ...]] = []
+    size = 0
+    for texts in parts:
+        length = sum(map(len, texts))
+        if group and size + length > _AT_ONCE:
+            yield group
+            group, size = [], 0
+        group.append(texts)
+        size += length
+    if group:
+        yield group
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """The special tokens that a tokenizer puts before and behind a sequence, and the one that parts two rows in it
+    (`None` if the tokenizer has no such token)."""
+
+    prefix: tuple[int, ...]
+    suffix: tuple[int, ...]
+    separator: int | None
+
+    def special_tokens_mask(self, content: Sequence[int]) -> list[int]:
+        return [1] * len(self.prefix) + list(content) + [1] * len(self.suffix)
+
+
+def _frame_of(tokenizer: PreTrainedTokenizerBase) -> _Frame:
+    # Read off an encoded sequence: fast tokenizers have no method that adds special tokens to ids.
+    example = tokenizer("a a", return_special_tokens_mask=True)
+    ids, mask = example["input_ids"], example["special_tokens_mask"]
+    first, last = mask.index(0), len(mask) - mask[::-1].index(0)
+    separator = tokenizer.eos_token_id if tokenizer.sep_token_id is None else tokenizer.sep_token_id
+    return _Frame(tuple(ids[:first]), tuple(ids[last:]), separator)
+
+
+def _packed(tokenised: Dataset, frame: _Frame, length: int) -> Dataset:
+    features = Features(_LINE | {"sample_index": Value("int64")})
+    settings = {"tokenised": tokenised, "frame": frame, "length": length}
+    if not tokenised.cache_files:  # rows in memory, such as a window of a stream, are to leave nothing on the disk
+        return Dataset.from_list(list(_pack(**settings)), features=features)
+    return Dataset.from_generator(_pack, features=features, gen_kwargs=settings)
+
+
+def _pack(tokenised: Dataset, frame: _Frame, length: int) -> Iterator[dict[str, Any]]:
+    """Full sequences. None begins with a separator, which would part nothing there."""
+    room = length - len(frame.prefix) - len(frame.suffix)
+    waiting: list[int] = []
+    separators: list[int] = []  # 1 for a separator, 0 for a token of a row
+    count = 0
+
+    def row(ids: list[int], special: list[int]) -> dict[str, Any]:
+        return {
+            "input_ids": [*frame.prefix, *ids, *frame.suffix],
+            "special_tokens_mask": frame.special_tokens_mask(special),
+            "sample_index": count,
+        }
+
+    for batch in tokenised.iter(batch_size=1000):
+        for ids in batch["input_ids"]:
+            if waiting and frame.separator is not None:
+                waiting.append(frame.separator)
+                separators.append(1)
+            waiting.extend(ids)
+            separators.extend([0] * len(ids))
+        used = 0
+        while len(waiting) - used >= room:
+            if separators[used]:
+                used += 1
+                continue
+            yield row(waiting[used : used + room], separators[used : used + room])
+            count += 1
+            used += room
+        del waiting[:used], separators[:used]
+    if count == 0:
+        yield row(waiting, separators)

@@ -1,0 +1,94 @@
+"""Video: patches of a few frames at a time."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import AutoImageProcessor, PreTrainedModel, VideoMAEImageProcessorPil
+
+from ...evaluation.probe import ContentMask, after_prefix
+from ...geometry_data2vec_generic import grid_of
+from ...layout_data2vec_generic import find_layout
+from ...masking.sampler import MaskSampler
+from ...measurements_data2vec_generic import measure
+from ..base import Modality
+from ..collators import DataCollatorForData2VecVideo
+from ..vision.modality import check_num_channels, image_size
+from ..vision.pixels import RandomResizedCrop
+from .clips import prepare_video
+
+
+class Video(Modality):
+    """Clips of one length and size, cut into patches that span `tubelet_size` frames. Masks are tubes: the same
+    patches in all frames."""
+
+    reads = "pixel_values"
+    suggestions = "videomae or vivit"
+
+    def fit(self, encoder: PreTrainedModel) -> None:
+        self.fit_processor(encoder)
+        config = encoder.config
+        height, width = image_size(config)
+        frames, *sides = tubelet(config)
+        for name, size, step in (
+            ("num_frames", config.num_frames, frames),
+            ("image_size", height, sides[0]),
+            ("image_size", width, sides[1]),
+        ):
+            if size % step:
+                raise ValueError(
+                    f"Patches of {frames} frames and {sides[0]} x {sides[1]} pixels do not divide {name}="
+                    f"{getattr(config, name)}: a rest would be cut off. Choose a patch size that divides it."
+                )
+        pixels = torch.zeros(1, self.num_frames, config.num_channels, height, width, device=encoder.device)
+        measurements = measure(encoder, find_layout(encoder), {self.reads: pixels})
+        steps = self.num_frames // frames
+        self.grid = (steps, *grid_of(pixels.shape, measurements.length // steps, (sides[0], sides[1])))
+        self.num_prefix_tokens = measurements.prefix
+
+    def fit_processor(self, encoder: PreTrainedModel) -> None:
+        self.check_encoder(encoder)
+        config = encoder.config
+        for name in ("num_frames", "image_size"):
+            if getattr(config, name, None) is None:
+                raise ValueError(
+                    f"A {config.model_type} encoder has no {name}, so which clips it reads is unknown. Choose e.g. "
+                    f"{self.suggestions}, or say what the data are with --modality."
+                )
+        check_num_channels(config)
+        height, width = image_size(config)
+        self.num_frames = config.num_frames
+        saved = self.saved_processor(AutoImageProcessor, backend="pil")
+        half = [0.5] * config.num_channels
+        self.processor = saved or VideoMAEImageProcessorPil(
+            size={"height": height, "width": width}, do_center_crop=False, image_mean=half, image_std=half
+        )
+
+    def check(self, mask: MaskSampler) -> None:
+        mask.check(self.grid[1:])
+
+    def prepare(self, raw: Dataset, split: str, mask: MaskSampler) -> Dataset:
+        return prepare_video(raw, self.data_args, split, self.num_frames, self.processor)
+
+    def collator(self, mask: MaskSampler, num_masks: int, seed: int, student_input: str) -> Any:
+        crop = RandomResizedCrop(self.data_args.crop_scale_min, flip=self.data_args.horizontal_flip)
+        return DataCollatorForData2VecVideo(self.processor, self.grid, mask, num_masks, seed, augment=crop)
+
+    def content_mask(self) -> ContentMask:
+        return after_prefix(self.num_prefix_tokens)
+
+    def plot_mask(self, batch: dict[str, torch.Tensor], path: Path) -> None:
+        from ...reporting.figures import plot_video_mask  # matplotlib is an extra
+
+        plot_video_mask(batch["pixel_values"][0].numpy(), batch["mask"][0, 0].reshape(self.grid).numpy(), path)
+
+
+def tubelet(config: Any) -> tuple[int, int, int]:
+    """Frames, height and width of a patch: from `tubelet_size` alone (ViViT) or with `patch_size` (VideoMAE)."""
+    frames = getattr(config, "tubelet_size", 1)
+    if not isinstance(frames, int):
+        frames, height, width = frames
+        return frames, height, width
+    height, width = (config.patch_size,) * 2 if isinstance(config.patch_size, int) else config.patch_size
+    return frames, height, width

@@ -1,0 +1,115 @@
+"""Images: patches of one size of image."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import AutoImageProcessor, PreTrainedModel, ViTImageProcessorPil
+
+from ...evaluation.probe import ContentMask, after_prefix
+from ...geometry_data2vec_generic import grid_of, patch_sides
+from ...layout_data2vec_generic import find_layout
+from ...masking.sampler import MaskSampler
+from ...measurements_data2vec_generic import measure
+from ..base import Modality
+from ..collators import DataCollatorForData2VecVision
+from .images import prepare_images
+from .pixels import RandomResizedCrop, target_size
+
+
+class Vision(Modality):
+    """Images of one size, cut into patches."""
+
+    reads = "pixel_values"
+    suggestions = "vit or beit"
+
+    def fit(self, encoder: PreTrainedModel) -> None:
+        self.fit_processor(encoder)
+        config = encoder.config
+        height, width = self.size
+        check_patch_size(config, self.size)
+        pixels = torch.zeros(1, getattr(config, "num_channels", 3), height, width, device=encoder.device)
+        measurements = measure(encoder, find_layout(encoder), {self.reads: pixels})
+        self.grid = grid_of(pixels.shape, measurements.length, patch_sides(config))
+        self.num_prefix_tokens = measurements.prefix
+
+    def fit_processor(self, encoder: PreTrainedModel) -> None:
+        self.check_encoder(encoder)
+        config = encoder.config
+        if getattr(config, "num_frames", None) is not None:
+            raise ValueError(
+                f"A {config.model_type} encoder reads clips of {config.num_frames} frames, and these data are images. "
+                f"Choose e.g. {self.suggestions}, or give clips with --modality video."
+            )
+        check_num_channels(config)
+        saved = self.saved_processor(AutoImageProcessor, backend="pil")
+        if getattr(config, "image_size", None) is not None:
+            self.size = image_size(config)
+        elif saved is not None:
+            self.size = target_size(saved)[::-1]
+        else:
+            raise ValueError(
+                f"A {config.model_type} encoder has no image_size, and no image processor is saved with it, so which "
+                "images it reads is unknown. Name a folder or Hub id that has one with --processor_name, choose e.g. "
+                "vit or beit, or say what the data are with --modality."
+            )
+        height, width = self.size
+        half = [0.5] * getattr(config, "num_channels", 3)
+        from PIL.Image import Resampling  # an extra
+
+        # Bicubic, as in both papers' recipes; transformers' own default is bilinear.
+        self.processor = saved or ViTImageProcessorPil(
+            size={"height": height, "width": width},
+            image_mean=half,
+            image_std=half,
+            resample=Resampling.BICUBIC,
+        )
+
+    def check(self, mask: MaskSampler) -> None:
+        mask.check(self.grid)
+
+    def prepare(self, raw: Dataset, split: str, mask: MaskSampler) -> Dataset:
+        return prepare_images(raw, self.data_args, split, self.processor)
+
+    def collator(self, mask: MaskSampler, num_masks: int, seed: int, student_input: str) -> Any:
+        crop = RandomResizedCrop(self.data_args.crop_scale_min, flip=self.data_args.horizontal_flip)
+        return DataCollatorForData2VecVision(self.processor, self.grid, mask, num_masks, seed, augment=crop)
+
+    def content_mask(self) -> ContentMask:
+        return after_prefix(self.num_prefix_tokens)
+
+    def plot_mask(self, batch: dict[str, torch.Tensor], path: Path) -> None:
+        from ...reporting.figures import plot_image_mask  # matplotlib is an extra
+
+        plot_image_mask(batch["pixel_values"][0].numpy(), batch["mask"][0, 0].numpy(), self.grid, path)
+
+
+def image_size(config: Any) -> tuple[int, int]:
+    """Height and width of the images that an encoder reads."""
+    return (config.image_size,) * 2 if isinstance(config.image_size, int) else tuple(config.image_size)
+
+
+def check_num_channels(config: Any) -> None:
+    """Raise ValueError if images can't be given with as many channels as the encoder reads."""
+    channels = getattr(config, "num_channels", 3)
+    if channels not in (1, 3):
+        raise ValueError(
+            f"A {config.model_type} encoder with num_channels={channels} reads {channels} channels. Images are given "
+            "to it as RGB (3 channels) or grey (1), also those that are stored with four (CMYK, RGBA): set "
+            "num_channels to 3 or 1."
+        )
+
+
+def check_patch_size(config: Any, size: tuple[int, int]) -> None:
+    """Raise ValueError if patches of the one size that a configuration names do not tile the image.
+
+    Patches that overlap (Hiera) tile it by their stride.
+    """
+    sides = patch_sides(config)
+    if any(side % step for side, step in zip(size, sides, strict=True)):
+        raise ValueError(
+            f"patch_size={sides[0] if sides[0] == sides[1] else sides} does not divide image_size="
+            f"{getattr(config, 'image_size', size)}: a border of the image would be cut off. Choose a patch size that "
+            "divides both sides, or resize the images."
+        )

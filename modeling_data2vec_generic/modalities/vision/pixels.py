@@ -1,0 +1,181 @@
+"""From decoded images to pixel_values: the image processor's own result, faster, and with random crops where wanted.
+
+An image processor handles one image at a time in float64. Here PIL cuts and resizes, and one operation per batch
+rescales and normalises. That both give the same numbers is checked against the processor itself when a `PixelPipeline`
+is made.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from ...errors import loading
+from ...masking.sample_rng import UniformSource
+
+_ASPECT_RATIOS = (3 / 4, 4 / 3)
+_TRIES = 10
+_LARGEST_SIDE = 4096
+
+
+@dataclass(frozen=True)
+class RandomResizedCrop:
+    """A random part of the image, stretched to the model's size and mirrored half of the time.
+
+    The part's share of the area is uniform in [scale_min, scale_max], its aspect ratio log-uniform in [3/4, 4/3]. Not
+    mirrored with `flip=False`: right for digits, letters and whatever else is not itself in a mirror.
+    """
+
+    scale_min: float = 0.2
+    scale_max: float = 1.0
+    flip: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.scale_min <= self.scale_max <= 1:
+            raise ValueError(
+                f"crop scale [{self.scale_min}, {self.scale_max}] is not a range of shares of the image's area. "
+                "Choose 0 < minimum <= maximum <= 1."
+            )
+
+    def draw(self, sizes: NDArray[np.int64], rng: UniformSource) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Boxes (B, 4), left to bottom, and whether to mirror (B,), for images of `sizes` (B, 2) width, height.
+
+        Up to 10 shapes are tried per image; if none fits (very long images), the largest centred part of a legal ratio
+        is taken.
+        """
+        numbers = rng.random((len(sizes), 2 * _TRIES + 3))
+        width, height = sizes[:, :1], sizes[:, 1:]
+        low, high = (math.log(ratio) for ratio in _ASPECT_RATIOS)
+        area = width * height * (self.scale_min + (self.scale_max - self.scale_min) * numbers[:, :_TRIES])
+        aspect = np.exp(low + (high - low) * numbers[:, _TRIES : 2 * _TRIES])
+        w, h = np.rint(np.sqrt(area * aspect)), np.rint(np.sqrt(area / aspect))
+        fits = (w > 0) & (h > 0) & (w <= width) & (h <= height)
+        first = fits.argmax(axis=1)
+        row = np.arange(len(sizes))
+        width, height = sizes[:, 0], sizes[:, 1]
+        left_at, top_at = numbers[:, 2 * _TRIES], numbers[:, 2 * _TRIES + 1]
+        crop_w, crop_h = w[row, first], h[row, first]
+        left, top = np.floor(left_at * (width - crop_w + 1)), np.floor(top_at * (height - crop_h + 1))
+
+        none = ~fits[row, first]
+        crop_w = np.where(none, np.minimum(width, np.rint(height * _ASPECT_RATIOS[1])), crop_w)
+        crop_h = np.where(none, np.minimum(height, np.rint(width / _ASPECT_RATIOS[0])), crop_h)
+        left = np.where(none, (width - crop_w) // 2, left)
+        top = np.where(none, (height - crop_h) // 2, top)
+        boxes = np.stack([left, top, left + crop_w, top + crop_h], axis=1).astype(np.int64)
+        return boxes, (numbers[:, -1] < 0.5) & self.flip
+
+
+class PixelPipeline:
+    """An image processor for batches: `plain` gives what it gives, `cropped` the same for random parts of images."""
+
+    def __init__(self, image_processor: Any):
+        self.processor = image_processor
+        with loading(
+            f"The settings of {type(image_processor).__name__} do not give pixels for an encoder",
+            "Change them in its preprocessor_config.json, or name another processor with --processor_name.",
+        ):
+            self._set_up(image_processor)
+
+    def _set_up(self, image_processor: Any) -> None:
+        self.width, self.height = target_size(image_processor)
+        if not (0 < self.width <= _LARGEST_SIDE and 0 < self.height <= _LARGEST_SIDE):
+            raise ValueError(
+                f"images of {self.height} x {self.width} pixels are asked for; a side has 1 to {_LARGEST_SIDE}"
+            )
+        mean, std = np.zeros(3), np.ones(3)
+        if image_processor.do_normalize:
+            mean, std = np.atleast_1d(image_processor.image_mean), np.atleast_1d(image_processor.image_std)
+        factor = image_processor.rescale_factor if image_processor.do_rescale else 1.0
+        if len(mean) not in (1, 3):
+            raise ValueError(f"image_mean has {len(mean)} values, and images are read as RGB (3 channels) or grey (1)")
+        self.mode = "L" if len(mean) == 1 else "RGB"
+        if not (np.isfinite([*mean, *std, factor]).all() and np.all(std)):
+            raise ValueError(f"image_mean={mean}, image_std={std} and rescale_factor={factor} give no finite values")
+        # (x * factor - mean) / std as one multiplication and one addition per pixel.
+        self._scale = torch.tensor(factor / std, dtype=torch.float32).view(1, -1, 1, 1)
+        self._shift = torch.tensor(-mean / std, dtype=torch.float32).view(1, -1, 1, 1)
+
+        noise = np.random.default_rng(0).integers(0, 256, (self.height, self.width, len(mean)), dtype=np.uint8)
+        image = Image.fromarray(noise.squeeze(-1) if self.mode == "L" else noise)
+        ours = self._normalise([image])
+        if not _same(ours, self._ask_processor([image], do_resize=False)):
+            raise ValueError(
+                f"{type(image_processor).__name__} does more to an image of {self.height} x {self.width} pixels than "
+                "to rescale and normalise it. Use an image processor that only resizes, crops to the centre, "
+                "rescales and normalises."
+            )
+        # Where the processor leaves an image of the right size as it is, so may we; some enlarge it before they crop.
+        self._keeps_target_size = _same(ours, self._ask_processor([image]))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of what it puts out."""
+        return self.width, self.height
+
+    def plain(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        """`image_processor(images)`, (B, C, H, W) float32. Images of the model's size take the fast way to it."""
+        images = [self._in_mode(image) for image in images]
+        if self._keeps_target_size and all(image.size == self.size for image in images):
+            return self._normalise(images)
+        return self._ask_processor(images)
+
+    def cropped(self, images: Sequence[Image.Image], crop: RandomResizedCrop, rng: UniformSource) -> torch.Tensor:
+        """A random crop of each image, (B, C, H, W) float32, row b drawn from row b of `rng`."""
+        return self.cut(images, *crop.draw(np.array([image.size for image in images]), rng))
+
+    def cut(
+        self, images: Sequence[Image.Image], boxes: NDArray[np.int64], mirrored: NDArray[np.bool_]
+    ) -> torch.Tensor:
+        """Parts of images, (B, C, H, W) float32, as `RandomResizedCrop.draw` names them."""
+        resized = [
+            self._in_mode(image).resize(self.size, self.processor.resample, box=tuple(box))
+            for image, box in zip(images, boxes.tolist(), strict=True)
+        ]
+        return self._normalise(resized, mirrored)
+
+    def _in_mode(self, image: Image.Image) -> Image.Image:
+        return image if image.mode == self.mode else image.convert(self.mode)
+
+    def _normalise(self, images: Sequence[Image.Image], mirrored: NDArray[np.bool_] | None = None) -> torch.Tensor:
+        pixels = np.stack([np.asarray(image) for image in images])
+        if mirrored is not None:
+            pixels[mirrored] = pixels[mirrored, :, ::-1]
+        channels_last = torch.from_numpy(pixels).reshape(*pixels.shape[:3], -1)
+        values = channels_last.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+        return values.mul_(self._scale).add_(self._shift)
+
+    def _ask_processor(self, images: Sequence[Image.Image], **settings: bool) -> torch.Tensor:
+        return self.processor(list(images), return_tensors="pt", **settings)["pixel_values"].to(torch.float32)
+
+
+def target_size(image_processor: Any) -> tuple[int, int]:
+    """Width and height of what the processor puts out."""
+    if getattr(image_processor, "do_center_crop", None):
+        size = image_processor.crop_size
+        return size["width"], size["height"]
+    size = image_processor.size
+    if image_processor.do_resize and size.get("height") and size.get("width"):
+        return size["width"], size["height"]
+    if image_processor.do_resize and max(filter(None, dict(size).values()), default=0) <= _LARGEST_SIDE:
+        # Some crop to a square of the shorter side by themselves (ConvNeXT).
+        tall, wide = (
+            image_processor([Image.new("RGB", sides)], return_tensors="pt")["pixel_values"].shape[-2:]
+            for sides in ((32, 48), (48, 32))
+        )
+        if tall == wide:
+            return tall[1], tall[0]
+    raise ValueError(
+        f"The image processor's size={dict(size)}, do_resize={image_processor.do_resize} gives images of many "
+        "shapes, but a batch needs one. Set size to a height and a width, with do_resize, or do_center_crop with "
+        "a crop_size."
+    )
+
+
+def _same(ours: torch.Tensor, theirs: torch.Tensor) -> bool:
+    return ours.shape == theirs.shape and torch.allclose(ours, theirs, rtol=1e-5, atol=1e-5)

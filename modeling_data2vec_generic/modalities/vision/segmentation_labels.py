@@ -1,0 +1,208 @@
+"""Masks for segmentation: images whose pixels are numbers of classes, checked with the images they belong to."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
+from datasets import Dataset, Features, List, Value
+from numpy.typing import NDArray
+
+from ...data.arguments import DataArguments
+from ...data.encoded_files import encoded_file
+from ...data.screening import good_rows
+from ...data.summary import note
+from .images import FORMATS, ORIENTATION, check_size, decode_image, screen_images
+from .levels import Levels
+
+IGNORED = 255  # of 8-bit masks: a pixel without a class
+_MODES = ("1", "L", "P", "I", "I;16")  # a whole number per pixel; that of a palette image is its place in the palette
+
+
+def inspect_masks(raw: Dataset, args: DataArguments, split: str) -> Dataset:
+    """Of each mask (`label`) what is wrong with it (`problem`, "" if nothing) and the `values` in it, ascending."""
+    return raw.map(
+        _inspect,
+        input_columns="label",
+        remove_columns=raw.column_names,
+        features=Features({"problem": Value("string"), "values": List(Value("int64"))}),
+        num_proc=args.preprocessing_num_workers,
+        desc=f"Checking {split} masks",
+    )
+
+
+def ignored_value(found: Mapping[str, Dataset], ignored: int) -> int | None:
+    """`ignored`, or None where all masks together hold nothing but 0 and 255, and 255 would be ignored: that is how
+    most tools write masks of two classes.
+
+    Args:
+        found: of each split what `inspect_masks` gives.
+    """
+    masks = [values for report in found.values() for values in report["values"][:]]
+    values = {value for mask in masks for value in mask}
+    if ignored == IGNORED and values == {0, IGNORED}:
+        note("train", f"The masks hold 0 and {IGNORED} only: two classes, and no pixel is ignored.")
+        return None
+    return ignored
+
+
+def screen_masks(
+    raw: Dataset, args: DataArguments, split: str, ignored: int | None, found: Dataset | None = None
+) -> Dataset:
+    """The rows with a mask (`label`), and the `values` that are in it, ascending, without `ignored`.
+
+    What cannot be decoded, has several channels or no value but `ignored` is left out (`good_rows`).
+
+    Args:
+        found: what `inspect_masks` gives of them, where that is known already.
+    """
+    found = inspect_masks(raw, args, split) if found is None else found
+    values = [[value for value in row if value != ignored] for row in found["values"][:]]
+    problems = [
+        problem or ("" if kept else f"all pixels are {ignored}, which is ignored")
+        for problem, kept in zip(found["problem"][:], values, strict=True)
+    ]
+    if partly := sum(len(row) > len(kept) for row, kept in zip(found["values"][:], values, strict=True)):
+        note(split, f"Pixels of {ignored} are ignored, which {partly} of {len(raw)} masks have.")
+    good = _good(problems, raw, args, split)
+    raw = raw.add_column("values", values, feature=found.features["values"])
+    return raw if len(good) == len(raw) else raw.select(good)
+
+
+def prepare_masked_images(
+    raw: Dataset, args: DataArguments, split: str, classes: Sequence[int], size: tuple[int, int], processor: Any = None
+) -> Dataset:
+    """Map-style dataset of `image` (PIL RGB), `label` (PIL, 8 bits: the place of each pixel's value in `classes`,
+    IGNORED where it is none of them) and `sample_index`, decoded on access.
+
+    Args:
+        raw: as `screen_masks` gives it; it and the images are left out where the two differ in size, or where no pixel
+            has a class any more once the mask is resized.
+        classes: at most 255 values, ascending.
+        size: width and height that masks are resized to.
+        processor: as in `prepare_images`.
+    """
+    images, levels = screen_images(raw, args, split, processor)
+    report = images.map(
+        _compare,
+        input_columns=["image", "label"],
+        fn_kwargs={"classes": np.array(classes), "size": size},
+        remove_columns=images.column_names,
+        features=Features({"problem": Value("string"), "turned": Value("bool")}),
+        num_proc=args.preprocessing_num_workers,
+        desc=f"Comparing {split} masks with images",
+    )
+    good = _good(report["problem"][:], images, args, split)
+    if turned := sum(report.select(good)["turned"][:]):
+        note(
+            split,
+            f"{turned} of {len(good)} masks are turned with their pictures, whose EXIF data say that they are not "
+            "stored upright, and whose masks are taken to be stored as they are.",
+        )
+    return images.select(good).with_transform(partial(_decode_batch, classes=np.array(classes), levels=levels))
+
+
+def resized(
+    mask: PIL.Image.Image, size: tuple[int, int], box: tuple[int, int, int, int] | None = None
+) -> NDArray[np.uint8]:
+    """(H, W) of a mask, or of a part of it, at another size (width, height)."""
+    return np.array(mask.resize(size, PIL.Image.Resampling.NEAREST, box=box))
+
+
+def _good(problems: list[str], rows: Dataset, args: DataArguments, split: str) -> NDArray[np.int64]:
+    return good_rows(
+        problems,
+        rows,
+        noun="mask",
+        split=split,
+        max_bad_fraction=args.max_bad_fraction,
+        column="label",
+    )
+
+
+def _inspect(value: dict[str, Any] | None) -> dict[str, Any]:
+    if value is None or (value["bytes"] is None and value["path"] is None):
+        return {"problem": "no mask", "values": []}
+    try:
+        return {"problem": "", "values": np.unique(_decode(value)).tolist()}
+    except Exception as error:  # decoders of broken files raise about anything; the reason is reported
+        return {"problem": f"{type(error).__name__}: {error}", "values": []}
+
+
+def _compare(
+    image: dict[str, Any], label: dict[str, Any], classes: NDArray[np.int64], size: tuple[int, int]
+) -> dict[str, Any]:
+    orientation, expected = _orientation_and_size(image)
+    mask, turned = _upright(label, classes, orientation, expected)
+    if mask.size != expected:
+        problem = f"{mask.width} x {mask.height} pixels, and the image has {expected[0]} x {expected[1]}"
+    elif (resized(mask, size) == IGNORED).all():
+        problem = f"no pixel has a class at {size[0]} x {size[1]} pixels"
+    else:
+        problem = ""
+    return {"problem": problem, "turned": turned}
+
+
+def _upright(
+    label: dict[str, Any], classes: NDArray[np.int64], orientation: int, expected: tuple[int, int]
+) -> tuple[PIL.Image.Image, bool]:
+    """A mask with places in `classes` for values, upright, and whether it was turned as its picture is.
+
+    A mask with an orientation of its own is turned by that. Others are taken to be stored as the picture is, unless
+    their size fits the upright picture alone.
+
+    Args:
+        orientation: EXIF's, of the picture.
+        expected: width and height of the upright picture.
+    """
+    own = _orientation_and_size(label)[0]
+    mask = _numbered(label, classes)
+    if own != 1:
+        return _turned(mask, own), False
+    lies_on_its_side = orientation >= 5 and expected[0] != expected[1]
+    if orientation == 1 or (lies_on_its_side and mask.size == expected):
+        return mask, False
+    return _turned(mask, orientation), True
+
+
+def _turned(mask: PIL.Image.Image, orientation: int) -> PIL.Image.Image:
+    mask.getexif()[ORIENTATION] = orientation
+    return PIL.ImageOps.exif_transpose(mask)
+
+
+def _orientation_and_size(value: dict[str, Any]) -> tuple[int, tuple[int, int]]:
+    """EXIF's orientation, 1 to 8, and width and height when turned by it."""
+    with PIL.Image.open(encoded_file(value), formats=FORMATS) as image:
+        orientation = image.getexif().get(ORIENTATION, 1)
+        return orientation, (image.height, image.width) if orientation >= 5 else image.size
+
+
+def _decode(value: dict[str, Any]) -> NDArray[np.int64]:
+    """(H, W) values."""
+    with PIL.Image.open(encoded_file(value), formats=FORMATS) as mask:
+        check_size(*mask.size)
+        if mask.mode not in _MODES:
+            raise ValueError(f"mode {mask.mode}, and one channel of class numbers is expected ({', '.join(_MODES)})")
+        return np.asarray(mask).astype(np.int64)
+
+
+def _numbered(value: dict[str, Any], classes: NDArray[np.int64]) -> PIL.Image.Image:
+    """The mask with places in `classes` for values."""
+    values = _decode(value)
+    places = np.searchsorted(classes, values).clip(max=len(classes) - 1)
+    return PIL.Image.fromarray(np.where(classes[places] == values, places, IGNORED).astype(np.uint8))
+
+
+def _decode_batch(
+    batch: dict[str, list[Any]], classes: NDArray[np.int64], levels: Levels | None
+) -> dict[str, list[Any]]:
+    if "label" in batch:  # not if other columns were selected
+        pictures = [_orientation_and_size(value) for value in batch["image"]]
+        batch["label"] = [
+            _upright(value, classes, *picture)[0] for value, picture in zip(batch["label"], pictures, strict=True)
+        ]
+    if "image" in batch:
+        batch["image"] = [decode_image(value, levels) for value in batch["image"]]
+    return batch

@@ -1,0 +1,155 @@
+"""Floating-point operations of a training step, in the usual convention.
+
+A weight of a linear layer or a convolution costs 2 operations (a product and a sum) at each position it is applied to,
+and 4 more in the backward pass: 2·N·tokens forward, 6·N·tokens forward and backward. As usual the products of pairs
+within attention, norms, activations and the optimizer are left out.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from ...backbone_data2vec_generic import as_sequence, first, hooked
+from ...layout_data2vec_generic import is_within
+from ...modeling_data2vec_generic import Data2VecGenericForPreTraining
+
+FORWARD, BACKWARD = 1, 2  # passes through all weights
+
+
+@dataclass(frozen=True)
+class _Costs:
+    """Operations of one forward pass of an encoder.
+
+    Args:
+        content: up to the content module, by position of the content.
+        between: of what comes after it but is in no block, by position of the content.
+        blocks: of all blocks, by position that the first block gives.
+        entered: positions that the first block gives for one of the content, prefix tokens included.
+    """
+
+    content: float
+    between: float
+    blocks: float
+    entered: float
+
+
+class StepFlops:
+    """Counts the operations of student, teacher and predictor, forward and backward, of each batch.
+
+    What each weight of the encoder is applied to is looked up in the teacher's pass over the first batch.
+
+    Args:
+        model: whose steps are counted.
+    """
+
+    def __init__(self, model: Data2VecGenericForPreTraining):
+        self.model = model
+        self._costs: _Costs | None = None
+        self._entered = 0
+
+    @contextmanager
+    def watched(self, mask: Tensor) -> Iterator[None]:
+        """A context around a pass of the model, in which is noted how many positions the student's blocks read.
+
+        Args:
+            mask: (B, M, T) or (B, T), of the batch.
+        """
+
+        def note(block: nn.Module, args: Any, output: Any) -> None:
+            self._entered = _positions(output, self.model)
+
+        block = self.model.encoder.get_submodule(self.model.layout.blocks[0])
+        with hooked(block.register_forward_hook, note):
+            if self._costs is not None:
+                yield
+                return
+            with _spending(self.model) as spent:
+                yield
+            self._costs = spent.by_position(len(mask) * mask.shape[-1])
+
+    def count(self, inputs: Mapping[str, Any], num_predictions: int) -> int:
+        """Of the batch that was watched last.
+
+        Args:
+            inputs: what the model read.
+            num_predictions: masked positions of it.
+        """
+        mask = inputs["mask"]
+        rows = mask[..., 0].numel()
+        samples, length = len(mask), mask.shape[-1]
+        costs = self._costs
+        assert costs is not None  # a pass has been watched
+        teacher = samples * length * (costs.content + costs.between + costs.blocks * costs.entered)
+        own_content = f"student_{self.model.main_input_name}" in inputs
+        measurements = self.model.measurements
+        assert measurements is not None  # the model has run
+        once = not own_content and self.model.config.student_input == "visible" and not measurements.mixes_neighbours
+        student = (rows if own_content else samples) * length * costs.content
+        student += (samples if once else rows) * length * costs.between
+        student += self._entered * costs.blocks
+        predictor = 0.0
+        for layer in self.model.predictor.modules():
+            if isinstance(layer, nn.Conv1d | nn.Conv2d):
+                predictor += 2 * layer.weight.numel() * rows * length
+            elif isinstance(layer, nn.Linear):
+                predictor += 2 * layer.weight.numel() * num_predictions
+        return round(FORWARD * teacher + (FORWARD + BACKWARD) * (student + predictor))
+
+
+@dataclass
+class _Spent:
+    """Operations of one pass of the teacher, by part, and the positions that its first block gave."""
+
+    content: float = 0.0
+    between: float = 0.0
+    blocks: float = 0.0
+    entered: int = 0
+    in_content: bool = True
+
+    def by_position(self, content: int) -> _Costs:
+        """Of a pass over so many positions of the content."""
+        return _Costs(
+            self.content / content, self.between / content, self.blocks / self.entered, self.entered / content
+        )
+
+
+@contextmanager
+def _spending(model: Data2VecGenericForPreTraining) -> Iterator[_Spent]:
+    """What the teacher spends in the one pass that is made within the context. It is the model's own: no part of a
+    sharded model (FSDP2) may run by itself."""
+    teacher, layout, spent = model.teacher, model.layout, _Spent()
+
+    def spend(name: str) -> Any:
+        within = is_within(name, layout.blocks)
+
+        def add(layer: Any, args: Any, output: Any) -> None:
+            convolves = isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d)
+            positions = first(output).numel() / first(output).shape[1 if convolves else -1]
+            part = "blocks" if within else "content" if spent.in_content else "between"
+            setattr(spent, part, getattr(spent, part) + 2 * layer.weight.numel() * positions)
+
+        return add
+
+    def leave_content(module: nn.Module, args: Any, output: Any) -> None:
+        spent.in_content = False
+
+    def enter(block: nn.Module, args: Any, output: Any) -> None:
+        spent.entered = _positions(output, model)
+
+    with ExitStack() as stack:
+        for name, layer in teacher.named_modules():
+            weight = getattr(layer, "weight", None)
+            if isinstance(weight, Tensor) and weight.ndim > 1 and not isinstance(layer, nn.Embedding):
+                stack.enter_context(hooked(layer.register_forward_hook, spend(name)))
+        stack.enter_context(hooked(teacher.get_submodule(layout.content).register_forward_hook, leave_content))
+        stack.enter_context(hooked(teacher.get_submodule(layout.blocks[0]).register_forward_hook, enter))
+        yield spent
+
+
+def _positions(output: Any, model: Data2VecGenericForPreTraining) -> int:
+    """Of all rows, in what a block returns."""
+    hidden = as_sequence(first(output), model.layout.quirks.channels_first)
+    return hidden.numel() // hidden.shape[-1]

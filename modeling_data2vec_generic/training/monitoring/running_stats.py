@@ -1,0 +1,71 @@
+"""What is logged of many batches, on all processes: means of scalars, and how far rows spread."""
+
+from functools import reduce
+
+import torch
+from accelerate.utils import gather_object
+from torch import Tensor
+
+from ...objective_data2vec_generic import SPREAD_EPS
+
+
+class Means:
+    """Running means of the finite among scalars, which stay on their device until they are asked for."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+
+    def add(self, values: dict[str, Tensor]) -> None:
+        for name, value in values.items():
+            finite = value.isfinite()
+            counted = torch.stack([torch.where(finite, value, 0.0), finite.to(value.dtype)])
+            self._sums[name] = self._sums[name] + counted if name in self._sums else counted
+
+    def pop(self) -> dict[str, float]:
+        """The means since the last call over all processes, each of which must call it; NaN where nothing was
+        finite."""
+        totals: dict[str, Tensor] = {}
+        for sums in gather_object([{name: counted.cpu() for name, counted in self._sums.items()}]):
+            for name, counted in sums.items():
+                totals[name] = totals[name] + counted if name in totals else counted
+        self._sums = {}
+        return {name: (total / count).item() for name, (total, count) in totals.items()}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What `load_state_dict` takes: (sum, count) by name."""
+        return {f"sum.{name}": counted for name, counted in self._sums.items()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self._sums = {name.removeprefix("sum."): value for name, value in state.items() if name.startswith("sum.")}
+
+
+class RunningSpread:
+    """The spread (see `spread`) of rows that come in batches and lie on several processes."""
+
+    def __init__(self) -> None:
+        self._moments: list[Tensor] = []  # none or one, (3, C): count, mean and sum of squared deviations
+
+    def add(self, rows: Tensor) -> None:
+        """Count rows (N, C) in."""
+        rows = rows.float()
+        mean = rows.mean(0)
+        moments = torch.stack([torch.full_like(mean, len(rows)), mean, (rows - mean).square().sum(0)])
+        self._moments = [reduce(_merged, [*self._moments, moments])]
+
+    def value(self) -> float:
+        """The spread of the rows of all processes, each of which must ask; NaN for a single row."""
+        count, _, squares = reduce(_merged, gather_object([moments.cpu() for moments in self._moments]))
+        return torch.sqrt(squares / (count - 1) + SPREAD_EPS).mean().item()
+
+
+def _merged(one: Tensor, other: Tensor) -> Tensor:
+    """The moments of two sets of rows together (Chan, Golub, LeVeque 1983)."""
+    (count, mean, squares), (other_count, other_mean, other_squares) = one, other
+    total, difference = count + other_count, other_mean - mean
+    return torch.stack(
+        [
+            total,
+            mean + difference * other_count / total,
+            squares + other_squares + difference.square() * count * other_count / total,
+        ]
+    )
