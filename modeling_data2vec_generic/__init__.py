@@ -19,13 +19,11 @@ from .classification_data2vec_generic import (
 )
 from .configuration_data2vec_generic import Data2VecGenericConfig
 from .masking.sampler import MaskSampler
-from .modalities.collators import (
-    DataCollatorForData2VecSeries,
-    DataCollatorForData2VecSpeech,
-    DataCollatorForData2VecText,
-    DataCollatorForData2VecVideo,
-    DataCollatorForData2VecVision,
-)
+from .modalities.series.collator import DataCollatorForData2VecSeries
+from .modalities.speech.collator import DataCollatorForData2VecSpeech
+from .modalities.text.collator import DataCollatorForData2VecText
+from .modalities.video.collator import DataCollatorForData2VecVideo
+from .modalities.vision.collator import DataCollatorForData2VecVision
 from .modeling_data2vec_generic import (
     Data2VecGenericForPreTraining,
     Data2VecGenericForPreTrainingOutput,

@@ -1,7 +1,7 @@
 """Running an encoder a few times on one sample, to learn what its modules alone do not tell.
 
-Shapes: n positions at the content module, T content positions of the blocks, L = prefix tokens + T, V visible positions,
-C channels.
+Shapes: n positions at the content module, T content positions of the blocks, L = prefix tokens + T, V visible
+positions, C channels.
 """
 
 import inspect
@@ -408,8 +408,8 @@ def _first_block(
         except _Reached as reached:
             if not contents:
                 raise UnsupportedBackboneError(
-                    f"{describe(encoder)} reached its first block without a call of {layout.content}, which looks like "
-                    "the module that embeds its content."
+                    f"{describe(encoder)} reached its first block without a call of {layout.content}, which looks "
+                    "like the module that embeds its content."
                 ) from None
             return contents[0], as_sequence(reached.args[0], layout.quirks.channels_first)
     raise _no_block_ran(encoder, layout)

@@ -1,4 +1,4 @@
-"""Endings of the files of each modality, and paths as patterns."""
+"""Which files hold data: their endings, the formats of images, and paths as patterns."""
 
 from pathlib import Path
 
@@ -9,6 +9,8 @@ EXTENSIONS = {
     ),
     "speech": frozenset(".wav .flac .ogg .oga .opus .mp3 .aif .aiff .au".split()),
 }
+# Pillow goes by the content, whatever the name, and knows formats that it hands to other programs (EPS: Ghostscript).
+IMAGE_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")
 
 
 def escaped(path: Path) -> str:

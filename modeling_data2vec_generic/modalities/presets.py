@@ -1,9 +1,10 @@
 """The settings that `--objective` stands for, by modality, and how they meet the user's own.
 
-The values are those of the papers' base models; each modality's README under examples/ names the source of every one.
+The values stand in `preset.py` in the folder of each modality.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
+from importlib import import_module
 from typing import Any
 
 from transformers import PreTrainedConfig
@@ -29,114 +30,7 @@ class Preset:
     decoder_share: float = 1.0
 
 
-PRESETS = {
-    "data2vec": {
-        "text": Preset(
-            config={
-                "teacher_embeddings": "copy",
-                "target_layer_norms": ["layer"],
-                "predictor": "mlp",
-                "loss_beta": 4.0,
-                "loss_scale": 1.0,
-            },
-            mask={"mask_strategy": "random", "mask_ratio": 0.15},
-            top_k_share=10 / 12,
-        ),
-        "vision": Preset(
-            config={
-                "teacher_embeddings": "copy",
-                "target_source": "block",
-                "target_layer_norms": [],
-                "target_final_norms": ["layer"],
-                "loss_beta": 2.0,
-            },
-            mask={"mask_strategy": "block", "mask_ratio": 120 / 196},
-            top_k_share=6 / 12,
-        ),
-        "speech": Preset(
-            config={"teacher_embeddings": "copy", "target_layer_norms": ["instance"]},
-            mask={"mask_strategy": "span", "mask_ratio": 0.65, "mask_length": 10},
-            top_k_share=8 / 12,
-        ),
-        # The papers have no time series. Targets as of speech, but block outputs, since PatchTST folds the channels
-        # into the batch around its feed-forward layers; masks as PatchTST's own pre-training (arXiv 2211.14730).
-        "series": Preset(
-            config={"teacher_embeddings": "copy", "target_source": "block", "target_layer_norms": ["instance"]},
-            mask={"mask_strategy": "random", "mask_ratio": 0.4},
-            top_k_share=8 / 12,
-        ),
-    },
-    "data2vec2": {
-        "text": Preset(
-            config={
-                "teacher_embeddings": "copy",
-                "student_input": "visible",
-                "num_masks": 8,
-                "target_layer_norms": ["instance"],
-                "predictor": "conv",
-                "decoder_layers": 5,
-                "decoder_kernel_size": 9,
-                "decoder_groups": 1,
-                "decoder_residual": False,
-                "decoder_projection_layers": 2,
-                "loss_scale": 1.0,
-            },
-            mask={"mask_strategy": "random", "mask_ratio": 0.48},
-            top_k_share=1.0,
-        ),
-        "vision": Preset(
-            config={
-                "student_input": "visible",
-                "num_masks": 16,
-                "target_layer_norms": ["instance"],
-                "target_final_norms": ["layer"],
-                "predictor": "conv",
-                "decoder_layers": 6,
-                "decoder_kernel_size": 3,
-                "decoder_groups": 16,
-                "cls_loss_weight": 2.56,
-            },
-            mask={"mask_strategy": "inverse_block", "mask_ratio": 0.8, "mask_length": 3, "mask_adjust": 0.07},
-            top_k_share=1.0,
-        ),
-        "speech": Preset(
-            config={
-                "teacher_embeddings": "copy",
-                "student_input": "visible",
-                "num_masks": 8,
-                "target_layer_norms": ["instance"],
-                "predictor": "conv",
-                "decoder_layers": 4,
-                "decoder_kernel_size": 7,
-                "decoder_groups": 16,
-            },
-            mask={"mask_strategy": "block", "mask_ratio": 0.5, "mask_length": 5, "mask_adjust": 0.05},
-            top_k_share=8 / 12,
-            decoder_share=0.5,
-        ),
-        # As above, with the decoder of speech. PatchTST's blocks cannot leave positions out.
-        "series": Preset(
-            config={
-                "teacher_embeddings": "copy",
-                "student_input": "mask_token",
-                "num_masks": 8,
-                "target_source": "block",
-                "target_layer_norms": ["instance"],
-                "predictor": "conv",
-                "decoder_layers": 4,
-                "decoder_kernel_size": 7,
-                "decoder_groups": 16,
-            },
-            mask={"mask_strategy": "random", "mask_ratio": 0.4},
-            top_k_share=8 / 12,
-            decoder_share=0.5,
-        ),
-    },
-}
-# Nor have they video: clips are treated as images are, except that VideoMAE has no CLS whose loss could be weighed.
-PRESETS["data2vec"]["video"] = PRESETS["data2vec"]["vision"]
-_IMAGES = PRESETS["data2vec2"]["vision"]
-PRESETS["data2vec2"]["video"] = replace(_IMAGES, config=_IMAGES.config | {"cls_loss_weight": 0.0})
+OBJECTIVES = ("data2vec", "data2vec2")
 
 
 def preset_of(objective: str, modality: str) -> Preset:
@@ -145,9 +39,10 @@ def preset_of(objective: str, modality: str) -> Preset:
     Raises:
         ValueError: there is no such objective.
     """
-    if objective not in PRESETS:
-        raise ValueError(f"objective={objective!r} is not one of {', '.join(map(repr, PRESETS))}.")
-    return PRESETS[objective][modality]
+    if objective not in OBJECTIVES:
+        raise ValueError(f"objective={objective!r} is not one of {', '.join(map(repr, OBJECTIVES))}.")
+    presets: dict[str, Preset] = import_module(f".{modality}.preset", __package__).PRESETS
+    return presets[objective]
 
 
 def objective_config(

@@ -1,4 +1,4 @@
-"""Pictures of a run: its curves over the optimizer steps, and the mask of one sample."""
+"""Pictures of a run: its curves over the optimizer steps, and what pictures of masks are drawn with."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +10,6 @@ import numpy as np
 try:
     from matplotlib.colors import to_rgb
     from matplotlib.figure import Figure
-    from matplotlib.patches import Rectangle
 
     from .fonts import choose_fonts
 except ImportError as error:
@@ -90,101 +89,7 @@ def painted_over(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.where(mask[rows][:, columns][..., None], to_rgb(MASKED), picture)
 
 
-def plot_image_mask(pixels: np.ndarray, mask: np.ndarray, grid: tuple[int, int], path: Path) -> None:
-    """The image beside the same image with its masked patches painted over.
-
-    pixels (channels, height, width), normalised in any way; mask (rows * columns,) bool, True = to be predicted.
-    """
-    image = as_pictures(pixels)
-    figure = Figure(figsize=(7, 3.8), layout="constrained")
-    titles = ("image", f"seen by the student: {mask.sum()} of {mask.size} patches masked")
-    for place, (title, picture) in enumerate(
-        zip(titles, (image, painted_over(image, mask.reshape(grid))), strict=True)
-    ):
-        axes = figure.add_subplot(1, 2, place + 1)
-        axes.imshow(picture, interpolation="nearest")
-        axes.set_title(title, fontsize=9)
-        axes.set_axis_off()
-    save(figure, path)
-
-
-def plot_video_mask(pixels: np.ndarray, mask: np.ndarray, path: Path, most: int = 8) -> None:
-    """Frames of a clip, at most `most`, above the same frames with their masked patches painted over.
-
-    pixels (frames, channels, height, width), normalised in any way; mask (steps, rows, columns) bool, each step
-    covering equally many frames.
-    """
-    pictures = as_pictures(pixels)
-    shown = np.unique(np.linspace(0, len(pictures) - 1, min(most, len(pictures))).round().astype(int))
-    figure = Figure(figsize=(max(1.2 * len(shown), 4), 3.0), layout="constrained")
-    figure.suptitle(f"above: clip; below: seen by the student, {mask.sum()} of {mask.size} patches masked", fontsize=9)
-    for place, number in enumerate(shown):
-        masked = painted_over(pictures[number], mask[number * len(mask) // len(pictures)])
-        for row, picture in enumerate((pictures[number], masked)):
-            axes = figure.add_subplot(2, len(shown), row * len(shown) + place + 1)
-            axes.imshow(picture, interpolation="nearest")
-            axes.set_axis_off()
-    save(figure, path)
-
-
 def runs(mask: np.ndarray) -> list[tuple[int, int]]:
     """(first, one past the last) of every run of True in `mask` (T,)."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
     return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
-
-
-def plot_speech_mask(waveform: np.ndarray, mask: np.ndarray, sampling_rate: int, path: Path) -> None:
-    """The waveform (samples,) of one clip without its padding, the time that its masked frames (T,) cover shaded."""
-    seconds = len(waveform) / sampling_rate
-    figure = Figure(figsize=(9, 3), layout="constrained")
-    axes = figure.add_subplot(xlabel="seconds", ylabel="amplitude", xlim=(0, seconds))
-    axes.set_title(f"{mask.sum()} of {mask.size} frames masked", fontsize=9)
-    axes.plot(np.arange(len(waveform)) / sampling_rate, waveform, linewidth=0.5)
-    for start, end in runs(mask):
-        axes.axvspan(start / mask.size * seconds, end / mask.size * seconds, color=MASKED, alpha=0.3, linewidth=0)
-    save(figure, path)
-
-
-def plot_series_mask(values: np.ndarray, mask: np.ndarray, path: Path, most: int = 8) -> None:
-    """The channels of a series, at most the first `most`, one below the other, with what is masked shaded.
-
-    values (T, channels); mask (channels, patches) bool, or (1, patches) if it is one for all channels. Patches are
-    drawn side by side, also where an encoder's overlap.
-    """
-    length, channels = values.shape
-    shown = min(most, channels)
-    figure = Figure(figsize=(9, 1 + 1.5 * shown), layout="constrained")
-    figure.suptitle(f"{mask.sum()} of {mask.size} patches masked", fontsize=9)
-    for channel in range(shown):
-        axes = figure.add_subplot(shown, 1, channel + 1, ylabel=f"channel {channel}", xlim=(0, length))
-        axes.plot(np.arange(length) + 0.5, values[:, channel], linewidth=0.8)
-        for start, end in runs(mask[channel % len(mask)]):
-            first, last = (edge / mask.shape[1] * length for edge in (start, end))
-            axes.axvspan(first, last, color=MASKED, alpha=0.3, linewidth=0)
-    figure.axes[-1].set_xlabel("values")
-    save(figure, path)
-
-
-def plot_text_mask(tokens: Sequence[str], mask: np.ndarray, path: Path, columns: int = 100) -> None:
-    """The tokens of one sample in lines of `columns` characters, the masked ones (T,) on a coloured ground."""
-    font_size = 8.0
-    character, line = 0.602 * font_size / 72, 1.8 * font_size / 72  # inches; .602 em: the advance of DejaVu Sans Mono
-
-    places: list[tuple[int, int]] = []  # (line, column) of every token
-    row = column = 0
-    for token in tokens:
-        if column > 0 and column + len(token) > columns:
-            row, column = row + 1, 0
-        places.append((row, column))
-        column += len(token) + 1
-
-    figure = Figure(figsize=((columns + 2) * character, (row + 3) * line))
-    axes = figure.add_axes((0, 0, 1, 1), xlim=(-1, columns + 1), ylim=(row + 1.5, -1.5))
-    axes.set_axis_off()
-    style: dict[str, Any] = {"family": "monospace", "size": font_size, "va": "center", "parse_math": False}
-    axes.text(0, -0.8, f"{mask.sum()} of {mask.size} tokens masked", **style, weight="bold")
-    for token, masked, (row, column) in zip(tokens, mask, places, strict=True):
-        if masked:
-            axes.add_patch(Rectangle((column, row - 0.4), len(token), 0.8, color=MASKED, alpha=0.5, linewidth=0))
-        axes.text(column, row, "".join(c if c.isprintable() else "·" for c in token), **style)
-    save(figure, path)

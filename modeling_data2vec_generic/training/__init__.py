@@ -1,1 +1,5 @@
-"""Training: the teacher's average, the trainer, and the settings of a run."""
+"""Pre-training: flags, encoder, teacher and trainer.
+
+Read `arguments.py`, then `trainer.py`, whose first lines say what it adds to the Trainer of transformers and where;
+`checkpointing/` and `monitoring/` hold what it calls.
+"""

@@ -31,7 +31,7 @@ from modeling_data2vec_generic import (
 )
 from modeling_data2vec_generic.finetuning.trainer import FinetuningTrainer
 from modeling_data2vec_generic.layout_data2vec_generic import UnsupportedBackboneError
-from modeling_data2vec_generic.modalities.text.tokens import train_tokenizer
+from modeling_data2vec_generic.modalities.text.tokenizer import train_tokenizer
 
 from ..tiny import CLASSES, image_folder, new_encoder, pictures, sentences, sound_folder
 

@@ -3,17 +3,12 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
-from modeling_data2vec_generic.reporting.figures import (
-    MASKED,
-    plot_image_mask,
-    plot_series_mask,
-    plot_speech_mask,
-    plot_text_mask,
-    plot_training,
-    plot_video_mask,
-    runs,
-    series,
-)
+from modeling_data2vec_generic.modalities.series.mask_picture import plot_series_mask
+from modeling_data2vec_generic.modalities.speech.mask_picture import plot_speech_mask
+from modeling_data2vec_generic.modalities.text.mask_picture import plot_text_mask
+from modeling_data2vec_generic.modalities.video.mask_picture import plot_video_mask
+from modeling_data2vec_generic.modalities.vision.mask_picture import plot_image_mask
+from modeling_data2vec_generic.reporting.figures import MASKED, plot_training, runs, series
 
 UNLABELLED = [
     {"step": 10, "loss": 1.0, "target_std": 0.9, "prediction_std": 0.1, "learning_rate": 1e-3},

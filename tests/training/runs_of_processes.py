@@ -33,8 +33,8 @@ from modeling_data2vec_generic import (
 )
 from modeling_data2vec_generic.evaluation.probe import Probe, after_prefix, real_tokens
 from modeling_data2vec_generic.masking.sampler import draw_grid_masks
-from modeling_data2vec_generic.modalities.text.tokens import train_tokenizer
-from modeling_data2vec_generic.training.monitoring.health import vital_signs
+from modeling_data2vec_generic.modalities.text.tokenizer import train_tokenizer
+from modeling_data2vec_generic.training.monitoring.vital_signs import vital_signs
 from modeling_data2vec_generic.training.teacher import EMATeacher
 
 from ..tiny import new_encoder, sentences

@@ -19,7 +19,7 @@ from modeling_data2vec_generic import (
     DataCollatorForData2VecText,
     MaskSampler,
 )
-from modeling_data2vec_generic.modalities.text.tokens import train_tokenizer
+from modeling_data2vec_generic.modalities.text.tokenizer import train_tokenizer
 
 from ..tiny import new_encoder, sentences
 

@@ -14,7 +14,7 @@ from typing import Any
 from datasets import Dataset, Features, List, Value, concatenate_datasets
 from transformers.utils import logging
 
-from ..file_types import EXTENSIONS
+from ..file_types import EXTENSIONS, IMAGE_FORMATS
 from ..sources.columns import CONTENT_COLUMN
 from ..summary import note
 from ..tables.tables import load_file
@@ -200,10 +200,8 @@ def _is_content(path: Path, kind: str) -> bool:
         return True
     import PIL.Image
 
-    from ...modalities.vision.images import FORMATS
-
     try:
-        PIL.Image.open(path, formats=FORMATS).close()
+        PIL.Image.open(path, formats=IMAGE_FORMATS).close()
     except Exception:  # decoders of broken files raise about anything
         return False
     return True

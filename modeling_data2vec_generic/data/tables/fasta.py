@@ -1,15 +1,11 @@
-"""Proteins: FASTA files, and one token per amino acid.
+"""Proteins: FASTA files.
 
 A file is read as text, a sequence per row: proteins are then text like any other, of letters in place of words.
 """
 
 import gzip
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-
-from transformers import EsmTokenizer
-from transformers.models.esm.configuration_esm import get_default_vocab_list
 
 _LONGEST = 1_000_000  # letters of a sequence; the longest protein known has some 45,000
 _PLAIN = (".fasta", ".fa", ".faa", ".fas", ".fna")
@@ -52,17 +48,6 @@ def sequences(lines: Iterable[str]) -> Iterator[str]:
     if parts is None:
         raise ValueError("there is no entry, that is, no line `>name`")
     yield _joined(parts)
-
-
-def amino_acid_tokenizer() -> EsmTokenizer:
-    """The tokenizer of ESM-2 and its kin: 33 tokens, one per amino acid, with <cls> and <eos> around a sequence.
-
-    Letters that it does not know become <unk>.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        vocabulary = Path(folder, "vocab.txt")
-        vocabulary.write_text("\n".join(get_default_vocab_list()), encoding="utf-8")
-        return EsmTokenizer(str(vocabulary))
 
 
 def _joined(parts: list[str]) -> str:

@@ -23,7 +23,7 @@ from transformers.utils import cached_file, logging
 
 from ...data.sources.columns import holds
 from ...geometry_data2vec_generic import FrameCounter
-from ...modalities.collators import pad_waveforms
+from ...modalities.speech.collator import pad_waveforms
 from ...modalities.speech.waveforms import prepare_clips
 from ..labels.transcripts import confusions, frames_needed, new_tokenizer, normalized, read_frames, read_labels
 from ..metrics import load_metric

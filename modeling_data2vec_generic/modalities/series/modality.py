@@ -15,7 +15,7 @@ from ...masking.sampler import MaskSampler
 from ...measurements_data2vec_generic import measure
 from ...training.arguments import ModelArguments
 from ..base import Modality
-from ..collators import DataCollatorForData2VecSeries
+from .collator import DataCollatorForData2VecSeries
 from .windows import prepare_series, usual_shape
 
 logger = logging.get_logger(__name__)
@@ -77,6 +77,6 @@ class Series(Modality):
         return after_prefix(self.num_prefix_tokens)
 
     def plot_mask(self, batch: dict[str, torch.Tensor], path: Path) -> None:
-        from ...reporting.figures import plot_series_mask  # matplotlib is an extra
+        from .mask_picture import plot_series_mask  # matplotlib is an extra
 
         plot_series_mask(batch["past_values"][0].numpy(), batch["mask"][0, 0].reshape(self.grid).numpy(), path)

@@ -11,7 +11,7 @@ from ...evaluation.probe import ContentMask, real_frames
 from ...geometry_data2vec_generic import FrameCounter
 from ...masking.sampler import MaskSampler
 from ..base import Modality
-from ..collators import DataCollatorForData2VecSpeech
+from .collator import DataCollatorForData2VecSpeech
 from .waveforms import prepare_speech
 
 
@@ -48,7 +48,7 @@ class Speech(Modality):
         return real_frames(self.num_frames)
 
     def plot_mask(self, batch: dict[str, torch.Tensor], path: Path) -> None:
-        from ...reporting.figures import plot_speech_mask  # matplotlib is an extra
+        from .mask_picture import plot_speech_mask  # matplotlib is an extra
 
         waveform = batch["input_values"][0][batch["attention_mask"][0].bool()].numpy()
         mask = batch["mask"][0, 0, : self.num_frames(len(waveform))].numpy()

@@ -9,13 +9,14 @@ from torch import nn
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from ...data.arguments import DataArguments
-from ...data.tables.fasta import amino_acid_tokenizer
 from ...evaluation.probe import ContentMask, real_tokens
 from ...masking.sampler import MaskSampler
 from ...training.arguments import ModelArguments
 from ..base import Modality
-from ..collators import DataCollatorForData2VecText
-from .tokens import check_tokenizer, prepare_labelled_lines, prepare_text, sequence_length, tokenizer_trained_on
+from .amino_acids import amino_acid_tokenizer
+from .collator import DataCollatorForData2VecText
+from .tokenizer import check_tokenizer, tokenizer_trained_on
+from .tokens import prepare_labelled_lines, prepare_text, sequence_length
 
 
 class Text(Modality):
@@ -87,7 +88,7 @@ class Text(Modality):
         return real_tokens
 
     def plot_mask(self, batch: dict[str, torch.Tensor], path: Path) -> None:
-        from ...reporting.figures import plot_text_mask  # matplotlib is an extra
+        from .mask_picture import plot_text_mask  # matplotlib is an extra
 
         real = batch["attention_mask"][0].bool()
         tokens = [self.processor.decode([token]) for token in batch["input_ids"][0][real].tolist()]

@@ -8,7 +8,8 @@ from transformers.utils import logging
 
 from ...data.arguments import DataArguments
 from ...data.screening import good_rows
-from .tokens import as_known, check_tokenizer, knows_capitals_only, sequence_length
+from .tokenizer import as_known, check_tokenizer, knows_capitals_only
+from .tokens import sequence_length
 
 logger = logging.get_logger(__name__)
 

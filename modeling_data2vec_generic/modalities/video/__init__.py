@@ -1,1 +1,4 @@
-"""TODO."""
+"""Clips.
+
+Read `modality.py` first. `clips.py` checks, cuts and decodes, `collator.py` makes batches.
+"""

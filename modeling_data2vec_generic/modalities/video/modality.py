@@ -13,10 +13,10 @@ from ...layout_data2vec_generic import find_layout
 from ...masking.sampler import MaskSampler
 from ...measurements_data2vec_generic import measure
 from ..base import Modality
-from ..collators import DataCollatorForData2VecVideo
 from ..vision.modality import check_num_channels, image_size
 from ..vision.pixels import RandomResizedCrop
 from .clips import prepare_video
+from .collator import DataCollatorForData2VecVideo
 
 
 class Video(Modality):
@@ -79,7 +79,7 @@ class Video(Modality):
         return after_prefix(self.num_prefix_tokens)
 
     def plot_mask(self, batch: dict[str, torch.Tensor], path: Path) -> None:
-        from ...reporting.figures import plot_video_mask  # matplotlib is an extra
+        from .mask_picture import plot_video_mask  # matplotlib is an extra
 
         plot_video_mask(batch["pixel_values"][0].numpy(), batch["mask"][0, 0].reshape(self.grid).numpy(), path)
 

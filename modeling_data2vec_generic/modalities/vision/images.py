@@ -10,12 +10,11 @@ from datasets import Dataset, Features, Value
 
 from ...data.arguments import DataArguments
 from ...data.encoded_files import encoded_file
+from ...data.file_types import IMAGE_FORMATS
 from ...data.screening import good_rows
 from ...data.summary import note
 from .levels import Levels, levels_in, settle_levels
 
-# Pillow goes by the content, whatever the name, and knows formats that it hands to other programs (EPS: Ghostscript).
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")
 # An image processor that scales the shorter side to its size makes the longer one as many times that size.
 _LARGEST_RATIO = 200
 ORIENTATION = 0x0112  # EXIF tag
@@ -82,7 +81,7 @@ def decode_image(value: dict[str, Any], levels: Levels | None = None) -> PIL.Ima
     `PIL.Image.MAX_IMAGE_PIXELS` (89 million), or more than 200 times as long as it is wide; what else Pillow raises
     depends on the format.
     """
-    with PIL.Image.open(encoded_file(value), formats=FORMATS) as image:
+    with PIL.Image.open(encoded_file(value), formats=IMAGE_FORMATS) as image:
         _load(image)
         if image.getexif().get(ORIENTATION, 1) != 1:
             return to_rgb(PIL.ImageOps.exif_transpose(image), levels)
@@ -149,7 +148,7 @@ def inspect_image(value: dict[str, Any] | None) -> dict[str, Any]:
 
 def examine_image(value: dict[str, Any]) -> tuple[tuple[int, int], dict[str, Any]]:
     """Width and height upright, and a row of INSPECTED; raises as `decode_image` does."""
-    with PIL.Image.open(encoded_file(value), formats=FORMATS) as image:
+    with PIL.Image.open(encoded_file(value), formats=IMAGE_FORMATS) as image:
         stored_as = str([tile.args for tile in image.tile])  # gone once the pixels are loaded
         _load(image)
         found: dict[str, Any] = dict(_NOTHING)

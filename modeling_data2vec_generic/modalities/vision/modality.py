@@ -13,7 +13,7 @@ from ...layout_data2vec_generic import find_layout
 from ...masking.sampler import MaskSampler
 from ...measurements_data2vec_generic import measure
 from ..base import Modality
-from ..collators import DataCollatorForData2VecVision
+from .collator import DataCollatorForData2VecVision
 from .images import prepare_images
 from .pixels import RandomResizedCrop, target_size
 
@@ -80,7 +80,7 @@ class Vision(Modality):
         return after_prefix(self.num_prefix_tokens)
 
     def plot_mask(self, batch: dict[str, torch.Tensor], path: Path) -> None:
-        from ...reporting.figures import plot_image_mask  # matplotlib is an extra
+        from .mask_picture import plot_image_mask  # matplotlib is an extra
 
         plot_image_mask(batch["pixel_values"][0].numpy(), batch["mask"][0, 0].numpy(), self.grid, path)
 

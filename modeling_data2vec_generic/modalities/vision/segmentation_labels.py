@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from ...data.arguments import DataArguments
 from ...data.encoded_files import encoded_file
+from ...data.file_types import IMAGE_FORMATS
 from ...data.screening import good_rows
 from ...data.summary import note
-from .images import FORMATS, ORIENTATION, check_size, decode_image, screen_images
+from .images import ORIENTATION, check_size, decode_image, screen_images
 from .levels import Levels
 
 IGNORED = 255  # of 8-bit masks: a pixel without a class
@@ -174,14 +175,14 @@ def _turned(mask: PIL.Image.Image, orientation: int) -> PIL.Image.Image:
 
 def _orientation_and_size(value: dict[str, Any]) -> tuple[int, tuple[int, int]]:
     """EXIF's orientation, 1 to 8, and width and height when turned by it."""
-    with PIL.Image.open(encoded_file(value), formats=FORMATS) as image:
+    with PIL.Image.open(encoded_file(value), formats=IMAGE_FORMATS) as image:
         orientation = image.getexif().get(ORIENTATION, 1)
         return orientation, (image.height, image.width) if orientation >= 5 else image.size
 
 
 def _decode(value: dict[str, Any]) -> NDArray[np.int64]:
     """(H, W) values."""
-    with PIL.Image.open(encoded_file(value), formats=FORMATS) as mask:
+    with PIL.Image.open(encoded_file(value), formats=IMAGE_FORMATS) as mask:
         check_size(*mask.size)
         if mask.mode not in _MODES:
             raise ValueError(f"mode {mask.mode}, and one channel of class numbers is expected ({', '.join(_MODES)})")

@@ -1,1 +1,4 @@
-"""TODO."""
+"""Metrics of rows, words or pixels that have a class.
+
+Each file is one metric.
+"""

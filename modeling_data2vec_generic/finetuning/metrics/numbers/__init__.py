@@ -1,1 +1,4 @@
-"""TODO."""
+"""Metrics of rows that have a number.
+
+Each file is one metric.
+"""

@@ -1,1 +1,4 @@
-"""TODO."""
+"""Metrics of texts that were heard.
+
+Each file is one metric.
+"""

@@ -8,7 +8,7 @@ from datasets import Dataset
 from torch import Tensor
 from transformers import AutoModelForAudioClassification, PreTrainedModel
 
-from ....modalities.collators import pad_waveforms
+from ....modalities.speech.collator import pad_waveforms
 from ....modalities.speech.waveforms import prepare_speech
 from .base import Classification
 

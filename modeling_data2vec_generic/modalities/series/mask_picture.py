@@ -1,0 +1,28 @@
+"""A picture of what is masked in a series."""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ...reporting.figures import MASKED, runs, save
+
+
+def plot_series_mask(values: np.ndarray, mask: np.ndarray, path: Path, most: int = 8) -> None:
+    """The channels of a series, at most the first `most`, one below the other, with what is masked shaded.
+
+    values (T, channels); mask (channels, patches) bool, or (1, patches) if it is one for all channels. Patches are
+    drawn side by side, also where an encoder's overlap.
+    """
+    length, channels = values.shape
+    shown = min(most, channels)
+    figure = Figure(figsize=(9, 1 + 1.5 * shown), layout="constrained")
+    figure.suptitle(f"{mask.sum()} of {mask.size} patches masked", fontsize=9)
+    for channel in range(shown):
+        axes = figure.add_subplot(shown, 1, channel + 1, ylabel=f"channel {channel}", xlim=(0, length))
+        axes.plot(np.arange(length) + 0.5, values[:, channel], linewidth=0.8)
+        for start, end in runs(mask[channel % len(mask)]):
+            first, last = (edge / mask.shape[1] * length for edge in (start, end))
+            axes.axvspan(first, last, color=MASKED, alpha=0.3, linewidth=0)
+    figure.axes[-1].set_xlabel("values")
+    save(figure, path)

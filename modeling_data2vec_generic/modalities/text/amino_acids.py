@@ -1,0 +1,18 @@
+"""The tokens of proteins: one per amino acid."""
+
+import tempfile
+from pathlib import Path
+
+from transformers import EsmTokenizer
+from transformers.models.esm.configuration_esm import get_default_vocab_list
+
+
+def amino_acid_tokenizer() -> EsmTokenizer:
+    """The tokenizer of ESM-2 and its kin: 33 tokens, one per amino acid, with <cls> and <eos> around a sequence.
+
+    Letters that it does not know become <unk>.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        vocabulary = Path(folder, "vocab.txt")
+        vocabulary.write_text("\n".join(get_default_vocab_list()), encoding="utf-8")
+        return EsmTokenizer(str(vocabulary))

@@ -1,0 +1,95 @@
+"""Tokens to batches: pad, draw the masks, and replace tokens in what the student reads."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers.data.data_collator import pad_without_fast_tokenizer_warning
+
+from ...masking.sample_rng import TOKENS, RowStreams
+from ...masking.sampler import MaskSampler, draw_sequence_masks
+from ...masking.shapes import bert_replace
+from ..collator import Batch, Example, MaskingCollator, column
+
+
+@dataclass
+class DataCollatorForData2VecText(MaskingCollator):
+    """Tokens (`input_ids` with special tokens, `special_tokens_mask`) to padded batches:
+
+    `input_ids`, `attention_mask` (B, T) int64; `mask` (B, M, T) bool, False at special tokens and padding; with
+    `student_tokens` also `student_input_ids` (B, M, T) int64, in which 80% of the masked tokens are the mask token,
+    10% random, 10% unchanged.
+    """
+
+    tokenizer: Any
+    mask: MaskSampler
+    num_masks: int = 1
+    seed: int = 0
+    student_tokens: bool = True
+    pad_to_multiple_of: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        needed = ["pad_token", "mask_token"] if self.student_tokens else ["pad_token"]
+        for token in needed:
+            if getattr(self.tokenizer, token) is None:
+                raise ValueError(
+                    f"{token} is not set in {type(self.tokenizer).__name__}. Add one, "
+                    f"tokenizer.add_special_tokens({{'{token}': ...}}), or choose a tokenizer that has it."
+                )
+
+    def __call__(self, examples: Sequence[Example]) -> Batch:
+        indices = self._sample_indices(examples)
+        padded = self._pad(examples, ["input_ids", "special_tokens_mask"])
+        # The tokenizer marks the padding that it adds as special.
+        allowed = padded.pop("special_tokens_mask") == 0
+        content = self._content(allowed, padded["attention_mask"])
+        masks = draw_sequence_masks(self.mask, allowed, self.num_masks, self.seed, self.epoch, indices, content)
+        arrays = {**padded, "mask": masks}
+        if self.student_tokens:
+            arrays["student_input_ids"] = self._student_tokens(padded["input_ids"], masks, indices)
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+    def plain(self, examples: Sequence[Example]) -> Batch:
+        """The encoder's inputs without masks: `input_ids`, `attention_mask`."""
+        return {name: torch.from_numpy(array) for name, array in self._pad(examples, ["input_ids"]).items()}
+
+    def _pad(self, examples: Sequence[Example], names: Sequence[str]) -> dict[str, NDArray[np.int64]]:
+        columns = {name: column(examples, name) for name in names}
+        padded = pad_without_fast_tokenizer_warning(
+            self.tokenizer,
+            columns,
+            pad_to_multiple_of=self.pad_to_multiple_of,
+            return_attention_mask=True,
+            return_tensors="np",
+        )
+        return {name: np.asarray(array, dtype=np.int64) for name, array in padded.items()}
+
+    def _content(self, allowed: NDArray[np.bool_], attention_mask: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(B, T): what stands between the special tokens around a sequence, the separators of packed rows included.
+        The first of it is never one."""
+        first = allowed.argmax(axis=1)
+        last = allowed.shape[1] - allowed[:, ::-1].argmax(axis=1)  # exclusive
+        around = self.tokenizer.num_special_tokens_to_add()
+        end = np.maximum(first + attention_mask.sum(axis=1) - around, last)
+        places = np.arange(allowed.shape[1])
+        return (places >= first[:, None]) & (places < end[:, None])
+
+    def _student_tokens(
+        self, tokens: NDArray[np.int64], masks: NDArray[np.bool_], indices: Sequence[int]
+    ) -> NDArray[np.int64]:
+        streams = RowStreams.for_samples(self.seed, self.epoch, indices, TOKENS, copies=self.num_masks)
+        rows = np.repeat(tokens, self.num_masks, axis=0)
+        flat = masks.reshape(rows.shape)
+        return bert_replace(rows, flat, self.tokenizer.mask_token_id, self._vocabulary, streams).reshape(masks.shape)
+
+    @cached_property
+    def _vocabulary(self) -> NDArray[np.int64]:
+        """The ids of all tokens but special ones (V,)."""
+        special = {i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special}
+        special.update(self.tokenizer.all_special_ids)
+        return np.array(sorted(set(self.tokenizer.get_vocab().values()) - special), dtype=np.int64)

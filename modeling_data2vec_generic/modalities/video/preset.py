@@ -1,0 +1,13 @@
+"""The settings for video, which the papers do not have: those of images.
+
+VideoMAE has no CLS whose loss could be weighed.
+"""
+
+from dataclasses import replace
+
+from ..vision.preset import PRESETS as IMAGES
+
+PRESETS = {
+    "data2vec": IMAGES["data2vec"],
+    "data2vec2": replace(IMAGES["data2vec2"], config=IMAGES["data2vec2"].config | {"cls_loss_weight": 0.0}),
+}

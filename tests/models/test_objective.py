@@ -1,0 +1,155 @@
+"""Targets, losses and decoders against reference numbers and against plain computations."""
+
+import pytest
+import torch
+
+from modeling_data2vec_generic.objective_data2vec_generic import (
+    ConvDecoder,
+    average_targets,
+    cls_loss,
+    normalize,
+    regression_loss,
+    spread,
+)
+
+from ..reference import assert_matches, load, load_in_order, part
+
+FLAGS = {  # fairseq's name -> (ours, norm)
+    "batch_norm_target_layer": ("layer_norms", "batch"),
+    "instance_norm_target_layer": ("layer_norms", "instance"),
+    "layer_norm_target_layer": ("layer_norms", "layer"),
+    "layer_norm_targets": ("final_norms", "layer"),
+    "instance_norm_targets": ("final_norms", "instance"),
+}
+TARGETS, TARGET_TENSORS = load("targets")
+LOSSES, LOSS_TENSORS = load("losses")
+DECODERS, DECODER_TENSORS = load("decoder")
+
+
+def norms_of(flags: list[str]) -> dict[str, list[str]]:
+    norms: dict[str, list[str]] = {"layer_norms": [], "final_norms": []}
+    for flag in flags:
+        kind, norm = FLAGS[flag]
+        norms[kind].append(norm)
+    return norms
+
+
+@pytest.mark.parametrize("name", TARGETS["sets"])
+def test_targets_match_reference(name):
+    settings = TARGETS["sets"][name]
+    layers = [TARGET_TENSORS[f"layer_{i:02d}"] for i in range(TARGETS["n_layers"])]
+    y = average_targets(layers[-settings["average_top_k_layers"] :], **norms_of(settings["flags"]))
+    assert_matches(y, TARGET_TENSORS[f"y/{name}"])
+    assert y.mean().item() == pytest.approx(settings["mean"], abs=1e-6)
+    assert y.std().item() == pytest.approx(settings["std"], rel=1e-5)
+
+
+def test_targets_of_bfloat16_layers_are_computed_in_float32():
+    settings = TARGETS["sets"]["v2_image_base"]
+    layers = [TARGET_TENSORS[f"layer_{i:02d}"].bfloat16() for i in range(TARGETS["n_layers"])]
+    y = average_targets(layers[-settings["average_top_k_layers"] :], **norms_of(settings["flags"]))
+    assert y.dtype == torch.float32
+    assert_matches(y, TARGET_TENSORS["y_bf16_layers/v2_image_base"])
+
+
+@pytest.mark.parametrize("norm", ["instance", "batch", "layer"])
+def test_normalize__with_padding_equals_the_same_without_it(norm):
+    x = torch.randn(3, 7, 8) * 3 + 1
+    real = torch.arange(7) < torch.tensor([[7], [7], [7]])
+    padded = torch.cat([x, torch.full((3, 4, 8), 50.0)], dim=1)
+    padded_real = torch.cat([real, torch.zeros(3, 4, dtype=torch.bool)], dim=1)
+    assert_matches(normalize(padded, norm, padded_real)[:, :7], normalize(x, norm))
+
+
+@pytest.mark.parametrize("case", LOSSES["cases"], ids=lambda case: case["key"])
+def test_losses_match_reference(case):
+    x, y = LOSS_TENSORS["x"], LOSS_TENSORS["y"]
+    total = regression_loss(x, y, case["beta"], case["loss_scale"])
+    assert total.item() == pytest.approx(case["sum_as_returned_by_criterion"], rel=1e-6)
+    assert total.item() == pytest.approx(LOSS_TENSORS[case["key"]].sum().item(), rel=1e-6)
+    assert (total / len(x)).item() == pytest.approx(case["logged_scalar_sum_over_sample_size"], rel=1e-6)
+
+
+@pytest.mark.parametrize(("beta", "scale"), [(0.5, 0.25), (2.0, None), (0.0, 0.25)])
+def test_loss_equals_the_formula(beta, scale):
+    x, y = torch.randn(5, 16) * 2, torch.randn(5, 16)
+    expected = 0.0
+    for prediction, target in zip(x.flatten().tolist(), y.flatten().tolist(), strict=True):
+        d = abs(prediction - target)
+        expected += d * d if beta == 0 else d * d / (2 * beta) if d < beta else d - beta / 2
+    expected *= scale if scale is not None else 1 / 4
+    assert regression_loss(x, y, beta, scale).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_spread_is_near_zero_for_equal_rows_and_the_std_otherwise():
+    assert spread(torch.ones(6, 4)).item() == pytest.approx(1e-3)
+    x = torch.randn(50, 4)
+    assert spread(x).item() == pytest.approx((x.var(0) + 1e-6).sqrt().mean().item())
+
+
+def reference_decoder(settings: dict, weights: dict) -> ConvDecoder:
+    decoder = ConvDecoder(
+        settings["embed_dim"],
+        settings["decoder_dim"],
+        settings["decoder_layers"],
+        settings["decoder_kernel"],
+        settings["decoder_groups"],
+        settings.get("decoder_residual", True),
+        settings.get("projection_layers", 1),
+        two_dimensional=settings["grid"] is not None,
+    )
+    names = sorted({name.rsplit(".", 1)[0] for name in weights})  # blocks.0.0, blocks.1.0, ..., proj
+    load_in_order(decoder, [weights[f"{name}.{kind}"] for name in names for kind in ("weight", "bias")])
+    return decoder
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_decoder_matches_reference(name):
+    settings, tensors = DECODERS[name], part(DECODER_TENSORS, f"{name}/")
+    decoder = reference_decoder(settings, part(tensors, "weights/"))
+    grid = None if settings["grid"] is None else (settings["grid"], settings["grid"])
+    assert_matches(decoder(tensors["dense_input"], grid), tensors["output"])
+
+
+@pytest.mark.parametrize("grid", [None, (3, 5)])
+@pytest.mark.parametrize("kernel", [2, 4])
+def test_decoder__even_kernel_drops_the_last_position_of_each_axis(grid, kernel):
+    decoder = ConvDecoder(8, 8, 1, kernel, 2, False, 1, two_dimensional=grid is not None)
+    x = torch.randn(2, 15, 8)
+    conv, linear = decoder.layers[0].conv, decoder.projection[0]
+    axes = (1, 15) if grid is None else grid
+    image = x.transpose(1, 2).reshape(2, 8, *axes)
+    kernels = conv.weight.unsqueeze(2) if grid is None else conv.weight
+    before, after = kernel // 2, kernel - 1 - kernel // 2
+    padding = (before, after, 0, 0) if grid is None else (before, after, before, after)
+    y = torch.nn.functional.conv2d(torch.nn.functional.pad(image, padding), kernels, conv.bias, groups=2)
+    y = y.flatten(2).transpose(1, 2)
+    y = (y - y.mean(-1, keepdim=True)) / (y.var(-1, correction=0, keepdim=True) + 1e-5).sqrt()
+    y = y * 0.5 * (1 + torch.erf(y / 2**0.5))
+    assert_matches(decoder(x, grid), y @ linear.weight.T + linear.bias)
+
+
+def test_decoder__padding_changes_nothing_at_real_positions():
+    decoder = ConvDecoder(8, 8, 3, 5, 2, True, 1, two_dimensional=False)
+    x = torch.randn(1, 9, 8)
+    padded = torch.cat([x, torch.randn(1, 6, 8)], dim=1)
+    real = torch.arange(15).unsqueeze(0) < 9
+    assert_matches(decoder(padded, None, real)[:, :9], decoder(x))
+
+
+def test_decoder__groups_that_do_not_divide_are_refused():
+    with pytest.raises(ValueError, match=r"decoder_groups=3 must divide the encoder's width, which is 8"):
+        ConvDecoder(8, 9, 1, 3, 3, True, 1, two_dimensional=False)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.7])
+def test_cls_loss__weighs_rows_by_their_masked_positions(beta):
+    torch.manual_seed(0)
+    cls, targets, num_masked = torch.randn(3, 8), torch.randn(3, 8), torch.tensor([5, 1, 0])
+    expected = 0.0
+    for row, count in enumerate(num_masked.tolist()):
+        for x, y in zip(cls[row].tolist(), targets[row].tolist(), strict=True):
+            d = abs(x - y)
+            element = d * d if beta == 0 else d * d / (2 * beta) if d < beta else d - beta / 2
+            expected += count * element * 0.5
+    assert cls_loss(cls, targets, num_masked, beta, 0.5).item() == pytest.approx(expected, rel=1e-5)

@@ -1,0 +1,82 @@
+"""Before its first step a run says once what its data are; every bad row is listed in its folder."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import run_finetune
+import run_pretraining
+from modeling_data2vec_generic.data.bad_rows import BadRows
+
+from ..tiny import from_scratch, image_folder, new_encoder, run, run_flags
+
+
+class BeforeFirstStep(Exception):
+    pass
+
+
+@pytest.fixture(autouse=True)
+def _without_training(monkeypatch, own_cache):
+    def stop(*args, **kwargs):
+        raise BeforeFirstStep
+
+    monkeypatch.setattr(run_pretraining.Data2VecTrainer, "train", stop)
+    monkeypatch.setattr(run_finetune.Arms, "run", stop)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory) -> Path:
+    """Twenty images of which one is broken."""
+    folder = image_folder(tmp_path_factory.mktemp("images"), count=20)
+    next(folder.rglob("*.png")).write_bytes(b"broken")
+    return folder
+
+
+def summaries(caplog) -> list[str]:
+    return [record.message for record in caplog.records if record.message.startswith("The data:")]
+
+
+def listed(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "bad_rows.jsonl").read_text().splitlines()]
+
+
+def test_pretraining__says_the_same_once_more_when_all_is_in_the_cache(images, tmp_path, caplog):
+    for number in range(2):
+        with pytest.raises(BeforeFirstStep):
+            run(*from_scratch("vit"), "--train_dir", str(images), output_dir=tmp_path / str(number))
+    first, second = summaries(caplog)
+    assert first == second
+    for sentence in ("20 files of images", "3 classes", "1 of ", "rows are held out"):
+        assert sentence in first
+    (row,) = listed(tmp_path / "0")
+    assert row["path"].endswith(".png")
+    assert "UnidentifiedImageError" in row["reason"]
+
+
+def test_streamed_pretraining__says_so_too_and_lists_a_bad_row_once(images, tmp_path, caplog):
+    flags = [*from_scratch("vit"), "--train_dir", str(images), "--streaming", "--shuffle_buffer_size", "20"]
+    trainers = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_pretraining, "run", lambda trainer, checkpoint: trainers.append(trainer))
+        patch.setattr(run_pretraining, "report", lambda **settings: None)
+        run(*flags, output_dir=tmp_path)
+    (summary,) = summaries(caplog)
+    assert "The first 20 rows of the stream" in summary
+    assert len(listed(tmp_path)) == 1
+    stream = trainers[0].train_dataset
+    next(iter(stream))
+    assert len(listed(tmp_path)) == 1
+    stream.listed_in = BadRows(tmp_path / "stream", anew=True)
+    next(iter(stream))
+    assert listed(tmp_path / "stream") == listed(tmp_path)
+
+
+def test_finetuning__says_so_too(images, tmp_path, caplog):
+    new_encoder("vit").save_pretrained(tmp_path / "vit")
+    flags = ["--model_name_or_path", str(tmp_path / "vit"), "--train_dir", str(images)]
+    with pytest.raises(BeforeFirstStep):
+        run_finetune.main([*flags, *run_flags(tmp_path / "out", 2)])
+    (summary,) = summaries(caplog)
+    assert "20 files of images" in summary
+    assert len(listed(tmp_path / "out")) == 1

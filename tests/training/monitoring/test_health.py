@@ -1,0 +1,182 @@
+"""The health of a run: what is measured, what it is called, and that real runs get into each state."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from modeling_data2vec_generic import Data2VecGenericConfig, Data2VecGenericForPreTraining
+from modeling_data2vec_generic.evaluation.probe import effective_rank
+from modeling_data2vec_generic.training.monitoring.verdict import (
+    COLLAPSED,
+    HEALTHY,
+    PARTIAL,
+    RISING,
+    TOO_EARLY,
+    verdict,
+)
+from modeling_data2vec_generic.training.monitoring.vital_signs import mean_cosine, vital_signs
+
+from ...tiny import new_encoder, run
+
+ENCODER = "image_size=8,patch_size=2,hidden_size=32,num_hidden_layers=3,num_attention_heads=2,intermediate_size=64"
+DIGITS = (
+    f"examples/vision/digits.json --config_overrides {ENCODER} --per_device_train_batch_size 32 --warmup_steps 10 "
+    "--per_device_eval_batch_size 128 --probe_train_samples 50 --probe_test_samples 50 --eval_strategy no "
+    "--logging_steps 20"
+)
+
+
+def digits_run(flags: str, output_dir: Path) -> Any:
+    return run(*DIGITS.split(), *flags.split(), output_dir=output_dir)
+
+
+def states(trainer: Any) -> list[str]:
+    return [entry["health"] for entry in trainer.state.log_history if "health" in entry]
+
+
+@pytest.mark.parametrize(
+    ("flags", "state", "advice"),
+    [
+        ("--learning_rate .004 --ema_decay .8 --ema_end_decay .8", HEALTHY, None),
+        ("--learning_rate .002 --ema_decay .95 --ema_end_decay .99 --ema_anneal_steps 60", RISING, None),
+        ("--learning_rate .01 --weight_decay 5 --warmup_steps 0", PARTIAL, "lower learning_rate (now 0.01)"),
+        ("--learning_rate .1 --warmup_steps 0", COLLAPSED, "lower learning_rate (now 0.1)"),
+        (
+            "--learning_rate .002 --target_layer_norms none --ema_decay 0 --ema_end_decay 0",
+            COLLAPSED,
+            "normalise the targets: target_layer_norms (now none) layer or instance; raise ema_decay (now 0.0)",
+        ),
+    ],
+    ids=["well", "slow teacher", "heavy weight decay", "huge learning rate", "no norm and no EMA"],
+)
+def test_run__is_called_what_it_is(flags, state, advice, tmp_path, caplog):
+    with caplog.at_level(logging.WARNING, "modeling_data2vec_generic"):
+        trainer = digits_run(f"{flags} --max_steps 60", tmp_path)
+
+    assert states(trainer)[0] == TOO_EARLY  # before the first step
+    assert states(trainer)[-1] == state
+    warnings = [record.message for record in caplog.records if "What helps" in record.message]
+    assert (advice is not None) == any(advice or "" in message for message in warnings)
+
+
+def test_stop_on_collapse__stops_and_names_the_last_checkpoint(tmp_path, caplog):
+    flags = "--learning_rate .1 --warmup_steps 0 --max_steps 60 --save_strategy steps --save_steps 10"
+    with caplog.at_level(logging.WARNING, "modeling_data2vec_generic"):
+        trainer = digits_run(f"{flags} --stop_on_collapse true", tmp_path)
+
+    assert trainer.state.global_step == 40
+    assert f"The last checkpoint is {tmp_path / 'checkpoint-30'}" in caplog.text
+    assert "mask_ratio (now 0.62 of all positions)" in caplog.text  # 10 of 16 patches
+    results = json.loads((tmp_path / "all_results.json").read_text(encoding="utf-8"))
+    assert results["health"] == COLLAPSED
+    ranks = [entry["health_rank_top"] for entry in trainer.state.log_history if "health_rank_top" in entry]
+    assert results["health_rank_top"] == ranks[-1]
+
+
+def test_verdicts__are_not_given_before_warm_up_is_over(tmp_path, caplog):
+    # A rate that collapses the run within its warm-up.
+    flags = "--learning_rate .1 --warmup_steps 30 --max_steps 40 --logging_steps 10 --stop_on_collapse true"
+    with caplog.at_level(logging.INFO, "modeling_data2vec_generic"):
+        trainer = digits_run(flags, tmp_path)
+    found = states(trainer)
+    assert found[:3] == [TOO_EARLY] * 3  # at 0, 10 and 20
+    assert len(found) > 3
+    assert TOO_EARLY not in found[3:]  # at 30 and 40
+    assert "Step 20: too early for a verdict on the health of the run, which is given from step 30 on" in caplog.text
+
+
+# --- what is measured
+
+
+def signs(**changes: float) -> dict[str, float]:
+    healthy = {"loss": 1.0, "loss_to_trivial": 0.5, "target_std": 0.8, "prediction_std": 0.5}
+    depths = {f"{kind}_{depth}": 9.0 for kind in ("rank", "cosine") for depth in ("embeddings", "middle", "top")}
+    return healthy | depths | changes
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "state"),
+    [
+        ({}, {}, HEALTHY),
+        ({}, {"loss": 2.0}, HEALTHY),  # the targets have not changed
+        ({}, {"target_std": 1.0}, HEALTHY),
+        ({}, {"loss": 1.2, "target_std": 1.0}, RISING),
+        ({}, {"target_std": 0.07}, COLLAPSED),
+        ({}, {"rank_top": 1.5}, COLLAPSED),
+        ({}, {"rank_top": 2.7, "target_std": 0.75}, PARTIAL),
+        ({}, {"rank_middle": 4.0}, PARTIAL),
+        ({}, {"rank_embeddings": 4.0, "loss": 1.2, "target_std": 1.0}, PARTIAL),
+        ({"rank_embeddings": 1.3}, {"rank_embeddings": 1.01}, HEALTHY),  # it never told inputs apart there
+    ],
+)
+def test_verdict__by_what_has_changed(then, now, state):
+    assert verdict([signs(**then), signs(**now)]).state == state
+
+
+def test_verdict__compares_with_the_best_that_there_was():
+    assert verdict([signs(rank_top=3.0), signs(rank_top=20.0), signs(rank_top=4.0)]).state == PARTIAL
+    assert verdict([signs(rank_top=3.0), signs(rank_top=4.0)]).state == HEALTHY
+
+
+def test_mean_cosine__of_all_pairs():
+    features = torch.randn(7, 5)
+    pairs = [
+        float(features[i] @ features[j] / features[i].norm() / features[j].norm())
+        for i in range(7)
+        for j in range(7)
+        if i != j
+    ]
+
+    assert float(mean_cosine(features)) == pytest.approx(np.mean(pairs), abs=1e-6)
+
+
+def test_vital_signs__of_real_tokens_at_three_depths():
+    torch.manual_seed(0)
+    model = Data2VecGenericForPreTraining(Data2VecGenericConfig(), new_encoder("bert", num_hidden_layers=3))
+    with torch.no_grad():
+        for parameter in model.teacher.parameters():
+            parameter += 0.05 * torch.randn_like(parameter)
+    model.train()
+    lengths = torch.tensor([9, 4, 7, 5, 8, 6])
+    ids = torch.randint(5, 100, (6, 9))
+    attention_mask = (torch.arange(9) < lengths[:, None]).long()
+    mask = torch.zeros(6, 1, 9, dtype=torch.bool)
+    mask[:, :, 1:3] = True
+    batch = {
+        "input_ids": ids,
+        "attention_mask": attention_mask,
+        "mask": mask,
+        "student_input_ids": ids[:, None] * 0 + 3,
+    }
+    halves = [{name: value[i : i + 3] for name, value in batch.items()} for i in (0, 3)]
+
+    state = torch.get_rng_state()
+    found = vital_signs(model, halves)
+
+    assert torch.equal(torch.get_rng_state(), state)
+    assert model.training
+    with torch.no_grad():
+        output = model.eval()(**batch)
+        rows = {}
+        for name, encoder in (("student", model.encoder), ("teacher", model.teacher)):
+            hidden = [  # each sentence by itself: no padding at all
+                encoder(input_ids=ids[i : i + 1, :length], output_hidden_states=True).hidden_states
+                for i, length in enumerate(lengths)
+            ]
+            rows[name] = [torch.cat([layers[depth].mean(1) for layers in hidden]) for depth in (0, 2, 3)]
+    for i, depth in enumerate(("embeddings", "middle", "top")):
+        assert found[f"rank_{depth}"] == pytest.approx(effective_rank(rows["student"][i].numpy()), rel=1e-4)
+        assert found[f"cosine_{depth}"] == pytest.approx(float(mean_cosine(rows["student"][i])), rel=1e-4)
+    cosines = torch.cosine_similarity(rows["student"][2], rows["teacher"][2])
+    assert found["teacher_distance"] == pytest.approx(1 - float(cosines.mean()), rel=1e-3)
+    assert found["loss"] == pytest.approx(float(output.loss), rel=1e-5)
+    errors = (output.targets - output.targets.mean(0)).square().mean()
+    assert found["loss_to_trivial"] == pytest.approx(
+        float((output.targets - output.predictions).square().mean() / errors), rel=1e-4
+    )
+    assert found["target_std"] == pytest.approx(float(output.targets.std(0).mean()), rel=1e-3)
