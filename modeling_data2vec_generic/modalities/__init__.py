@@ -1,4 +1,5 @@
-"""What differs between kinds of data: a folder for each, with its decoding, preparation, collator, preset and mask picture.
+"""What differs between kinds of data: a folder for each, with its decoding, preparation,
+collator, preset and mask picture.
 
 Read `base.py` first, which says what a run asks of any kind, then `modality.py` in one of the folders.
 """
