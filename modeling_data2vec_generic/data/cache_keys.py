@@ -15,7 +15,7 @@ import pyarrow.compute
 from datasets import Dataset
 from datasets.fingerprint import Hasher
 
-_PREPARING = ("data", "finetuning")  # the folders of this package whose code makes samples of rows
+_PREPARING = ("data", "modalities", "finetuning")  # the folders of this package whose code makes samples of rows
 
 
 @cache

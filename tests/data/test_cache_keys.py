@@ -98,11 +98,12 @@ def test_code__changes_the_key(tmp_path, monkeypatch):
     assert keys[0] == keys[1] != keys[2]
 
 
-def test_code_version__follows_the_source_of_the_package(tmp_path, monkeypatch):
+@pytest.mark.parametrize("folder", ["data/tables", "modalities/text", "finetuning/tasks"])
+def test_code_version__follows_the_source_of_the_package(tmp_path, monkeypatch, folder):
     versions = []
     for text in ("a = 1", "a = 2"):
-        (tmp_path / "data").mkdir(exist_ok=True)
-        (tmp_path / "data" / "x.py").write_text(text)
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        (tmp_path / folder / "x.py").write_text(text)
         monkeypatch.setattr(cache_keys, "__file__", str(tmp_path / "data" / "cache_keys.py"))
         versions.append(cache_keys.code_version.__wrapped__())
     assert versions[0] != versions[1]

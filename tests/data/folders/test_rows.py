@@ -39,9 +39,10 @@ def numbered(folder, count, ending=".png"):
 def notes(monkeypatch):
     """The summary's sentences."""
     found = []
-    for module in ("folders", "folder_layout"):
+    for module in ("rows", "arrangement"):
         monkeypatch.setattr(
-            f"modeling_data2vec_generic.data.{module}.note", lambda split, text: found.append(f"{split}: {text}")
+            f"modeling_data2vec_generic.data.folders.{module}.note",
+            lambda split, text: found.append(f"{split}: {text}"),
         )
     return found
 

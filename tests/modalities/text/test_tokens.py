@@ -78,7 +78,7 @@ def test_tokenizer_trained_on__is_trained_once(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="tokenizer_vocab_size=200 is below 261"):
         tokenizer_trained_on(load_raw_datasets(args, "text", validation=False)["train"], 200)
     monkeypatch.setattr(
-        "modeling_data2vec_generic.modalities.text.tokens.train_tokenizer", lambda *_: pytest.fail("trained again")
+        "modeling_data2vec_generic.modalities.text.tokenizer.train_tokenizer", lambda *_: pytest.fail("trained again")
     )
     again = tokenizer_trained_on(load_raw_datasets(args, "text", validation=False)["train"], 300)
     assert again.backend_tokenizer.to_str() == first.backend_tokenizer.to_str()
