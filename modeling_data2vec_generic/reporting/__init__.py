@@ -1,4 +1,4 @@
-"""What a run leaves behind for a reader: figures and a model card.
+"""What a run leaves behind for a reader: a model card, predictions and comparisons, and the figures in them.
 
-`run_report.py` is for pre-training and `finetuning.py` for fine-tuning; the other files draw and write for them.
+`run_report.py` and `model_card.py` are for pre-training, `finetuning.py` for fine-tuning; both draw with `figures/`.
 """

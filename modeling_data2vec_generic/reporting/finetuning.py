@@ -69,7 +69,7 @@ def report_comparison(
         lines += ["", f"Mean and 95% confidence interval (Student's t) over the seeds {listed}."]
     (output_dir / "comparison.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     if find_spec("matplotlib") is not None:
-        from .predictions import plot_comparison
+        from ..figures.predictions import plot_comparison
 
         name = f"eval_{main_metric}"
         main = {arm: (values[name], values.get(f"{name}_ci95")) for arm, values in results.items()}

@@ -18,7 +18,7 @@ def write_figures(log_history: Sequence[Mapping[str, Any]], plot_mask: Any, outp
     if find_spec("matplotlib") is None:
         logger.warning("matplotlib is not installed, so no figures are drawn: `pip install matplotlib`.")
         return []
-    from .figures import plot_training
+    from ..figures.curves import plot_training
 
     directory = output_dir / "figures"
     paths = plot_training(log_history, directory)

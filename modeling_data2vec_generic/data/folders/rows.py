@@ -14,8 +14,8 @@ from typing import Any
 from datasets import Dataset, Features, List, Value, concatenate_datasets
 from transformers.utils import logging
 
+from ..arguments import CONTENT_COLUMN
 from ..file_types import EXTENSIONS, IMAGE_FORMATS
-from ..sources.columns import CONTENT_COLUMN
 from ..summary import note
 from ..tables.tables import load_file
 from .arrangement import Sample, are_few, labelled, named, sample_at, splits_of

@@ -252,7 +252,7 @@ class SpeechRecognition(Task):
         ]
 
     def draw(self, logits: np.ndarray, labels: np.ndarray, dataset: Dataset, directory: Path) -> list[Path]:
-        from ...reporting.predictions import plot_confused_characters, plot_transcripts
+        from ...figures.predictions import plot_confused_characters, plot_transcripts
 
         rows = sorted(self.predictions(logits, labels, dataset), key=lambda row: -row["cer"])
         counts = confusions([row["label"] for row in rows], [row["prediction"] for row in rows])

@@ -233,7 +233,7 @@ class ImageSegmentation(Task):
             }
 
     def draw(self, logits: np.ndarray, labels: np.ndarray, dataset: Dataset, directory: Path) -> list[Path]:
-        from ...reporting.predictions import plot_confusion_counts  # matplotlib is an extra
+        from ...figures.predictions import plot_confusion_counts  # matplotlib is an extra
 
         return [plot_confusion_counts(self._counts(logits, labels), self.target.names, directory / "confusion.png")]
 
@@ -243,7 +243,7 @@ class ImageSegmentation(Task):
         return np.argsort(accuracies, kind="stable")[:_SHOWN].tolist()
 
     def draw_shown(self, answers: Mapping[int, np.ndarray], dataset: Dataset, directory: Path) -> list[Path]:
-        from ...reporting.predictions import plot_masks
+        from ...figures.predictions import plot_masks
 
         samples = [dataset[row] for row in answers]
         images = [np.asarray(sample["image"].resize(self.pixels.size)) for sample in samples]

@@ -178,7 +178,7 @@ class TokenClassification(Task):
         return rows
 
     def draw(self, logits: np.ndarray, labels: np.ndarray, dataset: Dataset, directory: Path) -> list[Path]:
-        from ...reporting.predictions import plot_confusion, plot_errors  # matplotlib is an extra
+        from ...figures.predictions import plot_confusion, plot_errors  # matplotlib is an extra
 
         words = labels != _IGNORED
         paths = [plot_confusion(labels[words], logits[words], self.target.names, directory / "confusion.png")]

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from ...reporting.figures import MASKED, runs, save
+from ...figures.drawing import MASKED, runs, save
 
 
 def plot_speech_mask(waveform: np.ndarray, mask: np.ndarray, sampling_rate: int, path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from ...reporting.figures import MASKED, save
+from ...figures.drawing import MASKED, save
 
 
 def plot_text_mask(tokens: Sequence[str], mask: np.ndarray, path: Path, columns: int = 100) -> None:

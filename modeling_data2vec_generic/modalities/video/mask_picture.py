@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from ...reporting.figures import as_pictures, painted_over, save
+from ...figures.drawing import as_pictures, painted_over, save
 
 
 def plot_video_mask(pixels: np.ndarray, mask: np.ndarray, path: Path, most: int = 8) -> None:

@@ -464,7 +464,7 @@ def test_evaluation__holds_no_pixels_but_those_of_the_worst_images(finetune, mon
 
     monkeypatch.setattr(ImageSegmentation, "metrics", measured)
     monkeypatch.setattr(
-        "modeling_data2vec_generic.reporting.predictions.plot_masks",
+        "modeling_data2vec_generic.figures.predictions.plot_masks",
         lambda titles, images, masks, predicted, *_: figures.append((titles, masks, predicted)),
     )
     flags = ["--eval_strategy", "steps", "--eval_steps", "1", "--train_sampling_strategy", "group_by_length"]

@@ -132,8 +132,8 @@ class Classification(Task):
     def draw(self, logits: np.ndarray, labels: np.ndarray, dataset: Dataset, directory: Path) -> list[Path]:
         if not isinstance(self.target, SingleLabel):
             return []
-        from ....reporting.fonts import drawable_names  # matplotlib is an extra
-        from ....reporting.predictions import plot_confusion, plot_errors
+        from ....figures.fonts import drawable_names  # matplotlib is an extra
+        from ....figures.predictions import plot_confusion, plot_errors
 
         predicted = logits.argmax(-1)
         paths = [plot_confusion(labels, predicted, self.target.names, directory / "confusion.png")]

@@ -1,25 +1,15 @@
-"""Pictures of a run: its curves over the optimizer steps, and what pictures of masks are drawn with."""
+"""The curves of a run over its optimizer steps."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from matplotlib.figure import Figure
 
-# Figure objects alone, no pyplot: drawing leaves the caller's matplotlib state as it is and needs no display.
-try:
-    from matplotlib.colors import to_rgb
-    from matplotlib.figure import Figure
-
-    from .fonts import choose_fonts
-except ImportError as error:
-    raise ImportError("The figures need matplotlib, which is not installed: `pip install matplotlib`.") from error
+from .drawing import save
 
 LogHistory = Sequence[Mapping[str, Any]]
 """`trainer.state.log_history`: one dict per log, each with its `step`."""
-
-DPI = 120
-MASKED = "tab:orange"
 
 # File name: what the y axis shows, then each curve's label, style and the keys of the log it joins.
 CURVES: dict[str, tuple[str, tuple[tuple[str, str, tuple[str, ...]], ...]]] = {
@@ -51,12 +41,6 @@ def series(log_history: LogHistory, keys: Sequence[str]) -> tuple[list[float], l
     return [step for step, _ in points], [value for _, value in points]
 
 
-def save(figure: Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    choose_fonts(figure)
-    figure.savefig(path, dpi=DPI)
-
-
 def plot_training(log_history: LogHistory, directory: Path) -> list[Path]:
     """One PNG per entry of CURVES that the log has values for; returns their paths."""
     paths = []
@@ -73,23 +57,3 @@ def plot_training(log_history: LogHistory, directory: Path) -> list[Path]:
             paths.append(directory / f"{name}.png")
             save(figure, paths[-1])
     return paths
-
-
-def as_pictures(pixels: np.ndarray) -> np.ndarray:
-    """(..., channels, height, width), normalised in any way, as (..., height, width, 3) of 0 to 1."""
-    colours = pixels if pixels.shape[-3] == 3 else np.repeat(pixels.mean(axis=-3, keepdims=True), 3, axis=-3)
-    pictures = np.moveaxis(colours, -3, -1).astype(np.float64)
-    return (pictures - pictures.min()) / max(pictures.max() - pictures.min(), 1e-12)
-
-
-def painted_over(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """A picture (height, width, 3) with its masked patches (rows, columns) in one colour."""
-    height, width = picture.shape[:2]
-    rows, columns = np.arange(height) * mask.shape[0] // height, np.arange(width) * mask.shape[1] // width
-    return np.where(mask[rows][:, columns][..., None], to_rgb(MASKED), picture)
-
-
-def runs(mask: np.ndarray) -> list[tuple[int, int]]:
-    """(first, one past the last) of every run of True in `mask` (T,)."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
-    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))

@@ -9,8 +9,8 @@ from matplotlib.font_manager import FontProperties, findfont, fontManager
 from matplotlib.image import imread
 from matplotlib.text import Text
 
-from modeling_data2vec_generic.reporting import fonts as fonts_module
-from modeling_data2vec_generic.reporting.predictions import plot_confusion, plot_errors, plot_masks
+from modeling_data2vec_generic.figures import fonts as fonts_module
+from modeling_data2vec_generic.figures.predictions import plot_confusion, plot_errors, plot_masks
 
 NAMES = ["$5_$ and $\\x$", "in\ntwo lines", "of many words " * 10, "x"]
 LABELS, PREDICTED = np.array([0, 1, 2, 3]), np.array([1, 0, 2, 2])

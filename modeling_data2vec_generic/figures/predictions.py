@@ -15,7 +15,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from .figures import save
+from .drawing import save
 from .fonts import drawable_names
 
 _NUMBERED = 20  # classes up to which each cell has its number written in it
