@@ -22,10 +22,10 @@ from modeling_data2vec_generic import cli as recipes
 from modeling_data2vec_generic.data.arguments import DataArguments
 from modeling_data2vec_generic.data.bad_rows import BadRows
 from modeling_data2vec_generic.data.screening import judged_together, listing
-from modeling_data2vec_generic.data.sources.loaded import infer_modality, load_raw_datasets
-from modeling_data2vec_generic.data.sources.streamed import WindowPreparation, open_stream
-from modeling_data2vec_generic.data.streams import WindowedStream
+from modeling_data2vec_generic.data.sources.raw_datasets import infer_modality, load_raw_datasets
+from modeling_data2vec_generic.data.sources.streamed_source import WindowPreparation, open_stream
 from modeling_data2vec_generic.data.summary import log_summary, summarized
+from modeling_data2vec_generic.data.windowed_stream import WindowedStream
 from modeling_data2vec_generic.evaluation.probe import Probe
 from modeling_data2vec_generic.masking.sampler import MaskArguments, MaskSampler
 from modeling_data2vec_generic.modalities import modality_class

@@ -25,7 +25,7 @@ class DataArguments:
         default=None,
         metadata={
             "help": "A dataset of the Hub or a local folder that datasets.load_dataset understands (e.g. of zip or "
-            "WebDataset archives), or embedded data: "
+            "WebDataset archives), or built-in data: "
             "'digits' (scikit-learn's 8x8 images) or 'python_docs' (prose of Python's own documentation)."
         },
     )

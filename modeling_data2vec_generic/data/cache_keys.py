@@ -15,7 +15,8 @@ import pyarrow.compute
 from datasets import Dataset
 from datasets.fingerprint import Hasher
 
-_PREPARING = ("data", "modalities", "finetuning")  # the folders of this package whose code makes samples of rows
+# The folders of this package whose code turns rows into samples.
+_SAMPLE_CODE = ("data", "modalities", "finetuning")
 
 
 @cache
@@ -23,7 +24,7 @@ def code_version() -> str:
     """A hash of the code that prepares data."""
     package = Path(__file__).parent.parent
     digest = hashlib.sha256()
-    for folder in _PREPARING:
+    for folder in _SAMPLE_CODE:
         for file in sorted((package / folder).rglob("*.py")):
             digest.update(file.read_bytes())
     return digest.hexdigest()

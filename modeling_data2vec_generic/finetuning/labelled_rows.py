@@ -10,7 +10,7 @@ from transformers.utils import logging
 from ..data.arguments import DataArguments
 from ..data.screening import path_of
 from ..data.sources.columns import CONTENT_COLUMN, holds
-from ..data.sources.loaded import FILES, infer_modality, limited, read_splits
+from ..data.sources.raw_datasets import FILES, infer_modality, limited, read_splits
 from ..data.splitting import SPLIT_SEED, split_positions, warn_of_validation
 from ..data.summary import note
 from . import splitting

@@ -40,12 +40,12 @@ class DrawsByEpoch:
 
 
 class UniformSource(Protocol):
-    """Anything that draws (rows, columns) numbers from [0, 1): a `numpy.random.Generator`, or `RowStreams`."""
+    """Anything that draws (rows, columns) numbers from [0, 1): a `numpy.random.Generator`, or `RowGenerators`."""
 
     def random(self, size: tuple[int, int], /) -> NDArray[np.float64]: ...
 
 
-class RowStreams:
+class RowGenerators:
     """A stream of uniform numbers per row: they depend on the row's key and on how many it drew before."""
 
     def __init__(self, keys: NDArray[np.uint64]):
@@ -55,7 +55,7 @@ class RowStreams:
     @classmethod
     def for_samples(
         cls, seed: int, epoch: int, sample_indices: Sequence[int], purpose: int, copies: int = 1
-    ) -> "RowStreams":
+    ) -> "RowGenerators":
         """Streams for `copies` draws per sample: rows s0c0, s0c1, ..., s1c0, ..."""
         samples = np.repeat(np.asarray(sample_indices, dtype=np.int64), copies)
         copy_numbers = np.tile(np.arange(copies), len(sample_indices))

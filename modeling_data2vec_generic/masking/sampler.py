@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from .sample_rng import MASK, RowStreams, UniformSource
+from .sample_rng import MASK, RowGenerators, UniformSource
 from .shapes import BoolArray, beit_block_mask, block_mask, exact_span_mask, random_mask, span_mask
 
 STRATEGIES = ("random", "span", "block", "inverse_block")
@@ -154,7 +154,7 @@ def draw_grid_masks(
     sampler: MaskSampler, grid: tuple[int, ...], num_masks: int, seed: int, epoch: int, sample_indices: Sequence[int]
 ) -> BoolArray:
     """`num_masks` masks for each sample, bool (B, M, T), each a function of (seed, epoch, sample, m) alone."""
-    streams = RowStreams.for_samples(seed, epoch, sample_indices, MASK, copies=num_masks)
+    streams = RowGenerators.for_samples(seed, epoch, sample_indices, MASK, copies=num_masks)
     return sampler(grid, len(sample_indices) * num_masks, streams).reshape(len(sample_indices), num_masks, -1)
 
 
@@ -177,13 +177,13 @@ def draw_sequence_masks(
             are masked in their place, so that samples of one length have as many masked. `None`: the allowed ones.
     """
     content = allowed if content is None else content
-    streams = RowStreams.for_samples(seed, epoch, sample_indices, MASK, copies=num_masks)
+    streams = RowGenerators.for_samples(seed, epoch, sample_indices, MASK, copies=num_masks)
     keys = streams.keys.reshape(-1, num_masks)
     masks = np.zeros((allowed.shape[0], num_masks, allowed.shape[1]), dtype=bool)
     sizes = content.sum(axis=1)
     for size in np.unique(sizes).tolist():
         members = np.flatnonzero(sizes == size)
-        numbers = RowStreams(keys[members].ravel())
+        numbers = RowGenerators(keys[members].ravel())
         try:
             drawn = sampler((size,), len(members) * num_masks, numbers)
         except ValueError as error:

@@ -1,6 +1,6 @@
 """The masks of data2vec and data2vec 2.0 as pure functions. True = masked, that is, to be predicted.
 
-Each draws `rows` independent masks at once, bool (rows, T), from `rng`: a numpy generator or `RowStreams`. The
+Each draws `rows` independent masks at once, bool (rows, T), from `rng`: a numpy generator or `RowGenerators`. The
 positions of a grid count row by row.
 """
 

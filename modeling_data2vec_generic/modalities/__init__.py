@@ -1,12 +1,12 @@
 """What differs between kinds of data: a folder for each, with its decoding, preparation,
 collator, preset and mask picture.
 
-Read `base.py` first, which says what a run asks of any kind, then `modality.py` in one of the folders.
+Read `base_modality.py` first, which says what a run asks of any kind, then `modality.py` in one of the folders.
 """
 
 from importlib import import_module
 
-from .base import Modality
+from .base_modality import Modality
 
 
 def modality_class(name: str) -> type[Modality]:

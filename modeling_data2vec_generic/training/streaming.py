@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from ..data.streams import POSITION, Position, StreamCollator, WindowedStream
+from ..data.windowed_stream import POSITION, Position, StreamCollator, WindowedStream
 from .collation import TwoCollatorTrainer
 
 STREAM_NAME = "stream.json"

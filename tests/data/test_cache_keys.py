@@ -12,7 +12,7 @@ from datasets import Dataset
 from modeling_data2vec_generic.data import cache_keys
 from modeling_data2vec_generic.data.arguments import DataArguments
 from modeling_data2vec_generic.data.sources.columns import undecoded
-from modeling_data2vec_generic.data.sources.loaded import load_raw_datasets
+from modeling_data2vec_generic.data.sources.raw_datasets import load_raw_datasets
 from modeling_data2vec_generic.modalities.speech.waveforms import prepare_clips, prepare_speech
 from modeling_data2vec_generic.modalities.vision.images import prepare_images
 from modeling_data2vec_generic.modalities.vision.segmentation_labels import screen_masks

@@ -20,8 +20,8 @@ from transformers import Wav2Vec2FeatureExtractor
 
 from modeling_data2vec_generic.data.arguments import DataArguments
 from modeling_data2vec_generic.data.encoded_files import encoded_file
-from modeling_data2vec_generic.data.sources.loaded import infer_modality, load_raw_datasets, read_splits
-from modeling_data2vec_generic.data.sources.streamed import open_stream
+from modeling_data2vec_generic.data.sources.raw_datasets import infer_modality, load_raw_datasets, read_splits
+from modeling_data2vec_generic.data.sources.streamed_source import open_stream
 from modeling_data2vec_generic.modalities.speech.waveforms import prepare_speech
 from modeling_data2vec_generic.modalities.vision.images import prepare_images
 
@@ -152,7 +152,7 @@ def test_folder__of_archives_gives_images_and_classes(tmp_path):
 
 def test_folder__that_datasets_reads_says_what_it_passes_over(tmp_path, monkeypatch):
     said = []
-    monkeypatch.setattr("modeling_data2vec_generic.data.folders.rows.note", lambda split, text: said.append(text))
+    monkeypatch.setattr("modeling_data2vec_generic.data.folders.loading.note", lambda split, text: said.append(text))
     zipped(tmp_path / "set" / "train.zip", {f"{i}.png": image(i) for i in range(3)})
     for name in ("a.heic", "b.heic", "LICENSE"):
         (tmp_path / "set" / name).write_text("x")

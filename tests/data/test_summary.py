@@ -13,7 +13,7 @@ from transformers import Wav2Vec2FeatureExtractor
 from modeling_data2vec_generic.data.arguments import DataArguments
 from modeling_data2vec_generic.data.bad_rows import BadRows
 from modeling_data2vec_generic.data.screening import Tally, good_rows, judged_together, tallied
-from modeling_data2vec_generic.data.sources.loaded import load_raw_datasets
+from modeling_data2vec_generic.data.sources.raw_datasets import load_raw_datasets
 from modeling_data2vec_generic.data.summary import log_summary, note, summarized
 from modeling_data2vec_generic.modalities.speech.waveforms import prepare_speech
 

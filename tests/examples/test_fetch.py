@@ -11,7 +11,7 @@ import soundfile
 import torch
 
 from modeling_data2vec_generic.data.arguments import DataArguments
-from modeling_data2vec_generic.data.sources.loaded import read_splits
+from modeling_data2vec_generic.data.sources.raw_datasets import read_splits
 from modeling_data2vec_generic.modalities.speech.waveforms import decode_audio
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -301,7 +301,7 @@ def test_published_recipe__spells_the_objective_out(name):
 
 
 def data_flags(recipe: dict[str, Any], folder: Path) -> list[str]:
-    """Tiny data in place of the recipe's own; embedded data stay, but few of them."""
+    """Tiny data in place of the recipe's own; built-in data stay, but few of them."""
     if "dataset_name" in recipe:
         return ["--max_train_samples", "32", "--max_eval_samples", "32"]
     splits = {"train": folder / "train", "validation": folder / "validation"}

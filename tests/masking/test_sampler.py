@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from modeling_data2vec_generic.masking.sample_rng import RowStreams
+from modeling_data2vec_generic.masking.sample_rng import RowGenerators
 from modeling_data2vec_generic.masking.sampler import MaskSampler, draw_grid_masks, draw_sequence_masks
 from modeling_data2vec_generic.masking.shapes import (
     beit_block_mask,
@@ -231,9 +231,9 @@ def test_sequence_masks__stay_within_the_allowed_positions(name):
 
 
 def test_row_streams__numbers_are_uniform_and_continue():
-    streams = RowStreams.for_samples(0, 0, range(1000), purpose=1)
+    streams = RowGenerators.for_samples(0, 0, range(1000), purpose=1)
     numbers = np.concatenate([streams.random((1000, 30)), streams.random((1000, 70))], axis=1)
-    np.testing.assert_array_equal(numbers, RowStreams.for_samples(0, 0, range(1000), purpose=1).random((1000, 100)))
+    np.testing.assert_array_equal(numbers, RowGenerators.for_samples(0, 0, range(1000), purpose=1).random((1000, 100)))
     assert numbers.min() >= 0
     assert numbers.max() < 1
     counts = np.histogram(numbers, bins=100, range=(0, 1))[0]
@@ -248,7 +248,7 @@ def test_row_streams__numbers_are_uniform_and_continue():
 def test_row_streams__every_part_of_the_key_counts(changed):
     key = {"seed": 3, "epoch": 4, "sample_indices": [5], "purpose": 1}
     other = {**key, changed: [6] if changed == "sample_indices" else 7}
-    assert (RowStreams.for_samples(**key).random((1, 4)) != RowStreams.for_samples(**other).random((1, 4))).all()
+    assert (RowGenerators.for_samples(**key).random((1, 4)) != RowGenerators.for_samples(**other).random((1, 4))).all()
 
 
 # --- errors ---

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from modeling_data2vec_generic.masking.sample_rng import RowStreams
+from modeling_data2vec_generic.masking.sample_rng import RowGenerators
 from modeling_data2vec_generic.masking.sampler import MaskSampler, draw_grid_masks
 from modeling_data2vec_generic.masking.shapes import (
     beit_block_mask,
@@ -127,7 +127,7 @@ def ratio_and_error(numerator, denominator):
 @pytest.mark.parametrize("reference", REFERENCE, ids=[f"{row['fn']} T={row['T']}" for row in REFERENCE])
 def test_statistics__match_the_published_generators(reference, source):
     rows, size = BATCHES * BATCH, reference["T"]
-    rng = np.random.default_rng(1) if source == "numpy" else RowStreams.for_samples(3, 0, range(rows), purpose=1)
+    rng = np.random.default_rng(1) if source == "numpy" else RowGenerators.for_samples(3, 0, range(rows), purpose=1)
     masks = GENERATORS[reference["fn"]](rows, size, rng)
     assert masks.shape == (rows, size)
     assert masks.dtype == np.bool_

@@ -25,8 +25,8 @@ from transformers.utils import logging as transformers_logging
 import run_pretraining
 from modeling_data2vec_generic import Data2VecGenericConfig, Data2VecGenericForPreTraining
 from modeling_data2vec_generic.data.arguments import DataArguments
-from modeling_data2vec_generic.data.sources.loaded import load_raw_datasets
-from modeling_data2vec_generic.masking.sample_rng import RowStreams
+from modeling_data2vec_generic.data.sources.raw_datasets import load_raw_datasets
+from modeling_data2vec_generic.masking.sample_rng import RowGenerators
 from modeling_data2vec_generic.modalities import modality_class
 from modeling_data2vec_generic.modalities.speech.waveforms import prepare_speech
 from modeling_data2vec_generic.modalities.text.tokenizer import train_tokenizer
@@ -104,7 +104,7 @@ def test_images__damaged():
         prepared = accepted(lambda raw=raw: prepare_images(raw, ROWS, "train"), f"from {start}")
         for row in prepared or []:
             assert row["image"].mode == "RGB"
-            streams = RowStreams.for_samples(0, 0, [row["sample_index"]], purpose=3)
+            streams = RowGenerators.for_samples(0, 0, [row["sample_index"]], purpose=3)
             for pixels in (pipeline.plain([row["image"]]), pipeline.cropped([row["image"]], crop, streams)):
                 assert pixels.shape == (1, 3, 16, 16)
                 assert torch.isfinite(pixels).all()

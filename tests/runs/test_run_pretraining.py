@@ -521,7 +521,7 @@ def test_recipe__is_overridden_by_flags():
     assert training.learning_rate == json.loads(Path(recipe).read_text())["learning_rate"]
 
 
-def test_recipe__runs_on_embedded_data_by_its_name_alone(tmp_path):
+def test_recipe__runs_on_built_in_data_by_its_name_alone(tmp_path):
     sizes = "image_size=8,patch_size=2,hidden_size=16,num_hidden_layers=3,num_attention_heads=2,intermediate_size=32"
     flags = [
         "--config_overrides",

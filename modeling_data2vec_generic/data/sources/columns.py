@@ -17,7 +17,7 @@ from ..cache_keys import renewed
 from ..encoded_files import base64_content
 from ..screening import good_rows
 from ..summary import note
-from ..tables.values import PROBLEM, typed_labels
+from ..tables.value_types import PROBLEM, typed_labels
 
 logger = logging.get_logger(__name__)
 

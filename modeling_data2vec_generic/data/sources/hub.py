@@ -14,7 +14,7 @@ from datasets.utils.metadata import MetadataConfigs
 from huggingface_hub import DatasetCard
 
 from ..file_types import escaped
-from ..folders.rows import note_others, walk
+from ..folders.loading import note_others, walk
 
 
 def builder_of(name: str, config_name: str | None) -> DatasetBuilder:

@@ -11,7 +11,7 @@ from datasets import Dataset
 from ...errors import loading, require_writable
 from ..arguments import DataArguments
 from ..summary import note
-from .embedded import EMBEDDED
+from .built_in import BUILT_IN
 
 Rows = TypeVar("Rows")
 
@@ -22,7 +22,7 @@ VALIDATION_SPLITS = ("validation", "test")  # of a dataset on the Hub, in the or
 def open_splits(
     args: DataArguments,
     modality: str | None,
-    embedded: Callable[[Dataset], Rows],
+    built_in: Callable[[Dataset], Rows],
     hub: Callable[[str, str | None], dict[str, Rows]],
     file: Callable[[str, str], Rows],
     folder: Callable[[str, str, Any, bool], dict[str, Rows]],
@@ -30,7 +30,7 @@ def open_splits(
     """The source's rows as they are: `train`, and `validation` if it has one.
 
     Args:
-        embedded: from the rows of an embedded dataset.
+        built_in: from the rows of a built-in dataset.
         hub: from name and configuration of a dataset, its splits.
         file: from a path and the flag that gave it.
         folder: from a path, the flag that gave it, the modality, and whether the user asked for labels, its splits.
@@ -44,8 +44,8 @@ def open_splits(
         "Name another folder in the environment variable HF_DATASETS_CACHE, or in HF_HOME for all of Hugging Face.",
     )
     labels_wanted = args.label_column_name is not None
-    if args.dataset_name in EMBEDDED:
-        splits = {split: embedded(rows) for split, rows in EMBEDDED[args.dataset_name][1]().items()}
+    if args.dataset_name in BUILT_IN:
+        splits = {split: built_in(rows) for split, rows in BUILT_IN[args.dataset_name][1]().items()}
     elif args.dataset_name is not None:
         splits = hub(args.dataset_name, args.dataset_config_name)
         if args.label_column_name != _CLS:

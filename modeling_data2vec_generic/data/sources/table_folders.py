@@ -9,7 +9,7 @@ from datasets.packaged_modules.folder_based_builder.folder_based_builder import 
 from datasets.packaged_modules.json.json import Json
 
 from ..summary import note
-from ..tables.tables import Table, open_files
+from ..tables.formats import Table, open_files
 from .hub import builder_of
 from .opening import VALIDATION_SPLITS, loading_hub
 

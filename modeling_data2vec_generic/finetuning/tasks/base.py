@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from ...data.arguments import DataArguments
 from ...modalities import modality_class
-from ...modalities.base import Modality
+from ...modalities.base_modality import Modality
 from ...modeling_data2vec_generic import Data2VecGenericPreTrainedModel
 from ...training.arguments import ModelArguments
 from ..arguments import FinetuningArguments, TaskArguments

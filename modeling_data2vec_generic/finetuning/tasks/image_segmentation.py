@@ -17,7 +17,7 @@ from transformers.utils import logging
 from ...classification_data2vec_generic import Data2VecGenericForSemanticSegmentation
 from ...data.sources.columns import undecoded
 from ...data.summary import note
-from ...masking.sample_rng import CROP, DrawsByEpoch, RowStreams
+from ...masking.sample_rng import CROP, DrawsByEpoch, RowGenerators
 from ...modalities.vision.pixels import PixelPipeline, RandomResizedCrop
 from ...modalities.vision.segmentation_labels import (
     IGNORED,
@@ -59,7 +59,7 @@ class TrainingMasks(DrawsByEpoch):
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Tensor]:
         images, masks = ([example[name] for example in examples] for name in ("image", "label"))
         indices = [int(example["sample_index"]) for example in examples]
-        streams = RowStreams.for_samples(self.seed, self.epoch, indices, CROP)
+        streams = RowGenerators.for_samples(self.seed, self.epoch, indices, CROP)
         boxes, mirrored = self.crop.draw(np.array([image.size for image in images]), streams)
         labels = np.empty((len(masks), self.pixels.height, self.pixels.width), dtype=np.uint8)
         for row, mask in enumerate(masks):

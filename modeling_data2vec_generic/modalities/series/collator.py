@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from ...masking.sampler import MaskSampler, draw_grid_masks
-from ..collator import Batch, Example, MaskingCollator, column
+from ..base_collator import Batch, Example, MaskingCollator, column
 
 
 @dataclass

@@ -14,7 +14,7 @@ from ...layout_data2vec_generic import find_layout
 from ...masking.sampler import MaskSampler
 from ...measurements_data2vec_generic import measure
 from ...training.arguments import ModelArguments
-from ..base import Modality
+from ..base_modality import Modality
 from .collator import DataCollatorForData2VecSeries
 from .windows import prepare_series, usual_shape
 

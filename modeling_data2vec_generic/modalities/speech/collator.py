@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from ...masking.sampler import MaskSampler, draw_sequence_masks
-from ..collator import Batch, Example, MaskingCollator, column
+from ..base_collator import Batch, Example, MaskingCollator, column
 
 
 @dataclass

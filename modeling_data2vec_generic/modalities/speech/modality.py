@@ -10,7 +10,7 @@ from transformers import AutoFeatureExtractor, PreTrainedModel, Wav2Vec2FeatureE
 from ...evaluation.probe import ContentMask, real_frames
 from ...geometry_data2vec_generic import FrameCounter
 from ...masking.sampler import MaskSampler
-from ..base import Modality
+from ..base_modality import Modality
 from .collator import DataCollatorForData2VecSpeech
 from .waveforms import prepare_speech
 

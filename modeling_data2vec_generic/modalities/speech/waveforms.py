@@ -20,7 +20,7 @@ from ...data.arguments import DataArguments
 from ...data.encoded_files import encoded_file
 from ...data.screening import NothingLeft, good_rows
 from ...data.summary import note
-from .mpeg import uncounted_frames, with_frame_count
+from .mp3 import uncounted_frames, with_frame_count
 
 _BLOCK = 1 << 20  # samples, of all channels together, read at a time while checking
 # What a damaged header claims; resampling 1 Hz to 16 kHz would take 16,000 times the memory.

@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from transformers.data.data_collator import pad_without_fast_tokenizer_warning
 
-from ...masking.sample_rng import TOKENS, RowStreams
+from ...masking.sample_rng import TOKENS, RowGenerators
 from ...masking.sampler import MaskSampler, draw_sequence_masks
 from ...masking.shapes import bert_replace
-from ..collator import Batch, Example, MaskingCollator, column
+from ..base_collator import Batch, Example, MaskingCollator, column
 
 
 @dataclass
@@ -82,7 +82,7 @@ class DataCollatorForData2VecText(MaskingCollator):
     def _student_tokens(
         self, tokens: NDArray[np.int64], masks: NDArray[np.bool_], indices: Sequence[int]
     ) -> NDArray[np.int64]:
-        streams = RowStreams.for_samples(self.seed, self.epoch, indices, TOKENS, copies=self.num_masks)
+        streams = RowGenerators.for_samples(self.seed, self.epoch, indices, TOKENS, copies=self.num_masks)
         rows = np.repeat(tokens, self.num_masks, axis=0)
         flat = masks.reshape(rows.shape)
         return bert_replace(rows, flat, self.tokenizer.mask_token_id, self._vocabulary, streams).reshape(masks.shape)

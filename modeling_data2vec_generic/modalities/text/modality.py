@@ -12,7 +12,7 @@ from ...data.arguments import DataArguments
 from ...evaluation.probe import ContentMask, real_tokens
 from ...masking.sampler import MaskSampler
 from ...training.arguments import ModelArguments
-from ..base import Modality
+from ..base_modality import Modality
 from .amino_acids import amino_acid_tokenizer
 from .collator import DataCollatorForData2VecText
 from .tokenizer import check_tokenizer, tokenizer_trained_on

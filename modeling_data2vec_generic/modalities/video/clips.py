@@ -13,9 +13,9 @@ from PIL import Image
 
 from ...data.arguments import DataArguments
 from ...data.screening import good_rows
-from ...masking.sample_rng import RowStreams
+from ...masking.sample_rng import RowGenerators
 from ..vision.images import INSPECTED, decode_image, examine_image, settle_inspected
-from ..vision.levels import Levels
+from ..vision.intensity_levels import Levels
 from ..vision.pixels import PixelPipeline, RandomResizedCrop
 from ..window_counts import count_windows
 
@@ -100,11 +100,11 @@ class ClipPipeline:
         return self._pixels.plain([frame for clip in clips for frame in clip]).unflatten(0, (len(clips), -1))
 
     def cropped(
-        self, clips: Sequence[list[Image.Image]], crop: RandomResizedCrop, streams: RowStreams
+        self, clips: Sequence[list[Image.Image]], crop: RandomResizedCrop, streams: RowGenerators
     ) -> torch.Tensor:
         """A random crop of each clip, the same for all its frames, (B, F, C, H, W) float32, drawn from its stream."""
         frames = [frame for clip in clips for frame in clip]
-        per_frame = RowStreams(np.repeat(streams.keys, [len(clip) for clip in clips]))
+        per_frame = RowGenerators(np.repeat(streams.keys, [len(clip) for clip in clips]))
         return self._pixels.cropped(frames, crop, per_frame).unflatten(0, (len(clips), -1))
 
 

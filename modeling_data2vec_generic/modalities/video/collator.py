@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import torch
 
-from ...masking.sample_rng import CROP, RowStreams
+from ...masking.sample_rng import CROP, RowGenerators
 from ...masking.sampler import MaskSampler, draw_grid_masks
-from ..collator import Batch, Example, MaskingCollator, column
+from ..base_collator import Batch, Example, MaskingCollator, column
 
 if TYPE_CHECKING:
     from ..vision.pixels import RandomResizedCrop
@@ -47,7 +47,7 @@ class DataCollatorForData2VecVideo(MaskingCollator):
         if self.augment is None:
             batch = self.plain(examples)
         else:
-            streams = RowStreams.for_samples(self.seed, self.epoch, indices, CROP)
+            streams = RowGenerators.for_samples(self.seed, self.epoch, indices, CROP)
             batch = {"pixel_values": self._pixels.cropped(column(examples, "video"), self.augment, streams)}
         return {**batch, "mask": torch.from_numpy(np.tile(masks, steps))}
 

@@ -12,7 +12,7 @@ from ...geometry_data2vec_generic import grid_of
 from ...layout_data2vec_generic import find_layout
 from ...masking.sampler import MaskSampler
 from ...measurements_data2vec_generic import measure
-from ..base import Modality
+from ..base_modality import Modality
 from ..vision.modality import check_num_channels, image_size
 from ..vision.pixels import RandomResizedCrop
 from .clips import prepare_video

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
-from ...masking.sample_rng import CROP, RowStreams
+from ...masking.sample_rng import CROP, RowGenerators
 from ...masking.sampler import MaskSampler, draw_grid_masks
-from ..collator import Batch, Example, MaskingCollator, column
+from ..base_collator import Batch, Example, MaskingCollator, column
 
 if TYPE_CHECKING:
     from .pixels import RandomResizedCrop
@@ -43,7 +43,7 @@ class DataCollatorForData2VecVision(MaskingCollator):
         if self.augment is None:
             pixel_values = self._pixels.plain(images)
         else:
-            streams = RowStreams.for_samples(self.seed, self.epoch, indices, CROP)
+            streams = RowGenerators.for_samples(self.seed, self.epoch, indices, CROP)
             pixel_values = self._pixels.cropped(images, self.augment, streams)
         masks = draw_grid_masks(self.mask, self.grid, self.num_masks, self.seed, self.epoch, indices)
         return {"pixel_values": pixel_values, "mask": torch.from_numpy(masks)}

@@ -13,7 +13,7 @@ from ...data.encoded_files import encoded_file
 from ...data.file_types import IMAGE_FORMATS
 from ...data.screening import good_rows
 from ...data.summary import note
-from .levels import Levels, levels_in, settle_levels
+from .intensity_levels import Levels, levels_in, settle_levels
 
 # An image processor that scales the shorter side to its size makes the longer one as many times that size.
 _LARGEST_RATIO = 200

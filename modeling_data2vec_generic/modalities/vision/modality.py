@@ -12,7 +12,7 @@ from ...geometry_data2vec_generic import grid_of, patch_sides
 from ...layout_data2vec_generic import find_layout
 from ...masking.sampler import MaskSampler
 from ...measurements_data2vec_generic import measure
-from ..base import Modality
+from ..base_modality import Modality
 from .collator import DataCollatorForData2VecVision
 from .images import prepare_images
 from .pixels import RandomResizedCrop, target_size

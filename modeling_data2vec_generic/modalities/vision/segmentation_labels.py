@@ -16,7 +16,7 @@ from ...data.file_types import IMAGE_FORMATS
 from ...data.screening import good_rows
 from ...data.summary import note
 from .images import ORIENTATION, check_size, decode_image, screen_images
-from .levels import Levels
+from .intensity_levels import Levels
 
 IGNORED = 255  # of 8-bit masks: a pixel without a class
 _MODES = ("1", "L", "P", "I", "I;16")  # a whole number per pixel; that of a palette image is its place in the palette

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import TrainerCallback
 from transformers.utils import logging
 
-from ...data.streams import WindowedStream
+from ...data.windowed_stream import WindowedStream
 from ..checkpointing.output_dir import last_checkpoint
 from .verdict import COLLAPSED, HEALTHY, RISING, TOO_EARLY, remedies, verdict
 from .vital_signs import vital_signs

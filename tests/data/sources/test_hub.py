@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from modeling_data2vec_generic.data.arguments import DataArguments
-from modeling_data2vec_generic.data.sources.loaded import load_raw_datasets
-from modeling_data2vec_generic.data.sources.streamed import open_stream
+from modeling_data2vec_generic.data.sources.raw_datasets import load_raw_datasets
+from modeling_data2vec_generic.data.sources.streamed_source import open_stream
 
 
 def texts(folder: Path, *rows: str) -> Path:

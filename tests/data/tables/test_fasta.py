@@ -6,7 +6,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from modeling_data2vec_generic.data.arguments import DataArguments
-from modeling_data2vec_generic.data.sources.loaded import infer_modality, load_raw_datasets
+from modeling_data2vec_generic.data.sources.raw_datasets import infer_modality, load_raw_datasets
 from modeling_data2vec_generic.data.tables.fasta import sequences
 from modeling_data2vec_generic.modalities.text.amino_acids import amino_acid_tokenizer
 from modeling_data2vec_generic.modalities.text.tokenizer import check_tokenizer, knows_capitals_only, train_tokenizer

@@ -11,7 +11,7 @@ import pytest
 from datasets import Array2D, Dataset, Features, List, Value
 
 from modeling_data2vec_generic.data.arguments import DataArguments
-from modeling_data2vec_generic.data.sources.loaded import infer_modality, load_raw_datasets
+from modeling_data2vec_generic.data.sources.raw_datasets import infer_modality, load_raw_datasets
 from modeling_data2vec_generic.modalities.series.windows import prepare_series, series_of, usual_shape
 from modeling_data2vec_generic.modalities.window_counts import count_windows
 

@@ -13,8 +13,8 @@ from datasets import Dataset
 from torch.utils.data import DataLoader
 
 from modeling_data2vec_generic.data.arguments import DataArguments
-from modeling_data2vec_generic.data.sources.loaded import load_raw_datasets
-from modeling_data2vec_generic.modalities.speech.mpeg import _first_frame, _frame
+from modeling_data2vec_generic.data.sources.raw_datasets import load_raw_datasets
+from modeling_data2vec_generic.modalities.speech.mp3 import _first_frame, _frame
 from modeling_data2vec_generic.modalities.speech.waveforms import _inspect, decode_audio, prepare_speech
 
 RATE = 16_000

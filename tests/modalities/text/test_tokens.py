@@ -12,7 +12,7 @@ from tokenizers.pre_tokenizers import Whitespace
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from modeling_data2vec_generic.data.arguments import DataArguments
-from modeling_data2vec_generic.data.sources.loaded import load_raw_datasets
+from modeling_data2vec_generic.data.sources.raw_datasets import load_raw_datasets
 from modeling_data2vec_generic.masking.sampler import MaskSampler
 from modeling_data2vec_generic.modalities.text.collator import DataCollatorForData2VecText
 from modeling_data2vec_generic.modalities.text.tokenizer import check_tokenizer, tokenizer_trained_on, train_tokenizer
@@ -359,7 +359,7 @@ def test_bad_rows__more_than_a_tenth_fails(tokenizer):
         prepare_text(rows([*TEXTS[1:8] * 2, "red", "red"]), tokenizer, args, "train")
 
 
-def test_embedded_prose__from_flag_to_sequences():
+def test_built_in_prose__from_flag_to_sequences():
     args = DataArguments(dataset_name="python_docs", max_seq_length=64)
     raw = load_raw_datasets(args, "text")
     tokenizer = train_tokenizer(raw["train"]["text"], 1000)

@@ -10,7 +10,7 @@ from datasets import Dataset, Features, Image, List, Value
 from transformers import VideoMAEImageProcessorPil
 
 from modeling_data2vec_generic.data.arguments import DataArguments
-from modeling_data2vec_generic.data.sources.loaded import infer_modality, load_raw_datasets
+from modeling_data2vec_generic.data.sources.raw_datasets import infer_modality, load_raw_datasets
 from modeling_data2vec_generic.modalities.video.clips import FrameProcessor, prepare_video
 
 

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from transformers import AutoImageProcessor, ViTImageProcessorPil
 
 from modeling_data2vec_generic.data.arguments import DataArguments
-from modeling_data2vec_generic.data.sources.loaded import load_raw_datasets
+from modeling_data2vec_generic.data.sources.raw_datasets import load_raw_datasets
 from modeling_data2vec_generic.modalities.vision.images import decode_image, prepare_images, to_rgb
 
 

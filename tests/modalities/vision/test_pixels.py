@@ -10,7 +10,7 @@ from transformers import (
     ViTImageProcessor,
 )
 
-from modeling_data2vec_generic.masking.sample_rng import RowStreams
+from modeling_data2vec_generic.masking.sample_rng import RowGenerators
 from modeling_data2vec_generic.modalities.vision.pixels import PixelPipeline, RandomResizedCrop
 
 GREY = {"image_mean": [0.3], "image_std": [0.4]}
@@ -40,7 +40,7 @@ def random_images(*sizes, mode="RGB"):
 
 
 def streams(rows, epoch=0):
-    return RowStreams.for_samples(0, epoch, range(rows), purpose=3)
+    return RowGenerators.for_samples(0, epoch, range(rows), purpose=3)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])

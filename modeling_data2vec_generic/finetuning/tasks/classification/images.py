@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import AutoModelForImageClassification, PreTrainedModel
 
 from ....data.sources.columns import CONTENT_COLUMN
-from ....masking.sample_rng import CROP, DrawsByEpoch, RowStreams
+from ....masking.sample_rng import CROP, DrawsByEpoch, RowGenerators
 from ....modalities.video.clips import ClipPipeline
 from ....modalities.vision.images import prepare_images
 from ....modalities.vision.pixels import PixelPipeline, RandomResizedCrop
@@ -44,7 +44,7 @@ class AugmentedCollator(DrawsByEpoch):
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Tensor]:
         indices = [int(example["sample_index"]) for example in examples]
-        streams = RowStreams.for_samples(self.seed, self.epoch, indices, CROP)
+        streams = RowGenerators.for_samples(self.seed, self.epoch, indices, CROP)
         pixel_values = self.pixels.cropped([example[self.column] for example in examples], self.crop, streams)
         labels = self.target.collate([example["label"] for example in examples])
         if self.mix is not None:

@@ -10,9 +10,9 @@ from datasets import Dataset, DatasetDict, Features, IterableDataset
 from transformers.utils import logging
 
 from ..arguments import DataArguments
-from ..folders.rows import load_folder
+from ..folders.loading import load_folder
 from ..summary import note
-from ..tables.tables import Choice, Table, UntypedTable, open_file
+from ..tables.formats import Choice, Table, UntypedTable, open_file
 from .columns import canonical, chosen_columns, encode_labels, renamed
 from .hub import builder_of
 from .opening import VALIDATION_SPLITS, loading_hub, open_splits
@@ -124,7 +124,7 @@ def _open(args: DataArguments, modality: str | None) -> dict[str, IterableDatase
     return open_splits(
         args,
         modality,
-        embedded=lambda rows: rows.to_iterable_dataset(),
+        built_in=lambda rows: rows.to_iterable_dataset(),
         hub=_open_hub,
         file=open_file,
         folder=_open_folder,

@@ -15,10 +15,10 @@ import pytest
 from datasets import Dataset, Features, IterableDataset, List, Value
 
 from modeling_data2vec_generic.data.arguments import DataArguments
-from modeling_data2vec_generic.data.sources.loaded import infer_modality, load_raw_datasets, read_splits
-from modeling_data2vec_generic.data.sources.streamed import WindowPreparation, open_stream
-from modeling_data2vec_generic.data.streams import WindowedStream
+from modeling_data2vec_generic.data.sources.raw_datasets import infer_modality, load_raw_datasets, read_splits
+from modeling_data2vec_generic.data.sources.streamed_source import WindowPreparation, open_stream
 from modeling_data2vec_generic.data.summary import summarized
+from modeling_data2vec_generic.data.windowed_stream import WindowedStream
 from modeling_data2vec_generic.modalities.series.windows import prepare_series
 from modeling_data2vec_generic.modalities.vision.images import prepare_images
 

@@ -1,4 +1,4 @@
-"""Where rows come from: embedded data, a folder, a file, or anything `datasets.load_dataset` knows.
+"""Where rows come from: built-in data, a folder, a file, or anything `datasets.load_dataset` knows.
 
 `load_raw_datasets` gives every source the same shape: `train` and, if there is or shall be one, `validation`, with the
 columns `image`, `text`, `audio`, `series` or `video` (files not decoded), `sample_index`, and `label` where labels
@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 from transformers.utils import logging
 
 from ..arguments import DataArguments
-from ..folders.rows import load_folder, modalities_of, nothing_found, walk
+from ..folders.loading import load_folder, modalities_of, nothing_found, walk
 from ..splitting import SPLIT_SEED, split_positions, stratified, warn_of_validation
 from ..summary import note
-from ..tables.tables import Table, UntypedTable, open_file
+from ..tables.formats import Table, UntypedTable, open_file
+from .built_in import BUILT_IN
 from .columns import CONTENT_COLUMN, canonical, chosen_columns, encode_labels, holds, may_hold, renamed, times_of
-from .embedded import EMBEDDED
 from .hub import builder_of
 from .opening import VALIDATION_SPLITS, loading_hub, open_splits
-from .streamed import stream_types
+from .streamed_source import stream_types
 from .table_folders import tables_of_folder
 
 logger = logging.get_logger(__name__)
@@ -50,8 +50,8 @@ def infer_modality(args: DataArguments, encoder_reads: Callable[[], str | None] 
     if args.modality is not None:
         return args.modality
     named = [modality for modality, column in CONTENT_COLUMN.items() if getattr(args, f"{column}_column_name")]
-    if args.dataset_name in EMBEDDED:
-        found = [EMBEDDED[args.dataset_name][0]]
+    if args.dataset_name in BUILT_IN:
+        found = [BUILT_IN[args.dataset_name][0]]
     elif named:
         found = named
     elif args.train_dir is not None:
@@ -173,7 +173,7 @@ def _check_source(args: DataArguments) -> None:
 
 
 def _open_splits(args: DataArguments, modality: str | None) -> dict[str, Dataset | Table]:
-    return open_splits(args, modality, embedded=lambda rows: rows, hub=_load_hub, file=open_file, folder=load_folder)
+    return open_splits(args, modality, built_in=lambda rows: rows, hub=_load_hub, file=open_file, folder=load_folder)
 
 
 def _load_hub(name: str, config_name: str | None) -> dict[str, Dataset | Table]:

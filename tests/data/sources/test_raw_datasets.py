@@ -11,7 +11,7 @@ from datasets import ClassLabel, Dataset, Features, Image, Value
 
 from modeling_data2vec_generic.data.arguments import DataArguments
 from modeling_data2vec_generic.data.sources.columns import encode_labels
-from modeling_data2vec_generic.data.sources.loaded import infer_modality, load_raw_datasets, split_positions
+from modeling_data2vec_generic.data.sources.raw_datasets import infer_modality, load_raw_datasets, split_positions
 
 
 def write_images(folder, count, size=(6, 5)):

@@ -17,8 +17,8 @@ from transformers.utils import logging
 from ..arguments import CONTENT_COLUMN
 from ..file_types import EXTENSIONS, IMAGE_FORMATS
 from ..summary import note
-from ..tables.tables import load_file
-from .arrangement import Sample, are_few, labelled, named, sample_at, splits_of
+from ..tables.formats import load_file
+from .splits_and_classes import Sample, are_few, labelled, named, sample_at, splits_of
 
 logger = logging.get_logger(__name__)
 

@@ -37,7 +37,7 @@ from datasets.table import table_cast
 from ..cache_keys import code_version, file_state
 from .fasta import FASTA_ENDINGS, is_fasta, sequences_of
 from .records import CsvRecords, JsonRecords, Records, grouped
-from .values import PROBLEM, as_list, as_number, as_numbers, as_text, column_of, shown, told_by, typed_labels
+from .value_types import PROBLEM, as_list, as_number, as_numbers, as_text, column_of, shown, told_by, typed_labels
 
 Choice = Mapping[str, str | tuple[str, ...]]  # of canonical names; several columns are the times of a series
 

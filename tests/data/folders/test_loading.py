@@ -9,9 +9,9 @@ import pytest
 import soundfile
 
 from modeling_data2vec_generic.data.arguments import DataArguments
-from modeling_data2vec_generic.data.folders.rows import load_folder
-from modeling_data2vec_generic.data.sources.loaded import infer_modality, load_raw_datasets, read_splits
-from modeling_data2vec_generic.data.sources.streamed import open_stream
+from modeling_data2vec_generic.data.folders.loading import load_folder
+from modeling_data2vec_generic.data.sources.raw_datasets import infer_modality, load_raw_datasets, read_splits
+from modeling_data2vec_generic.data.sources.streamed_source import open_stream
 from modeling_data2vec_generic.modalities.vision.images import prepare_images
 
 

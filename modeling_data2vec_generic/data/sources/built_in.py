@@ -41,7 +41,7 @@ def load_python_docs() -> dict[str, Dataset]:
     return {"train": Dataset.from_dict({"text": train}), "validation": Dataset.from_dict({"text": validation})}
 
 
-EMBEDDED: dict[str, tuple[str, Callable[[], dict[str, Dataset]]]] = {
+BUILT_IN: dict[str, tuple[str, Callable[[], dict[str, Dataset]]]] = {
     "digits": ("vision", load_digits),
     "python_docs": ("text", load_python_docs),
 }
