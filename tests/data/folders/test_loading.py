@@ -39,7 +39,7 @@ def numbered(folder, count, ending=".png"):
 def notes(monkeypatch):
     """The summary's sentences."""
     found = []
-    for module in ("rows", "arrangement"):
+    for module in ("loading", "splits_and_classes"):
         monkeypatch.setattr(
             f"modeling_data2vec_generic.data.folders.{module}.note",
             lambda split, text: found.append(f"{split}: {text}"),
