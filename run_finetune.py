@@ -1,12 +1,12 @@
 #!/usr/bin/env python
-"""Fine-tune an encoder on a labelled task, and measure what its pre-training was worth.
+"""Fine-tune an encoder on a labelled task, and measure how much its pre-training helped.
 
     python run_finetune.py --model_name_or_path output/digits --dataset_name digits --output_dir output/finetuned
     python run_finetune.py --model_name_or_path output/digits --dataset_name digits --labels_per_class 10 \
         --output_dir output/compared --compare --seeds 0 1 2
 
-Recipes are JSON or YAML files of flags, as for run_pretraining.py; flags on the command line override them. What is
-left out takes the default of the task. See --help for all flags.
+Recipes are JSON or YAML files of flags, as for run_pretraining.py. Flags on the command line override them. A flag
+that is left out takes the default of the task. See --help for all flags.
 """
 
 import copy
@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> None:
         task.fit(source.encoder)
         with training_args.main_process_first(desc="preparing the data"), judged_together(rows, bad_rows):
             samples = {split: task.prepare(dataset, split) for split, dataset in rows.items()}
-        log_summary()  # of further seeds, what is new about their rows
+        log_summary()  # for further seeds, only what is new about their rows
         paths = paths_of(rows["validation"], task.modality_name)
         arms = Arms(names, source, task, samples, task_args)
         for name in names:
@@ -81,7 +81,7 @@ def main(argv: list[str] | None = None) -> None:
 def arguments_of(
     seed: int, arm: str, task_args: TaskArguments, training_args: FinetuningArguments
 ) -> FinetuningArguments:
-    """The training arguments of one run; of several, each has a folder of its own: seed-N/ARM.
+    """The training arguments of one run. If there are several runs, each has its own output directory, seed-N/ARM.
 
     Raises:
         ValueError: several runs are to be resumed from one checkpoint.

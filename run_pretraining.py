@@ -5,8 +5,8 @@
     python run_pretraining.py examples/vision/digits.json --max_steps 100 --output_dir output/short
     python run_pretraining.py --model_type vit --train_dir my_images --output_dir output/mine
 
-A recipe is a JSON or YAML file of flags, and null there leaves a flag out; flags on the command line override it. See
---help for all of them.
+A recipe is a JSON or YAML file of flags. A flag whose value is null there is left out. Flags on the command line
+override the recipe. See --help for all flags.
 """
 
 import sys
@@ -56,7 +56,7 @@ ARGUMENTS = (ModelArguments, DataArguments, MaskArguments, ObjectiveArguments, D
 
 
 def parse(argv: list[str]) -> tuple:
-    """One dataclass instance for each of ARGUMENTS; the flags of a recipe come before those of the command line."""
+    """One instance of each of ARGUMENTS. Flags on the command line override those of a recipe; see `cli.parse`."""
     return recipes.parse(argv, ARGUMENTS)
 
 
@@ -97,7 +97,7 @@ def main(argv: list[str] | None = None) -> None:
     config = objective_config(objective_args, encoder.config, modality_name)
     model = Data2VecGenericForPreTraining(config, encoder)
 
-    # The settings are known to be good before the data, which may take long, are looked through.
+    # All settings are checked before the data are, since that may take long.
     streamed = source is not None
     with training_args.main_process_first(desc="preparing the data"), judged_together(raw, bad_rows, streamed):
         prepared = {split: modality.prepare(rows, split, mask) for split, rows in raw.items()}
@@ -155,7 +155,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def run(trainer: Data2VecTrainer, checkpoint: str | None) -> None:
-    """Train, evaluate what came out, and save everything that can be loaded again."""
+    """Trains, evaluates the trained model, and saves model, encoder, metrics and state."""
     trained = trainer.train(resume_from_checkpoint=checkpoint)
     trainer.log_metrics("train", trained.metrics)
     trainer.save_metrics("train", trained.metrics)
@@ -171,7 +171,7 @@ def run(trainer: Data2VecTrainer, checkpoint: str | None) -> None:
 
 
 def chosen_settings(config: Data2VecGenericConfig) -> dict[str, Any]:
-    """The objective as it was resolved, for the model card."""
+    """The settings of the objective that the run used, for the model card."""
     own = {field.name for field in fields(ObjectiveArguments)}
     return {name: value for name, value in config.to_dict().items() if name in own}
 

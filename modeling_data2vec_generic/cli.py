@@ -1,4 +1,4 @@
-"""Recipes: files of flags, which flags on the command line override; and what every script does with its log."""
+"""The command line of the scripts: recipes (files of flags, which flags on the command line override) and logging."""
 
 import difflib
 import json
@@ -12,7 +12,7 @@ import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
 ENDINGS = (".json", ".yaml", ".yml")
-# Flags of earlier versions of transformers and of its example scripts, and what does the same here.
+# Flags of earlier versions of transformers and of its example scripts, with what replaces them here.
 _RENAMED = {
     "adafactor": "--optim adafactor",
     "block_size": "--max_seq_length",
@@ -46,10 +46,17 @@ _RENAMED = {
 
 
 def parse(argv: list[str], groups: Iterable[Any]) -> tuple[Any, ...]:
-    """One dataclass instance for each of `groups`; the flags of a recipe come before those of the command line.
+    """Parses the command line. Flags that are given on it override those of the recipe.
+
+    Args:
+        argv: the words of the command line, without the name of the script. One of them may be the path of a recipe.
+        groups: dataclasses whose fields are the flags.
+
+    Returns:
+        One instance of each of `groups`, in their order.
 
     Raises:
-        ValueError: there is no such recipe or flag, or a flag has a value that can't be used.
+        ValueError: there is no such recipe or flag, or a flag has a value that cannot be used.
     """
     parser = HfArgumentParser(groups)
     flags = _with_recipe(argv, parser)
@@ -58,27 +65,30 @@ def parse(argv: list[str], groups: Iterable[Any]) -> tuple[Any, ...]:
         raise ValueError(" ".join(_remarks(unknown, parser)))
     try:
         return parser.parse_args_into_dataclasses(flags)
-    # TrainingArguments, of "inf" and of packages that are not installed
+    # TrainingArguments raises these, e.g. for "inf" and for packages that are not installed.
     except (ArithmeticError, AttributeError, ImportError, LookupError, OSError, TypeError) as error:
         raise ValueError(f"A flag has a value that cannot be used ({type(error).__name__}: {error}).") from error
 
 
 def flags_of(argv: list[str], groups: Iterable[Any]) -> list[str]:
-    """Command line flags of the dataclasses `groups`, with those of the recipe that stands anywhere among them in
-    front.
+    """The words of the command line, with the path of the recipe replaced by its flags, which are moved to the front.
+
+    Args:
+        argv: the words of the command line. The recipe may be at any place among them.
+        groups: dataclasses whose fields are the flags.
 
     Raises:
-        ValueError: there are several recipes, or it can't be read.
+        ValueError: there are several recipes, or the recipe cannot be read.
     """
     return _with_recipe(argv, HfArgumentParser(groups))
 
 
 def _with_recipe(argv: list[str], parser: HfArgumentParser) -> list[str]:
-    alone = {name for action in parser._actions if action.nargs in (0, "?") for name in action.option_strings}
+    without_value = {name for action in parser._actions if action.nargs in (0, "?") for name in action.option_strings}
     places = [
         place
         for place, (before, word) in enumerate(zip(["", *argv], argv, strict=False))
-        if word.lower().endswith(ENDINGS) and not word.startswith("-") and not _takes_next(before, alone)
+        if word.lower().endswith(ENDINGS) and not word.startswith("-") and not _takes_next(before, without_value)
     ]
     if len(places) > 1:
         raise ValueError(f"{' and '.join(argv[place] for place in places)} are several recipes: give one of them.")
@@ -88,13 +98,13 @@ def _with_recipe(argv: list[str], parser: HfArgumentParser) -> list[str]:
     return recipe_flags(Path(argv[place])) + argv[:place] + argv[place + 1 :]
 
 
-def _takes_next(word: str, alone: set[str]) -> bool:
-    """Whether the word after this one is its value. `alone`: the flags that need none."""
-    return word.startswith("--") and "=" not in word and word not in alone
+def _takes_next(word: str, without_value: set[str]) -> bool:
+    """Whether `word` is a flag whose value is the next word. `without_value`: the flags that need no value."""
+    return word.startswith("--") and "=" not in word and word not in without_value
 
 
 def _remarks(unknown: list[str], parser: HfArgumentParser) -> list[str]:
-    """What to do about each flag that there is none of, or about words that belong to no flag."""
+    """Messages on unknown flags, one for each, or on words that belong to no flag."""
     known = sorted(name for action in parser._actions for name in action.option_strings if name.startswith("--"))
     flags = [word.split("=")[0] for word in unknown if word.startswith("-")]
     if not flags:
@@ -108,31 +118,33 @@ def _remarks(unknown: list[str], parser: HfArgumentParser) -> list[str]:
 
 
 def recipe_flags(path: Path) -> list[str]:
-    """A recipe as command line flags.
+    """The flags of a recipe, as words of a command line.
 
     Raises:
-        ValueError: there is no such file, or it does not hold an object of flags.
+        ValueError: there is no such file, it cannot be read, or it does not hold an object of flags.
     """
     if not path.is_file():
         raise ValueError(f"There is no recipe {path}. Recipes are files such as examples/vision/digits.json.")
     kind = "JSON" if path.suffix.lower() == ".json" else "YAML"
     try:
-        content = path.read_bytes()  # both readers tell its encoding
+        content = path.read_bytes()  # both parsers detect the encoding
         recipe = json.loads(content) if kind == "JSON" else yaml.load(content, _YamlLoader)
-    except (ValueError, RecursionError, yaml.YAMLError) as error:  # of UTF-8, of numbers with thousands of digits
+    except (ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: also bad UTF-8 and huge numbers
         raise ValueError(f"The recipe {path} is not valid {kind}: {error}.") from error
     except OSError as error:
         raise ValueError(f"The recipe {path} cannot be read: {error.strerror}. Check its permissions.") from error
     if not isinstance(recipe, dict):
         raise ValueError(f"The recipe {path} holds a {type(recipe).__name__} where an object of flags is expected.")
     if empty := [name for name, value in recipe.items() if isinstance(value, list) and None in value]:
-        raise ValueError(f"The recipe {path} has null within a list, of {', '.join(empty)}. Remove it.")
+        raise ValueError(f"The recipe {path} has null within the list of {', '.join(empty)}. Remove it.")
     return as_flags(recipe)
 
 
 class _YamlLoader(yaml.SafeLoader):
-    """Reads yes, no, on and off as words, which flags have as values, and 1e-4 as a number: YAML 1.2 does so, PyYAML
-    by itself does not."""
+    """A YAML loader that follows YAML 1.2 in two points where PyYAML does not.
+
+    It reads yes, no, on and off as strings, since flags have them as values, and 1e-4 as a number.
+    """
 
     yaml_implicit_resolvers = {
         first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
@@ -147,7 +159,8 @@ _YamlLoader.add_implicit_resolver(
 
 
 def as_flags(settings: dict[str, Any]) -> list[str]:
-    """Settings by name as command line flags; an empty list is "none", and None leaves the flag out."""
+    """Turns settings, by name, into words of a command line. An empty list becomes "none"; None leaves the flag
+    out."""
     flags: list[str] = []
     for name, value in settings.items():
         if value is None:
@@ -158,7 +171,10 @@ def as_flags(settings: dict[str, Any]) -> list[str]:
 
 
 def start_logging(arguments: TrainingArguments) -> None:
-    """Log to the terminal as `--log_level` says; the package itself says what it does in any case."""
+    """Starts logging to the terminal at the level of `--log_level`.
+
+    The main process logs what this package does (level INFO) at any `--log_level`; the others log its errors only.
+    """
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=arguments.get_process_log_level())
     own_level = logging.INFO if arguments.should_log else logging.ERROR
     logging.getLogger("modeling_data2vec_generic").setLevel(own_level)

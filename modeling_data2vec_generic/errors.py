@@ -1,4 +1,4 @@
-"""Errors of what reads files that others wrote, and of folders that can't be written, as one kind."""
+"""Turns errors about files and folders into a ValueError that says what to do."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,13 +8,17 @@ from tempfile import TemporaryFile
 
 @contextmanager
 def loading(what: str, remedy: str) -> Iterator[None]:
-    """Whatever transformers, tokenizers, safetensors or torch raise inside becomes a ValueError, with it as the cause.
+    """Turns any exception raised inside the `with` block into a ValueError, with the original as its cause.
 
-    Their types depend on which field of which file is damaged, and their messages seldom name the file.
+    Use it around calls of transformers, tokenizers, safetensors or torch that read files. The type of what they raise
+    depends on which field of which file is damaged, and their messages seldom name the file.
 
     Args:
-        what: what could not be done and with which source, to begin the message.
-        remedy: what to do, to end it.
+        what: the start of the message: what could not be done, and with which source.
+        remedy: the end of the message: what the user can do.
+
+    Raises:
+        ValueError: the block raised an exception.
     """
     try:
         yield
@@ -23,15 +27,19 @@ def loading(what: str, remedy: str) -> Iterator[None]:
 
 
 def require_writable(folder: Path, what: str, remedy: str) -> None:
-    """Raise a ValueError if no file can be made in the folder or, where it is not there yet, in what is to hold it.
+    """Checks that a file can be created in `folder` or, if that does not exist yet, in its nearest existing parent.
 
     Args:
-        what: what the folder is, to begin the message.
-        remedy: what to do, to end it.
+        folder: the folder to check.
+        what: the start of the message: what the folder is for.
+        remedy: the end of the message: what the user can do.
+
+    Raises:
+        ValueError: no file can be created there.
     """
     try:
         with TemporaryFile(dir=next(path for path in (folder, *folder.absolute().parents) if path.exists())):
             pass
     except OSError as error:
         reason = error.strerror or error
-        raise ValueError(f"{what} {str(folder)!r} cannot be written ({reason}). {remedy}") from None  # nothing is lost
+        raise ValueError(f"{what} {str(folder)!r} cannot be written ({reason}). {remedy}") from None

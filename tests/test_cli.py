@@ -34,7 +34,7 @@ def test_null__is_the_default(tmp_path):
 
 
 def test_null__does_not_stand_in_lists(tmp_path):
-    with pytest.raises(ValueError, match="null within a list, of target_layer_norms"):
+    with pytest.raises(ValueError, match="null within the list of target_layer_norms"):
         parsed(recipe(tmp_path, target_layer_norms=["batch", None]))
 
 

@@ -1,4 +1,4 @@
-"""What the features of a frozen encoder are worth, which pre-training, its health and fine-tuning all ask.
+"""Measures how good the features of a frozen encoder are; used by pre-training, its health check and fine-tuning.
 
-`probe.py` is the whole of it: features, nearest neighbours, a linear classifier.
+Everything is in `probe.py`: features, nearest neighbours, and a linear classifier.
 """

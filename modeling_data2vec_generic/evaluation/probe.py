@@ -1,7 +1,8 @@
-"""How good are the features of a frozen encoder: nearest neighbours and a linear classifier on them.
+"""Measures how good the features of a frozen encoder are, by nearest neighbours and a linear classifier.
 
-Labels are used here and nowhere else: pre-training itself never sees them. The probe reads the encoder as a user of it
-would: full, unmasked input, evaluation mode, the mean of the last hidden state over the real content.
+In pre-training, labels are used here only: the model itself never sees them. The probe runs the encoder as a user
+would, with unmasked input and in evaluation mode. The features are the mean of the last hidden state over the content,
+without padding and special positions.
 """
 
 import math
@@ -26,11 +27,11 @@ logger = logging.get_logger(__name__)
 
 Collate = Callable[[list[dict[str, Any]]], Mapping[str, Tensor]]
 ContentMask = Callable[[Mapping[str, Tensor], int], Tensor]
-"""From the encoder's inputs and the length T of its last hidden state, a bool (B, T): the positions to average."""
+"""From the encoder's inputs and the length T of its last hidden state to the positions to average, bool (B, T)."""
 
 
 def after_prefix(num_prefix_tokens: int) -> ContentMask:
-    """For inputs without padding (images, series, video): every position but the `num_prefix_tokens` first (CLS,
+    """For inputs without padding (images, series, video): all positions except the first `num_prefix_tokens` (CLS,
     registers)."""
 
     def content(inputs: Mapping[str, Tensor], length: int) -> Tensor:
@@ -41,12 +42,13 @@ def after_prefix(num_prefix_tokens: int) -> ContentMask:
 
 
 def real_tokens(inputs: Mapping[str, Tensor], length: int) -> Tensor:
-    """For text: every token that is not padding, special tokens included, as sentence embeddings usually average."""
+    """For text: all tokens that are not padding. Special tokens are included, as is usual for sentence embeddings."""
     return inputs["attention_mask"].bool()
 
 
 def real_frames(num_frames: Callable[[int], int]) -> ContentMask:
-    """For sound: the frames that `num_frames` counts for each clip's own samples, the padding after them left out."""
+    """For sound: the frames of each clip without its padding. `num_frames` gives the number of frames for a number of
+    samples."""
 
     def content(inputs: Mapping[str, Tensor], length: int) -> Tensor:
         counts = [num_frames(samples) for samples in inputs["attention_mask"].sum(dim=1).tolist()]
@@ -59,12 +61,17 @@ def real_frames(num_frames: Callable[[int], int]) -> ContentMask:
 def extract_features(
     encoder: PreTrainedModel, dataset: Dataset, collate: Collate, content_mask: ContentMask, batch_size: int
 ) -> np.ndarray:
-    """The mean of the last hidden state over the content, (N, C) float32.
+    """Runs the encoder, on its own device, and averages its last hidden state over the content.
 
-    Where the encoder keeps the channels of a series apart, (B, channels, T, C), the means of the channels stand side
-    by side, (N, channels * C), as its classification head in transformers takes them.
+    Args:
+        dataset: N samples.
+        collate: makes the encoder's inputs from samples, unmasked and not augmented.
+        content_mask: the positions to average.
 
-    `collate` must give the encoder's own inputs, unmasked and not augmented. Runs on the encoder's device.
+    Returns:
+        (N, C) float32. If the encoder keeps the channels of a series apart, with hidden states (B, channels, T, C),
+        the means of its channels are concatenated to (N, channels * C), as its classification head in transformers
+        does.
     """
     device = next(encoder.parameters()).device
     quirks = quirks_of(encoder.config.model_type)
@@ -77,31 +84,37 @@ def extract_features(
             content = content_mask(inputs, hidden.shape[-2]).to(device).unsqueeze(-1)
             if quirks.channels_apart:
                 content = content.unsqueeze(1)
-            # where, not a product: what an encoder leaves at padding may be infinite or NaN.
+            # `where` and not a product, since the hidden state at padding may be infinite or NaN.
             mean = torch.where(content, hidden, 0.0).sum(dim=-2) / content.sum(dim=-2)
             features.append(mean.flatten(1).cpu().numpy())
     return np.concatenate(features)
 
 
 def labels_of(dataset: Dataset) -> np.ndarray:
-    """(N,) int64, read without decoding an image or sound."""
+    """The labels, (N,) int64, read without decoding images or sound."""
     return np.asarray(dataset.with_format(None)["label"][:], dtype=np.int64)
 
 
 def knn_accuracy(
     train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray, test_y: np.ndarray, k: int = 20
 ) -> float:
-    """Share of the test rows whose `k` nearest training rows by cosine (all, if fewer) vote for their label."""
+    """The accuracy, from 0 to 1, of a vote of the `k` nearest training rows by cosine similarity (all, if fewer).
+
+    Args:
+        train_x, test_x: features (N, C) and (M, C).
+        train_y, test_y: labels (N,) and (M,).
+    """
     return float(knn_classifier(len(train_x), k).fit(train_x, train_y).score(test_x, test_y))
 
 
 def linear_accuracy(train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray, test_y: np.ndarray) -> float:
-    """Share of the test rows that a logistic regression on the standardised features gets right."""
+    """The accuracy, from 0 to 1, of a logistic regression on the standardised features. Arguments as
+    `knn_accuracy`."""
     return float(linear_classifier().fit(train_x, train_y).score(test_x, test_y))
 
 
 def knn_classifier(train_rows: int, k: int = 20) -> Any:
-    """scikit-learn's vote of the `k` nearest rows by cosine, of all `train_rows` if there are fewer."""
+    """scikit-learn's vote of the `k` nearest rows by cosine similarity, or of all `train_rows` if these are fewer."""
     from sklearn.neighbors import KNeighborsClassifier
 
     return KNeighborsClassifier(n_neighbors=min(k, train_rows), metric="cosine", algorithm="brute")
@@ -117,9 +130,10 @@ def linear_classifier() -> Any:
 
 
 def effective_rank(features: np.ndarray) -> float:
-    """How many dimensions features (N, C) really use: exp of the entropy of their singular values' shares.
+    """The effective rank of features (N, C): the exponential of the entropy of their normalised singular values.
 
-    RankMe, arXiv 2210.02885, equation 1. Near 1 means that all inputs look alike to the encoder.
+    This is RankMe (arXiv 2210.02885, equation 1). A value near 1 means that the encoder gives all inputs nearly the
+    same features, up to a factor.
     """
     singular_values = np.linalg.svd(features, compute_uv=False)
     shares = singular_values / singular_values.sum() + 1e-7
@@ -127,7 +141,7 @@ def effective_rank(features: np.ndarray) -> float:
 
 
 def subset(dataset: Dataset, max_samples: int, seed: int) -> Dataset:
-    """At most `max_samples` rows, chosen at random by `seed`: files and folders are often sorted by class."""
+    """At most `max_samples` rows, in their order, chosen at random by `seed`: data are often sorted by class."""
     if len(dataset) <= max_samples:
         return dataset
     rows = np.random.default_rng(seed).choice(len(dataset), size=max_samples, replace=False)
@@ -136,13 +150,20 @@ def subset(dataset: Dataset, max_samples: int, seed: int) -> Dataset:
 
 @dataclass
 class Probe:
-    """What an encoder's features are worth, on one fixed choice of rows.
+    """Measures how good an encoder's features are, always on the same rows.
 
-    Fields:
-        train: prepared samples with a `label` column to fit the classifiers on; None where there are no labels.
+    Args:
+        train: prepared samples with a `label` column, to fit the classifiers on; None if there are no labels.
         test: prepared validation samples, with a `label` column if `train` is given.
-        collate: the collator's un-augmented, unmasked inputs.
+        collate: makes the encoder's inputs from samples, unmasked and not augmented, as `plain` of a collator does.
         content_mask: the positions to average, e.g. `after_prefix(1)`, `real_tokens` or `real_frames(num_frames)`.
+        batch_size: samples per batch.
+        max_train_samples, max_test_samples: rows that are used at most, chosen at random.
+        seed: of that choice.
+
+    Raises:
+        ImportError: there are labels, but scikit-learn is not installed.
+        ValueError: all training rows have the same label.
     """
 
     train: Dataset | None
@@ -171,9 +192,9 @@ class Probe:
             )
 
     def __call__(self, encoder: PreTrainedModel) -> dict[str, float]:
-        """`effective_rank` of the test features and, where there are labels, `knn_accuracy` and `linear_accuracy`.
+        """`effective_rank` of the test features and, if there are labels, `knn_accuracy` and `linear_accuracy`.
 
-        All are NaN, with a warning, where a feature is NaN or infinite: an evaluation is not to end the run.
+        If a feature is NaN or infinite, all of them are NaN, with a warning: an evaluation must not end the run.
         """
         splits = [self.test] if self.train is None else [self.test, self.train]
         features = [

@@ -1,5 +1,5 @@
-"""Which positions the student does not see.
+"""Masks: which positions the student has to predict.
 
-Read `shapes.py` (the masks of the papers as pure functions), then `sampler.py` (masks as users choose them);
-`sample_rng.py` gives every sample random numbers of its own.
+Read `shapes.py` first (the masks of the papers as pure functions), then `sampler.py` (the flags, and the masks of a
+batch), then `sample_rng.py` (the random numbers of each sample).
 """

@@ -1,8 +1,9 @@
-"""Random numbers that belong to a sample: the same for the same (seed, epoch, sample), whatever the batch around it.
+"""Random numbers that depend on (seed, epoch, sample) alone, and not on the batch that a sample is in.
 
-A numpy generator per sample costs 10 microseconds before it draws anything, which on small images is more than the
-whole budget of masking. Here every number is a hash of (key of its row, place in the row): a batch is drawn in one
-vectorised pass and no row knows of the others. The hash is the finaliser of SplitMix64 (Steele, Lea, Flood, 2014).
+Making one numpy generator per sample takes 10 microseconds each, longer than drawing the mask of a small image. Here
+every number is a hash of the key of its row and its place in that row. A whole batch is therefore drawn in one
+vectorised pass, and its rows do not depend on each other. The hash is the finaliser of SplitMix64 (Steele, Lea and
+Flood, 2014).
 """
 
 from collections.abc import Sequence
@@ -16,15 +17,15 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FACTOR_1 = np.uint64(0xBF58476D1CE4E5B9)
 _FACTOR_2 = np.uint64(0x94D049BB133111EB)
 
-# What the numbers are for: one sample's mask, replaced tokens and crop must not depend on one another.
+# What the numbers are used for. The mask, the replaced tokens and the crop of a sample are drawn independently.
 MASK, TOKENS, CROP = 1, 2, 3
 
 
 class DrawsByEpoch:
-    """Of a collator whose random choices differ from epoch to epoch: which one it is.
+    """Base of collators whose random choices differ from epoch to epoch: it holds the number of the epoch.
 
-    It lies in shared memory, so that `set_epoch` in the main process reaches workers that live on
-    (`dataloader_persistent_workers`).
+    The number is in shared memory, so that `set_epoch` in the main process also reaches loader workers that are kept
+    alive (`dataloader_persistent_workers`).
     """
 
     def __init__(self) -> None:
@@ -35,18 +36,25 @@ class DrawsByEpoch:
         return int(self._epoch)
 
     def set_epoch(self, epoch: int) -> None:
-        """Call it before each pass over the data, or every pass repeats the masks and crops of the first."""
+        """Sets the epoch. Call it before each pass over the data; otherwise all passes have the same masks and
+        crops."""
         self._epoch.fill_(epoch)
 
 
 class UniformSource(Protocol):
-    """Anything that draws (rows, columns) numbers from [0, 1): a `numpy.random.Generator`, or `RowGenerators`."""
+    """Anything that draws (rows, columns) uniform numbers in [0, 1): a `numpy.random.Generator` or `RowGenerators`."""
 
     def random(self, size: tuple[int, int], /) -> NDArray[np.float64]: ...
 
 
 class RowGenerators:
-    """A stream of uniform numbers per row: they depend on the row's key and on how many it drew before."""
+    """One generator of uniform numbers per row.
+
+    A number depends on the key of its row and on how many numbers were drawn before it, and not on other rows.
+
+    Args:
+        keys: (rows,) uint64. Rows with the same key draw the same numbers.
+    """
 
     def __init__(self, keys: NDArray[np.uint64]):
         self.keys = keys
@@ -56,7 +64,15 @@ class RowGenerators:
     def for_samples(
         cls, seed: int, epoch: int, sample_indices: Sequence[int], purpose: int, copies: int = 1
     ) -> "RowGenerators":
-        """Streams for `copies` draws per sample: rows s0c0, s0c1, ..., s1c0, ..."""
+        """Generators for `copies` independent draws per sample.
+
+        Args:
+            seed: the seed of the run.
+            epoch: the number of the epoch.
+            sample_indices: numbers of the samples.
+            purpose: one of MASK, TOKENS and CROP.
+            copies: rows per sample. All rows of the first sample come first, then those of the second, and so on.
+        """
         samples = np.repeat(np.asarray(sample_indices, dtype=np.int64), copies)
         copy_numbers = np.tile(np.arange(copies), len(sample_indices))
         keys = np.zeros(len(samples), dtype=np.uint64)
@@ -65,10 +81,14 @@ class RowGenerators:
         return cls(keys)
 
     def random(self, size: tuple[int, int], /) -> NDArray[np.float64]:
-        """The next `columns` numbers of every row, (rows, columns) float64 in [0, 1)."""
+        """The next numbers of every row, (rows, columns) float64 in [0, 1).
+
+        Raises:
+            ValueError: `size` has another number of rows than there are keys.
+        """
         rows, columns = size
         if rows != len(self.keys):
-            raise ValueError(f"{rows} rows were asked of streams for {len(self.keys)} rows.")
+            raise ValueError(f"Numbers for {rows} rows were asked for, but there are generators for {len(self.keys)}.")
         counters = np.arange(self._drawn + 1, self._drawn + columns + 1, dtype=np.uint64) * _GOLDEN
         self._drawn += columns
         bits = _mix(self.keys[:, None] + counters)

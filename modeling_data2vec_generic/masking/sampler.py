@@ -1,6 +1,6 @@
-"""Masks as users choose them: the flags, a checked `MaskSampler`, and the draw for the samples of a batch.
+"""Masks as users choose them: the flags, the `MaskSampler` made from them, and the masks of a batch.
 
-True = masked, that is, to be predicted. The shapes themselves are in `mask_shapes`.
+True means masked: the student has to predict this position. The functions that draw the masks are in `shapes.py`.
 """
 
 import math
@@ -15,55 +15,64 @@ from .shapes import BoolArray, beit_block_mask, block_mask, exact_span_mask, ran
 
 STRATEGIES = ("random", "span", "block", "inverse_block")
 
-# BEiT's smallest rectangle, 16 patches, was chosen for 14 x 14 patches; smaller grids get the same share of the image.
+# BEiT's smallest rectangle has 16 of 14 x 14 patches. On smaller grids it covers the same share of the image.
 _BEIT_MIN_AREA, _BEIT_GRID_SIZE = 16, 196
 
 
 @dataclass
 class MaskArguments:
-    """The flags about masks. A field left out takes the value of the recipe for the modality and objective."""
+    """The flags about masks. A flag that is left out takes the value of `--objective` for the modality."""
 
     mask_strategy: str | None = field(
         default=None,
         metadata={
-            "help": "What shape masks have. random: single positions, nothing structured. span: spans that may "
-            "overlap. block: with mask_length, blocks of that side cut to an exact count; without it, BEiT's "
-            "rectangles (images). inverse_block: everything is masked but blocks of side mask_length. Larger shapes "
-            "make a harder task.",
+            "help": "The shape of masks. random: single positions. span: spans of mask_length positions, which may "
+            "overlap. block: blocks whose side is mask_length; without mask_length, BEiT's rectangles (images only). "
+            "inverse_block: everything is masked except blocks whose side is mask_length. Larger shapes make a "
+            "harder task.",
             "choices": list(STRATEGIES),
         },
     )
     mask_ratio: float | None = field(
         default=None,
         metadata={
-            "help": "Share of the positions that may be masked (no padding, no special tokens) that are. Between 0 "
-            "and 1. Higher: a harder task, and cheaper steps where the student reads visible positions only. With "
-            "spans that overlap, fewer end up masked: about 1 - exp(-mask_ratio)."
+            "help": "Share of the positions that are masked, between 0 and 1. Padding and special tokens do not "
+            "count. A higher share makes a harder task, and cheaper steps where the student reads visible positions "
+            "only. Strategy span masks fewer, since its spans overlap: about 1 - exp(-mask_ratio)."
         },
     )
     mask_length: int | None = field(
         default=None,
-        metadata={"help": "Length of a span, or side of a block, in tokens, frames or patches. Not used by `random`."},
+        metadata={
+            "help": "Length of a span, or side of a block, in tokens, frames or patches. Strategy random ignores it."
+        },
     )
     mask_adjust: float | None = field(
         default=None,
         metadata={
-            "help": "Added to the ratio when blocks of side mask_length are counted out, to make up for their "
-            "overlap: higher, fewer single positions are needed to reach the exact number. Changes no count."
+            "help": "Added to the ratio when the number of blocks is computed, to make up for blocks that overlap. "
+            "The number of masked positions stays the same: if the blocks cover too few or too many, single positions "
+            "are added or removed."
         },
     )
     mask_exact: bool = field(
         default=False,
         metadata={
-            "help": "Strategy span only: go on adding spans until exactly mask_ratio of the positions are masked, "
-            "in place of the published union of a fixed number of spans. The other strategies are always exact."
+            "help": "Strategy span only: add spans until exactly mask_ratio of the positions are masked. By default "
+            "the number of spans is fixed, as published, and they may overlap. The other strategies are always exact."
         },
     )
 
 
 @dataclass(frozen=True)
 class MaskSampler:
-    """A checked choice of strategy. `exact` is for spans: the other strategies always mask `count(T)` positions."""
+    """Draws masks with one strategy. The fields are the flags of `MaskArguments` without `mask_`.
+
+    All strategies mask exactly `count(T)` of T positions, except "span" without `exact`.
+
+    Raises:
+        ValueError: the settings cannot mask anything, or do not go together.
+    """
 
     strategy: str
     ratio: float
@@ -89,21 +98,28 @@ class MaskSampler:
             raise ValueError(f"mask_adjust={self.adjust} must not be negative: it makes up for blocks that overlap.")
 
     def count(self, size: int) -> int:
-        """How many of `size` positions are masked (by spans: if `exact`). As published, hence two ways to round."""
+        """How many of `size` positions are masked. Spans mask this number only if `exact`.
+
+        The strategies round differently, each as in the published code.
+        """
         if self.strategy in ("random", "inverse_block"):
             return size - int(size * (1 - self.ratio))
         return int(size * self.ratio)
 
     @property
     def min_positions(self) -> int:
-        """The shortest sequence that can be masked. Samples with fewer positions to mask must be left out."""
+        """The shortest sequence that can be masked, in positions. Shorter samples must be left out."""
         size = 2
         while not self._is_possible(size):
             size += 1
         return size
 
     def check(self, grid: Sequence[int]) -> None:
-        """ValueError if a mask of a sequence (T,) or grid (rows, columns) would cover nothing or everything."""
+        """Checks that masks of a sequence (T,) or of a grid (rows, columns) have masked and visible positions.
+
+        Raises:
+            ValueError: a mask would cover nothing or everything, or the strategy needs a grid.
+        """
         size = math.prod(grid)
         if self.strategy == "block" and self.length is None and len(grid) != 2:
             raise ValueError(
@@ -130,7 +146,11 @@ class MaskSampler:
         return 0 < self.count(size) < size
 
     def __call__(self, grid: tuple[int, ...], rows: int, rng: UniformSource) -> BoolArray:
-        """`rows` independent masks of a sequence (T,) or grid (height, width), bool (rows, T)."""
+        """Draws `rows` independent masks, bool (rows, T), of a sequence (T,) or of a grid (height, width).
+
+        Raises:
+            ValueError: as `check`.
+        """
         self.check(grid)
         size = math.prod(grid)
         if self.strategy == "random":
@@ -144,7 +164,7 @@ class MaskSampler:
         if self.exact:
             return exact_span_mask(rows, size, self.count(size), self.length, rng)
         mask = span_mask(rows, size, self.ratio, self.length, rng)
-        # On very short rows the spans can meet from both ends; one position then stays visible.
+        # In very short rows the spans can cover everything. One random position then stays visible.
         full = mask.all(axis=1)
         mask[full, (rng.random((rows, 1))[full, 0] * size).astype(np.int64)] = False
         return mask
@@ -153,9 +173,16 @@ class MaskSampler:
 def draw_grid_masks(
     sampler: MaskSampler, grid: tuple[int, ...], num_masks: int, seed: int, epoch: int, sample_indices: Sequence[int]
 ) -> BoolArray:
-    """`num_masks` masks for each sample, bool (B, M, T), each a function of (seed, epoch, sample, m) alone."""
-    streams = RowGenerators.for_samples(seed, epoch, sample_indices, MASK, copies=num_masks)
-    return sampler(grid, len(sample_indices) * num_masks, streams).reshape(len(sample_indices), num_masks, -1)
+    """Masks for samples that all have the same grid of positions.
+
+    Returns:
+        bool (B, M, T), with M = `num_masks`. Mask m of a sample depends on (seed, epoch, sample, m) alone.
+
+    Raises:
+        ValueError: as `MaskSampler.check`.
+    """
+    rng = RowGenerators.for_samples(seed, epoch, sample_indices, MASK, copies=num_masks)
+    return sampler(grid, len(sample_indices) * num_masks, rng).reshape(len(sample_indices), num_masks, -1)
 
 
 def draw_sequence_masks(
@@ -167,18 +194,26 @@ def draw_sequence_masks(
     sample_indices: Sequence[int],
     content: BoolArray | None = None,
 ) -> BoolArray:
-    """`num_masks` masks over the `allowed` positions (B, T) of each sample, bool (B, M, T).
+    """Masks for samples of different lengths.
 
-    The content of a sample is masked as if it were a sequence of its own, so its mask depends neither on the padding
-    the batch gave it nor on the special tokens around it.
+    The content of a sample is masked as if it were a sequence of its own. Its mask depends neither on the padding that
+    the batch adds nor on the special tokens around it.
 
     Args:
-        content: (B, T), the allowed positions and those among them that are never masked, such as separators; others
-            are masked in their place, so that samples of one length have as many masked. `None`: the allowed ones.
+        allowed: bool (B, T), the positions that may be masked.
+        content: bool (B, T), the positions that a mask is drawn over: the allowed ones and those between them that
+            must not be masked, such as separators. If a drawn mask covers one of the latter, an allowed position is
+            masked instead, so that samples of the same length have the same number of masked positions. Default: the
+            allowed positions.
+
+    Returns:
+        bool (B, M, T), with M = `num_masks`.
+
+    Raises:
+        ValueError: a sample has too few positions to be masked.
     """
     content = allowed if content is None else content
-    streams = RowGenerators.for_samples(seed, epoch, sample_indices, MASK, copies=num_masks)
-    keys = streams.keys.reshape(-1, num_masks)
+    keys = RowGenerators.for_samples(seed, epoch, sample_indices, MASK, copies=num_masks).keys.reshape(-1, num_masks)
     masks = np.zeros((allowed.shape[0], num_masks, allowed.shape[1]), dtype=bool)
     sizes = content.sum(axis=1)
     for size in np.unique(sizes).tolist():
@@ -200,8 +235,13 @@ def draw_sequence_masks(
 
 
 def _moved(masks: BoolArray, allowed: BoolArray, order: NDArray[np.float64]) -> BoolArray:
-    """Masks (rows, T) whose positions that are not `allowed` have moved to allowed ones, which by random `order`; as
-    many as there are."""
+    """Moves masked positions that are not `allowed` to allowed ones that are still visible, as far as there are
+    enough.
+
+    Args:
+        masks, allowed: bool (rows, T).
+        order: (rows, T), random numbers. Visible positions with the smallest numbers are masked first.
+    """
     kept = masks & allowed
     missing = masks.sum(axis=1) - kept.sum(axis=1)
     free = allowed & ~kept

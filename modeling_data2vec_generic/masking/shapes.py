@@ -1,7 +1,7 @@
-"""The masks of data2vec and data2vec 2.0 as pure functions. True = masked, that is, to be predicted.
+"""The masks of data2vec and data2vec 2.0 as pure functions.
 
-Each draws `rows` independent masks at once, bool (rows, T), from `rng`: a numpy generator or `RowGenerators`. The
-positions of a grid count row by row.
+True means masked: the student has to predict this position. Each function draws `rows` independent masks at once, bool
+(rows, T), from `rng`, a numpy generator or `RowGenerators`. The positions of a grid are counted row by row.
 """
 
 import math
@@ -15,14 +15,14 @@ BoolArray = NDArray[np.bool_]
 
 
 def to_exact_count(mask: BoolArray, count: int, order: NDArray[np.float64]) -> BoolArray:
-    """Mask or unmask single positions of `mask` (rows, T) until each row has `count`: which ones, random `order` says.
+    """Masks or unmasks random single positions of `mask` (rows, T) until each row has `count` masked ones.
 
-    `order` is (rows, T) uniform in [0, 1).
+    `order`, (rows, T) uniform in [0, 1), decides which positions these are.
     """
     if not 0 < count < mask.shape[1]:
         return np.full(mask.shape, count > 0)
-    # Masked positions sort before the others and at random among themselves: the first `count` are what to keep, or
-    # all of them and the random ones to add.
+    # Masked positions sort before the others, and in random order among themselves. The first `count` positions are
+    # therefore either a random choice of the masked ones, or all of these and a random choice of the others.
     chosen = np.argpartition(order + ~mask, count, axis=1)[:, :count]
     exact = np.zeros_like(mask)
     np.put_along_axis(exact, chosen, True, axis=1)
@@ -30,7 +30,7 @@ def to_exact_count(mask: BoolArray, count: int, order: NDArray[np.float64]) -> B
 
 
 def random_mask(rows: int, size: int, ratio: float, rng: UniformSource) -> BoolArray:
-    """Single positions without structure (MAE, data2vec 2.0 text): int(size * (1 - ratio)) stay visible."""
+    """Single random positions (MAE, data2vec 2.0 for text): int(size * (1 - ratio)) stay visible."""
     nothing = np.zeros((rows, size), dtype=bool)
     return to_exact_count(nothing, size - int(size * (1 - ratio)), rng.random((rows, size)))
 
@@ -40,17 +40,20 @@ def span_mask(
 ) -> BoolArray:
     """The union of int(ratio * size / length + U[0, 1)) spans with distinct starts (wav2vec 2.0, data2vec audio).
 
-    Spans overlap, so fewer than `ratio` of the positions end up masked. `num_starts`: spans start at one of the first
-    `num_starts` positions. The default, size - length + 1, allows every span that fits; the published audio code uses
-    size - length (its last frame is never masked), the published text code `size` (spans are cut at the end).
+    Spans overlap, so that fewer than `ratio` of the positions are masked.
+
+    Args:
+        num_starts: spans start at one of the first `num_starts` positions. The default, size - length + 1, allows
+            every span that fits. The published audio code uses size - length, so that its last frame is never masked.
+            The published text code uses `size`, and cuts spans at the end.
     """
     num_starts = size - length + 1 if num_starts is None else num_starts
     num_spans = (ratio * size / length + rng.random((rows, 1))).astype(np.int64)
-    # A row of a batch may be so short that no span falls to it; it gets one, or it would teach nothing.
+    # In a short row the number of spans may be 0. It gets one span, or nothing could be learned from it.
     num_spans = np.clip(num_spans, 1, num_starts)
     most = int(num_spans.max())
     starts = np.argsort(rng.random((rows, num_starts)), axis=1)[:, :most]
-    # +1 where a span starts, -1 behind its end: the running sum counts the spans over each position.
+    # With +1 where a span starts and -1 after its end, the running sum counts the spans over each position.
     steps = np.zeros((rows, size + length), dtype=np.int32)
     counted = (np.arange(most) < num_spans).astype(np.int32)
     row = np.arange(rows)[:, None]
@@ -60,10 +63,10 @@ def span_mask(
 
 
 def exact_span_mask(rows: int, size: int, count: int, length: int, rng: UniformSource) -> BoolArray:
-    """Spans are added in random order until `count` positions are masked; the last one is cut short."""
+    """Spans, added in random order until exactly `count` positions are masked. The last span is cut."""
     num_starts = size - length + 1
     turn = np.argsort(np.argsort(rng.random((rows, num_starts)), axis=1), axis=1)
-    # The turn at which a position is first covered: the smallest among the spans that reach it.
+    # A position is first covered at the smallest turn among the spans that reach it.
     padded = np.pad(turn, ((0, 0), (length - 1, length - 1)), constant_values=num_starts)
     covered_at = np.lib.stride_tricks.sliding_window_view(padded, length, axis=1).min(axis=2)
     first = np.argpartition(covered_at * size + np.arange(size), count, axis=1)[:, :count]
@@ -82,15 +85,16 @@ def block_mask(
     adjust: float = 0.0,
     inverse: bool = False,
 ) -> BoolArray:
-    """Blocks of `length` positions (on a 2-d grid: squares) at random, then an exact count (data2vec 2.0).
+    """Random blocks of `length` positions (squares on a 2-d grid), brought to an exact count (data2vec 2.0).
 
-    With p = `ratio`, or 1 - `ratio` when `inverse`: int(T * (p + adjust) / length ** dims) centres are drawn with
-    replacement and their blocks, cut at the border, united; single random positions are added or removed until int(T *
-    p) are in. These are the masked positions, or the visible ones when `inverse`. `adjust` makes up for overlaps.
+    Let p be `ratio`, or 1 - `ratio` if `inverse`. First int(T * (p + adjust) / length ** dims) centres are drawn with
+    replacement. The blocks around them, cut at the border, may overlap, for which `adjust` makes up. Then single
+    random positions are added or removed until int(T * p) are chosen. The chosen positions are masked, or stay visible
+    if `inverse`.
     """
     size = math.prod(grid)
     chosen_ratio = 1 - ratio if inverse else ratio
-    # At least one, or where a block is larger than what is wanted, single positions would silently take its place.
+    # At least one centre. Otherwise, where a block is larger than the count, there would be single positions only.
     num_centres = max(1, int(size * ((chosen_ratio + adjust) / length ** len(grid))))
     offsets = np.arange(length) - length // 2
     centres = (rng.random((rows, num_centres)) * size).astype(np.int64)
@@ -107,20 +111,21 @@ def block_mask(
 def beit_block_mask(
     rows: int, grid: tuple[int, int], count: int, rng: UniformSource, *, min_area: int = 16, exact: bool = False
 ) -> BoolArray:
-    """Rectangles until `count` patches are masked (BEiT, data2vec vision).
+    """Rectangles, added until `count` patches are masked (BEiT, data2vec for images).
 
-    Each rectangle has up to 10 tries: its area is uniform in [min_area, what is missing], its aspect ratio log-uniform
-    in [0.3, 1 / 0.3]; it counts when it fits into the grid and adds at least one patch and at most what is missing. As
-    published, a mask ends below `count` when all 10 tries fail; `exact` fills it up with random single patches.
+    A rectangle's area is uniform in [min_area, number of missing patches], and its aspect ratio is log-uniform in
+    [0.3, 1 / 0.3]. It is accepted if it fits into the grid and adds at least one patch and at most the missing number.
+    If 10 rectangles in a row are refused, the mask is finished, as in the published code, and has fewer than `count`
+    patches. With `exact` it is then filled up with random single patches.
     """
     tries = 10
     height, width = grid
     size = height * width
-    # Drawn first: how many rounds follow depends on the other rows, and a row must not.
+    # Drawn first, since the number of rounds depends on all rows, and a row must not depend on the others.
     order = rng.random((rows, size))
     log_aspect = math.log(1 / 0.3)
-    # A grid is one Python integer, a bit per patch. Multiplying one row of a rectangle by `copies[h]` repeats it h
-    # times.
+    # A grid is one Python integer with a bit per patch. Multiplying one row of a rectangle by `copies[h]` repeats the
+    # row h times.
     copies = [sum(1 << (width * row) for row in range(h)) for h in range(height + 1)]
     bits = [0] * rows
     open_rows = list(range(rows))
@@ -156,13 +161,16 @@ def bert_replace(
     vocabulary: NDArray[np.int64],
     rng: UniformSource,
 ) -> NDArray[np.int64]:
-    """What the student reads, (rows, T): of the masked tokens 80% become the mask token, 10% a random one, 10% stay.
+    """What the student reads, int64 (rows, T): 80% of the masked tokens become the mask token, 10% a random token, and
+    10% stay as they are, as in BERT.
 
-    As in BERT. `tokens` and `mask` are (rows, T); random tokens come from `vocabulary` (V,).
+    Args:
+        tokens, mask: (rows, T).
+        vocabulary: (V,), the ids that random tokens are chosen from.
     """
-    # A row's k-th number goes to its k-th masked token, so that padding on either side changes nothing.
+    # The k-th number of a row is for its k-th masked token, so that padding on either side changes nothing.
     fate = np.take_along_axis(rng.random(mask.shape), np.maximum(np.cumsum(mask, axis=1) - 1, 0), axis=1)
-    # Among the random tenth, the number's place within [0.8, 0.9) is uniform again and picks the token.
+    # For tokens that become random, the number is uniform in [0.8, 0.9). Its place in there chooses the token.
     is_random = mask & (fate >= 0.8) & (fate < 0.9)
     picked = vocabulary[
         ((fate[is_random] - 0.8) / 0.1 * len(vocabulary)).astype(np.int64).clip(0, len(vocabulary) - 1)
