@@ -19,7 +19,7 @@ from transformers import set_seed
 from modeling_data2vec_generic import cli as recipes
 from modeling_data2vec_generic.data.arguments import DataArguments
 from modeling_data2vec_generic.data.bad_rows import BadRows
-from modeling_data2vec_generic.data.screening import judged_together, listing
+from modeling_data2vec_generic.data.screening import listing, screened_together
 from modeling_data2vec_generic.data.summary import log_summary, summarized
 from modeling_data2vec_generic.finetuning.arguments import FinetuningArguments, TaskArguments
 from modeling_data2vec_generic.finetuning.comparison import Arms, arms_of
@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> None:
         for arm in task_args.arms:
             claim(arguments_of(seed, arm, task_args, training_args))
 
-    bad_rows = BadRows(training_args.output_dir, anew=True) if training_args.process_index == 0 else None
+    bad_rows = BadRows(training_args.output_dir, start_over=True) if training_args.process_index == 0 else None
     with training_args.main_process_first(desc="loading the data"), listing(bad_rows):
         task_type, data_args, splits = read_rows(data_args, task_args, partial(main_input_of, model_args))
     _, _, task_args, training_args = with_defaults(task_type, splits["train"].features["label"], flags, ARGUMENTS)
@@ -57,13 +57,13 @@ def main(argv: list[str] | None = None) -> None:
     for seed in seeds:
         set_seed(seed)
         task = task_type(model_args, data_args, task_args, arguments_of(seed, "", task_args, training_args))
-        with training_args.main_process_first(desc="choosing the rows"), judged_together(splits, bad_rows):
+        with training_args.main_process_first(desc="choosing the rows"), screened_together(splits, bad_rows):
             parted = parted_rows(task.encode(splits), task, data_args)
             task.read(parted["train"])
             rows = chosen_rows(parted, task, task_args, seed)
         source = load_source(model_args, task.modality.encoder_defaults())
         task.fit(source.encoder)
-        with training_args.main_process_first(desc="preparing the data"), judged_together(rows, bad_rows):
+        with training_args.main_process_first(desc="preparing the data"), screened_together(rows, bad_rows):
             samples = {split: task.prepare(dataset, split) for split, dataset in rows.items()}
         log_summary()  # for further seeds, only what is new about their rows
         paths = paths_of(rows["validation"], task.modality_name)

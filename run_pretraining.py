@@ -21,7 +21,7 @@ from modeling_data2vec_generic import Data2VecGenericConfig, Data2VecGenericForP
 from modeling_data2vec_generic import cli as recipes
 from modeling_data2vec_generic.data.arguments import DataArguments
 from modeling_data2vec_generic.data.bad_rows import BadRows
-from modeling_data2vec_generic.data.screening import judged_together, listing
+from modeling_data2vec_generic.data.screening import listing, screened_together
 from modeling_data2vec_generic.data.sources.raw_datasets import infer_modality, load_raw_datasets
 from modeling_data2vec_generic.data.sources.streamed_source import WindowPreparation, open_stream
 from modeling_data2vec_generic.data.summary import log_summary, summarized
@@ -78,7 +78,7 @@ def main(argv: list[str] | None = None) -> None:
 
     bad_rows = None
     if training_args.process_index == 0:
-        bad_rows = BadRows(training_args.output_dir, anew=checkpoint is None or not data_args.streaming)
+        bad_rows = BadRows(training_args.output_dir, start_over=checkpoint is None or not data_args.streaming)
     with training_args.main_process_first(desc="loading the data"), listing(bad_rows):
         modality_name = infer_modality(data_args, partial(main_input_of, model_args))
         source = open_stream(data_args, modality_name, training_args.seed) if data_args.streaming else None
@@ -99,7 +99,7 @@ def main(argv: list[str] | None = None) -> None:
 
     # All settings are checked before the data are, since that may take long.
     streamed = source is not None
-    with training_args.main_process_first(desc="preparing the data"), judged_together(raw, bad_rows, streamed):
+    with training_args.main_process_first(desc="preparing the data"), screened_together(raw, bad_rows, streamed):
         prepared = {split: modality.prepare(rows, split, mask) for split, rows in raw.items()}
         labelled = {split: modality.prepare_labelled(rows, split, prepared[split]) for split, rows in raw.items()}
     log_summary()

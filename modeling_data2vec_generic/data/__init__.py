@@ -1,5 +1,5 @@
-"""What is the same for all kinds of data: flags, sources, streams, and what happens to rows that cannot be read.
+"""From the flags to rows of raw data, for all kinds of data alike; `modalities/` then turns rows into samples.
 
-Read `arguments.py` first, then `sources/` (from a flag to rows), which opens `folders/` and `tables/`;
-`screening.py` leaves bad rows out and `summary.py` says so.
+Read `arguments.py` first, then `sources/` (which uses `folders/` and `tables/`), then `screening.py` (bad rows are
+left out), `windowed_stream.py` (--streaming) and `summary.py` (what is logged about the data).
 """

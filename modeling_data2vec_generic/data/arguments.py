@@ -1,4 +1,4 @@
-"""The data flags of the scripts. Names follow transformers' own example scripts where those have one."""
+"""The flags about data. Their names are those of transformers' example scripts, where these have such a flag."""
 
 from dataclasses import dataclass, field
 
@@ -8,35 +8,40 @@ MODALITIES = ("text", "vision", "speech", "series", "video")
 
 @dataclass
 class DataArguments:
-    """Where the data are, which columns count, and how a row becomes a sample. One source: dataset_name, train_file or
-    train_dir. A validation file or folder goes with any of them and takes precedence over the source's own validation
-    split."""
+    """Where the data are, which columns are used, and how rows are turned into samples.
+
+    Training data come from one of dataset_name, train_file and train_dir. A validation_file or validation_dir can be
+    combined with any of them, and is used in place of the source's own validation split.
+
+    Raises:
+        ValueError: a flag has a value that cannot be used, or two flags contradict each other.
+    """
 
     # Source
     modality: str | None = field(
         default=None,
         metadata={
-            "help": "text, vision, speech, series or video. Inferred from the files, or from the columns and the "
-            "encoder, where these leave no doubt. Proteins (FASTA files) are text; a folder of frames needs to be "
-            "called video."
+            "help": "text, vision, speech, series or video. Default: inferred from the files, or from the columns and "
+            "the encoder, if they are unambiguous. Proteins (FASTA files) are text. For folders of frames, video has "
+            "to be given."
         },
     )
     dataset_name: str | None = field(
         default=None,
         metadata={
-            "help": "A dataset of the Hub or a local folder that datasets.load_dataset understands (e.g. of zip or "
-            "WebDataset archives), or built-in data: "
-            "'digits' (scikit-learn's 8x8 images) or 'python_docs' (prose of Python's own documentation)."
+            "help": "A dataset of the Hub, a local folder that datasets.load_dataset can read (e.g. of zip or "
+            "WebDataset archives), or built-in data: 'digits' (scikit-learn's 8x8 images) or 'python_docs' (text of "
+            "Python's own documentation)."
         },
     )
     dataset_config_name: str | None = field(
-        default=None, metadata={"help": "The configuration of the Hub dataset, where it has several."}
+        default=None, metadata={"help": "The configuration of the Hub dataset, if it has several."}
     )
     train_file: str | None = field(
         default=None,
         metadata={
-            "help": "Training rows: a csv, tsv, json, jsonl, txt or parquet file, or sequences as fasta, fa, faa, fas "
-            "or fna. Only the columns that are used are read. Paths in it start from its folder."
+            "help": "Training rows: a csv, tsv, json, jsonl, txt or parquet file, or sequences in a fasta, fa, faa, "
+            "fas or fna file. Only the columns that are used are read. Paths in it are relative to its folder."
         },
     )
     validation_file: str | None = field(
@@ -45,29 +50,29 @@ class DataArguments:
     train_dir: str | None = field(
         default=None,
         metadata={
-            "help": "Folder of training images or sound, read recursively. The names of folders one deep are the "
-            "labels of the probe; a metadata.csv or .jsonl with a column file_name gives labels and further columns "
-            "instead. Folders called train, validation (val, valid, dev) and test are splits. Of video, each folder "
-            "with images is a clip, and its images are the frames, by their numbers."
+            "help": "Folder of training images or sound, read with all its subfolders. The names of its direct "
+            "subfolders are the labels, unless a metadata.csv or .jsonl with a column file_name gives labels and "
+            "further columns. Subfolders called train, validation (val, valid, dev) and test are splits. For video, "
+            "each folder with images is a clip, and its images are the frames, in the order of their numbers."
         },
     )
     validation_dir: str | None = field(
-        default=None, metadata={"help": "Folder of validation images, sound or clips, laid out as train_dir."}
+        default=None, metadata={"help": "Folder of validation images, sound or clips, in the layout of train_dir."}
     )
 
     streaming: bool = field(
         default=False,
         metadata={
-            "help": "Read the training rows one after the other, pass after pass, and check and prepare them on the "
-            "way, instead of all before training. Needs --max_steps. Of validation data, the first max_eval_samples "
-            "(default here: 2000) are read before; without any there is no evaluation."
+            "help": "Read, check and prepare the training rows during training, instead of all of them before it. "
+            "Needs --max_steps. The first max_eval_samples validation rows (default with --streaming: 2000) are read "
+            "before training. Without validation data there is no evaluation."
         },
     )
     shuffle_buffer_size: int = field(
         default=1000,
         metadata={
-            "help": "With --streaming: rows that are in memory at a time, and whose samples are given out in random "
-            "order. A resumed run reads at most so many again."
+            "help": "With --streaming: number of rows that are in memory at a time and whose samples are shuffled. A "
+            "resumed run reads at most this many rows again."
         },
     )
 
@@ -75,8 +80,9 @@ class DataArguments:
     text_column_name: str | None = field(
         default=None,
         metadata={
-            "help": "Column with the text. Default: 'text', or the only column of strings. Of token classification, "
-            "with lists of words, or with strings of which each letter is a word: 'tokens', or the only such column."
+            "help": "Column with the text. Default: 'text', or the only column of strings. For token classification, "
+            "the column has lists of words, or strings in which each letter is a word. Default there: 'tokens', or "
+            "the only such column."
         },
     )
     image_column_name: str | None = field(
@@ -88,20 +94,22 @@ class DataArguments:
     series_column_name: str | None = field(
         default=None,
         metadata={
-            "help": "Column with the time series: lists of T numbers, or of T lists with a number per channel. "
+            "help": "Column with the time series: lists of T numbers, or of T lists with one number per channel. "
             "Default: 'series', or the only column of such lists."
         },
     )
     video_column_name: str | None = field(
         default=None,
-        metadata={"help": "Column with the clips, lists of images. Default: 'video', or the only column of these."},
+        metadata={
+            "help": "Column with the clips, lists of images. Default: 'video', or the only column of such lists."
+        },
     )
     label_column_name: str | None = field(
         default=None,
         metadata={
-            "help": "Column with the label: a class (whole numbers or strings), in pre-training for the probe only; "
-            "in fine-tuning a number, a list of classes, a tag for each word, a mask or a transcript too. Default: "
-            "'label'; of words 'ner_tags', of transcripts 'text'."
+            "help": "Column with the label. Pre-training needs labels for its probe only: classes, as whole numbers "
+            "or strings. In fine-tuning a label may also be a number, a list of classes, a tag for each word, a "
+            "segmentation mask or a transcript. Default: 'label'; 'ner_tags' for tags, 'text' for transcripts."
         },
     )
 
@@ -109,93 +117,99 @@ class DataArguments:
     max_train_samples: int | None = field(
         default=None,
         metadata={
-            "help": "Use at most this many training rows: a fixed random choice of them, of a stream the first ones."
+            "help": "Use at most this many training rows: a fixed random choice, or with --streaming the first ones."
         },
     )
     max_eval_samples: int | None = field(
         default=None,
         metadata={
-            "help": "Use at most this many validation rows: a fixed random choice of them, of a stream the first ones."
+            "help": "Use at most this many validation rows: a fixed random choice, or with --streaming the first ones."
         },
     )
     validation_split_percentage: float = field(
         default=5.0,
         metadata={
-            "help": "Percent of the training rows held out for validation where the source has none, evenly over the "
-            "classes; at least ten rows, or a quarter of fewer than forty. The same rows whatever the seed. 0: hold "
-            "nothing out."
+            "help": "Percentage of the training rows that are held out for validation if the source has no validation "
+            "data: from each class its share, and at least ten rows in all, or a quarter of all rows if there are "
+            "fewer than forty. The choice does not depend on the seed. 0: hold nothing out."
         },
     )
     max_bad_fraction: float = field(
         default=0.1,
-        metadata={"help": "Broken, truncated, empty or too short samples are skipped; fail above this share of them."},
+        metadata={
+            "help": "Largest share of bad rows (broken, truncated, empty, too short). They are skipped; if there are "
+            "more, the run ends with an error."
+        },
     )
     preprocessing_num_workers: int | None = field(
-        default=None, metadata={"help": "Processes that check, tokenise or decode the data before training."}
+        default=None, metadata={"help": "Number of processes that check and tokenise the data before training."}
     )
 
     # Text
     max_seq_length: int | None = field(
         default=None,
-        metadata={"help": "Tokens per sequence, special ones included. Default: the tokenizer's limit, 512 at most."},
+        metadata={
+            "help": "Tokens per sequence, including special tokens. Default: the tokenizer's limit, at most 512."
+        },
     )
     line_by_line: bool = field(
         default=False,
         metadata={
-            "help": "One sequence per row, cut at max_seq_length and padded, labels kept. Default: rows are joined, "
-            "the tokenizer's separator between two of them, and cut into sequences of exactly max_seq_length, without "
-            "labels."
+            "help": "Make one sequence of each row, cut at max_seq_length and padded. Labels are kept. Default: rows "
+            "are joined, with the tokenizer's separator between them, and cut into sequences of exactly "
+            "max_seq_length, without labels."
         },
     )
     train_tokenizer: bool = field(
         default=False,
         metadata={
-            "help": "Train a byte-level BPE tokenizer on the training text before anything else, of a stream on its "
-            "first shuffle_buffer_size rows."
+            "help": "Train a byte-level BPE tokenizer on the training text first; with --streaming, on the first "
+            "shuffle_buffer_size rows."
         },
     )
     tokenizer_vocab_size: int = field(
-        default=8192, metadata={"help": "Vocabulary of the trained tokenizer, special tokens included; at least 261."}
+        default=8192,
+        metadata={"help": "Size of the trained tokenizer's vocabulary, including special tokens; at least 261."},
     )
 
     # Vision, video
     crop_scale_min: float = field(
         default=0.2,
         metadata={
-            "help": "Training images are cropped to a random share of their area, from this to 1. 1: no crop. All "
-            "frames of a clip are cropped alike."
+            "help": "Training images are cropped to a random share of their area, between this and 1. 1: no crop. All "
+            "frames of a clip have the same crop."
         },
     )
     horizontal_flip: bool = field(
         default=True,
-        metadata={"help": "Mirror training images at random, every second one. Not for digits or writing."},
+        metadata={"help": "Mirror training images with probability 1/2. Turn it off for digits or writing."},
     )
 
     black_level: float | None = field(
         default=None,
         metadata={
-            "help": "Value that becomes black in images of more than 8 bits per pixel (16-bit, float). Default: "
-            "what is saved with the image processor, else the smallest in the training data."
+            "help": "Pixel value that becomes black in images with more than 8 bits per pixel (16-bit, float). "
+            "Default: the value saved with the image processor, else the smallest in the training data."
         },
     )
     white_level: float | None = field(
         default=None,
         metadata={
-            "help": "Value that becomes white in images of more than 8 bits per pixel, e.g. 4095 of 12 bits. Default: "
-            "what is saved with the image processor, else the largest in the training data."
+            "help": "Pixel value that becomes white in images with more than 8 bits per pixel, e.g. 4095 for 12 bits. "
+            "Default: the value saved with the image processor, else the largest in the training data."
         },
     )
 
     # Speech
     min_duration_in_seconds: float = field(
         default=0.0,
-        metadata={"help": "Leave out shorter clips. What is too short for the model is left out in any case."},
+        metadata={"help": "Leave out shorter clips. Clips that are too short for the model are always left out."},
     )
     max_duration_in_seconds: float = field(
         default=20.0,
         metadata={
-            "help": "Longer clips are cut into consecutive pieces of this length, in seconds; with transcripts, they "
-            "are left out."
+            "help": "Longer clips are cut into consecutive pieces of this length, in seconds. Clips with transcripts "
+            "are left out instead."
         },
     )
 

@@ -7,28 +7,32 @@ from typing import Any
 
 
 class BadRows:
-    """`bad_rows.jsonl`: a line for each bad row with its `split`, its number in the source (`row`), the `path` of its
-    file if it has one, and the `reason`. There is no file as long as there are none.
+    """The file `bad_rows.jsonl`, with a line for each bad row: its `split`, its number in the source (`row`), the
+    `path` of its file if it has one, and the `reason`. The file is created with the first bad row.
 
-    One process writes at a time: the main one, and of a stream the loader worker that reads for it, to which this
-    travels by pickling. A row is listed once, however often it is met.
+    One process writes at a time: the main process, or with --streaming the loader worker that reads for it and gets
+    this object by pickling. A row is listed once, even if it is read several times.
 
     Args:
-        directory: where the file is, made if need be.
-        anew: whether to forget what an earlier run has listed; otherwise it is gone on with.
+        directory: the folder of the file, which is created if needed.
+        start_over: whether to remove the list of an earlier run; otherwise rows are added to it.
     """
 
-    def __init__(self, directory: str | Path, anew: bool) -> None:
+    def __init__(self, directory: str | Path, start_over: bool) -> None:
         self.path = Path(directory, "bad_rows.jsonl")
         self._listed: set[tuple[str, int]] | None = None  # not read yet
-        if anew:
+        if start_over:
             self.path.unlink(missing_ok=True)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_listed": None}  # another process may have added some
 
     def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Append those of the rows (`split`, `row`, `path` where there is one, `reason`) that are not listed yet."""
+        """Appends the rows that are not listed yet.
+
+        Args:
+            rows: for each its `split`, `row`, `reason` and, if it has a file, `path`.
+        """
         if self._listed is None:
             self._listed = self._read()
         lines = []
@@ -42,7 +46,7 @@ class BadRows:
                 file.writelines(lines)
 
     def _read(self) -> set[tuple[str, int]]:
-        """The rows listed so far, after a line that an interrupted run left unfinished is cut off."""
+        """The rows listed so far, as (split, row). Removes a last line that an interrupted run left unfinished."""
         if not self.path.exists():
             return set()
         content = self.path.read_bytes()

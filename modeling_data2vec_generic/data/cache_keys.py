@@ -1,7 +1,7 @@
-"""What the keys of datasets' cache lack: the files that rows name, and this package's own code.
+"""Makes the keys of datasets' cache depend on two more things: the files that rows name, and this package's code.
 
-datasets keys whatever `map` gives by the rows, by the name of the function and by its arguments. A row that names a
-file stays the same when the file changes, and a function when its code does.
+datasets stores what `map` returns under a key of the rows, the name of the function and its arguments. But a row that
+names a file stays the same when the file changes, and a function keeps its name when its code changes.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ _SAMPLE_CODE = ("data", "modalities", "finetuning")
 
 @cache
 def code_version() -> str:
-    """A hash of the code that prepares data."""
+    """A hash of the code that turns rows into samples."""
     package = Path(__file__).parent.parent
     digest = hashlib.sha256()
     for folder in _SAMPLE_CODE:
@@ -31,10 +31,13 @@ def code_version() -> str:
 
 
 def renewed(dataset: Dataset, column: str | None = None) -> Dataset:
-    """The same rows under a key that follows this package's code, and the size and time of change of every file that
-    `column` names, as strings, as datasets' files or as lists of either."""
+    """The same rows under a key that also depends on this package's code and on the files that `column` names.
+
+    A file counts by its size and its time of modification. The column holds paths as strings, files as datasets stores
+    them, or lists of either. Default: there are no files.
+    """
     parts: list[Any] = [dataset._fingerprint, code_version()]
-    if column is not None and dataset.cache_files:  # what is made of rows in memory is not kept
+    if column is not None and dataset.cache_files:  # results from rows in memory are not cached
         parts.append([file_state(path) for path in _paths(dataset.data.column(column))])
     return dataset.select_columns(dataset.column_names, new_fingerprint=Hasher.hash(parts))
 
@@ -46,12 +49,14 @@ def _paths(values: pyarrow.ChunkedArray) -> list[str | None]:
         return _paths(pyarrow.compute.struct_field(values, "path"))
     if pyarrow.types.is_string(values.type) or pyarrow.types.is_large_string(values.type):
         return list(values.to_pylist())
-    return []  # the files themselves
+    return []  # the column holds encoded files, not paths
 
 
 def file_state(path: str | None) -> tuple[int, int] | None:
-    """Size in bytes and time of change in nanoseconds; None if there is no such file. Of a file in an archive, which
-    datasets calls zip://FILE::ARCHIVE, those of the archive."""
+    """Size in bytes and time of modification in nanoseconds; None if there is no such file.
+
+    For a file in an archive, which datasets calls zip://FILE::ARCHIVE, these are of the archive.
+    """
     try:
         state = os.stat((path or "").rpartition("::")[2])
     except (OSError, ValueError):  # ValueError: a zero byte in the path

@@ -1,4 +1,4 @@
-"""Encoded files as datasets keeps them undecoded: bytes in the row, or a path; and files that are base64 text."""
+"""Encoded (not decoded) files of images and sound: as bytes in a row, as a path, or as base64 text."""
 
 import base64
 import binascii
@@ -12,23 +12,24 @@ from typing import Any
 from datasets.utils.file_utils import xopen
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-# What datasets makes of archives and of the files of a Hub repository: zip://FILE::ARCHIVE, hf://datasets/NAME/FILE.
+# datasets gives these addresses to files in archives and in Hub repositories: zip://FILE::ARCHIVE,
+# hf://datasets/NAME/FILE.
 _OPENED = frozenset({"zip", "tar", "gzip", "bz2", "xz", "lz4", "zstd", "hf"})
-_LARGEST = 1 << 31  # bytes of a file in an archive: a small archive may claim to hold anything
+_LARGEST = 1 << 31  # bytes of a file in an archive; a small archive may hold a huge file (a "zip bomb")
 
-# How encoded files begin, by which one that is text is known.
+# The first bytes of encoded files, by which base64 text is recognised.
 _SIGNATURES = {
     "vision": rb"\x89PNG\r\n|\xff\xd8\xff|GIF8|BM|II\*\0|MM\0\*|RIFF....WEBP|\0\0\0\x0cjP|....ftypavif",
     "speech": rb"RIFF....WAVE|fLaC|OggS|ID3|\xff[\xfb\xf3\xf2]|FORM....AIF|\.snd",
 }
 _BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
 _DATA_URL = re.compile(r"data:[^,]{0,100};base64,")
-LONGEST_PATH = 4096  # characters, of the systems that we know of
-_BEGINNING = 32  # characters that hold any signature
+LONGEST_PATH = 4096  # characters, the limit of Linux
+_BEGINNING = 32  # characters of base64 text that are enough for any signature
 
 
 def base64_content(text: str) -> bytes | None:
-    """The image or sound file that a string, or a data URL, holds as base64 text; None if it holds none."""
+    """The encoded image or sound file that a string or data URL holds as base64 text; None if it holds none."""
     url = _DATA_URL.match(text)
     encoded = text[url.end() :] if url else text
     if modality_of(_decoded(encoded.lstrip()[:_BEGINNING]) or b"") is None or not _BASE64.fullmatch(encoded):
@@ -37,7 +38,7 @@ def base64_content(text: str) -> bytes | None:
 
 
 def modality_of(content: bytes) -> str | None:
-    """Whether an encoded file is an image ("vision") or sound ("speech"), by its first bytes."""
+    """The modality of an encoded file by its first bytes: "vision", "speech", or None if it is neither."""
     for modality, signature in _SIGNATURES.items():
         if re.match(signature, content, re.DOTALL):
             return modality
@@ -52,15 +53,18 @@ def _decoded(text: str) -> bytes | None:
 
 
 def encoded_file(value: dict[str, Any]) -> io.BytesIO | str:
-    """What a decoder opens, from {"bytes": encoded file or None, "path": its path}.
+    """What a decoder can open: a stream of the bytes, or a path.
 
-    A path may be absolute or lead anywhere: it is read and never written, and nothing but pixels or samples are made
-    of what it holds. It may be the address that datasets gives a file in an archive or in a Hub repository; paths of
-    users' tables are made to start from a folder, so that addresses in them are none.
+    Any path is allowed, since the file is only read, and only decoded to pixels or samples. It may also be the address
+    that datasets gives to a file in an archive or in a Hub repository. Paths in users' tables cannot be such
+    addresses, since the folder of the table is put in front of them.
+
+    Args:
+        value: {"bytes": encoded file or None, "path": its path}.
 
     Raises:
-        ValueError: the path is not that of a file with content. Any other URL is not fetched, and a device or pipe not
-            read, since that might never end.
+        ValueError: there is no such file, it is empty, it is a folder, device or pipe (reading these might never end),
+            or the path is any other URL, which is not downloaded.
     """
     if value["bytes"] is not None:
         return io.BytesIO(value["bytes"])
@@ -78,7 +82,7 @@ def encoded_file(value: dict[str, Any]) -> io.BytesIO | str:
 def _check_is_file(path: str) -> None:
     if not os.path.isfile(path):
         raise ValueError("a folder, device or pipe, not a file" if os.path.lexists(path) else "there is no such file")
-    if os.path.getsize(path) == 0:  # also the files of /proc, some of which wait for events
+    if os.path.getsize(path) == 0:  # also files in /proc, some of which would block
         raise ValueError("an empty file")
 
 
@@ -100,8 +104,10 @@ def _content_at(address: str) -> bytes:
 
 
 def _content_in(name: str, archive: str) -> bytes:
-    """A file of a zip archive on the disk. datasets reads the archive's directory again for every file: of one with
-    50,000 files that takes a second and a half."""
+    """A file of a zip archive on the disk.
+
+    datasets would read the archive's directory again for every file, which takes 1.5 seconds if it has 50,000 files.
+    """
     opened = _archive(archive, os.stat(archive).st_mtime_ns, os.getpid())
     try:
         size = opened.getinfo(name).file_size
@@ -114,5 +120,5 @@ def _content_in(name: str, archive: str) -> bytes:
 
 @lru_cache(maxsize=8)
 def _archive(path: str, changed: int, process: int) -> zipfile.ZipFile:
-    """An open archive: one per process, since those that are forked would share its place in the file."""
+    """An open archive. `process` keeps forked processes apart, which would otherwise share a position in the file."""
     return zipfile.ZipFile(path)

@@ -1,4 +1,4 @@
-"""Which files hold data: their endings, the formats of images, and paths as patterns."""
+"""Which files hold data: the extensions of each modality, the formats of images, and paths as glob patterns."""
 
 from pathlib import Path
 
@@ -9,10 +9,11 @@ EXTENSIONS = {
     ),
     "speech": frozenset(".wav .flac .ogg .oga .opus .mp3 .aif .aiff .au".split()),
 }
-# Pillow goes by the content, whatever the name, and knows formats that it hands to other programs (EPS: Ghostscript).
+# Pillow recognises files by their content, and passes some formats to other programs (EPS to Ghostscript). Only these
+# are allowed.
 IMAGE_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")
 
 
 def escaped(path: Path) -> str:
-    """The absolute path as a pattern that matches it alone."""
+    """The absolute path as a glob pattern that matches only this path."""
     return "".join(f"[{character}]" if character in "*?[" else character for character in str(path.absolute()))

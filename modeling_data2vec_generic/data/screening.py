@@ -1,4 +1,4 @@
-"""The one policy for bad samples: skip them, say how many and which, and give up if there are too many."""
+"""What happens to bad rows, for all kinds of data: they are skipped, counted and named; too many are an error."""
 
 import re
 from collections import Counter
@@ -17,22 +17,25 @@ from .summary import note
 
 logger = logging.get_logger(__name__)
 
-_NAMED = 5  # bad samples that are named in the message; the rest are only counted
+_NAMED = 5  # bad rows that are named in the message; the rest are only counted
 _LONGEST = 300  # characters of a name or a reason in a message
-_REASONS = 3  # that are named in the summary
-_FEWEST = 100  # rows of a stream to be read before their bad ones are judged
+_REASONS = 3  # reasons that are named in the summary
+_FEWEST = 100  # rows of a stream that are read before their share of bad ones is checked
 
 
 class NothingLeft(ValueError):
-    """There are no good samples, or none that can be used."""
+    """No row is left after bad and unsuitable ones were left out."""
 
 
 @dataclass
 class Tally:
-    """How many rows of a stream were read and how many of them were bad, over all its windows.
+    """How many rows of a stream were read, and how many of them were bad, over all its windows.
 
-    Raises a ValueError if more than `max_bad_fraction` are, once 100 have been read, or when asked to `judge`. `quiet`
-    leaves it to another process to name and to list them in `listed_in`.
+    Args:
+        max_bad_fraction: the largest share of bad rows.
+        read, bad: numbers of rows so far.
+        quiet: whether another process names the bad rows and lists them.
+        listed_in: the list of bad rows; None if another process keeps it.
     """
 
     max_bad_fraction: float
@@ -42,12 +45,17 @@ class Tally:
     listed_in: BadRows | None = None
 
     def add_window(self, rows: int) -> None:
-        """Count the rows of a window once its bad ones are known."""
+        """Counts the rows of a window, after its bad ones were counted.
+
+        Raises:
+            ValueError: at least 100 rows were read, and more than `max_bad_fraction` of them are bad.
+        """
         self.read += rows
         if self.read >= _FEWEST:
-            self.judge()
+            self.check()
 
-    def judge(self) -> None:
+    def check(self) -> None:
+        """Raises ValueError if more than `max_bad_fraction` of the rows are bad, however few were read."""
         if self.bad > self.max_bad_fraction * self.read:
             raise ValueError(
                 f"{self.bad} of the {self.read} rows read from the stream are bad: more than max_bad_fraction="
@@ -57,7 +65,14 @@ class Tally:
 
 @dataclass
 class _Whole:
-    """Splits that are judged together: how many rows they have, and which of these are bad (split, number)."""
+    """Splits whose bad rows are counted together.
+
+    Args:
+        rows: the number of rows of all splits.
+        fewest: with fewer rows, the share of bad ones is not checked.
+        listed_in: the list of bad rows; None if another process keeps it.
+        bad: the bad rows so far, as (split, number).
+    """
 
     rows: int
     fewest: int
@@ -73,7 +88,8 @@ _listing: ContextVar[BadRows | None] = ContextVar("listing", default=None)
 
 @contextmanager
 def tallied(tally: Tally) -> Iterator[None]:
-    """Within it, `good_rows` adds to the tally, which judges all the rows of a stream, not those of a window."""
+    """While this is active, `good_rows` adds to the tally, which checks the rows of the whole stream, not of a
+    window."""
     token = _tally.set(tally)
     try:
         yield
@@ -83,7 +99,8 @@ def tallied(tally: Tally) -> Iterator[None]:
 
 @contextmanager
 def listing(listed_in: BadRows | None) -> Iterator[None]:
-    """Within it, bad rows that are judged split by split, as those that can't be read are, are written down."""
+    """While this is active, bad rows that `good_rows` finds outside of `screened_together` are added to
+    `listed_in`."""
     token = _listing.set(listed_in)
     try:
         yield
@@ -92,16 +109,18 @@ def listing(listed_in: BadRows | None) -> Iterator[None]:
 
 
 @contextmanager
-def judged_together(
+def screened_together(
     splits: Mapping[str, Dataset], listed_in: BadRows | None = None, streamed: bool = False
 ) -> Iterator[None]:
-    """Within it, `good_rows` judges a bad row by all the rows of the splits: a share of the few that are held out
-    would be a matter of luck.
+    """While this is active, `good_rows` compares the number of bad rows with the rows of all splits together.
+
+    A validation split may be so small that its own share of bad rows would depend on chance.
 
     Args:
         splits: all rows that are going to be screened.
-        listed_in: where bad rows are written down; `None` in processes that leave it to another.
-        streamed: whether they are the first rows of a stream, which may be too few to be judged.
+        listed_in: the list of bad rows; None if another process keeps it.
+        streamed: whether these are the first rows of a stream. If there are fewer than 100, their share of bad rows is
+            not checked.
     """
     rows = sum(len(dataset) for dataset in splits.values())
     token = _whole.set(_Whole(rows, _FEWEST if streamed else 1, listed_in))
@@ -120,18 +139,19 @@ def good_rows(
     max_bad_fraction: float,
     column: str | None = None,
 ) -> np.ndarray:
-    """Positions, ascending, of the rows whose entry in `problems` is empty.
+    """The positions of the good rows, int64, ascending.
 
-    Bad rows are counted and the first five named in one warning, by the path of their file or by their number.
+    A warning says how many rows are bad and names the first five, by the path of their file or by their number.
 
     Args:
-        problems: of each row what is wrong with it, "" if nothing; `None` for a blank row, which is no sample and is
-            left out without being bad.
-        rows: they, with their numbers (`sample_index`), files not decoded.
-        noun: what a row is, in the singular.
-        max_bad_fraction: the largest share of bad rows among all rows: of a stream those read so far, within
-            `judged_together` those of all its splits, else `rows`.
-        column: that of the file in question, or of the list of files; None if there is none.
+        problems: for each row what is wrong with it: "" if nothing, None if it is blank. Blank rows are left out too,
+            but do not count as bad.
+        rows: the same rows, with their numbers (`sample_index`) and with files not decoded.
+        noun: what a row is called in messages, in the singular.
+        split: the split that the rows belong to.
+        max_bad_fraction: the largest share of bad rows. It is a share of the rows read so far from a stream (see
+            `tallied`), of the rows of all splits within `screened_together`, and of `rows` otherwise.
+        column: the column with the file, or the list of files, that may be bad; None if there is none.
 
     Raises:
         ValueError: there are more bad rows.
@@ -168,7 +188,7 @@ def good_rows(
 def _named(
     problems: Sequence[str | None], rows: Dataset, bad: list[int], split: str, column: str | None, first: int
 ) -> list[dict[str, Any]]:
-    """For each bad row what `BadRows` lists. `first` is the number of the first row."""
+    """What `BadRows` lists for each bad row. `first` is the number of the first row."""
     chosen = rows.with_format(None).select(bad).select_columns(["sample_index"] + ([column] if column else []))
     found = []
     for position, row in zip(bad, chosen, strict=True):
@@ -179,7 +199,7 @@ def _named(
 
 
 def path_of(value: Any) -> str | None:
-    """The path of an undecoded file, of several the first's."""
+    """The path of an encoded file, or of the first file of a list; None if there is none."""
     file = value[0] if isinstance(value, list) and value else value
     return file.get("path") if isinstance(file, dict) else None
 
@@ -193,12 +213,12 @@ def _first_of(found: list[dict[str, Any]]) -> str:
 
 
 def _shortened(text: str) -> str:
-    """The text without its middle where it is too long for a message."""
+    """The text, without its middle if it is too long for a message."""
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
 
 
 def _of_all(found: list[dict[str, Any]], rows: int, whole: _Whole | None) -> tuple[int, int]:
-    """How many bad rows there are among how many; none while these are too few to be judged."""
+    """The number of bad rows and of all rows; 0 bad ones if there are too few rows to be checked."""
     if whole is None:
         return len(found), rows
     whole.bad.update((row["split"], row["row"]) for row in found)
@@ -209,7 +229,7 @@ def _note(problems: Sequence[str | None], noun: str, split: str) -> None:
     if blank := sum(problem is None for problem in problems):
         note(split, f"{blank} of {len(problems)} {noun}s are blank and left out; they do not count as bad.")
         problems = [problem for problem in problems if problem is not None]
-    # What a reason says of one row alone (its name, an object's address) would make it another reason for each.
+    # Names and numbers that differ from row to row are replaced, so that equal reasons are counted together.
     reasons = Counter(re.sub(r"'[^']*'|<[^>]*>|\d+", "…", problem) for problem in problems if problem)
     if not reasons:
         note(split, f"All {len(problems)} {noun}s can be used.")

@@ -1,5 +1,4 @@
-"""How a number of rows is shared out among classes, and which rows are held out. Every choice is a function of its
-seed."""
+"""Stratified random choices of rows, among them the rows that are held out. Every choice depends on its seed alone."""
 
 from collections.abc import Mapping
 
@@ -9,9 +8,9 @@ from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
 
-SPLIT_SEED = 0  # not the training seed: runs that differ in their seed are evaluated on the same rows
-FEW_ROWS = 50  # below which what is measured on validation rows is mostly chance
-_FEWEST_HELD_OUT = 10  # or a quarter of the rows, where there are fewer than forty
+SPLIT_SEED = 0  # not the training seed, so that runs with different seeds are evaluated on the same rows
+FEW_ROWS = 50  # with fewer validation rows, metrics depend mostly on chance
+_FEWEST_HELD_OUT = 10  # or a quarter of the rows, if there are fewer than forty
 _NAMED = 5  # classes that are named in a message; the rest are only counted
 
 Positions = NDArray[np.int64]
@@ -20,11 +19,14 @@ Positions = NDArray[np.int64]
 def split_positions(
     rows: int, labels: NDArray[np.int64] | None, fraction: float, in_order: bool
 ) -> tuple[Positions, Positions]:
-    """Ascending positions of the training and the held-out rows.
+    """The positions of the training and of the held-out rows, both ascending.
 
-    `held_out_count` rows are held out, shared out over the classes by `stratified`, which leaves each class a training
-    row. `in_order` (running text) holds out this fraction of the rows, at least one, in one piece at the end: neither
-    part has gaps.
+    Args:
+        rows: the number of rows.
+        labels: (rows,) class of each row; None if there are none.
+        fraction: the share of rows to hold out. `held_out_count` says how many these are at least.
+        in_order: hold out one piece at the end (at least one row), so that running text has no gaps. Otherwise rows
+            are chosen at random by `stratified`, and each class keeps at least one training row.
     """
     if in_order:
         first = rows - max(1, round(rows * fraction))
@@ -34,23 +36,27 @@ def split_positions(
 
 
 def held_out_count(rows: int, fraction: float) -> int:
-    """How many of the rows are held out: this fraction of them, but at least ten, or a quarter of fewer than forty
-    rows, and one in any case."""
+    """How many of the rows are held out: `fraction` of them, but at least ten, or a quarter if there are fewer than
+    forty rows, and never less than one."""
     return max(round(rows * fraction), min(_FEWEST_HELD_OUT, rows // 4), 1)
 
 
 def stratified(
     labels: NDArray[np.int64] | None, rows: int, count: int, seed: int, *, least: int = 0, spared: int = 0
 ) -> Positions:
-    """Ascending positions of `count` rows, chosen at random, of each class as many as is its share of all rows.
+    """The positions of `count` rows, ascending, chosen at random so that each class keeps its share of the rows.
 
-    Shares that are no whole numbers are settled by the largest remainder, so that classes of a few rows are chosen
-    from too.
+    Shares are rounded by the largest remainder method, so that small classes are chosen from too.
 
     Args:
-        labels: (N,) class of each row; None if they have none.
-        least: rows to choose of each class, at least, if it has so many and `count` is enough for all classes.
-        spared: rows to leave of each class, at least. If that leaves too few to choose from, classes are ignored.
+        labels: (N,) class of each row; None if there are none.
+        rows: the number of rows, N.
+        count: how many to choose.
+        seed: of the choice.
+        least: the least number of rows to choose from each class, if the class has so many and `count` is enough for
+            all classes.
+        spared: the least number of rows of each class that are not chosen. If too few are left to choose from, classes
+            are ignored.
     """
     shuffled = shuffled_by_class(np.zeros(rows, dtype=np.int64) if labels is None else labels, seed)
     sizes = np.array([len(members) for members in shuffled])
@@ -63,7 +69,7 @@ def stratified(
 
 
 def shuffled_by_class(labels: NDArray[np.int64], seed: int) -> list[Positions]:
-    """The positions of each class's rows in random order, by ascending class."""
+    """For each class, in ascending order, the positions of its rows in random order."""
     generator = np.random.default_rng(seed)
     ends = np.cumsum(np.unique(labels, return_counts=True)[1])[:-1]
     return [generator.permutation(members) for members in np.split(np.argsort(labels, kind="stable"), ends)]
@@ -76,8 +82,10 @@ def _apportioned(
     most: NDArray[np.int64],
     generator: np.random.Generator,
 ) -> NDArray[np.int64]:
-    """How many of `total` each class of these sizes (K,) is given, from `least` to `most`, by the largest remainder;
-    equal remainders are drawn lots for."""
+    """Divides `total` among classes in proportion to their sizes (K,), each between `least` and `most`.
+
+    Fractions are rounded by the largest remainder method. The order among equal remainders is random.
+    """
     quota = total * sizes / sizes.sum()
     given = np.clip(np.floor(quota).astype(np.int64), least, most)
     lots = generator.random(len(sizes))
@@ -92,10 +100,11 @@ def _apportioned(
 
 
 def warn_of_validation(rows: int, counts: Mapping[str, int]) -> None:
-    """Warn of validation rows that are few, and of classes that they lack.
+    """Logs a warning if there are few validation rows, and another if classes have none.
 
     Args:
-        counts: rows of each class, by its name; empty if there are no classes.
+        rows: the number of validation rows.
+        counts: the number of rows of each class, by its name; empty if there are no classes.
     """
     if rows < FEW_ROWS:
         logger.warning(

@@ -1,8 +1,7 @@
-"""What was read, what was left out and why: notes that reading and preparing the data make on the way, said in one
-summary before the first step.
+"""The summary of the data, logged before the first step: what was read, what was left out, and why.
 
-Notes are made beside the data and never inside of what `datasets` caches (a function given to `map`), or a second run
-would not make them.
+The functions that read and prepare data add notes to it. Functions that are given to `map` must not add notes: when
+`datasets` finds their result in its cache, it does not call them.
 """
 
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ _current: ContextVar["_Summary | None"] = ContextVar("summary", default=None)
 
 
 class _Summary:
-    """Sentences about each split, in the order in which they came, and which of them were logged."""
+    """Sentences about each split, in the order in which they were added, and which of them were logged."""
 
     def __init__(self) -> None:
         self.notes: dict[str, list[str]] = {}
@@ -34,9 +33,10 @@ class _Summary:
 
 @contextmanager
 def summarized() -> Iterator[None]:
-    """What is noted within it is kept until `log_summary`, or until it ends without an error.
+    """While this is active, notes are collected. They are logged by `log_summary`, or at the end if there was no
+    error.
 
-    It may decorate a function.
+    It can also be used as a decorator.
     """
     with unlogged():
         yield
@@ -45,7 +45,7 @@ def summarized() -> Iterator[None]:
 
 @contextmanager
 def unlogged() -> Iterator[None]:
-    """What is noted within it is not logged."""
+    """While this is active, notes are not logged."""
     token = _current.set(_Summary())
     try:
         yield
@@ -54,7 +54,7 @@ def unlogged() -> Iterator[None]:
 
 
 def note(split: str, sentence: str) -> None:
-    """Add a sentence about a split ("train", "validation") to the summary, once; outside of one it is logged alone."""
+    """Adds a sentence about a split ("train" or "validation") to the summary, once. Without a summary it is logged."""
     summary = _current.get()
     if summary is None:
         logger.info(f"{split}: {sentence}")
@@ -63,9 +63,9 @@ def note(split: str, sentence: str) -> None:
 
 
 def log_summary() -> None:
-    """Log what was noted and not logged before as one message, split by split; nothing where there is nothing new.
+    """Logs all notes that were not logged before in one message, split by split. Without new notes it logs nothing.
 
-    Of several processes the main one alone speaks: the loggers of the package are silent in the others.
+    Only the main process shows it, since the loggers of the package are silent in the others.
     """
     summary = _current.get()
     if summary is not None:

@@ -1,13 +1,13 @@
-"""An endless stream of prepared samples that can be taken up again at any sample.
+"""An endless stream of prepared samples that can be resumed at any batch.
 
-`datasets` shuffles a stream through a buffer whose content is lost with the process. Here rows are read in windows: a
-window is a small data set in memory, is screened and prepared like any other, and its samples are given out in an
-order that follows from (seed, pass, window). A position in the stream is then where the window began in the source,
-which `IterableDataset.state_dict` knows, and how many samples came before. Going on from it reads that one window
-again.
+`datasets` shuffles a stream with a buffer, whose content is lost when the process ends. Here rows are read in windows.
+A window is a small dataset in memory. It is screened and prepared like any dataset, and its samples are given out in a
+random order that depends on (seed, pass, window) alone. A position in the stream consists of the place in the source
+where the window begins (`IterableDataset.state_dict`) and the number of samples given out before. To resume from a
+position, only that window has to be read again.
 
-Batches carry the position behind them, so that a checkpoint holds that of the batches trained on, whatever a loader
-has read ahead.
+Each batch carries the position after it. A checkpoint can therefore save the position after the last batch that was
+trained on, even if the data loader has read further.
 """
 
 import json
@@ -31,13 +31,19 @@ POSITION = "stream_position"  # key of samples and batches
 
 @dataclass(frozen=True)
 class Position:
-    """Where a stream stands: a window that begins at `source`, and the number of samples given out.
+    """A position in a stream: a window, and the number of samples given out.
 
-    `first_sample` samples, `read` rows and `bad` ones among them came before the window; `passes` over the source and
-    `windows` of the pass too. `samples` is the number that all processes together have given out.
+    Args:
+        source: state of the source at the beginning of the window; None at the beginning of a pass.
+        passes: passes over the source before this one.
+        windows: windows of this pass before this one.
+        first_sample: samples before the window.
+        read: rows before the window.
+        bad: bad rows among these.
+        samples: samples that all processes together have given out.
     """
 
-    source: dict[str, Any] | None = None  # None: the beginning
+    source: dict[str, Any] | None = None
     passes: int = 0
     windows: int = 0
     first_sample: int = 0
@@ -51,27 +57,29 @@ class Position:
 
 @dataclass
 class WindowedStream(torch.utils.data.IterableDataset):
-    """Samples without end, pass after pass, from the rows of `source`.
+    """An endless iterable dataset of the samples of `source`, pass after pass.
 
-    Every sample has its number in the stream as `sample_index`, which goes on counting from pass to pass: each pass is
-    masked and cropped anew. The last sample of each batch has the position behind the batch under `stream_position`.
-    Loader workers and processes all read all rows and share the batches out in turn, so that their number changes
-    nothing about the order; a sample is decoded only where it is given out.
+    The `sample_index` of a sample is its number in the stream. It is not reset between passes, so that each pass has
+    other masks and crops. The last sample of each batch also holds the position after the batch (`stream_position`).
+
+    All loader workers of all processes read all rows, and give out batches in turn. Their number therefore does not
+    change the order of the samples. A sample is decoded only by the worker that gives it out.
 
     Args:
-        source: rows, files not decoded.
-        features: their types.
-        prepare: makes samples of the rows of a window; what its `good_rows` leaves out is tallied.
-        window_size: rows per window, the last window of a pass may have fewer.
-        seed: of the order within the windows; `None` keeps the order of the source.
-        listed_in: where bad rows are written down; `None` in processes that leave it to another.
-        max_bad_fraction: share of bad rows among all those read so far above which the stream ends with an error.
+        source: the rows, with files not decoded.
+        features: the types of their columns.
+        prepare: makes samples from the rows of a window. Rows that its `good_rows` leaves out are counted.
+        window_size: rows per window. The last window of a pass may have fewer.
+        seed: of the order within the windows; None keeps the order of the source.
+        max_bad_fraction: largest share of bad rows among all rows read so far.
+        listed_in: the list of bad rows; None if another process keeps it.
         batch_size: samples per batch and process.
-        rank, num_processes: which batches are this process's.
+        rank: the number of this process.
+        num_processes: the number of processes that share the batches.
         start: the position to begin at.
 
     Raises:
-        ValueError: while iterating: too many bad rows, or a pass without any sample.
+        ValueError: while iterating, if there are too many bad rows or a whole pass has no sample.
     """
 
     source: IterableDataset
@@ -90,7 +98,7 @@ class WindowedStream(torch.utils.data.IterableDataset):
         super().__init__()
 
     def from_beginning(self) -> "WindowedStream":
-        """The same stream as one process would read it from its first sample on."""
+        """The same stream from its first sample on, as a single process would read it."""
         return replace(self, start=Position(), rank=0, num_processes=1)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -113,12 +121,12 @@ class WindowedStream(torch.utils.data.IterableDataset):
                 yield sample
 
     def _windows(self, quiet: bool) -> Iterator[tuple[Position, Dataset, np.ndarray]]:
-        """Each window's position, its samples, and the order to give them out."""
+        """For each window its position, its samples, and the order in which they are given out."""
         at = self.start
         tally = Tally(self.max_bad_fraction, at.read, at.bad, quiet, self.listed_in)
         while True:
             samples_before = at.first_sample
-            source = deepcopy(self.source)  # which keeps its place in itself, and is read by others too
+            source = deepcopy(self.source)  # iterating changes its state, and others read it too
             if at.source is not None:
                 source.load_state_dict(at.source)
             whole_pass = at.windows == 0
@@ -139,13 +147,13 @@ class WindowedStream(torch.utils.data.IterableDataset):
                     read=tally.read,
                     bad=tally.bad,
                 )
-            tally.judge()
+            tally.check()
             if whole_pass and at.first_sample == samples_before:
                 raise ValueError(f"A whole pass over the stream, {tally.read} rows, gave no sample. Check the data.")
             at = replace(at, source=None, passes=at.passes + 1, windows=0)
 
     def _prepared(self, rows: Mapping[str, list[Any]], tally: Tally) -> Dataset:
-        with no_progress_bars(), unlogged(), tallied(tally):  # the notes on the first window are enough
+        with no_progress_bars(), unlogged(), tallied(tally):  # the first window was summarised before training
             window = Dataset.from_dict(rows, features=self.features)
             try:
                 samples = self.prepare(window)
@@ -157,7 +165,7 @@ class WindowedStream(torch.utils.data.IterableDataset):
 
 @dataclass
 class StreamCollator:
-    """Any collator, whose batches then carry the `stream_position` of their last sample."""
+    """Wraps a collator, and adds the `stream_position` of the last sample to each batch."""
 
     collator: Callable[[list[dict[str, Any]]], dict[str, Any]]
 
@@ -167,7 +175,7 @@ class StreamCollator:
 
 @contextmanager
 def no_progress_bars() -> Iterator[None]:
-    """A bar for every window would flood the terminal."""
+    """Hides the progress bars of datasets: one for every window would flood the terminal."""
     shown = not datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:

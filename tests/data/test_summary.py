@@ -12,7 +12,7 @@ from transformers import Wav2Vec2FeatureExtractor
 
 from modeling_data2vec_generic.data.arguments import DataArguments
 from modeling_data2vec_generic.data.bad_rows import BadRows
-from modeling_data2vec_generic.data.screening import Tally, good_rows, judged_together, tallied
+from modeling_data2vec_generic.data.screening import Tally, good_rows, screened_together, tallied
 from modeling_data2vec_generic.data.sources.raw_datasets import load_raw_datasets
 from modeling_data2vec_generic.data.summary import log_summary, note, summarized
 from modeling_data2vec_generic.modalities.speech.waveforms import prepare_speech
@@ -55,7 +55,7 @@ def test_summary__is_one_message_split_by_split_and_says_nothing_twice(messages)
 
 def test_summary__says_how_many_rows_are_bad_and_why(messages):
     problems = ["", "ValueError: 'a.png' is <bytes at 0x1>", "ValueError: 'b.png' is <bytes at 0x2>", "no image"]
-    with summarized(), judged_together({"train": rows(40)}):
+    with summarized(), screened_together({"train": rows(40)}):
         screen([""] * 3)
         screen(problems, split="validation")
     assert messages() == [
@@ -109,10 +109,10 @@ def test_sound__duration_and_pieces_are_said(tmp_path, messages):
 
 def test_bad_rows__are_judged_on_the_rows_of_all_splits_together():
     splits = {"train": rows(57), "validation": rows(3)}
-    with judged_together(splits):
+    with screened_together(splits):
         assert screen([""] * 57) == list(range(57))
         assert screen(["", "broken", ""], split="validation") == [0, 2]
-    with judged_together(splits):
+    with screened_together(splits):
         screen(["broken"] * 5 + [""] * 52)
         screen(["broken"] * 5 + [""] * 52)  # the same rows once more, for the probe
         with pytest.raises(ValueError, match="2 of 3 validation rows are bad.*; of all 60 rows 7 are: more than max_"):
@@ -122,21 +122,24 @@ def test_bad_rows__are_judged_on_the_rows_of_all_splits_together():
 
 
 def test_bad_rows__of_the_beginning_of_a_stream_are_not_judged_while_they_are_few():
-    with judged_together({"train": rows(5)}, streamed=True):
+    with screened_together({"train": rows(5)}, streamed=True):
         assert screen(["", "broken", "broken", "", ""]) == [0, 3, 4]
-    with judged_together({"train": rows(100)}, streamed=True), pytest.raises(ValueError, match="11 of 100 train rows"):
+    with (
+        screened_together({"train": rows(100)}, streamed=True),
+        pytest.raises(ValueError, match="11 of 100 train rows"),
+    ):
         screen(["broken"] * 11 + [""] * 89)
 
 
 def test_bad_rows__are_all_listed_once_with_their_file(tmp_path):
-    bad_rows = BadRows(tmp_path / "out", anew=True)
+    bad_rows = BadRows(tmp_path / "out", start_over=True)
     file = {"bytes": Value("binary"), "path": Value("string")}
     features = Features({"sample_index": Value("int64"), "image": file, "video": List(file)})
     files = [{"bytes": None, "path": f"{i}.png"} for i in range(30)]
     data = {"sample_index": list(range(30)), "image": files, "video": [[file] * 2 for file in files]}
     dataset = Dataset.from_dict(data, features=features)
     splits = {"train": dataset, "validation": rows(100)}
-    with judged_together(splits, bad_rows):
+    with screened_together(splits, bad_rows):
         screen([""] * 30, dataset, column="image")
         assert not bad_rows.path.exists()
         screen(["broken"] * 8 + [""] * 22, dataset, column="image")
@@ -149,14 +152,14 @@ def test_bad_rows__are_all_listed_once_with_their_file(tmp_path):
 
 
 def test_bad_rows__are_listed_even_when_they_are_too_many(tmp_path):
-    bad_rows = BadRows(tmp_path, anew=True)
-    with judged_together({"train": rows(9)}, bad_rows), pytest.raises(ValueError, match=r"see .*bad_rows\.jsonl"):
+    bad_rows = BadRows(tmp_path, start_over=True)
+    with screened_together({"train": rows(9)}, bad_rows), pytest.raises(ValueError, match=r"see .*bad_rows\.jsonl"):
         screen(["broken"] * 9)
     assert len(listed(bad_rows)) == 9
 
 
 def test_bad_rows__of_a_stream_have_their_number_in_it_and_are_gone_on_with(tmp_path):
-    bad_rows = BadRows(tmp_path, anew=True)
+    bad_rows = BadRows(tmp_path, start_over=True)
     tally = Tally(1.0, listed_in=bad_rows)
     with tallied(tally):
         screen(["", "broken", ""])
@@ -164,11 +167,11 @@ def test_bad_rows__of_a_stream_have_their_number_in_it_and_are_gone_on_with(tmp_
         screen(["broken", "", ""])
     with open(bad_rows.path, "a") as file:
         file.write('{"split": "tra')  # and the process is gone
-    resumed = pickle.loads(pickle.dumps(BadRows(tmp_path, anew=False)))  # as a loader worker gets it
+    resumed = pickle.loads(pickle.dumps(BadRows(tmp_path, start_over=False)))  # as a loader worker gets it
     with tallied(Tally(1.0, read=3, bad=1, listed_in=resumed)):
         screen(["broken", "", "broken"])
     with tallied(Tally(1.0, quiet=True, listed_in=resumed)):
         screen(["broken", "", ""])
     assert [row["row"] for row in listed(resumed)] == [1, 3, 5]
-    BadRows(tmp_path, anew=True)
+    BadRows(tmp_path, start_over=True)
     assert list(tmp_path.iterdir()) == []

@@ -67,7 +67,7 @@ def test_streamed_pretraining__says_so_too_and_lists_a_bad_row_once(images, tmp_
     stream = trainers[0].train_dataset
     next(iter(stream))
     assert len(listed(tmp_path)) == 1
-    stream.listed_in = BadRows(tmp_path / "stream", anew=True)
+    stream.listed_in = BadRows(tmp_path / "stream", start_over=True)
     next(iter(stream))
     assert listed(tmp_path / "stream") == listed(tmp_path)
 

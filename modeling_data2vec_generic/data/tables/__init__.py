@@ -1,4 +1,5 @@
-"""Rows of files: csv, tsv, json, jsonl, parquet, txt and FASTA.
+"""Reads the rows of csv, tsv, json, jsonl, parquet, txt and FASTA files.
 
-Read `tables.py` first; `records.py` reads csv and JSON, `values.py` tells the types of their values.
+Read `formats.py` first (a class for each format), then `records.py` (csv and JSON line by line), `value_types.py` (the
+types of their values) and `fasta.py`.
 """

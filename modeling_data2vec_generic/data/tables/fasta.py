@@ -1,34 +1,34 @@
-"""Proteins: FASTA files.
-
-A file is read as text, a sequence per row: proteins are then text like any other, of letters in place of words.
-"""
+"""FASTA files of proteins, read as text with one sequence per row."""
 
 import gzip
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-_LONGEST = 1_000_000  # letters of a sequence; the longest protein known has some 45,000
+_LONGEST = 1_000_000  # letters of a sequence; the longest known protein has about 45,000
 _PLAIN = (".fasta", ".fa", ".faa", ".fas", ".fna")
 FASTA_ENDINGS = (*_PLAIN, *(f"{ending}.gz" for ending in _PLAIN))
 
 
 def is_fasta(path: Path) -> bool:
-    """Whether a file's name says that it is FASTA."""
+    """Whether a file is FASTA, by its extension."""
     return path.name.lower().endswith(FASTA_ENDINGS)
 
 
 def sequences_of(path: Path) -> Iterator[str]:
-    """The `sequences` of a FASTA file, plain or gzipped."""
+    """The sequences of a FASTA file, plain or gzipped; see `sequences`."""
     opener = gzip.open if path.suffix.lower() == ".gz" else open
     with opener(path, "rt", encoding="utf-8-sig") as file:
-        # Not whole lines: one of a gzipped file may be a thousand times as long as the file.
+        # Long lines are read in parts: a line of a gzipped file may be a thousand times as long as the file.
         yield from sequences(iter(lambda: file.readline(_LONGEST + 1), ""))
 
 
 def sequences(lines: Iterable[str]) -> Iterator[str]:
-    """The sequence below each header (a line that begins with `>`), in capitals, without its stop codon (`*`).
+    """The sequence below each header (a line that begins with `>`), in upper case, without its stop codon (`*`).
 
-    Lines that begin with `;` are comments. An entry without residues is an empty sequence.
+    Lines that begin with `;` are comments. An entry without residues is an empty string.
+
+    Raises:
+        ValueError: there is no header, or a sequence has more than a million letters.
     """
     parts: list[str] | None = None
     length = 0

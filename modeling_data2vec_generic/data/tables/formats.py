@@ -1,8 +1,8 @@
-"""Rows of files: csv, tsv, json, jsonl, parquet, txt and FASTA, loaded or streamed by one reader.
+"""The file formats that rows are read from: csv, tsv, json, jsonl, parquet, txt and FASTA, loaded or streamed.
 
-A file is opened as a `Table`, which knows its columns and what they seem to hold by its first rows. Only the columns
-that are chosen by that are ever read, each as what it is used for, so that no other column and no value far down the
-file can end a run: what cannot be read is one bad row, which `canonical` screens.
+A file is opened as a `Table`, which knows its columns and, from the first rows, their types. Only the columns that are
+used are read, each as the type that it is used as. Other columns therefore cannot cause errors, and a value that
+cannot be read makes its row a bad row (which `columns.canonical` leaves out) and does not end the run.
 """
 
 import dataclasses
@@ -37,9 +37,20 @@ from datasets.table import table_cast
 from ..cache_keys import code_version, file_state
 from .fasta import FASTA_ENDINGS, is_fasta, sequences_of
 from .records import CsvRecords, JsonRecords, Records, grouped
-from .value_types import PROBLEM, as_list, as_number, as_numbers, as_text, column_of, shown, told_by, typed_labels
+from .value_types import (
+    PROBLEM,
+    as_list,
+    as_number,
+    as_numbers,
+    as_text,
+    column_of,
+    infer_feature,
+    shown,
+    typed_labels,
+)
 
-Choice = Mapping[str, str | tuple[str, ...]]  # of canonical names; several columns are the times of a series
+# The columns that are used, by canonical name. If a series has one column for each time, it is a tuple of columns.
+Choice = Mapping[str, str | tuple[str, ...]]
 
 _ENDINGS = {
     ".csv": "csv",
@@ -50,16 +61,16 @@ _ENDINGS = {
     ".tsv": "csv",
 }
 _STRINGS = Features({"text": Value("string")})
-_FIRST_ROWS = 1000  # by which columns of strings are told
-_WITH_FILES = 100  # rows of a batch that may hold images
+_FIRST_ROWS = 1000  # rows by which columns of paths are recognised
+_WITH_FILES = 100  # rows per batch of a parquet file, which may hold images
 
 
 class Table(ABC):
-    """The rows of one file, or of several with the same columns.
+    """The rows of one file, or of several files with the same columns.
 
     Args:
         paths: the files.
-        name: how messages call them, as `train_file='a.csv'`.
+        name: what they are called in messages, such as `train_file='a.csv'`.
 
     Raises:
         ValueError: a file cannot be read.
@@ -73,58 +84,65 @@ class Table(ABC):
     @cached_property
     @abstractmethod
     def features(self) -> Features:
-        """All columns, and what their first values seem to be; of a file that states its types, these."""
+        """The types of all columns: those that the file states, otherwise those of the first values."""
 
     @property
     def layout(self) -> str:
-        """How the file is laid out, where that was found out rather than given."""
+        """How the file is read, for the summary of the data, if that was found out and not given; otherwise empty."""
         return ""
 
     @abstractmethod
     def stored(self, choice: Choice) -> Features:
-        """The columns that `load` and `stream` give."""
+        """The columns that `load` and `stream` give for this choice, and their types."""
 
     @abstractmethod
     def tables_of(self, path: Path, choice: Choice) -> Iterator[pyarrow.Table]:
-        """Consecutive rows of one file, as `stored` says."""
+        """The rows of one file in batches, with the columns of `stored`."""
 
     def load(self, choice: Choice) -> Dataset:
-        """The chosen columns under their canonical names. They are kept in the cache under a key of these very files,
-        their times and sizes."""
+        """The chosen columns under their canonical names.
+
+        The result is cached under a key of the files' paths, sizes and times of modification.
+
+        Raises:
+            ValueError: a file cannot be read, or there are no rows.
+        """
         builder = self._builder(choice)
         try:
             builder.download_and_prepare()
-        except DatasetGenerationError as error:  # which wraps what the reader raises
+        except DatasetGenerationError as error:  # wraps the exception of the reader
             raise ValueError(str(error.__cause__ or error)) from error
-        if builder.info.splits["train"].num_examples == 0:  # which as_dataset cannot express
-            raise ValueError(f"{self.name} {self.without_rows()}")
+        if builder.info.splits["train"].num_examples == 0:  # as_dataset would fail
+            raise ValueError(f"{self.name} {self.why_no_rows()}")
         return builder.as_dataset("train")
 
     def stream(self, choice: Choice) -> IterableDataset:
-        """The same rows one after the other, of files that are neither copied nor read as a whole."""
+        """The same rows as `load`, read one after the other without a copy in the cache."""
         return self._builder(choice).as_streaming_dataset("train")
 
     def _builder(self, choice: Choice) -> "_Builder":
         return _Builder(
-            read=partial(_numbered, type(self), self.name, dict(choice), tuple(map(str, self.paths))),
+            read=partial(_read, type(self), self.name, dict(choice), tuple(map(str, self.paths))),
             columns=self.stored(choice),
             key=(code_version(), [file_state(str(path)) for path in self.paths]),
         )
 
-    def without_rows(self) -> str:
-        """What is wrong where there are no rows."""
+    def why_no_rows(self) -> str:
+        """The end of the message if there are no rows."""
         return "has no rows. Give a file with data."
 
     def failed(self, path: Path, error: Exception) -> ValueError:
-        """What is raised for a file that cannot be read."""
+        """The exception for a file that cannot be read."""
         place = "" if len(self.paths) == 1 else f" ({path.name})"
         return ValueError(f"{self.name} cannot be read as {self.kind}{place}: {error}.")
 
 
 class UntypedTable(Table):
-    """Csv or JSON, whose columns are what they are used for: text is text even if all of it are digits. Labels are
-    stored as JSON text, for `typed_labels` to find one type for all of them, and PROBLEM says what is wrong with a
-    row."""
+    """The base of csv and JSON, whose columns have no types of their own.
+
+    A column has the type that it is used as: text stays text even if it has only digits. Labels are stored as JSON
+    text, and `typed_labels` later finds one type for all of them. The column PROBLEM says what is wrong with a row.
+    """
 
     records: Callable[[Path], Records]
 
@@ -143,14 +161,14 @@ class UntypedTable(Table):
             raise self.failed(self.paths[0], error) from error
         if not any(head.values()):
             raise ValueError(f"{self.name} has no rows. Give a file with data.")
-        return Features({name: told_by(map(self.value, values)) for name, values in head.items()})
+        return Features({name: infer_feature(map(self.value, values)) for name, values in head.items()})
 
     @property
     def layout(self) -> str:
         return self._first.layout
 
     def typed(self) -> Dataset:
-        """All columns in memory."""
+        """All columns, in memory, each with the one type that all of its values have."""
         columns: dict[str, list[str | None]] = {name: [] for name in self.features}
         for path in self.paths:
             for batch in self.records(path).batches(list(columns)):
@@ -161,12 +179,12 @@ class UntypedTable(Table):
         return Dataset.from_dict({name: typed_labels(texts, "any", 0)[0] for name, texts in columns.items()})
 
     def value(self, value: Any) -> Any:
-        """What a value seems to be, where the file gives it as text."""
+        """The value that text in the file stands for. The base class returns it as it is."""
         return value
 
     @abstractmethod
     def label(self, value: Any) -> str | None:
-        """JSON text of a label."""
+        """A label as JSON text."""
 
     def stored(self, choice: Choice) -> Features:
         return Features({name: self._stored_as(name, choice[name]) for name in choice} | {PROBLEM: Value("string")})
@@ -218,13 +236,13 @@ class UntypedTable(Table):
 
 
 class CsvTable(UntypedTable):
-    """Text in cells."""
+    """A csv file: all values are text."""
 
     kind = "csv"
     records = CsvRecords
 
     def value(self, value: Any) -> Any:
-        # Where semicolons part the cells, commas are those of numbers.
+        # If the separator is a semicolon, a comma is a decimal comma.
         return as_number(value, "," if getattr(self._first, "separator", None) == ";" else ".")
 
     def label(self, value: Any) -> str | None:
@@ -232,12 +250,12 @@ class CsvTable(UntypedTable):
             return None
         number = self.value(value)
         written = value.strip()
-        # Numbers as they are written, should they turn out to be names: 2.50 is to stay 2.50.
+        # Numbers are stored as they are written, since they may turn out to be names: 2.50 must stay 2.50.
         return written if not isinstance(number, str) and _is_json(written) else _json(number)
 
 
 class JsonTable(UntypedTable):
-    """Values with types of their own, which differ from row to row."""
+    """A JSON file: each value has its own type, which may differ from row to row."""
 
     kind = "json"
     records = JsonRecords
@@ -247,7 +265,7 @@ class JsonTable(UntypedTable):
 
 
 class ParquetTable(Table):
-    """Columns with types."""
+    """A parquet file: the columns have types."""
 
     kind = "parquet"
 
@@ -264,7 +282,7 @@ class ParquetTable(Table):
             try:
                 found[field.name] = _feature_of(schema, field.name)
             except (ValueError, KeyError):
-                found[field.name] = Value("null")  # of a type that datasets does not know: it can't be used
+                found[field.name] = Value("null")  # datasets does not know this type, so the column cannot be used
         found.update(_files_among({} if head is None else dict(zip(head.schema.names, head.columns, strict=True))))
         return Features(found)
 
@@ -293,7 +311,7 @@ class ParquetTable(Table):
 
 
 class TextTable(Table):
-    """Lines of text, as column `text`. Lines without text are left out: they part paragraphs."""
+    """A text file: its lines become the column `text`. Empty lines, which separate paragraphs, are left out."""
 
     kind = "text"
     features = _STRINGS
@@ -305,11 +323,12 @@ class TextTable(Table):
         for texts in grouped(self.texts_of(path), len):
             yield pyarrow.table({name: pyarrow.array(texts, pyarrow.string()) for name in choice})
 
-    def without_rows(self) -> str:
+    def why_no_rows(self) -> str:
         lines = sum(1 for path in self.paths for _ in path.open("rb"))
         return f"holds no text: all of its {lines} lines are empty."
 
     def texts_of(self, path: Path) -> Iterator[str]:
+        """The rows of one file."""
         with path.open(encoding="utf-8") as file:
             for line in file:
                 if line.strip():
@@ -317,7 +336,7 @@ class TextTable(Table):
 
 
 class FastaTable(TextTable):
-    """Sequences of a FASTA file, plain or gzipped, as column `text`."""
+    """A FASTA file, plain or gzipped: its sequences become the column `text`."""
 
     kind = "FASTA"
 
@@ -335,7 +354,15 @@ _KINDS: Mapping[str, type[Table]] = {
 
 
 def open_file(file: str, flag: str) -> Table:
-    """The file that a flag names. ValueError if it is of no known kind, absent or empty."""
+    """Opens the file that a flag names.
+
+    Args:
+        file: the path.
+        flag: the name of the flag, for messages.
+
+    Raises:
+        ValueError: the file has an unknown extension, does not exist or is empty.
+    """
     path = Path(file)
     kind = "fasta" if is_fasta(path) else _ENDINGS.get(path.suffix.lower())
     if kind is None:
@@ -349,7 +376,7 @@ def open_file(file: str, flag: str) -> Table:
 
 
 def load_file(file: str, flag: str) -> Dataset:
-    """All columns of a file, each of the one type that all of its values have.
+    """All columns of a file, each with the one type that all of its values have. Arguments as `open_file`.
 
     Raises:
         ValueError: as `open_file`, or a row cannot be read.
@@ -361,13 +388,13 @@ def load_file(file: str, flag: str) -> Dataset:
 
 
 def open_files(files: list[str], kind: str, name: str) -> Table:
-    """Several csv or json files as one table."""
+    """Opens several files of the same `kind` ("csv" or "json") as one table. `name` is for messages."""
     return _KINDS[kind]([Path(file) for file in files], name)
 
 
 @dataclasses.dataclass
 class _Config(BuilderConfig):
-    """What makes the rows, and all that they depend on: the key of the cache is a hash of these."""
+    """The function that reads the rows, and everything that they depend on. The key of the cache is a hash of this."""
 
     read: Callable[[list[str]], Iterator[tuple[Key, pyarrow.Table]]] | None = None
     columns: Features | None = None
@@ -375,7 +402,7 @@ class _Config(BuilderConfig):
 
 
 class _Builder(ArrowBasedBuilder):
-    """Rows by `read`, for datasets to keep or to stream."""
+    """A builder of datasets around `read`, so that rows can be cached or streamed."""
 
     BUILDER_CONFIG_CLASS = _Config
     config: _Config
@@ -392,9 +419,10 @@ class _Builder(ArrowBasedBuilder):
         yield from self.config.read(files)
 
 
-def _numbered(
+def _read(
     kind: type[Table], name: str, choice: Choice, all_files: tuple[str, ...], files: list[str]
 ) -> Iterator[tuple[Key, pyarrow.Table]]:
+    """The rows of `files`, a part of `all_files`, in batches with keys, as datasets asks for."""
     table = kind([Path(file) for file in all_files], name)
     for number, file in enumerate(files):
         try:
@@ -417,21 +445,21 @@ def _is_json(text: str) -> bool:
 
 
 def _files_among(columns: Mapping[str, pyarrow.Array]) -> dict[str, Any]:
-    """The types of those columns of strings that name files, or hold them as base64 text."""
+    """The types (Image or Audio) of those columns of strings that hold paths of files, or files as base64 text."""
     found = {}
     for name, values in columns.items():
         try:
             values.validate(full=True)
-        except pyarrow.ArrowInvalid:  # not UTF-8, which is said where the column is used
+        except pyarrow.ArrowInvalid:  # not UTF-8, which is an error only if the column is used
             continue
-        told = told_by(values.to_pylist())
-        if isinstance(told, Image | Audio):
-            found[name] = told
+        feature = infer_feature(values.to_pylist())
+        if isinstance(feature, Image | Audio):
+            found[name] = feature
     return found
 
 
 def _strings(schema: pyarrow.Schema) -> list[str]:
-    """The columns of strings."""
+    """The names of the columns of strings."""
     return [
         field.name
         for field in schema
@@ -440,16 +468,17 @@ def _strings(schema: pyarrow.Schema) -> list[str]:
 
 
 def _feature_of(schema: pyarrow.Schema, column: str) -> Any:
-    """The type of one column, whatever those of the others are."""
+    """The type of one column, found without the others, whose types datasets may not know."""
     return Features.from_arrow_schema(pyarrow.schema([schema.field(column)], schema.metadata))[column]
 
 
 def _plain_schema(schema: pyarrow.Schema) -> pyarrow.Schema:
+    """The schema with every type replaced by `_plain`."""
     return pyarrow.schema([field.with_type(_plain(field.type)) for field in schema], schema.metadata)
 
 
 def _plain(kind: pyarrow.DataType) -> pyarrow.DataType:
-    """A type that datasets knows in place of those that other writers have for the same values."""
+    """A type that datasets knows for the same values: views become strings, and dictionaries their values."""
     types = pyarrow.types
     if types.is_string_view(kind):
         return pyarrow.string()
@@ -467,7 +496,7 @@ def _plain(kind: pyarrow.DataType) -> pyarrow.DataType:
 
 
 def _stacked(batch: pyarrow.RecordBatch, columns: tuple[str, ...]) -> pyarrow.Array:
-    """Columns of numbers as a list for each row; a missing number is NaN."""
+    """Several columns of numbers as one column of lists. A missing number is NaN."""
     values = np.stack([batch[name].cast(pyarrow.float64()).to_numpy(zero_copy_only=False) for name in columns], 1)
     ends = np.arange(len(values) + 1, dtype=np.int32) * len(columns)
     return pyarrow.ListArray.from_arrays(ends, pyarrow.array(values.ravel()))

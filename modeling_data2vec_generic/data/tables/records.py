@@ -1,5 +1,7 @@
-"""Records of csv and JSON files, which say nothing about the types of their columns: values as they stand in the file,
-in batches, and for a record that cannot be read what is wrong with it."""
+"""Reads csv and JSON files, which do not state the types of their columns.
+
+Values are returned as they are in the file, in batches. A record that cannot be read has a message in place of values.
+"""
 
 import csv
 import json
@@ -12,30 +14,36 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 _SEPARATORS = ",;\t|"
-_NOWHERE = "\x1f"  # a separator that occurs in no text
-_SAMPLED = 200  # lines by which the separator is told
-_ALIKE = 0.9  # share of the records that have as many cells as the header, by which a separator is known
+_NO_SEPARATOR = "\x1f"  # a control character that occurs in no text, for files with one column
+_SAMPLED = 200  # lines by which the separator is found
+_ALIKE = 0.9  # if this share of the records has as many cells as the header, it is the separator
 _ROWS, _CHARACTERS = 1000, 8_000_000  # of a batch, at most
-_HALF = re.compile(rb"\\u[dD][89a-fA-F]")  # escape of a surrogate; two of them are a character
-_LARGEST_CELL = 2**31 - 1  # characters; Python's own limit of 131,072 is below a book or an image as base64 text
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")  # escape of a surrogate, half of a character
+_LARGEST_CELL = 2**31 - 1  # characters; Python's own limit of 131,072 is too low for books and images as base64 text
 
 
 class Batch(NamedTuple):
-    """Consecutive records: their values, column by column, and for each what is wrong with it, None if nothing."""
+    """Consecutive records.
+
+    Args:
+        columns: the values, column by column.
+        problems: for each record what is wrong with it; None if nothing.
+    """
 
     columns: list[list[Any]]
     problems: list[str | None]
 
 
 class Records(ABC):
-    """One file.
+    """The records of one file.
 
     Attributes:
-        names: its columns; of JSON those of the first records.
-        layout: how the file is read, for the summary.
+        kind: the name of the format.
+        names: the names of the columns; for JSON those in the first records.
+        layout: how the file is read, for the summary of the data.
 
     Raises:
-        ValueError: the file as a whole cannot be read, or its first record; the message says where and why.
+        ValueError: the file or its first record cannot be read. The message says where and why.
     """
 
     kind: str
@@ -50,19 +58,20 @@ class Records(ABC):
 
     @abstractmethod
     def batches(self, names: Sequence[str]) -> Iterator[Batch]:
-        """The values of some columns; None where a record has none."""
+        """The values of the columns `names`. A missing value is None."""
 
     def head(self) -> dict[str, list[Any]]:
-        """The first values of all columns."""
+        """The first values of all columns, by name."""
         names = self.names
         batch = next(self.batches(names), Batch([[] for _ in names], []))
         return dict(zip(names, batch.columns, strict=True))
 
 
 class CsvRecords(Records):
-    """A csv file in UTF-8 with a header. The separator is that of , ; tab | that gives header and records the same
-    number of cells; of a tsv file the tab. An empty cell is a missing value, and nothing else is. Lines without a cell
-    are skipped.
+    """A csv file in UTF-8 with a header.
+
+    The separator is a tab in a tsv file, and otherwise the one of `,`, `;`, tab and `|` with which header and records
+    have the same number of cells. Only an empty cell is a missing value. Empty lines are skipped.
     """
 
     kind = "csv"
@@ -75,7 +84,7 @@ class CsvRecords(Records):
         self.separator = "\t" if path.suffix.lower() == ".tsv" else _separator_of(sample)
         names = next(filter(None, csv.reader(sample, delimiter=self.separator)), [])
         self._names = _distinct([name.strip() for name in names])
-        shown = {"\t": "tab", _NOWHERE: "none, one column"}.get(self.separator, repr(self.separator))
+        shown = {"\t": "tab", _NO_SEPARATOR: "none, one column"}.get(self.separator, repr(self.separator))
         self.layout = f"separator {shown}"
 
     @property
@@ -104,8 +113,10 @@ class CsvRecords(Records):
 
 
 class JsonRecords(Records):
-    """A JSON file: an object per line, or one list of objects; a list of strings is a column `text`. Empty lines are
-    skipped."""
+    """A JSON file: one object per line, or one list of objects. A list of strings becomes a column `text`.
+
+    Empty lines are skipped.
+    """
 
     kind = "json"
 
@@ -126,7 +137,7 @@ class JsonRecords(Records):
             yield Batch(columns, [problem for problem, *_ in group])
 
     def _records(self) -> Iterator[tuple[str | None, dict[str, Any], int]]:
-        """What is wrong with each record, the record, and its size."""
+        """For each record what is wrong with it (None if nothing), its values by name, and its size in bytes."""
         first = True
         found = self._listed() if self._begins_with(b"[") else self._lines()
         for place, text_or_value, size in found:
@@ -162,7 +173,7 @@ class JsonRecords(Records):
             yield f"row {number}", {"text": value} if isinstance(value, str) else value, 1000
 
     def _goes_on(self, line: bytes) -> bool:
-        """Whether the first line of a .json file is only the beginning of an object."""
+        """Whether the first line of a .json file is only the beginning of a longer object."""
         try:
             json.loads(line)
         except (ValueError, RecursionError):
@@ -175,7 +186,7 @@ class JsonRecords(Records):
 
 
 class _Utf8:
-    """The lines of a file, with an error that says what to do if it is not UTF-8."""
+    """Opens a file and gives its lines, with an error that says what to do if it is not UTF-8."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -195,8 +206,8 @@ class _Utf8:
 
 
 def _parsed(lines: Iterable[str], separator: str) -> Iterator[tuple[int, list[str]]]:
-    """The number of the line in which each record begins, and its cells."""
-    own: list[str] = []  # the lines of a record
+    """The records of a csv file: the number of the line in which each begins, and its cells."""
+    own: list[str] = []  # the lines of the current record
 
     def noted() -> Iterator[str]:
         for line in lines:
@@ -218,20 +229,23 @@ def _parsed(lines: Iterable[str], separator: str) -> Iterator[tuple[int, list[st
 
 
 def _separator_of(lines: list[str]) -> str:
-    """The separator that parts a header and its records alike; failing that, the one that the header has most of."""
-    best, found = (0.0, 0), _NOWHERE
+    """The separator with which most records have as many cells as the header.
+
+    Among separators that fit at least 90% of the records, it is the one that gives the header the most cells.
+    """
+    best, found = (0.0, 0), _NO_SEPARATOR
     for separator in _SEPARATORS:
         header, *records = [cells for cells in csv.reader(lines, delimiter=separator) if cells] or [[]]
         alike = sum(len(cells) == len(header) for cells in records) / max(len(records), 1)
-        # Only below it does the share count: one record with a cell too many says nothing about the separator.
-        known = (1.0 if alike >= _ALIKE else alike, len(header))
-        if len(header) > 1 and known > best:
-            best, found = known, separator
+        # Above 90% the exact share does not count: a record with a cell too many says nothing about the separator.
+        fit = (1.0 if alike >= _ALIKE else alike, len(header))
+        if len(header) > 1 and fit > best:
+            best, found = fit, separator
     return found
 
 
 def _distinct(names: list[str]) -> list[str]:
-    """Names of columns as pandas would have them: none is empty, and none occurs twice."""
+    """Unique, non-empty names of columns, made as pandas does: `Unnamed: 2`, `name.1`."""
     found: list[str] = []
     for place, name in enumerate(names):
         name = name or f"Unnamed: {place}"
@@ -241,7 +255,11 @@ def _distinct(names: list[str]) -> list[str]:
 
 
 def grouped(records: Iterable[Any], size_of: Callable[[Any], int]) -> Iterator[list[Any]]:
-    """Consecutive records, a limited number of them and of characters together."""
+    """Groups of consecutive records: at most 1,000 records each, and about 8 million characters.
+
+    Args:
+        size_of: the number of characters of a record.
+    """
     group: list[Any] = []
     size = 0
     for record in records:
@@ -255,7 +273,14 @@ def grouped(records: Iterable[Any], size_of: Callable[[Any], int]) -> Iterator[l
 
 
 def _object(line: Any) -> dict[str, Any]:
-    """The object that a line of JSON is. ValueError if it is none."""
+    """The values of a record, by name.
+
+    Args:
+        line: a line of a JSON file as bytes, or a value that is parsed already.
+
+    Raises:
+        ValueError: it is not a JSON object.
+    """
     value = line
     if isinstance(line, bytes):
         try:
@@ -268,7 +293,7 @@ def _object(line: Any) -> dict[str, Any]:
             raise ValueError(f"it is not UTF-8 ({error})") from error
     if not isinstance(value, dict):
         raise ValueError(f'it is a {type(value).__name__}, and an object, {{"column": value, ...}}, is expected')
-    if isinstance(line, bytes) and _HALF.search(line):
+    if isinstance(line, bytes) and _SURROGATE.search(line):
         try:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError as error:
@@ -277,11 +302,11 @@ def _object(line: Any) -> dict[str, Any]:
 
 
 def _refuse_wrapped(content: bytes) -> None:
-    """Raise ValueError if the content is one object that holds the rows in a field of it."""
+    """Raises ValueError if the content is one object that holds the rows, or the columns, in its fields."""
     try:
         value = json.loads(content)
     except (ValueError, RecursionError):
-        return  # which whoever reads the records says
+        return  # reading the records reports it
     if not isinstance(value, dict):
         return
     for name, rows in value.items():

@@ -1,5 +1,4 @@
-"""Types of values that come without one, as those of csv and JSON files do: told by the values themselves, and of a
-column that is used by all of them."""
+"""The types of values in csv and JSON files, which do not state them: inferred from the values of a column."""
 
 import json
 import re
@@ -13,20 +12,23 @@ from datasets import Audio, Features, Image, List, Value
 from ..encoded_files import LONGEST_PATH, base64_content, modality_of
 from ..file_types import EXTENSIONS
 
-PROBLEM = "problem"  # column that says of each row of a table without types what is wrong with it, None if nothing
+PROBLEM = "problem"  # column of csv and JSON tables that says what is wrong with a row; None if nothing
 
 _FILE_FEATURES = {"vision": Image(decode=False), "speech": Audio(decode=False)}
-_FILES_AT_LEAST = 0.9  # share of the strings that have to name files for the column to be one of files
-# Whole numbers that are written as Python writes them: 007 and +5 are names. More digits do not fit into 64 bits.
+_FILES_AT_LEAST = 0.9  # share of a column's strings that have to name files if it is to be a column of files
+# Whole numbers as Python writes them; 007 and +5 are names. More digits do not fit into 64 bits.
 _WHOLE = re.compile(r"-?(0|[1-9]\d{0,17})")
 _NUMBER = re.compile(r"[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 _LARGEST = 2**63  # whole numbers below it fit into 64 bits
 _SHOWN = 40  # characters of a value in a message
 
 
-def told_by(values: Iterable[Any]) -> Any:
-    """The feature of `datasets` for these values; of strings that name images or sound, or are images or sound as
-    base64 text, Image or Audio."""
+def infer_feature(values: Iterable[Any]) -> Any:
+    """The feature of `datasets` for these values.
+
+    It is Image or Audio for strings that are paths of such files or hold them as base64 text, and Value("null") if no
+    type fits.
+    """
     present = [value for value in values if value is not None]
     kinds = {type(value) for value in present}
     if not present:
@@ -34,7 +36,7 @@ def told_by(values: Iterable[Any]) -> Any:
     if kinds == {str}:
         return _FILE_FEATURES.get(_named_files(present) or "", Value("string"))
     if kinds == {list}:
-        return List(told_by(item for value in present for item in value))
+        return List(infer_feature(item for value in present for item in value))
     if kinds == {bool}:
         return Value("bool")
     if kinds <= {int, float}:
@@ -44,11 +46,11 @@ def told_by(values: Iterable[Any]) -> Any:
     try:
         return Features.from_arrow_schema(pyarrow.schema([("values", pyarrow.infer_type(present))]))["values"]
     except (pyarrow.ArrowException, ValueError):
-        return Value("null")  # nothing that a column could be used for
+        return Value("null")  # such a column cannot be used
 
 
 def as_number(cell: str | None, decimal: str = ".") -> int | float | str | None:
-    """The number that a cell of a csv file holds, else its text."""
+    """The number that a cell of a csv file holds, otherwise its text. `decimal` is the decimal separator."""
     if cell is None:
         return None
     text = cell.strip()
@@ -62,7 +64,7 @@ def as_number(cell: str | None, decimal: str = ".") -> int | float | str | None:
 
 
 def as_text(value: Any) -> str | None:
-    """Text as it is, and numbers as they are written. ValueError for anything else."""
+    """Text as it is, and numbers as JSON writes them. ValueError for anything else."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, int | float):
@@ -71,14 +73,14 @@ def as_text(value: Any) -> str | None:
 
 
 def as_list(value: Any) -> list[Any] | None:
-    """ValueError unless it is a list."""
+    """The value, if it is a list or None. ValueError otherwise."""
     if value is None or isinstance(value, list):
         return value
     raise ValueError(f"{shown(value)}, not a list")
 
 
 def as_numbers(value: Any) -> list[Any] | None:
-    """A list of numbers, or of lists of them. ValueError for anything else."""
+    """The value, if it is a list of numbers, or of lists of numbers, or None. ValueError otherwise."""
     values = as_list(value)
     for item in values or ():
         if isinstance(item, list):
@@ -89,7 +91,7 @@ def as_numbers(value: Any) -> list[Any] | None:
 
 
 def shown(value: Any) -> str:
-    """A value in a message, cut to a length that can be read."""
+    """A value as shown in messages: at most 40 characters of its `repr`."""
     text = repr(value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
@@ -97,7 +99,12 @@ def shown(value: Any) -> str:
 def column_of(
     values: Sequence[Any], convert: Callable[[Any], Any], kind: pyarrow.DataType
 ) -> tuple[pyarrow.Array, dict[int, str]]:
-    """The converted values as an array, None in place of those that can't be, and for each of these the reason."""
+    """Converts the values of a column.
+
+    Returns:
+        The converted values as an array, with None for each value that cannot be converted; and the reasons why these
+        cannot, by their position.
+    """
     try:
         return pyarrow.array([convert(value) for value in values], kind), {}
     except (ValueError, TypeError, OverflowError):  # pyarrow's own are ValueErrors and TypeErrors
@@ -116,14 +123,20 @@ def column_of(
 
 
 def typed_labels(texts: Sequence[str | None], wanted: str, most_odd: float) -> tuple[list[Any], dict[int, str]]:
-    """Labels from their JSON text, of one type that all of them have, and for each that is left out the reason.
+    """Finds one type for all labels.
 
-    Whole numbers stay what they are if every label is one, and so do numbers, lists, and true and false; else they are
-    text as it stands in the file. Numbers with a fraction, of which a share of at most `most_odd` is something else,
-    are numbers all the same, since nobody numbers classes by fractions.
+    If all labels are whole numbers, all strings, all booleans or all lists, they stay what they are. If there are
+    numbers with a fraction, and at most `most_odd` of the labels are something else, they are numbers, since classes
+    are not numbered by fractions; the others are left out. Otherwise all labels become text, as it is in the file.
 
     Args:
-        wanted: "text" makes all but lists text, "numbers" leaves out what is none, if there are any.
+        texts: the labels as JSON text; None if a row has no label.
+        wanted: "any" as above. "text": all labels except lists become text. "numbers": if there are numbers, all other
+            labels are left out.
+        most_odd: a share, as above.
+
+    Returns:
+        The labels, with None for those that are left out; and the reasons for leaving these out, by their position.
     """
     values = [None if text is None else json.loads(text) for text in texts]
     kinds = {type(value) for value in values if value is not None}
@@ -153,13 +166,14 @@ def typed_labels(texts: Sequence[str | None], wanted: str, most_odd: float) -> t
 def _lists(values: list[Any]) -> list[Any]:
     try:
         pyarrow.array(values)
-    except (ValueError, TypeError):  # of several types
+    except (ValueError, TypeError):  # the items have several types
         return [value and [None if item is None else as_text(item) for item in value] for value in values]
     return values
 
 
 def _named_files(texts: list[str]) -> str | None:
-    """The modality of files that strings name, or that they are as base64 text, if they are of one."""
+    """The modality of the files that at least 90% of the strings name or hold as base64 text; None if there is
+    none."""
     counts = dict.fromkeys(EXTENSIONS, 0)
     for text in texts:
         content = base64_content(text)
