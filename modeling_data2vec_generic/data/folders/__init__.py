@@ -1,4 +1,4 @@
-"""Folders of images, sound or clips.
+"""Reads folders of images, sound or clips.
 
-`rows.py` makes rows of them; `arrangement.py` tells splits and classes by the folders in which files lie.
+Read `loading.py` first (from a folder to rows), then `splits_and_classes.py` (what the names of subfolders mean).
 """

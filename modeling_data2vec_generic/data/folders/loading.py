@@ -1,7 +1,7 @@
-"""A folder of images, sound or clips: which files are data, which rows and labels they make, and what is left out.
+"""Loads a folder of images, sound or clips: which files are data, their rows and labels, and what is left out.
 
-datasets' own imagefolder and audiofolder are not used: the latter cannot read without torchcodec, and both leave out
-whatever they do not know without saying so.
+The imagefolder and audiofolder of datasets are not used, since audiofolder needs torchcodec, and both leave out
+unknown files without a message.
 """
 
 import os
@@ -27,56 +27,67 @@ _FILES = {"vision": "images", "speech": "sound"}
 _WANTED = {"vision": "images", "speech": "sound", "video": "clips, that is, folders of images"}
 _HEIC = (".heic", ".heif")
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
-# What file servers, archivers and systems put among the files of others, besides names that begin with a dot.
-_NO_DATA = {
+# Files and folders that file servers, archivers and operating systems create, besides those whose names begin with a
+# dot.
+_SYSTEM_FILES = {
     name.lower()
     for name in (
         "@eaDir", "#recycle", "@Recycle", "#snapshot", "__MACOSX", "$RECYCLE.BIN", "System Volume Information",
         "lost+found", "Thumbs.db", "ehthumbs.db", "desktop.ini",
     )
 }  # fmt: skip
-_METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")  # as datasets calls them
+_METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")  # the names that datasets uses
 _FILE_COLUMN = "file_name"
-_NAMED = 5
+_NAMED = 5  # files or extensions that are named in a message
 
 
 def walk(folder: str, flag: str) -> list[Path]:
-    """Every file below the folder that may be data, in a fixed order.
+    """All files below the folder that may be data, in a fixed order.
 
-    Hidden files and those of file servers and systems (thumbnails, `@eaDir`, `__MACOSX`) are not; the summary counts
-    them. Links are followed, a folder that several lead to (or that leads back to itself) once.
+    Hidden files and files of file servers and systems (thumbnails, `@eaDir`, `__MACOSX`) are left out; the summary
+    counts them. Links are followed, but each folder is read only once.
+
+    Args:
+        folder: its path.
+        flag: the flag that gave it, for messages.
+
+    Raises:
+        ValueError: there is no such folder.
     """
     if not os.path.isdir(folder):
         raise ValueError(f"{flag}={folder!r} is not a folder. Check the path.")
     found, unreadable, seen = [], [], {os.path.realpath(folder)}
-    no_data: Counter[str] = Counter()
+    ignored: Counter[str] = Counter()
     for parent, folders, files in os.walk(os.path.abspath(folder), followlinks=True):
-        no_data.update(map(_kind_of_no_data, filter(_is_no_data, [*folders, *files])))
-        visible = [name for name in folders if not _is_no_data(name)]
-        visible.sort(key=lambda name: os.path.islink(os.path.join(parent, name)))  # its own name before a link's
+        ignored.update(map(_kind_of_ignored, filter(_is_ignored, [*folders, *files])))
+        visible = [name for name in folders if not _is_ignored(name)]
+        visible.sort(key=lambda name: os.path.islink(os.path.join(parent, name)))  # folders before links to them
         folders[:] = sorted(name for name in visible if _is_new(parent, name, seen))
         for name in sorted(files):
-            if not _is_text(os.path.join(parent, name)):
+            if not _is_utf8(os.path.join(parent, name)):
                 unreadable.append(name)
-            elif not _is_no_data(name):
+            elif not _is_ignored(name):
                 found.append(Path(parent, name))
     if unreadable:
         logger.warning(
             f"{len(unreadable)} file(s) below {flag}={folder!r} are left out, since their paths are not UTF-8: "
             f"{', '.join(str(os.fsencode(name)) for name in unreadable[:_NAMED])}. Rename them."
         )
-    if no_data:
-        note(_split_of(flag), f"Hidden, or of a file server or system, and so no data: {_counted(no_data)}.")
+    if ignored:
+        note(_split_of(flag), f"Hidden files, and files of file servers or systems, are no data: {_counted(ignored)}.")
     return found
 
 
 def kinds(paths: Iterable[Path]) -> Counter[str]:
-    """How many files have which ending."""
+    """The number of files with each extension."""
     return Counter(path.suffix.lower() or "without an ending" for path in paths)
 
 
 def modalities_of(paths: Sequence[Path]) -> list[str]:
-    """Those of EXTENSIONS that the files have; of files without an ending that their content has, if nothing else."""
+    """The modalities (keys of EXTENSIONS) of the files, by their extensions.
+
+    If no extension is known, files without an extension count by their content.
+    """
     found = kinds(paths)
     by_ending = [modality for modality, extensions in EXTENSIONS.items() if extensions & found.keys()]
     return by_ending or [
@@ -85,26 +96,37 @@ def modalities_of(paths: Sequence[Path]) -> list[str]:
 
 
 def nothing_found(folder: str, flag: str, wanted: str, paths: Iterable[Path]) -> str:
+    """The message if a folder has no files of the wanted kind. `paths`: the files that it has."""
     found = kinds(paths)
     listed = _counted(found) or "no files at all"
     return f"{flag}={folder!r} holds no {wanted}. It holds: {listed}.{_remedy(found)}"
 
 
 def load_folder(folder: str, flag: str, modality: str | None, labels_wanted: bool = False) -> dict[str, Dataset]:
-    """Rows of `train` and, if the folder has such a split, of `validation`: column `image` or `audio` with paths, or
-    of video `video` with the paths of a clip's frames, sorted by the numbers in their names (frame2 before frame10).
+    """Makes rows of the files in a folder.
 
-    - Files without an ending are told by their content.
-    - Folders called train, validation (val, valid, dev) and test are splits, not classes; test serves as validation
-      where there is none.
+    - Files without an extension are recognised by their content.
+    - Folders called train, validation (val, valid, dev) and test are splits, not classes. Without a validation split,
+      test is used as validation data.
     - A metadata.csv, .jsonl or .parquet with a column `file_name` gives the rows and all of its other columns.
-    - Otherwise files that lie exactly one folder deep have that folder's name as `label` (string).
+    - Otherwise files that are exactly one folder deep have the name of that folder as `label` (string).
 
-    A few files (a tenth) that fit neither are left out rather than the labels of all others, with `labels_wanted` any
-    number; if there are more, all files are rows without labels. The summary says which, and what else is left out.
+    If at most a tenth of the files fit neither of the last two rules, they are left out. If there are more, all files
+    are rows without labels; with `labels_wanted` they are left out then, too. The summary says what was left out.
+
+    Args:
+        folder: its path.
+        flag: the flag that gave it, for messages.
+        modality: "vision", "speech" or "video".
+        labels_wanted: whether the user asked for labels.
+
+    Returns:
+        `train` and, if there is such a split, `validation`. The columns are `image` or `audio` with a path, or `video`
+        with the paths of a clip's frames, sorted by the numbers in their names (frame2 before frame10); and `label`
+        and the columns of the metadata, if there are any.
 
     Raises:
-        ValueError: there is no such folder or file, or there are no labels that are wanted.
+        ValueError: there is no such folder, it has no suitable file, or labels are wanted and there are none.
     """
     if modality not in _NOUNS:
         raise ValueError(
@@ -133,8 +155,8 @@ def load_folder(folder: str, flag: str, modality: str | None, labels_wanted: boo
     for split, found in splits_of(samples, root, noun, source).items():
         labels: list[str] | None = None
         if table is None:
-            of = split if source == "train" else source
-            found, labels, why_none = labelled(found, root, noun, of, labels_wanted)
+            noted_split = split if source == "train" else source
+            found, labels, why_none = labelled(found, root, noun, noted_split, labels_wanted)
             if classes and classes.isdisjoint(labels or ()):
                 note(source, "The folder's validation data are not used: they have no class of the training data.")
                 continue
@@ -146,7 +168,7 @@ def load_folder(folder: str, flag: str, modality: str | None, labels_wanted: boo
                     "metadata.csv with the columns file_name and label."
                 )
             else:
-                note(of, f"There are no classes: {why_none}.")
+                note(noted_split, f"There are no classes: {why_none}.")
         elif "label" not in table.column_names and all(len(sample.folders) == 1 for sample in found):
             labels = [sample.folders[0] for sample in found]
         rows[split] = _rows(found, labels, frames, modality, table)
@@ -154,31 +176,31 @@ def load_folder(folder: str, flag: str, modality: str | None, labels_wanted: boo
 
 
 def _split_of(flag: str) -> str:
-    """The split whose notes are those on what the flag names."""
+    """The split under which the summary lists notes on what the flag names."""
     return "validation" if flag.startswith("validation") else "train"
 
 
 # Files
 
 
-def _is_no_data(name: str) -> bool:
-    return name.startswith(".") or name.lower() in _NO_DATA
+def _is_ignored(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _SYSTEM_FILES
 
 
-def _kind_of_no_data(name: str) -> str:
+def _kind_of_ignored(name: str) -> str:
     return "._ files" if name.startswith("._") else name
 
 
 def _is_new(parent: str, name: str, seen: set[str]) -> bool:
-    """Whether a folder is none of those seen, to which it is added."""
+    """Whether a folder was not seen yet. Adds it to `seen`."""
     real = os.path.realpath(os.path.join(parent, name))
     is_new = real not in seen
     seen.add(real)
     return is_new
 
 
-def _is_text(path: str) -> bool:
-    """Whether a path can be written as UTF-8: others hold bytes that Python stands lone surrogates for."""
+def _is_utf8(path: str) -> bool:
+    """Whether a path is valid UTF-8. Python represents bytes that are not as lone surrogates."""
     return not any("\ud800" <= character <= "\udfff" for character in path)
 
 
@@ -187,11 +209,11 @@ def _is_of(path: Path, kind: str) -> bool:
 
 
 def _is_content(path: Path, kind: str) -> bool:
-    """Whether a file's header is that of an image ("vision") or of sound ("speech") that can be read."""
-    if not path.is_file():  # a pipe would be waited for
+    """Whether a file has the header of an image (`kind` "vision") or of sound ("speech") that can be read."""
+    if not path.is_file():  # opening a pipe would block
         return False
     if kind == "speech":
-        import soundfile  # an extra, as Pillow is
+        import soundfile  # an optional dependency, as Pillow is
 
         try:
             soundfile.info(str(path))
@@ -202,13 +224,13 @@ def _is_content(path: Path, kind: str) -> bool:
 
     try:
         PIL.Image.open(path, formats=IMAGE_FORMATS).close()
-    except Exception:  # decoders of broken files raise about anything
+    except Exception:  # for broken files, decoders raise exceptions of many types
         return False
     return True
 
 
 def _frames(files: list[Path]) -> dict[Path, list[str]]:
-    """The images of each folder that has some, in the order of their numbers."""
+    """The images of each folder that directly holds some, in the order of their numbers."""
     found: dict[Path, list[str]] = {}
     for path in files:
         found.setdefault(path.parent, []).append(str(path))
@@ -216,7 +238,7 @@ def _frames(files: list[Path]) -> dict[Path, list[str]]:
 
 
 def _by_number(path: str) -> list[tuple[int, str]]:
-    """A sorting key by which the numbers in a file's name count as numbers."""
+    """A key that sorts the numbers in file names by their value."""
     return [(int(part) if part.isdecimal() else -1, part) for part in re.split(r"(\d+)", Path(path).name)]
 
 
@@ -224,7 +246,10 @@ def _by_number(path: str) -> list[tuple[int, str]]:
 
 
 def _metadata(everything: list[Path], root: Path, flag: str) -> tuple[Dataset | None, list[Sample], list[Path]]:
-    """The rows of all metadata files without `file_name`, the sample that each is on, and these files.
+    """Reads all metadata files.
+
+    Returns:
+        Their rows without `file_name` (None if there are no metadata files), the sample of each row, and their paths.
 
     Raises:
         ValueError: they have different columns.
@@ -260,8 +285,10 @@ def _are_used(
     split: str,
     wanted: bool,
 ) -> bool:
-    """Whether the samples are those that metadata list: all others are then left out, which have to be few beside the
-    metadata files, unless labels are `wanted`."""
+    """Whether the metadata files are used, so that only samples with an entry in them are rows.
+
+    They are used if labels are `wanted`, or if they have no entry for at most a tenth of the samples in their folders.
+    """
     known = {entry.path for entry in entries}
     unlisted = [sample for sample in samples if sample.path not in known]
     described = {table.parent for table in tables}
@@ -281,7 +308,7 @@ def _are_used(
 
 
 def note_others(paths: Iterable[Path], split: str) -> None:
-    """Say in the summary how many files of which endings are left out."""
+    """Notes in the summary how many files are left out, by their extensions."""
     found = kinds(paths)
     if not found:
         return
@@ -318,8 +345,8 @@ def _rows(
     columns = {column: content}
     if labels is not None:
         features["label"], columns["label"] = Value("string"), labels
-    # A generator rather than from_dict: rows on the disk have a key, so that a second run finds all that was made of
-    # them (the check of every file) in the cache.
+    # A generator, since its rows are stored on the disk under a key, unlike those of from_dict. A second run therefore
+    # finds what was made of them, such as the checks of all files, in the cache.
     rows = Dataset.from_generator(_each, features=Features(features), gen_kwargs={"columns": columns})
     if table is not None:
         further = table.select([sample.entry for sample in samples if sample.entry is not None])

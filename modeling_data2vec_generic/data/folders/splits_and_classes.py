@@ -1,4 +1,4 @@
-"""How a folder is laid out: which splits and classes its files belong to, by the folders that they lie in."""
+"""Which splits and classes the files of a folder belong to, by the names of the subfolders that they are in."""
 
 import os
 import re
@@ -13,37 +13,52 @@ _SPLIT_NAMES = {
     "validation": ("validation", "val", "valid", "dev"),
     "test": ("test", "testing"),
 }
-_FEW = 0.1  # share of files that are left out rather than the labels of all the others
-_NAMED = 5
+_FEW = 0.1  # up to this share of files without a class are left out, so that the others keep their labels
+_NAMED = 5  # files that are named in a message
 
 
 @dataclass(frozen=True)
 class Sample:
-    """An image, a recording, or the folder of a clip's frames; `entry` is the row that a metadata file has on it."""
+    """An image, a recording, or a clip.
+
+    Args:
+        path: the file, or the folder with the frames of the clip.
+        folders: the subfolders that it is in, from the top of the data on.
+        entry: number of its row in the metadata files; None if there are none.
+    """
 
     path: Path
-    folders: tuple[str, ...]  # that it lies in, from the top of the data on
+    folders: tuple[str, ...]
     entry: int | None = None
 
 
 def sample_at(path: Path, root: Path, entry: int | None = None) -> Sample:
+    """The sample at a path. `root` is the top of the data."""
     inside = path.relative_to(root) if path.is_relative_to(root) else Path(path.name)
     return Sample(path, inside.parts[:-1], entry)
 
 
 def splits_of(samples: list[Sample], root: Path, noun: str, source: str) -> dict[str, list[Sample]]:
-    """`train` and, if folders are called as splits are, `validation`; of validation data one of the two.
+    """Divides samples into the splits that folders are named after.
 
-    The folders of splits, and those that they lie in together, are left out of the samples' `folders`.
+    Args:
+        samples: all samples of the folder.
+        root: the top of the data, for messages.
+        noun: what samples are called in messages.
+        source: "train" if the folder was given as training data, "validation" if it was given as validation data.
+
+    Returns:
+        The samples of `train` and of `validation`. Without folders of splits all samples are `train`. Folders of
+        splits, and folders above all of these, are removed from `Sample.folders`, so that they are not classes.
 
     Raises:
-        ValueError: training data are in splits that are not for training.
+        ValueError: there are folders of splits in training data, and none of them is for training.
     """
     for exact in (True, False):
         places = [_place(sample, exact) for sample in samples]
         others = [sample for sample, place in zip(samples, places, strict=True) if place is None]
         called = {place[0] for place in places if place is not None}
-        # Beside others a class may be called train or test as well: bus, car, train.
+        # Beside other folders, train may also be the name of a class, as in: bus, car, train.
         if called and (
             not others
             or (len(called) > 1 and "train" in called and (exact or are_few(others, samples)))
@@ -80,8 +95,10 @@ def splits_of(samples: list[Sample], root: Path, noun: str, source: str) -> dict
 
 
 def _place(sample: Sample, exact: bool) -> tuple[str, int] | None:
-    """The split that a folder of the sample is called by, and which folder that is. If not `exact`, the name may go on
-    behind a number or a sign: train2017, dev-clean."""
+    """The split that one of the sample's folders is named after, and the depth of that folder; None if there is none.
+
+    Unless `exact`, a name may go on after a digit or a separator, as in train2017 and dev-clean.
+    """
     for depth, folder in enumerate(sample.folders):
         for split, names in _SPLIT_NAMES.items():
             name = folder.lower()
@@ -93,9 +110,13 @@ def _place(sample: Sample, exact: bool) -> tuple[str, int] | None:
 def labelled(
     samples: list[Sample], root: Path, noun: str, split: str, wanted: bool
 ) -> tuple[list[Sample], list[str] | None, str]:
-    """The samples, of each the folder that it lies in as its class, and why there are no classes if there are none.
+    """Takes the folder that each sample is in as its class.
 
-    Samples that lie elsewhere are left out if they are few or classes are `wanted`; else there are no classes.
+    Samples that are not exactly one folder deep have no class. They are left out if they are at most a tenth, or if
+    labels are `wanted`. Otherwise all samples stay, without classes.
+
+    Returns:
+        The samples, their classes or None, and the reason if there are no classes.
     """
     inside = [sample for sample in samples if len(sample.folders) == 1]
     elsewhere = [sample for sample in samples if len(sample.folders) != 1]
@@ -112,9 +133,11 @@ def labelled(
 
 
 def are_few(some: Sequence[Sample], samples: Sequence[Sample]) -> bool:
+    """Whether `some` are at most a tenth of the samples, so that they may be left out."""
     return len(some) <= _FEW * len(samples)
 
 
 def named(samples: list[Sample], root: Path) -> str:
+    """The paths of the first samples, for messages."""
     listed = [os.path.relpath(sample.path, root) for sample in samples[:_NAMED]]
     return ", ".join([*listed, "..."] if len(samples) > _NAMED else listed)

@@ -1,4 +1,5 @@
-"""Where rows come from: built-in data, folders, files, the Hub; loaded or streamed.
+"""Where rows come from: built-in data, folders, files and the Hub, all with the same names of columns.
 
-Read `opening.py` first, then `loaded.py` and `streamed.py`; all of them give columns the names of `columns.py`.
+Read `opening.py` first (which source the flags name), then `raw_datasets.py` (loaded before training) and
+`streamed_source.py` (--streaming), then `columns.py` (names and types of columns).
 """

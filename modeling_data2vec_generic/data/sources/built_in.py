@@ -1,11 +1,11 @@
-"""Real data that come with installed packages, so that a first run needs no download."""
+"""Small datasets that come with installed packages, so that a first run needs no download."""
 
 from collections.abc import Callable
 
 import numpy as np
 from datasets import ClassLabel, Dataset, Features, Image
 
-_TOPIC_STRIDE = 10  # every tenth topic of python_docs is validation
+_TOPIC_STRIDE = 10  # every tenth topic of python_docs is validation data
 
 
 def load_digits() -> dict[str, Dataset]:

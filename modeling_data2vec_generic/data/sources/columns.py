@@ -1,5 +1,7 @@
-"""Names and types of columns: whatever a source calls them becomes `image`, `text`, `audio`, `series` or `video`, and
-`label`."""
+"""Finds the columns that are used and gives them canonical names and types, for all sources alike.
+
+The canonical names are `image`, `text`, `audio`, `series` or `video` for the data, and `label`.
+"""
 
 import os
 import re
@@ -21,15 +23,15 @@ from ..tables.value_types import PROBLEM, typed_labels
 
 logger = logging.get_logger(__name__)
 
-_WORDS_COLUMN = "tokens"  # as data sets for token classification call it; `text` once it is canonical
+_WORDS_COLUMN = "tokens"  # the usual name in datasets for token classification; its canonical name is `text`
 _UNDECODED = {"vision": Image(decode=False), "speech": Audio(decode=False), "video": List(Image(decode=False))}
 _LABELS = frozenset(("label", "labels", "category", "categories", "class", "classes", "target", "targets"))
-# Names of columns of paths whose endings say nothing.
+# Usual names of columns of paths, for paths whose extensions do not show what the files are.
 _PATHS = ("file_name", "file", "path", "filename", "filepath", "file_path")
-_FEWEST_TIMES = 4  # columns that are taken for the times of a series
+_FEWEST_TIMES = 4  # with fewer numbered columns they are not taken as the times of a series
 _LISTED = 10  # classes and columns that are named in the summary
 _MOST_CLASSES = 100_000
-# Whether a column holds files is seen when it is cast to the types above; these have to be of the right type already.
+# What columns must hold. Columns of files are not listed: casting them to the types above shows whether they can be.
 _EXPECTED = {
     "text": "strings",
     "words": "lists of words, or strings of which each letter is one",
@@ -44,7 +46,7 @@ _LAYOUT = {
 
 
 def holds(feature: Any, kind: str) -> bool:
-    """Whether a column of this type is made for a modality, or for "words", text that is split already."""
+    """Whether a column of this type can hold data of a modality, or "words", that is, text that is split already."""
     if kind == "text":
         return isinstance(feature, Value) and feature.dtype in ("string", "large_string", "string_view")
     if kind == "words":
@@ -57,7 +59,7 @@ def holds(feature: Any, kind: str) -> bool:
 
 
 def may_hold(columns: Mapping[str, Any], modality: str) -> bool:
-    """Whether columns of these types and names could be read as a modality."""
+    """Whether a table with these columns (types by name) can be read as a modality."""
     if CONTENT_COLUMN[modality] in columns or any(holds(feature, modality) for feature in columns.values()):
         return True
     if modality in ("vision", "speech"):
@@ -93,18 +95,25 @@ def chosen_columns(
     untyped: bool = False,
     layout: str = "",
 ) -> dict[str, str | tuple[str, ...]]:
-    """The columns that are read, by their canonical names: `image`, `text`, `audio`, `series` or `video`, `label` if
-    there is one, and those of `further`. A series whose times are a column each has all of these.
+    """Chooses the columns that are read.
 
     Args:
-        features: of all columns of the source.
-        further: for NAME, which a flag NAME_column_name stands for, the column that is to be called so.
-        words: whether the text is split into words, a list of them or a string of letters.
-        untyped: whether a column can be read as text whatever it seems to hold, as those of csv and JSON files.
+        features: the types of all columns of the source.
+        modality: the modality of the data.
+        args: the flags.
+        split: the split, for messages.
+        further: more columns to read, by the canonical names that they get. A flag NAME_column_name names each.
+        words: whether the text is split into words: a list of words, or a string in which each letter is a word.
+        untyped: whether any column can be read as text, as in csv and JSON files.
         layout: how the file is read, for the summary.
 
+    Returns:
+        The columns by canonical name: that of the data, `label` if there is one, and those of `further`. If a series
+        has one column for each time, it is the tuple of these columns.
+
     Raises:
-        ValueError: a column is not there, is used twice or of another type, or it is not clear which one is meant.
+        ValueError: a column does not exist, is used twice or has a type that cannot be used, or it is not clear which
+            column is meant.
     """
     chosen: dict[str, str | tuple[str, ...]] = {}
     label = args.label_column_name or "label"
@@ -137,9 +146,12 @@ def content_column(
     words: bool = False,
     untyped: bool = False,
 ) -> str | tuple[str, ...]:
-    """The column that the model reads: the one named by flag, else of the usual name, else the only one of its type,
-    those in `others` left aside, else, of files, the one of a name that is usual for paths. Of series it may be many
-    columns, each a time."""
+    """Chooses the column that the model reads; arguments and errors as `chosen_columns`.
+
+    It is the one that a flag names, else the one with the canonical name (`tokens` for words), else the only one with
+    a suitable type, else, for images and sound, the only one with a usual name for paths. Columns in `others` are not
+    considered. For series it may be a tuple of columns, one for each time.
+    """
     kind = "words" if words else modality
     usual = _WORDS_COLUMN if words else CONTENT_COLUMN[modality]
     flag = f"{CONTENT_COLUMN[modality]}_column_name"
@@ -173,8 +185,11 @@ def content_column(
 
 
 def times_of(features: Mapping[str, Any], others: Collection[str] = ()) -> tuple[str, ...]:
-    """The columns of a table of series with a column for each time: numbers, called t0, t1, ... (or 0, 1, ..., or
-    anything else before the number), in the order of these. Empty if there are none, or several such groups."""
+    """The columns of a table of series with one column for each time, in order.
+
+    They hold numbers, and their names are the same text, or nothing, followed by consecutive numbers: t0, t1, ... or
+    0, 1, ... The result is empty if there is no such group of at least four columns, or several.
+    """
     groups: dict[str, dict[int, str]] = defaultdict(dict)
     for name, feature in features.items():
         if is_number(feature) and name not in others and (parts := re.fullmatch(r"(.*?)(\d+)", name)):
@@ -208,26 +223,34 @@ def _note_columns(chosen: Mapping[str, str | tuple[str, ...]], features: Feature
 
 
 def renamed(dataset: Dataset, chosen: Mapping[str, str | tuple[str, ...]]) -> Dataset:
-    """The chosen columns alone, under their canonical names."""
+    """The dataset with the chosen columns only, under their canonical names."""
     names = {column: name for name, column in chosen.items() if isinstance(column, str)}
     dataset = dataset.select_columns(list(names))
     return dataset.rename_columns({old: new for old, new in names.items() if old != new})
 
 
 def canonical(dataset: Dataset, modality: str, args: DataArguments, split: str, labels: str | None = "any") -> Dataset:
-    """Columns `image`, `text`, `audio`, `series` or `video` (files not decoded), `label` if there is one (as the
-    source has it), further ones as they are, and `sample_index`: the row's number in the source, which stays with it
-    through every later selection. Rows that could not be read are left out (`good_rows`).
+    """Gives the columns their canonical types and adds `sample_index`.
+
+    `sample_index` is the number of the row in the source, and stays the same when rows are selected later. Files are
+    not decoded. Rows that could not be read are left out (`good_rows`).
 
     Args:
-        dataset: the chosen columns under these names; with PROBLEM, from a table without types, whose labels are given
-            a type here.
-        labels: what they are wanted as: "any" type that all of them have, "text" or "numbers". `None` leaves them out.
+        dataset: the chosen columns under their canonical names. With a column PROBLEM, from csv or JSON, its labels
+            are given one type here.
+        modality: the modality of the data.
+        args: the flags.
+        split: the split, for messages.
+        labels: the type that labels are given: "any" (one that all of them have), "text" or "numbers"; see
+            `typed_labels`. None leaves them out.
+
+    Raises:
+        ValueError: strings are not UTF-8, the column of the data does not hold files, or too many rows are bad.
     """
     usual = CONTENT_COLUMN[modality]
     if labels is None:
         dataset = _without_label(dataset)
-    try:  # parquet and json readers take strings as they are, and Python fails when they are used
+    try:  # the readers of parquet and JSON do not check strings, which would fail only later in Python
         dataset.data.validate(full=True)
     except pyarrow.ArrowInvalid as error:
         raise ValueError(
@@ -246,7 +269,7 @@ def canonical(dataset: Dataset, modality: str, args: DataArguments, split: str, 
 
 
 def _without_problems(dataset: Dataset, args: DataArguments, split: str, labels: str) -> Dataset:
-    """The rows of a table without types that could be read, with labels of one type."""
+    """The rows of a csv or JSON table that could be read, with labels of one type."""
     problems = [problem or "" for problem in dataset[PROBLEM][:]]
     dataset = dataset.remove_columns(PROBLEM)
     if "label" in dataset.features:
@@ -263,28 +286,37 @@ def _without_problems(dataset: Dataset, args: DataArguments, split: str, labels:
 
 
 def undecoded(dataset: Dataset, column: str, modality: str, args: DataArguments, split: str, flag: str) -> Dataset:
-    """The same rows with files of a modality in a column, not decoded. Paths start from the folder of the table. What
-    is made of the rows and kept in the cache is made again once a file has changed.
+    """Gives a column the type of encoded files of a modality, without decoding them.
+
+    Paths are relative to the folder of the table. The key of the rows in the cache depends on the files, so that
+    changed files are read again.
 
     Args:
-        flag: how the column is called in messages.
+        dataset: the rows.
+        column: the column with the files.
+        modality: "vision", "speech" or "video".
+        args: the flags.
+        split: the split of the rows.
+        flag: what the column is called in messages.
 
     Raises:
-        ValueError: the column's type is none of files.
+        ValueError: the column does not hold files.
     """
     found = dataset.features[column]
     table = args.train_file if split == "train" else args.validation_file
-    if table is not None or args.dataset_name is not None:  # the paths of a folder's files are made by us
+    if table is not None or args.dataset_name is not None:  # paths of load_folder are complete already
         dataset = _located(dataset, column, modality, _start_of_paths(args, table))
     try:
         return renewed(dataset.cast_column(column, _UNDECODED[modality]), column)
-    except (TypeError, ValueError, NotImplementedError) as error:  # datasets' and pyarrow's, by the type found
+    except (TypeError, ValueError, NotImplementedError) as error:  # depends on the type that was found
         raise _no_files(flag, found, split, modality) from error
 
 
 def _start_of_paths(args: DataArguments, table: str | None) -> str:
-    """The folder that paths in a table start from: its own, or that of the data set if this is a local one. A path
-    that starts from a folder is never an address, which must not be fetched."""
+    """The folder that paths in a table are relative to: its own, or that of a local dataset.
+
+    With a folder in front, a path is never taken for a URL, which must not be downloaded.
+    """
     if table is not None:
         return os.path.dirname(os.path.abspath(table))
     return str(args.dataset_name) if os.path.isdir(str(args.dataset_name)) else os.curdir
@@ -298,19 +330,21 @@ def _no_files(flag: str, found: Any, split: str, modality: str) -> ValueError:
 
 
 def _located(dataset: Dataset, column: str, modality: str, folder: str) -> Dataset:
-    """The same rows; if the column holds strings, or lists of them, these are files: paths, which start from the
-    folder, or base64 text."""
+    """The same rows, with strings (or lists of strings) in the column turned into files.
+
+    A string is a path, relative to `folder`, or a file as base64 text. Columns of other types stay as they are.
+    """
     feature = dataset.features[column]
     if not (holds(feature, "text") or _is_list(feature, lambda item: holds(item, "text"))):
         return dataset
-    # Not by a cast: a csv has large strings, which datasets can't cast to files.
+    # Not by a cast, since datasets cannot cast large strings, which csv files give, to files.
     features = Features({**dataset.features, column: _UNDECODED[modality]})
     options = {"column": column, "folder": folder}
     return dataset.map(_as_files, batched=True, input_columns=column, fn_kwargs=options, features=features)
 
 
 def _as_files(strings: list[Any], column: str, folder: str) -> dict[str, list[Any]]:
-    """Absolute paths stay as they are."""
+    """The encoded files that strings name or hold. Absolute paths stay as they are."""
 
     def file_of(string: Any) -> Any:
         if isinstance(string, list):
@@ -326,10 +360,12 @@ def _as_files(strings: list[Any], column: str, folder: str) -> dict[str, list[An
 
 
 def encode_labels(splits: dict[str, Dataset], args: DataArguments) -> dict[str, Dataset]:
-    """The same splits with `label` as ClassLabel, numbered alike in all of them by the classes of `train`.
+    """The same splits with `label` as ClassLabel, with the classes of `train` in all of them.
 
-    Without a label column that can be used, or with one class only, no split has labels afterwards. A ValueError for a
-    column that the user named and that cannot be used, and for validation classes that training does not know.
+    If a split has no labels that can be used, or all rows have the same class, labels are removed from all splits.
+
+    Raises:
+        ValueError: the user named a label column that cannot be used, or the validation data have other classes.
     """
     lacking = [split for split, dataset in splits.items() if "label" not in dataset.features]
     if lacking:
@@ -369,15 +405,22 @@ def encode_labels(splits: dict[str, Dataset], args: DataArguments) -> dict[str, 
 
 
 def in_order(found: Iterable[str], feature: Any) -> list[str]:
-    """The classes that labels of this type are numbered by: all of a ClassLabel, in its order; else those found, whole
-    numbers by their value."""
+    """The names of the classes in the order of their numbers.
+
+    These are all classes of a ClassLabel in its own order, or otherwise the ones in `found`, sorted by name, or by
+    value if they are whole numbers.
+    """
     if isinstance(feature, ClassLabel):
         return list(feature.names)
     return sorted(set(found), key=int if is_whole_number(feature) else None)
 
 
 def _class_names(dataset: Dataset, split: str) -> list[str]:
-    """The class of every row as a string, whatever type the column has."""
+    """The class of every row as a string.
+
+    Raises:
+        ValueError: the column does not hold classes, or a row has none.
+    """
     feature = dataset.features["label"]
     raw = dataset["label"][:]
     if isinstance(feature, ClassLabel):
@@ -386,7 +429,7 @@ def _class_names(dataset: Dataset, split: str) -> list[str]:
                 f"The label column of the {split} data holds {beyond[0]}, and its type has "
                 f"{feature.num_classes} classes."
             )
-        # -1 is the Hub's convention for test rows whose class is kept secret
+        # -1 is the convention of the Hub for test rows whose class is not published.
         names = [feature.int2str(value) for value in raw if value is not None and value >= 0]
     elif isinstance(feature, Value) and feature.dtype.startswith(("int", "uint", "string", "large_string", "bool")):
         names = [str(value) for value in raw if value is not None]
@@ -409,7 +452,7 @@ def _class_names(dataset: Dataset, split: str) -> list[str]:
 
 
 def _note_other_labels(features: Features, args: DataArguments, split: str) -> None:
-    """Say that a column of a name that is usual for labels is passed over."""
+    """Notes in the summary that a column with a usual name for labels is not used."""
     found = [name for name in features if name.lower() in _LABELS]
     if args.label_column_name is None and "label" not in features and found:
         flags = " or ".join(f"--label_column_name {name}" for name in found)

@@ -1,4 +1,4 @@
-"""Datasets of the Hub and folders as `datasets.load_dataset` knows them, with what its builders lack."""
+"""Opens datasets of the Hub and folders with `datasets`, and works around some shortcomings of its builders."""
 
 import os
 from collections.abc import Callable
@@ -18,19 +18,25 @@ from ..folders.loading import note_others, walk
 
 
 def builder_of(name: str, config_name: str | None) -> DatasetBuilder:
-    """The builder of a dataset. Sound is noted as it is, and classes are found in archives too."""
+    """The builder that `datasets` has for a dataset, with two changes.
+
+    Sound needs no torchcodec, and a file in an archive has the folder in the archive as its class.
+
+    Raises:
+        ValueError: see `_files_below`.
+    """
     builder = load_dataset_builder(name, config_name, data_files=_files_below(name))
     if isinstance(builder, AudioFolder):
         builder.BASE_FEATURE = _EncodedAudio
     if isinstance(builder, FolderBasedBuilder):
-        # datasets takes the folder that an archive lies in for the class of all files in it.
+        # datasets would take the folder that the archive is in as the class of all files in the archive.
         _note_unread(name, builder)
         builder._split_generators = partial(_labelled_in_archives, builder._split_generators)
     return builder
 
 
 def _note_unread(name: str, builder: FolderBasedBuilder) -> None:
-    """Say which files of a local folder datasets passes over, which it does without a word."""
+    """Notes in the summary which files of a local folder datasets leaves out, since it does so without a message."""
     if not os.path.isdir(name):
         return
     known = {*builder.EXTENSIONS, ".zip"}
@@ -40,11 +46,12 @@ def _note_unread(name: str, builder: FolderBasedBuilder) -> None:
 
 
 def _files_below(name: str) -> dict[str, list[str]] | None:
-    """Patterns of each split's files in a folder whose path holds characters that datasets takes for a pattern, by
-    which it would read other folders or none; `None` leaves it to datasets.
+    """The glob patterns of each split's files in a local folder; None if datasets can find them itself.
+
+    datasets takes the characters * ? [ in the path of a folder for a pattern, and would read other folders or none.
 
     Raises:
-        ValueError: its README names the files of configurations.
+        ValueError: the path has such characters, and the README of the folder defines configurations.
     """
     folder = Path(name).absolute()
     root = escaped(folder)
@@ -57,7 +64,7 @@ def _files_below(name: str) -> dict[str, list[str]] | None:
 
 
 class _EncodedAudio(Audio):
-    """A column of sound whose files are noted as they are. datasets' own does so too, but asks for torchcodec."""
+    """A column of sound that stores paths as they are. The base class does the same, but asks for torchcodec."""
 
     def encode_example(self, value: Any) -> dict[str, Any]:
         return {"bytes": None, "path": value} if isinstance(value, str) else value
@@ -66,7 +73,8 @@ class _EncodedAudio(Audio):
 def _labelled_in_archives(
     split_generators: Callable[[Any], list[SplitGenerator]], manager: Any
 ) -> list[SplitGenerator]:
-    """The same splits; a file in an archive is not called by the archive, so that its own folder is its class."""
+    """The splits of `split_generators`. The path of an archive is removed from its files, so that the class of a file
+    is the folder that it has in the archive."""
     splits = split_generators(manager)
     for split in splits:
         split.gen_kwargs["files"] = tuple(

@@ -1,4 +1,4 @@
-"""Which source each split is read from, whether it is then loaded or streamed."""
+"""Finds the source of each split by the flags; used both for loading and for streaming."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -15,8 +15,8 @@ from .built_in import BUILT_IN
 
 Rows = TypeVar("Rows")
 
-_CLS = "cls"  # what WebDataset calls the file with a sample's class
-VALIDATION_SPLITS = ("validation", "test")  # of a dataset on the Hub, in the order in which they are tried
+_CLS = "cls"  # the column with the class of a sample in WebDataset archives
+VALIDATION_SPLITS = ("validation", "test")  # splits that are used as validation data, in order of preference
 
 
 def open_splits(
@@ -27,16 +27,22 @@ def open_splits(
     file: Callable[[str, str], Rows],
     folder: Callable[[str, str, Any, bool], dict[str, Rows]],
 ) -> dict[str, Rows]:
-    """The source's rows as they are: `train`, and `validation` if it has one.
+    """Opens the source that the flags name.
 
     Args:
-        built_in: from the rows of a built-in dataset.
-        hub: from name and configuration of a dataset, its splits.
-        file: from a path and the flag that gave it.
-        folder: from a path, the flag that gave it, the modality, and whether the user asked for labels, its splits.
+        args: the flags.
+        modality: the modality of the data; None if it is not known yet.
+        built_in: opens a built-in dataset, given its rows.
+        hub: opens the splits of a dataset, given its name and configuration.
+        file: opens a file, given its path and the flag that named it.
+        folder: opens the splits of a folder, given its path, the flag that named it, the modality, and whether the
+            user asked for labels.
+
+    Returns:
+        The rows of `train` and, if there are validation data, of `validation`, with the columns of the source.
 
     Raises:
-        ValueError: the cache of datasets can't be written.
+        ValueError: the cache of datasets cannot be written.
     """
     require_writable(
         Path(datasets.config.HF_DATASETS_CACHE),
@@ -63,7 +69,7 @@ def open_splits(
 
 
 def _labelled_by_cls(rows: Any) -> Any:
-    """The same rows; the class that a WebDataset has for each is `label`, as other sources call it."""
+    """The same rows, with the column `cls` of a WebDataset renamed to `label`."""
     columns = set(getattr(rows, "column_names", None) or ())
     if not {_CLS, "__key__", "__url__"} <= columns or "label" in columns:
         return rows
@@ -72,7 +78,7 @@ def _labelled_by_cls(rows: Any) -> Any:
 
 
 def loading_hub(name: str) -> AbstractContextManager[None]:
-    """Errors of datasets about a dataset of this name become a ValueError that says what may be named."""
+    """Turns errors of datasets about the dataset `name` into a ValueError that says what --dataset_name accepts."""
     return loading(
         f"dataset_name={name!r} cannot be loaded", "Name a dataset of the Hub or a folder; a file is for --train_file."
     )

@@ -1,8 +1,8 @@
-"""Where rows come from: built-in data, a folder, a file, or anything `datasets.load_dataset` knows.
+"""Loads the rows of any source: built-in data, a folder, a file, or a dataset of `datasets.load_dataset`.
 
-`load_raw_datasets` gives every source the same shape: `train` and, if there is or shall be one, `validation`, with the
-columns `image`, `text`, `audio`, `series` or `video` (files not decoded), `sample_index`, and `label` where labels
-exist.
+`load_raw_datasets` gives the rows of all sources the same form: the splits `train` and, if wanted, `validation`, with
+the column `image`, `text`, `audio`, `series` or `video` (files not decoded), the column `sample_index` and, if there
+are labels, the column `label`.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,8 +27,8 @@ from .table_folders import tables_of_folder
 
 logger = logging.get_logger(__name__)
 
-FILES = ("vision", "speech", "video")  # modalities whose columns hold files, by which their types can be told
-# What an encoder for each main input may be given.
+FILES = ("vision", "speech", "video")  # modalities whose columns hold files
+# The modalities that an encoder with this main input can read.
 _READ_AS = {
     "pixel_values": ("vision", "video"),
     "pixel_values_videos": ("video",),
@@ -40,11 +40,15 @@ _READ_AS = {
 
 
 def infer_modality(args: DataArguments, encoder_reads: Callable[[], str | None] = lambda: None) -> str:
-    """The modality the user gives, else the one the source holds. ValueError where that is unclear.
+    """The modality: the one that the user gives, otherwise the one of the data.
 
     Args:
-        encoder_reads: gives the main input of the encoder, such as "pixel_values", by which columns are preferred
-            that give it; None if it is not known.
+        args: the flags.
+        encoder_reads: returns the main input of the encoder, such as "pixel_values", or None if it is not known.
+            Columns that the encoder can read are preferred.
+
+    Raises:
+        ValueError: no training data are given, or their modality is not clear.
     """
     _check_source(args)
     if args.modality is not None:
@@ -60,9 +64,10 @@ def infer_modality(args: DataArguments, encoder_reads: Callable[[], str | None] 
         if not found:
             raise ValueError(nothing_found(args.train_dir, "train_dir", "images or sound", files))
     else:
-        training = replace(args, validation_file=None, validation_dir=None)  # a folder is read by its modality
+        # Without validation data, since reading a folder needs the modality.
+        training = replace(args, validation_file=None, validation_dir=None)
         features = stream_types(training) if args.streaming else _open_splits(training, None)["train"].features
-        found = _told_by(features, args.label_column_name or "label", encoder_reads())
+        found = _modalities_of_columns(features, args.label_column_name or "label", encoder_reads())
     if len(found) != 1:
         raise ValueError(
             f"The data hold {' and '.join(found) or 'no known modality'}: say which to use with --modality."
@@ -71,14 +76,14 @@ def infer_modality(args: DataArguments, encoder_reads: Callable[[], str | None] 
     return found[0]
 
 
-def _told_by(features: Features, label: str, encoder_reads: str | None) -> list[str]:
-    """The modalities that columns of these types and names may be of; more than one leaves it open."""
+def _modalities_of_columns(features: Features, label: str, encoder_reads: str | None) -> list[str]:
+    """The modalities that columns with these types and names may have. If it is clear, there is only one."""
     columns = {column: feature for column, feature in features.items() if column != label}
     fitting = [name for name in _READ_AS.get(encoder_reads or "", ()) if may_hold(columns, name)]
     if len(fitting) == 1:
         return fitting
-    # A column of strings goes with anything else as its caption, path or name, and one of lists of numbers as its
-    # features: types tell these two only where nothing else does.
+    # Any data may have a column of strings (captions, paths, names) or of lists of numbers (features). The modality is
+    # therefore text or series only if no other column or name decides.
     found = [name for name in FILES if any(holds(feature, name) for feature in features.values())]
     found = found or [name for name, column in CONTENT_COLUMN.items() if name != "text" and column in features]
     found = found or ["text"] * ("text" in features)
@@ -87,10 +92,20 @@ def _told_by(features: Features, label: str, encoder_reads: str | None) -> list[
 
 
 def load_raw_datasets(args: DataArguments, modality: str, validation: bool = True) -> DatasetDict:
-    """Splits `train` and, if `validation` is asked for and can be had, `validation`.
+    """Loads the splits `train` and `validation`; see the top of this file for their columns.
 
-    A source without validation rows has `validation_split_percentage` of its training rows split off. ValueError for
-    data that are missing, empty, or lack a column.
+    If the source has no validation data, `validation_split_percentage` of the training rows are held out.
+
+    Args:
+        args: the flags.
+        modality: the modality of the data.
+        validation: whether validation data are needed.
+
+    Returns:
+        `train` and, if it is needed and there are validation data or rows to hold out, `validation`.
+
+    Raises:
+        ValueError: data are missing or empty, or a column is missing or cannot be used.
     """
     splits = read_splits(args, modality)
     if not validation:
@@ -123,8 +138,18 @@ def read_splits(
     words: bool = False,
     labels: str = "any",
 ) -> dict[str, Dataset]:
-    """The source's own splits, all of their rows, with canonical columns (`chosen_columns`, `canonical`); labels as
-    the source has them, or as what they are wanted."""
+    """Loads all rows of the source's own splits, with canonical columns.
+
+    Args:
+        args: the flags.
+        modality: the modality of the data.
+        further: as in `chosen_columns`.
+        words: as in `chosen_columns`.
+        labels: as in `canonical`.
+
+    Raises:
+        ValueError: as `load_raw_datasets`.
+    """
     _check_source(args)
     splits = {}
     for split, rows in _open_splits(args, modality).items():
@@ -141,11 +166,15 @@ def limited(
     classes: Callable[[Dataset], NDArray[np.int64] | None],
     in_order: bool = False,
 ) -> dict[str, Dataset]:
-    """The same splits with at most `max_train_samples` and `max_eval_samples` rows: a fixed random choice, since
-    folders and many files are sorted by class, or with `in_order` the first ones.
+    """The same splits with at most `max_train_samples` and `max_eval_samples` rows.
 
     Args:
-        classes: gives the class of each row, (N,), of which the choice keeps the shares; None where there are none.
+        splits: the rows of each split.
+        args: the flags.
+        classes: returns the class of each row of a split, (N,), or None if there are none. The choice keeps the share
+            of each class.
+        in_order: take the first rows. By default the choice is random (but fixed), since data are often sorted by
+            class.
     """
     for split, limit in (("train", args.max_train_samples), ("validation", args.max_eval_samples)):
         if split in splits and limit is not None and limit < len(splits[split]):

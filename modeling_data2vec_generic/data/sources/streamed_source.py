@@ -1,4 +1,4 @@
-"""Rows of a source read one after the other, without a copy of the source on the disk or in memory."""
+"""Opens a source as a stream, whose rows are read one after the other, without a copy on the disk or in memory."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,9 +21,9 @@ from .table_folders import tables_of_folder
 logger = logging.get_logger(__name__)
 
 DEFAULT_EVAL_SAMPLES = 2000
-_ORDER_SEED = 0  # of the files of a folder
-_TYPED_BY = 100  # rows by which the types of a source without a schema (csv) are told
-# Flags that say which samples a stream has, and in which order.
+_ORDER_SEED = 0  # of the order of the files in a folder
+_TYPED_BY = 100  # rows from which the types of columns are inferred if the source does not state them
+# The flags that determine which samples a stream has, and in which order.
 _IDENTITY = (
     "dataset_name dataset_config_name train_file train_dir text_column_name image_column_name audio_column_name "
     "series_column_name video_column_name max_train_samples shuffle_buffer_size max_seq_length line_by_line "
@@ -35,14 +35,14 @@ _IDENTITY = (
 class StreamedSource:
     """Training rows as a stream.
 
-    Fields:
-        rows: the stream, files not decoded.
-        features: types of its columns.
-        chosen: those of them that are used, by their canonical names.
-        head: as `load_raw_datasets` gives it: `train`, the first window of rows, by which everything is settled that
-            map-style data are looked through for (tokenizer, shape of series, the probe's training rows), and
-            `validation`, where the source has one.
-        identity: what must be the same for a run to go on from a checkpoint.
+    Args:
+        rows: the stream, with files not decoded.
+        features: the types of its columns.
+        chosen: the columns that are used, by their canonical names.
+        head: rows in the form of `load_raw_datasets`: `train`, the first window of the stream, and `validation`, if
+            the source has validation data. The training rows of `head` are used in place of all training rows for what
+            is settled before training: the tokenizer, the shape of series, and the probe.
+        identity: the settings that a resumed run must share with the run that saved its checkpoint.
     """
 
     rows: IterableDataset
@@ -53,19 +53,25 @@ class StreamedSource:
 
 
 def stream_types(args: DataArguments) -> Features:
-    """Types of the columns of the training rows."""
+    """The types of the columns of the training rows."""
     rows = _open(args, None)["train"]
     return rows.features if isinstance(rows, Table) else _typed(rows, "training")[1]
 
 
 def open_stream(args: DataArguments, modality: str, seed: int) -> StreamedSource:
-    """The source that the flags name, as a stream.
+    """Opens the source that the flags name as a stream.
 
-    Validation rows are the first `max_eval_samples` (default: 2,000) of a validation file or folder, or of the
-    dataset's own validation or test split. Without any of these there are none: nothing is held out of a stream.
+    Validation rows are the first `max_eval_samples` (default 2,000) of a validation file or folder, or of the
+    dataset's own validation or test split. If there is none of these, there are no validation rows: nothing is held
+    out of a stream.
+
+    Args:
+        args: the flags.
+        modality: the modality of the data.
+        seed: the seed of the run, which becomes part of `identity`.
 
     Raises:
-        ValueError: data that are missing, empty, or lack a column.
+        ValueError: data are missing or empty, or a column is missing or cannot be used.
     """
     limits = {"train": args.shuffle_buffer_size, "validation": args.max_eval_samples or DEFAULT_EVAL_SAMPLES}
     streams, head = {}, {}
@@ -75,7 +81,7 @@ def open_stream(args: DataArguments, modality: str, seed: int) -> StreamedSource
             stream = stream.take(args.max_train_samples)
         streams[split] = stream, features, chosen
         head[split] = canonical(renamed(_first(stream, features, limits[split]), chosen), modality, args, split)
-    note("train", f"The first {len(head['train'])} rows of the stream are looked at here, the others during training.")
+    note("train", f"The first {len(head['train'])} rows of the stream are checked here, the others during training.")
     if "validation" not in head:
         note("validation", "There are no rows, and so no evaluation: give --validation_file or --validation_dir.")
     stream, features, chosen = streams["train"]
@@ -87,13 +93,15 @@ def open_stream(args: DataArguments, modality: str, seed: int) -> StreamedSource
 
 @dataclass(frozen=True)
 class WindowPreparation:
-    """Makes samples of the rows of a window. Loader workers that are spawned get it by pickling, unlike a closure.
+    """Makes samples from the rows of a window of a stream, for pre-training and therefore without labels.
+
+    It is a class since, unlike a closure, it can be pickled for loader workers that are spawned.
 
     Args:
         data_args: the flags.
-        modality: of the data.
+        modality: the modality of the data.
         chosen: the columns that are used, by their canonical names.
-        prepare: makes samples of rows in canonical columns. They have no labels, which pre-training does not see.
+        prepare: makes samples from rows with canonical columns.
     """
 
     data_args: DataArguments
@@ -109,7 +117,7 @@ class WindowPreparation:
 def _chosen(
     rows: IterableDataset | Table, modality: str, args: DataArguments, split: str
 ) -> tuple[IterableDataset, Features, Choice]:
-    """A split as a stream, the types of its columns, and those of them that are used by their canonical names."""
+    """A split as a stream, the types of its columns, and the columns that are used, by their canonical names."""
     if isinstance(rows, Table):
         chosen = chosen_columns(
             rows.features, modality, args, split, untyped=isinstance(rows, UntypedTable), layout=rows.layout
@@ -149,7 +157,7 @@ def _open_hub(name: str, config_name: str | None) -> dict[str, IterableDataset |
 
 
 def _open_folder(folder: str, flag: str, modality: str | None, labels_wanted: bool) -> dict[str, IterableDataset]:
-    """The files of a folder in a fixed random order: by their names they are sorted by class."""
+    """The files of a folder in a fixed random order, since sorted by name they would be sorted by class."""
     return {
         split: files.select(np.random.default_rng(_ORDER_SEED).permutation(len(files))).to_iterable_dataset()
         for split, files in load_folder(folder, flag, modality, labels_wanted).items()
@@ -157,7 +165,7 @@ def _open_folder(folder: str, flag: str, modality: str | None, labels_wanted: bo
 
 
 def _typed(stream: IterableDataset, split: str) -> tuple[IterableDataset, Features]:
-    """The stream with its files left encoded, and the types of its columns."""
+    """The stream, without decoding of files, and the types of its columns."""
     features = stream.features
     if features is None:
         features = Dataset.from_list(list(stream.take(_TYPED_BY))).features
@@ -169,7 +177,7 @@ def _typed(stream: IterableDataset, split: str) -> tuple[IterableDataset, Featur
 
 
 def _first(stream: IterableDataset, features: Features, count: int) -> Dataset:
-    """The first rows, in memory."""
+    """The first `count` rows, in memory."""
     rows = list(stream.take(count))
     if not rows:
         raise ValueError("The stream has no rows. Give a source with data.")

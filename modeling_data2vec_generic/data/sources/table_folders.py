@@ -1,4 +1,4 @@
-"""A local folder of csv or JSON files that is named as a data set: which of its files are read, and as which split."""
+"""Local folders of csv or JSON files given as --dataset_name: which files are read, and as which split."""
 
 import os
 from collections import Counter
@@ -14,15 +14,18 @@ from .hub import builder_of
 from .opening import VALIDATION_SPLITS, loading_hub
 
 _KINDS = {Csv: "csv", Json: "json"}
-_OF_THE_CARD = ("README.md", "dataset_infos.json", "LICENSE")
+_ABOUT_THE_DATA = ("README.md", "dataset_infos.json", "LICENSE")
 _NAMED = 5  # files that are named in the summary
 
 
 def tables_of_folder(name: str, config_name: str | None) -> dict[str, Table] | None:
-    """`train`, and `validation` if there is one, of a folder whose files are csv or JSON; None for anything else.
+    """The tables of a folder whose files are csv or JSON: `train` and, if there is one, `validation`.
 
-    Which files belong to which split is for datasets to say, by their names and folders. That it reads files of one
-    kind only, the one that there is most of, is noted.
+    datasets decides which files belong to which split, by their names and folders. It reads only the most frequent
+    kind of file; the summary says which files are left out.
+
+    Returns:
+        None if `name` is not such a folder.
 
     Raises:
         ValueError: datasets cannot load the folder, or there are no training files.
@@ -37,7 +40,7 @@ def tables_of_folder(name: str, config_name: str | None) -> dict[str, Table] | N
     _note_left_out(name, {os.path.realpath(file) for found in files.values() for file in found})
     kind = next((kind for of, kind in _KINDS.items() if isinstance(builder, of)), None)
     plain = all(os.path.isfile(file) and file.endswith(_endings(kind)) for found in files.values() for file in found)
-    if kind is None or not plain:  # packed files, which datasets unpacks
+    if kind is None or not plain:  # compressed files are left to datasets, which unpacks them
         return None
     if "train" not in files:
         raise ValueError(f"dataset_name={name!r} has no split 'train'. There are: {', '.join(files)}.")
@@ -51,7 +54,7 @@ def _endings(kind: str | None) -> tuple[str, ...]:
 
 def _note_left_out(folder: str, read: set[str]) -> None:
     found = [path for path in sorted(Path(folder).rglob("*")) if path.is_file() and not path.name.startswith(".")]
-    left = [path for path in found if os.path.realpath(path) not in read and path.name not in _OF_THE_CARD]
+    left = [path for path in found if os.path.realpath(path) not in read and path.name not in _ABOUT_THE_DATA]
     if not left:
         return
     kinds = Counter(path.suffix.lower() or "without extension" for path in left)
@@ -60,5 +63,5 @@ def _note_left_out(folder: str, read: set[str]) -> None:
         "train",
         f"{len(read)} files of {folder!r} are read; {len(left)} are left out "
         f"({', '.join(f'{count} {kind}' for kind, count in kinds.most_common())}): {named}. Files of one kind are "
-        "read as a data set: convert the others, or name one file with --train_file.",
+        "read as a dataset: convert the others, or name one file with --train_file.",
     )
