@@ -1,7 +1,7 @@
-"""What differs between kinds of data: a folder for each, with its decoding, preparation,
-collator, preset and mask picture.
+"""Everything that differs between kinds of data, with a folder for each kind.
 
-Read `base_modality.py` first, which says what a run asks of any kind, then `modality.py` in one of the folders.
+Read `base_modality.py` first (what a run asks of any kind of data), then `base_collator.py` and `presets.py`, then
+`modality.py` in one of the folders.
 """
 
 from importlib import import_module
@@ -10,7 +10,8 @@ from .base_modality import Modality
 
 
 def modality_class(name: str) -> type[Modality]:
-    """The class of one of MODALITIES; only its own module is imported, since each needs other packages."""
+    """The class of a modality, by its name in MODALITIES. Only its module is imported, since each needs other
+    packages."""
     found: type[Modality] = getattr(import_module(f".{name}.modality", __name__), name.capitalize())
     return found
 

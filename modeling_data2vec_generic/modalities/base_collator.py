@@ -1,7 +1,7 @@
-"""What the collators of all kinds of data share: which samples and which epoch the masks belong to.
+"""The base class of the collators of all kinds of data.
 
-Every random choice is a function of (seed, epoch, sample_index, which mask of the sample): the same sample gets the
-same masks and crop whatever the batch around it, the number of workers, or the number of processes.
+Every random choice depends on (seed, epoch, sample_index, number of the mask) alone. A sample therefore has the same
+masks and the same crop in any batch, with any number of loader workers and of processes.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ Batch = dict[str, torch.Tensor]
 
 
 class MaskingCollator(DrawsByEpoch):
-    """Base class of the collators: the epoch, and which samples a batch holds."""
+    """Base class of the collators: checks `num_masks`, holds the epoch and reads the numbers of samples."""
 
     num_masks: int
 
@@ -27,7 +27,7 @@ class MaskingCollator(DrawsByEpoch):
         super().__init__()
 
     def for_evaluation(self) -> Self:
-        """The same collator with its epoch fixed at 0, so that evaluations mask alike."""
+        """A copy of the collator whose epoch stays 0, so that all evaluations have the same masks."""
         return dataclasses.replace(self)  # type: ignore[type-var]  # each subclass is a dataclass
 
     @staticmethod
@@ -42,4 +42,5 @@ class MaskingCollator(DrawsByEpoch):
 
 
 def column(examples: Sequence[Example], name: str) -> list[Any]:
+    """One field of all examples."""
     return [example[name] for example in examples]

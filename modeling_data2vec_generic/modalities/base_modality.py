@@ -1,4 +1,4 @@
-"""What a run asks of any kind of data."""
+"""The base class of the kinds of data: what a run asks of each."""
 
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -21,20 +21,22 @@ logger = logging.get_logger(__name__)
 class Modality(ABC):
     """One kind of data, from raw rows to batches.
 
-    The order of a run: make one, ask for `encoder_defaults`, build the encoder, `fit` to it, `prepare` the data, make
-    a collator.
+    A run makes an instance, asks for `encoder_defaults`, builds the encoder, calls `fit` with it, then `prepare` for
+    each split, and finally makes a `collator`.
 
     Args:
         model_args, data_args: the flags.
         raw: the training rows, as `load_raw_datasets` gives them.
 
     Attributes:
-        processor: the tokenizer, image processor or feature extractor, to be saved beside the encoder; `None` where
+        processor: the tokenizer, image processor or feature extractor, which is saved beside the encoder; None if
             there is none.
+        reads: the main input of an encoder for this kind of data, such as "pixel_values".
+        suggestions: types of encoders that messages suggest.
     """
 
     processor: Any
-    reads: ClassVar[str]  # the main input of an encoder for this kind of data
+    reads: ClassVar[str]
     suggestions: ClassVar[str]
 
     def __init__(self, model_args: ModelArguments, data_args: DataArguments, raw: Dataset):
@@ -42,7 +44,18 @@ class Modality(ABC):
         self.source = model_args.processor_name or model_args.model_name_or_path or model_args.config_name
 
     def saved_processor(self, auto_class: Any, **options: Any) -> Any:
-        """What is saved beside the encoder or named by --processor_name; `None` if the encoder came without one."""
+        """Loads the processor that is saved beside the encoder, or that --processor_name names.
+
+        Args:
+            auto_class: the class to load it with, such as AutoImageProcessor.
+            options: for `from_pretrained`.
+
+        Returns:
+            None, with a warning, if no processor is saved beside the encoder.
+
+        Raises:
+            ValueError: its files are damaged.
+        """
         if self.source is None:
             return None
         names = ("preprocessor_config.json", "processor_config.json")
@@ -55,7 +68,8 @@ class Modality(ABC):
         return self.load_processor(auto_class, **options)
 
     def load_processor(self, auto_class: Any, **options: Any) -> Any:
-        """The tokenizer, image processor or feature extractor of `source`; ValueError if its files are damaged."""
+        """Loads the tokenizer, image processor or feature extractor of `source`; as `saved_processor`, but
+        required."""
         with loading(
             f"{auto_class.__name__} cannot load {self.source!r}",
             "Repair its files, or name another folder or Hub id with --processor_name.",
@@ -64,23 +78,26 @@ class Modality(ABC):
             return auto_class.from_pretrained(self.source, trust_remote_code=trust, **options)
 
     def encoder_defaults(self) -> dict[str, Any]:
-        """Fields of a new encoder's configuration that the data settle."""
+        """Fields of a new encoder's configuration that depend on the data. The base class sets none."""
         return {}
 
     @abstractmethod
     def fit(self, encoder: PreTrainedModel) -> None:
-        """Take from the encoder what processor and collator need.
+        """Sets `processor`, and what the collator has to know about the encoder.
 
         Raises:
-            ValueError: encoder and data do not go together.
+            ValueError: the encoder cannot read these data.
         """
 
     def fit_processor(self, encoder: PreTrainedModel) -> None:
-        """As `fit`, but only for the processor, where that asks less of the encoder."""
+        """Like `fit`, but sets only what is needed to prepare data, which fewer encoders may fail.
+
+        The base class calls `fit`.
+        """
         self.fit(encoder)
 
     def check_encoder(self, encoder: PreTrainedModel) -> None:
-        """Raise ValueError if the encoder is one for another kind of data."""
+        """Raises ValueError if the encoder reads another kind of data."""
         if encoder.main_input_name != self.reads:
             raise ValueError(
                 f"A {encoder.config.model_type} encoder reads {encoder.main_input_name}, and these data give "
@@ -89,24 +106,40 @@ class Modality(ABC):
 
     @abstractmethod
     def check(self, mask: MaskSampler) -> None:
-        """Raise ValueError if the mask would cover nothing or everything of a full sample."""
+        """Raises ValueError if masks would cover nothing or everything of a full sample."""
 
     @abstractmethod
     def prepare(self, raw: Dataset, split: str, mask: MaskSampler) -> Dataset:
-        """Samples that can be trained on; bad ones are left out, counted and named."""
+        """Turns raw rows into samples to train on. Bad rows are left out, counted and named.
+
+        Args:
+            raw: the rows of a split, as `load_raw_datasets` gives them.
+            split: "train" or "validation", for messages.
+            mask: the masks, which need samples of a certain length.
+
+        Raises:
+            ValueError: too many rows are bad, or none is left.
+        """
 
     def prepare_labelled(self, raw: Dataset, split: str, prepared: Dataset) -> Dataset | None:
-        """Samples with labels for the probe, where there are labels."""
+        """Samples with labels, for the probe; None if there are no labels. The base class gives `prepared`."""
         return prepared if "label" in prepared.column_names else None
 
     @abstractmethod
     def collator(self, mask: MaskSampler, num_masks: int, seed: int, student_input: str) -> Any:
-        """The training collator; its `for_evaluation()` and `plain` serve the rest."""
+        """The collator for training. Its `for_evaluation()` is for evaluation, and its `plain` for the probe.
+
+        Args:
+            mask: how masks are drawn.
+            num_masks: masks per sample.
+            seed: of masks and crops.
+            student_input: what the student reads at masked positions, as in `Data2VecGenericConfig`.
+        """
 
     @abstractmethod
     def content_mask(self) -> ContentMask:
-        """Which positions of the encoder's output are content."""
+        """Which positions of the encoder's output the probe averages."""
 
     @abstractmethod
     def plot_mask(self, batch: dict[str, torch.Tensor], path: Path) -> None:
-        """A picture of the first sample of a batch and its first mask."""
+        """Saves a picture of the first sample of a batch and its first mask."""

@@ -1,6 +1,6 @@
-"""The settings that `--objective` stands for, by modality, and how they meet the user's own.
+"""The settings that `--objective` stands for, and how they are combined with the user's own.
 
-The values stand in `preset.py` in the folder of each modality.
+The values are in `preset.py` in the folder of each modality.
 """
 
 from dataclasses import dataclass, fields
@@ -20,8 +20,9 @@ class Preset:
     Args:
         config: fields of `Data2VecGenericConfig`.
         mask: fields of `MaskArguments`.
-        top_k_share: share of the blocks that make the target; the papers give a number for 12 blocks.
-        decoder_share: the decoder's width as a share of the encoder's.
+        top_k_share: share of the encoder's blocks that are averaged to targets. The papers give a number of blocks for
+            encoders with 12.
+        decoder_share: width of the decoder as a share of the encoder's.
     """
 
     config: dict[str, Any]
@@ -48,10 +49,14 @@ def preset_of(objective: str, modality: str) -> Preset:
 def objective_config(
     arguments: ObjectiveArguments, encoder_config: PreTrainedConfig, modality: str
 ) -> Data2VecGenericConfig:
-    """The config of a run: what the user set, then what the objective says, then the config's own defaults."""
+    """The config of a run. A setting is the user's own, else that of the objective, else the default of the config.
+
+    Raises:
+        ValueError: there is no such objective.
+    """
     preset = preset_of(arguments.objective, modality)
     settings = dict(preset.config)
-    stages = getattr(encoder_config, "depths", None)  # targets are the blocks of the last one
+    stages = getattr(encoder_config, "depths", None)  # targets are made of the blocks of the last stage
     depth = stages[-1] if stages else getattr(encoder_config, "num_hidden_layers", None)
     width = getattr(encoder_config, "hidden_size", None)
     if depth is not None:
@@ -64,10 +69,18 @@ def objective_config(
 
 
 def mask_settings(arguments: Any, objective: str, modality: str) -> dict[str, Any]:
-    """Flags about masks: what the user set, then what the objective says.
+    """The settings of masks, by the names of `MaskArguments`. Each is the user's own, else that of the objective.
 
-    A strategy of the user's own leaves the objective's other mask settings out: a ratio or length means something else
-    for another strategy.
+    If the user chooses another strategy than the objective, only the ratio of the objective is kept, since its other
+    settings belong to its strategy.
+
+    Args:
+        arguments: `MaskArguments`.
+        objective: one of OBJECTIVES.
+        modality: the modality of the data.
+
+    Raises:
+        ValueError: there is no such objective.
     """
     settings = dict(preset_of(objective, modality).mask)
     if arguments.mask_strategy not in (None, settings["mask_strategy"]):

@@ -1,4 +1,4 @@
-"""Samples of any length to pieces of one length: how many there are, and what gets lost."""
+"""Counts the windows that long series and clips are cut into, and notes in the summary what is lost."""
 
 import numpy as np
 
@@ -6,9 +6,16 @@ from ..data.summary import note
 
 
 def count_windows(lengths: np.ndarray, size: int, *, noun: str, split: str) -> np.ndarray:
-    """How many consecutive windows of `size` samples of these lengths (N,), each at least `size`, have: (N,) int64.
+    """The number of consecutive windows in each sample, (N,) int64.
 
-    What is left at a sample's end is dropped; if there is anything to cut, the summary says how much.
+    The remainder at the end of a sample is dropped. If samples are longer than a window, the summary says how many,
+    and how much is dropped.
+
+    Args:
+        lengths: (N,), the length of each sample, at least `size`.
+        size: the length of a window.
+        noun: what samples are called in messages, in the plural.
+        split: the split that they belong to.
     """
     counts = lengths // size
     if longer := int((lengths > size).sum()):
@@ -16,6 +23,6 @@ def count_windows(lengths: np.ndarray, size: int, *, noun: str, split: str) -> n
         note(
             split,
             f"{longer} of {len(lengths)} {noun} are longer than {size} and cut into pieces of it: {counts.sum()} "
-            f"pieces in all. What remains at the ends, {lost:.1%} of the data, is left out.",
+            f"pieces in all. The remainders at their ends, {lost:.1%} of the data, are left out.",
         )
     return counts

@@ -1,4 +1,5 @@
 """Time series.
 
-Read `modality.py` first. `windows.py` checks series and cuts them, `collator.py` makes batches.
+Read `modality.py` first, then `windows.py` (checks series and cuts them into windows), `collator.py` (makes batches)
+and `preset.py` (the settings of the objectives).
 """

@@ -1,4 +1,4 @@
-"""Time series to batches: stack, and draw the masks of patches."""
+"""Makes batches of time series: stacks them, and draws masks of patches."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,11 +12,20 @@ from ..base_collator import Batch, Example, MaskingCollator, column
 
 @dataclass
 class DataCollatorForData2VecSeries(MaskingCollator):
-    """Time series (`series`, float32 (S, channels)) to `past_values` (B, S, channels) float32 and `mask` (B, M, T)
-    bool.
+    """Turns samples with `series` (float32 (S, channels)) and `sample_index` into batches.
 
-    `grid`: sequences and patches of each, T = sequences * patches, counted sequence by sequence. Encoders that keep
-    channels apart have a sequence per channel. Each is masked by itself: masks of the same kind, drawn independently.
+    A batch has `past_values` (B, S, channels) float32, and `mask` (B, M, T) bool, with T = sequences * patches,
+    counted sequence by sequence.
+
+    Args:
+        grid: the number of sequences, and of patches in each. Encoders that keep channels apart have a sequence for
+            each channel, and others one sequence. The masks of sequences are independent.
+        mask: how masks are drawn.
+        num_masks: M, masks per sample.
+        seed: of the masks.
+
+    Raises:
+        ValueError: masks would cover nothing or everything.
     """
 
     grid: tuple[int, int]
@@ -36,5 +45,5 @@ class DataCollatorForData2VecSeries(MaskingCollator):
         return {**self.plain(examples), "mask": torch.from_numpy(masks)}
 
     def plain(self, examples: Sequence[Example]) -> Batch:
-        """The encoder's input without masks: `past_values`."""
+        """The encoder's input without masks: `past_values` (B, S, channels) float32."""
         return {"past_values": torch.from_numpy(np.stack(column(examples, "series")).astype(np.float32))}

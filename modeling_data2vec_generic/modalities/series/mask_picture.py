@@ -1,4 +1,4 @@
-"""A picture of what is masked in a series."""
+"""Draws which patches of a series are masked."""
 
 from pathlib import Path
 
@@ -9,10 +9,14 @@ from ...figures.drawing import MASKED, runs, save
 
 
 def plot_series_mask(values: np.ndarray, mask: np.ndarray, path: Path, most: int = 8) -> None:
-    """The channels of a series, at most the first `most`, one below the other, with what is masked shaded.
+    """Saves a picture of the channels of a series, one below the other, with masked patches shaded.
 
-    values (T, channels); mask (channels, patches) bool, or (1, patches) if it is one for all channels. Patches are
-    drawn side by side, also where an encoder's overlap.
+    Args:
+        values: (T, channels).
+        mask: bool (channels, patches), or (1, patches) if all channels have the same mask. Patches are drawn side by
+            side, even if those of the encoder overlap.
+        path: the file.
+        most: the number of channels that are shown at most.
     """
     length, channels = values.shape
     shown = min(most, channels)

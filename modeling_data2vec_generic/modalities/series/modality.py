@@ -1,4 +1,4 @@
-"""Time series: patches of each channel."""
+"""Time series, which encoders read as patches of each channel."""
 
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ logger = logging.get_logger(__name__)
 
 
 class Series(Modality):
-    """Windows of time series, cut into patches in time. There is no processor: encoders scale for themselves."""
+    """Windows of time series, cut into patches in time. There is no processor, since encoders scale values
+    themselves."""
 
     reads = "past_values"
     suggestions = "patchtst or patchtsmixer"
@@ -35,7 +36,7 @@ class Series(Modality):
     def encoder_defaults(self) -> dict[str, Any]:
         shape = usual_shape(self.raw, self.data_args)
         if shape is None:
-            return {}  # `prepare` says what is wrong with them
+            return {}  # all series are bad, and `prepare` raises an error that says why
         length, channels = shape
         logger.info(
             f"A new encoder reads context_length={length} values of num_input_channels={channels}, as the training "
@@ -48,7 +49,7 @@ class Series(Modality):
         layout = find_layout(encoder)
         sample = torch.zeros(1, self.length, self.channels, device=encoder.device)
         measurements = measure(encoder, layout, {self.reads: sample})
-        # Where channels are not kept apart they are one sequence.
+        # An encoder that does not keep channels apart reads them as one sequence.
         sequences = self.channels if layout.quirks.channels_apart else 1
         self.grid = (sequences, measurements.length // sequences)
         self.num_prefix_tokens = measurements.prefix

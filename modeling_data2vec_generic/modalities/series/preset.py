@@ -1,8 +1,8 @@
-"""The settings for time series, which the papers do not have; examples/series/README.md names the source of every one.
+"""The settings for time series; examples/series/README.md names the source of each. The papers have no time series.
 
-Targets and decoder are those of speech, but of block outputs, since PatchTST folds the channels into the batch around
-its feed-forward layers. Masks are those of PatchTST's own pre-training (arXiv 2211.14730). PatchTST's blocks cannot
-leave positions out, so the student of data2vec 2.0 reads mask tokens.
+Targets and decoder are those of speech, except that targets are outputs of blocks, since PatchTST folds the channels
+into the batch around its feed-forward layers. Masks are those of PatchTST's own pre-training (arXiv 2211.14730). The
+blocks of PatchTST cannot leave positions out. The student of data2vec 2.0 therefore reads mask tokens.
 """
 
 from ..presets import Preset

@@ -1,4 +1,4 @@
-"""Time series: check every one before training, and cut them into windows of the length that the encoder reads."""
+"""Checks all time series before training, and cuts them into windows of the length that the encoder reads."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -14,19 +14,31 @@ from ...data.arguments import DataArguments
 from ...data.screening import good_rows
 from ..window_counts import count_windows
 
-_LONGEST_DEFAULT = 512
+_LONGEST_DEFAULT = 512  # values that a new encoder reads at most, unless the user sets more
 _BATCH = 100  # series that are in memory at a time
-_LARGEST = 1e18  # encoders scale by the spread, for which values are squared: float32 holds up to 3e38
+_LARGEST = 1e18  # encoders square values to scale them, and float32 holds up to 3e38
 
 
 def prepare_series(raw: Dataset, args: DataArguments, split: str, length: int, channels: int) -> Dataset:
-    """Map-style dataset of `series` (float32 (length, channels)), `sample_index`, `row` (the `sample_index` of the
-    series that it is a window of) and, if `raw` has it, `label`.
+    """Checks series and cuts them into consecutive windows. Values are not scaled, which the encoder does.
 
-    `raw` as load_raw_datasets gives it. Values stay as they are: scaling is the encoder's. Series longer than `length`
-    become consecutive windows of it, each with the series' label; a rest at the end is dropped. Series that are
-    shorter, have another number of channels or hold values that are missing or not finite are left out as bad (see
+    Each window has the label of its series. The remainder at the end of a series is dropped. Series that are shorter
+    than a window, have another number of channels, or hold values that are missing or not finite are bad rows (see
     `good_rows`).
+
+    Args:
+        raw: the rows, as `load_raw_datasets` gives them.
+        args: the flags.
+        split: the split, for messages.
+        length: values in a window.
+        channels: channels that the encoder reads.
+
+    Returns:
+        A map-style dataset of `series` (float32 (length, channels)), `sample_index`, `row` (the `sample_index` of the
+        whole series) and, if `raw` has it, `label`.
+
+    Raises:
+        ValueError: too many rows are bad, or none is left.
     """
     report = _report(raw, args, split)
     shapes = list(zip(report["length"][:], report["channels"][:], strict=True))
@@ -42,7 +54,7 @@ def prepare_series(raw: Dataset, args: DataArguments, split: str, length: int, c
         max_bad_fraction=args.max_bad_fraction,
     )
     count_windows(np.array([shapes[position][0] for position in good]), length, noun="series", split=split)
-    # Kept as windows rather than cut on access: a window of a long series must not cost reading all of it.
+    # Windows are stored and not cut on access, since reading a window must not mean reading all of a long series.
     features = Features({"series": Array2D((length, channels), "float32"), "row": Value("int64")})
     labels = {"label": raw.features["label"]} if "label" in raw.features else {}
     cut = (
@@ -64,10 +76,10 @@ def prepare_series(raw: Dataset, args: DataArguments, split: str, length: int, c
 
 
 def usual_shape(raw: Dataset, args: DataArguments) -> tuple[int, int] | None:
-    """(length, channels) that a new encoder of these training data should read; `None` if every series is bad.
+    """The (length, channels) that a new encoder should read; None if all series are bad.
 
-    The length of the shortest series among those with the usual number of channels, so that each of them has a window,
-    and 512 at most.
+    `channels` is the most frequent number of channels. `length` is that of the shortest series with so many channels,
+    so that each of them has a window, but at most 512.
     """
     report = _report(raw, args, "train")
     found = zip(report["problem"][:], report["length"][:], report["channels"][:], strict=True)
@@ -79,10 +91,10 @@ def usual_shape(raw: Dataset, args: DataArguments) -> tuple[int, int] | None:
 
 
 def series_of(column: pyarrow.ChunkedArray) -> Iterator[NDArray[np.float32] | None]:
-    """(T, channels) float32 of each row: of T numbers, or of T lists with a number per channel.
+    """Each row as an array, float32 (T, channels). A row is a list of T numbers, or of T lists with one per channel.
 
-    A value that is missing is NaN, a row that is missing is empty; None stands for one that has not the same number of
-    channels at each time. Numbers are never made Python's, which take several times the memory and the time.
+    A missing value becomes NaN, and a missing row is empty. A row whose number of channels is not the same at each
+    time is None. Numbers never become Python objects, which would take several times the memory and the time.
     """
     for chunk in column.chunks:
         rows = chunk.storage if isinstance(chunk, pyarrow.ExtensionArray) else chunk
@@ -104,19 +116,19 @@ def series_of(column: pyarrow.ChunkedArray) -> Iterator[NDArray[np.float32] | No
 
 
 def _lengths(lists: pyarrow.Array) -> NDArray[np.int64]:
-    """Of each list; 0 of one that is missing."""
+    """The length of each list, int64; 0 for a missing list."""
     return pyarrow.compute.list_value_length(lists).fill_null(0).to_numpy().astype(np.int64)
 
 
 def _numbers(values: pyarrow.Array) -> NDArray[np.float32]:
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is found as such
+    with np.errstate(over="ignore"):  # values beyond float32 become infinite, which `_problem` finds
         return values.cast("float64", safe=False).to_numpy(zero_copy_only=False).astype(np.float32)
 
 
 def _windows(batch: pyarrow.Table, length: int) -> dict[str, Any]:
     parts = []
     for series in series_of(batch["series"]):
-        assert series is not None  # `_report` has found these
+        assert series is not None  # `_report` has found these, and they were left out
         count = len(series) // length
         parts.append(series[: count * length].reshape(count, length, -1))
     cut: dict[str, Any] = {"series": np.concatenate(parts)}
@@ -128,7 +140,7 @@ def _windows(batch: pyarrow.Table, length: int) -> dict[str, Any]:
 
 
 def _report(raw: Dataset, args: DataArguments, split: str) -> Dataset:
-    """What is wrong with each series ("" if nothing), its length and its number of channels."""
+    """For each series what is wrong with it ("" if nothing), its length and its number of channels."""
     report = raw.with_format("arrow").map(
         _inspect,
         batched=True,
@@ -156,7 +168,7 @@ def _problem(series: NDArray[np.float32] | None) -> str:
         return "not the same number of channels at each time"
     if not series.size:
         return "no values"
-    bad = int((~(np.abs(series) <= _LARGEST)).sum())  # nor is NaN
+    bad = int((~(np.abs(series) <= _LARGEST)).sum())  # counts NaN too, which is not <= anything
     return f"{bad} of {series.size} values missing, not finite or beyond 1e18" if bad else ""
 
 

@@ -1,4 +1,4 @@
-"""Waveforms to batches: pad, and draw the masks of frames."""
+"""Makes batches of waveforms: pads them, and draws masks of frames."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,14 +14,23 @@ from ..base_collator import Batch, Example, MaskingCollator, column
 
 @dataclass
 class DataCollatorForData2VecSpeech(MaskingCollator):
-    """Waveforms (`audio`, float32 at the feature extractor's rate) to padded batches:
+    """Turns samples with `audio` (float32, at the feature extractor's rate) and `sample_index` into padded batches.
 
-    `input_values` (B, S) float32, `attention_mask` (B, S) int64; `mask` (B, M, T) bool over frames, False at padded
-    frames. `num_frames`: samples in, frames out, by the encoder's convolutions.
+    A batch has `input_values` (B, S) float32, `attention_mask` (B, S) int64, and `mask` (B, M, T) bool over frames,
+    which is False at padding.
 
-    The attention mask is always made, also for feature extractors that by their own setting give none (wav2vec2-base):
-    without it a waveform's normalisation would depend on the batch's padding, and padded frames would be encoded as if
-    they were silence.
+    The attention mask is also made for feature extractors whose settings ask for none (wav2vec2-base). Without it the
+    normalisation of a waveform would depend on the padding of its batch, and padding would be encoded as silence.
+
+    Args:
+        feature_extractor: a feature extractor of transformers, with padding on the right.
+        num_frames: the number of frames that the encoder's convolutions make of a number of samples.
+        mask: how masks are drawn.
+        num_masks: M, masks per sample.
+        seed: of the masks.
+
+    Raises:
+        ValueError: the feature extractor pads on the left.
     """
 
     feature_extractor: Any
@@ -47,12 +56,12 @@ class DataCollatorForData2VecSpeech(MaskingCollator):
         return {**batch, "mask": torch.from_numpy(masks)}
 
     def plain(self, examples: Sequence[Example]) -> Batch:
-        """The encoder's inputs without masks: `input_values`, `attention_mask`."""
+        """The encoder's inputs without masks: `input_values` (B, S) float32 and `attention_mask` (B, S) int64."""
         return pad_waveforms(self.feature_extractor, column(examples, "audio"))
 
 
 def pad_waveforms(feature_extractor: Any, waveforms: Sequence[NDArray[np.float32]]) -> Batch:
-    """`input_values` (B, S) float32 and `attention_mask` (B, S) int64, always made."""
+    """Pads waveforms to `input_values` (B, S) float32 and `attention_mask` (B, S) int64."""
     padded = feature_extractor(
         waveforms,
         sampling_rate=feature_extractor.sampling_rate,

@@ -1,4 +1,4 @@
-"""A picture of what is masked in a waveform."""
+"""Draws which frames of a waveform are masked."""
 
 from pathlib import Path
 
@@ -9,7 +9,8 @@ from ...figures.drawing import MASKED, runs, save
 
 
 def plot_speech_mask(waveform: np.ndarray, mask: np.ndarray, sampling_rate: int, path: Path) -> None:
-    """The waveform (samples,) of one clip without its padding, the time that its masked frames (T,) cover shaded."""
+    """Saves a picture of a waveform (samples,) without padding. The time of the masked frames, bool (T,), is
+    shaded."""
     seconds = len(waveform) / sampling_rate
     figure = Figure(figsize=(9, 3), layout="constrained")
     axes = figure.add_subplot(xlabel="seconds", ylabel="amplitude", xlim=(0, seconds))

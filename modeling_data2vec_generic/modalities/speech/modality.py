@@ -1,4 +1,4 @@
-"""Speech: frames that an encoder's convolutions make of waveforms."""
+"""Speech: waveforms, which the convolutions of encoders turn into frames."""
 
 from pathlib import Path
 from typing import Any

@@ -1,8 +1,8 @@
-"""MP3 files that do not say how long they are, or say it wrongly.
+"""Finds and repairs MP3 files that do not state their length, or state it wrongly.
 
-Decoders believe the number of frames in a first frame that holds no sound ("Xing" or "Info"). Recorders that write as
-they go leave it out, and a decoder guesses by the size of the first frames; what is appended to a file is not counted
-in it. Here frames are counted by their own headers, without decoding.
+Decoders rely on the number of frames that is stated in a first frame without sound ("Xing" or "Info"). Some recorders
+leave that frame out, and a decoder then guesses by the size of the first frames. If something is appended to a file,
+the number is too small. Here frames are counted by their own headers, without decoding them.
 """
 
 import struct
@@ -17,9 +17,9 @@ _RATES = {
     3: (44100, 48000, 32000, 0),
     2: (22050, 24000, 16000, 0),
     0: (11025, 12000, 8000, 0),
-}  # by its bits
-_ROOMY = 9  # place of a bit rate whose frames hold the header
-_FIRST_BYTES = 4096  # among which the first frame begins, after the tags
+}  # Hz, by the bits of the version
+_ROOMY = 9  # index of a bit rate whose frames are large enough for the header
+_FIRST_BYTES = 4096  # after the tags, in which the first frame has to begin
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,17 @@ class _Frame:
 
     @property
     def side_information(self) -> int:
-        """Bytes between a frame's header and its sound."""
+        """Number of bytes between the header of a frame and its sound."""
         if self.version == 1:
             return 17 if self.mono else 32
         return 9 if self.mono else 17
 
 
 def uncounted_frames(content: bytes) -> int:
-    """The number of frames with sound, if the file does not state it or states fewer; else 0, as of what is no MP3."""
+    """The number of frames with sound, if the file does not state it or states fewer.
+
+    It is 0 if the file states the right number, or is no MP3.
+    """
     start = _first_frame(content)
     if start is None:
         return 0
@@ -47,7 +50,7 @@ def uncounted_frames(content: bytes) -> int:
 
 
 def with_frame_count(content: bytes, count: int) -> bytes:
-    """The file with a first frame that states the number of frames."""
+    """The content of the file with a new first frame, which states `count` as the number of frames."""
     start = _first_frame(content)
     assert start is not None, "no MP3"
     if _stated(content, start)[1]:
@@ -55,7 +58,7 @@ def with_frame_count(content: bytes, count: int) -> bytes:
         assert frame is not None
         start += frame.size
     sound = content[start:]
-    # No checksum, and no padding.
+    # A header without checksum and padding.
     header = bytes((0xFF, sound[1] | 1, _ROOMY << 4 | (sound[2] & 0x0C), sound[3]))
     frame = _frame(header, 0)
     assert frame is not None
@@ -64,7 +67,8 @@ def with_frame_count(content: bytes, count: int) -> bytes:
 
 
 def _stated(content: bytes, start: int) -> tuple[int | None, bool]:
-    """The number of frames that the first one states, and whether it is one that holds no sound."""
+    """The number of frames that the first frame states (None if it states none), and whether it has no sound
+    itself."""
     frame = _frame(content, start)
     assert frame is not None
     place = start + 4 + frame.side_information
@@ -77,8 +81,8 @@ def _stated(content: bytes, start: int) -> tuple[int | None, bool]:
 
 
 def _frames(content: bytes, place: int) -> Iterator[int]:
-    """Places of the frames from the first on. What lies between frames, such as the tags of a second file, is passed
-    over."""
+    """The places of the frames, where `place` is that of the first. Anything between frames, such as the tags of an
+    appended file, is skipped."""
     while 0 <= place:
         frame = _frame(content, place)
         if frame is not None:
@@ -93,6 +97,7 @@ def _frames(content: bytes, place: int) -> Iterator[int]:
 
 
 def _first_frame(content: bytes) -> int | None:
+    """The place of the first frame, after tags (ID3); None if there is none."""
     place = 0
     while content[place : place + 3] == b"ID3" and len(content) > place + 10:
         length = 0
@@ -107,13 +112,13 @@ def _first_frame(content: bytes) -> int | None:
 
 
 def _is_followed(content: bytes, place: int) -> bool:
-    """Whether a frame begins here, and another behind it: sound may look like one header, hardly like two."""
+    """Whether a frame begins here and another one after it. Sound may look like one header, but hardly like two."""
     frame = _frame(content, place)
     return frame is not None and _frame(content, place + frame.size) is not None
 
 
 def _frame(content: bytes, place: int) -> _Frame | None:
-    """The frame of layer III that begins here, if there is one."""
+    """The frame of MPEG layer III that begins at `place`; None if there is none."""
     head = content[place : place + 4]
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE6 != 0xE2:
         return None

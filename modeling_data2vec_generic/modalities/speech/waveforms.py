@@ -1,6 +1,6 @@
-"""Sound: check every clip before training, cut long ones into pieces, decode, mix down and resample on access.
+"""Checks all clips of sound before training, and cuts long ones; decodes, mixes down and resamples on access.
 
-soundfile decodes (wav, flac, ogg, mp3, …) and soxr resamples: datasets' own decoding needs torchcodec.
+soundfile decodes (wav, flac, ogg, mp3, …) and soxr resamples, since the decoding of datasets needs torchcodec.
 """
 
 import io
@@ -23,20 +23,21 @@ from ...data.summary import note
 from .mp3 import uncounted_frames, with_frame_count
 
 _BLOCK = 1 << 20  # samples, of all channels together, read at a time while checking
-# What a damaged header claims; resampling 1 Hz to 16 kHz would take 16,000 times the memory.
+# Lowest and highest sampling rate. A damaged header may state any rate, and resampling 1 Hz to 16 kHz would take
+# 16,000 times the memory.
 _RATES = (100, 1_000_000)
 _MOST_CHANNELS = 64
-_LOUDEST = 2.0**31  # of sound that is stored as whole numbers; the squares of much larger ones overflow
-_UNKNOWN_LENGTH = 0x7FFF0000  # what a recorder that writes to a pipe puts for the length is above this
-# libsndfile's remarks on the headers of wav, aiff and au.
+_LOUDEST = 2.0**31  # largest value of sound that is stored as integers; the squares of much larger values overflow
+_UNKNOWN_LENGTH = 0x7FFF0000  # lengths above this are placeholders of recorders that write to a pipe
+# What libsndfile logs about wrong lengths in the headers of wav, aiff and au.
 _SHORTFALL = re.compile(r"^ *(?:data|SSND|Data Size) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
 _OGG_LAST_PAGE = 0x04  # flag in the header of a page of an Ogg stream
 _OGG_LARGEST_PAGE = 65307
-_COUNTS = ("frames", "rate", "mpeg_frames")  # of the report on a clip
+_COUNTS = ("frames", "rate", "mpeg_frames")  # numbers in the report on a clip
 
 
 class HasSamplingRate(Protocol):
-    """A transformers feature extractor for sound."""
+    """A feature extractor of transformers for sound."""
 
     sampling_rate: int
 
@@ -44,14 +45,26 @@ class HasSamplingRate(Protocol):
 def prepare_speech(
     raw: Dataset, feature_extractor: HasSamplingRate, args: DataArguments, split: str, min_samples: int
 ) -> Dataset:
-    """Map-style dataset of `audio` (float32 (samples,), mono, at the extractor's rate, decoded on access),
-    `sample_index`, `clip` (the `sample_index` of the clip that it is a piece of), `length` (samples, by which Trainer
-    can group) and, if `raw` has it, `label`.
+    """Checks clips and cuts those longer than `max_duration_in_seconds` into consecutive pieces of that length.
 
-    `raw` as load_raw_datasets gives it; `min_samples` is the fewest samples, at the extractor's rate, that the model
-    can use. Clips longer than `max_duration_in_seconds` become consecutive pieces of that length, each with the clip's
-    label; a last piece that is too short is dropped. Clips that are broken, truncated or below `min_samples` are left
-    out as bad (see `good_rows`); those below `min_duration_in_seconds` as wished, without counting as bad.
+    Each piece has the label of its clip. A last piece that is too short is dropped. Clips that are broken, truncated
+    or shorter than `min_samples` are bad rows (see `good_rows`). Clips shorter than `min_duration_in_seconds` are left
+    out too, but do not count as bad.
+
+    Args:
+        raw: the rows, as `load_raw_datasets` gives them.
+        feature_extractor: its `sampling_rate` is the rate of the samples.
+        args: the flags.
+        split: the split, for messages.
+        min_samples: the least number of samples, at the extractor's rate, that the model can use.
+
+    Returns:
+        A map-style dataset of `audio` (float32 (samples,), mono, at the extractor's rate, decoded on access),
+        `sample_index`, `clip` (the `sample_index` of the whole clip), `length` (in samples, by which Trainer can
+        group) and, if `raw` has it, `label`.
+
+    Raises:
+        ValueError: too many clips are bad, none is left, or `max_duration_in_seconds` is below `min_samples`.
     """
     rate = feature_extractor.sampling_rate
     checked = _check(raw, rate, args, split, min_samples)
@@ -79,11 +92,13 @@ def prepare_clips(
     min_samples: int,
     label_problem: Callable[[Any, int], str],
 ) -> Dataset:
-    """As `prepare_speech`, but of whole clips, for labels that say what happens when, such as transcripts: clips
-    longer than `max_duration_in_seconds` are left out as wished, without counting as bad.
+    """Like `prepare_speech`, but never cuts clips, for labels such as transcripts that belong to a whole clip.
 
-    `label_problem` says what is wrong with a clip's label, given that and the clip's samples at the extractor's rate
-    ("" if nothing); such clips are left out as bad.
+    Clips longer than `max_duration_in_seconds` are left out, but do not count as bad.
+
+    Args:
+        label_problem: returns what is wrong with a label ("" if nothing), given the label and the number of samples of
+            its clip, at the extractor's rate. Clips with such a label are bad rows.
     """
     rate = feature_extractor.sampling_rate
     checked = _check(raw, rate, args, split, min_samples)
@@ -111,8 +126,15 @@ def prepare_clips(
 
 @dataclass(frozen=True)
 class _Checked:
-    """Of each clip what is wrong with it ("" if nothing), its length in frames, its rate, how many samples resampling
-    makes of it, and how many frames of MP3 it has if it does not say so itself (else 0)."""
+    """What was found about each clip.
+
+    Args:
+        problems: what is wrong with it; "" if nothing.
+        frames: its length, in samples of each channel, at its own rate.
+        rates: its sampling rate, in Hz.
+        samples: its length after resampling.
+        mpeg_frames: the number of frames of an MP3 file that does not state it; 0 for all other files.
+    """
 
     problems: list[str]
     frames: NDArray[np.int64]
@@ -141,7 +163,7 @@ def _check(raw: Dataset, rate: int, args: DataArguments, split: str, min_samples
         note(
             split, f"{uncounted} of {len(raw)} sounds are MP3 files that do not state their whole length: all is read."
         )
-    samples = frames * rate // np.maximum(rates, 1)  # as many as resampling leaves
+    samples = frames * rate // np.maximum(rates, 1)  # after resampling
     problems = [
         problem or (f"too short ({count} samples, the model needs {min_samples})" if count < min_samples else "")
         for problem, count in zip(report["problem"][:], samples, strict=True)
@@ -152,7 +174,7 @@ def _check(raw: Dataset, rate: int, args: DataArguments, split: str, min_samples
 def _usable(
     raw: Dataset, problems: list[str], samples: NDArray[np.int64], rate: int, args: DataArguments, split: str
 ) -> NDArray[np.int64]:
-    """Positions of the clips that are neither bad nor shorter than is wished."""
+    """The positions of the clips that are not bad and not shorter than `min_duration_in_seconds`."""
     good = good_rows(problems, raw, noun="sound", split=split, max_bad_fraction=args.max_bad_fraction, column="audio")
     long_enough = good[samples[good] >= args.min_duration_in_seconds * rate]
     if len(long_enough) < len(good):
@@ -170,13 +192,14 @@ def _usable(
 
 
 def _note_duration(pieces: list[tuple[int, int, int]], rates: NDArray[np.int64], split: str) -> None:
+    """Notes in the summary how long all pieces together are. A piece is (position, first frame, frames)."""
     seconds = sum(frames / rates[row] for row, _, frames in pieces)
     scale, unit = (3600, "hours") if seconds >= 3600 else (60, "minutes") if seconds >= 60 else (1, "seconds")
     note(split, f"{seconds / scale:.1f} {unit} of sound.")
 
 
 def _read_on_access(raw: Dataset, pieces: list[tuple[int, int, int]], checked: _Checked, rate: int) -> Dataset:
-    """The dataset of (position in `raw`, first frame, frames), given what was found of all clips of `raw`."""
+    """The dataset that decodes its samples on access. A piece is (position in `raw`, first frame, frames)."""
     rows, starts, counts = zip(*pieces, strict=True)
     clips = raw["sample_index"][:]
     dataset = Dataset.from_dict(
@@ -197,8 +220,10 @@ def _read_on_access(raw: Dataset, pieces: list[tuple[int, int, int]], checked: _
 
 
 class PieceReader:
-    """Transform of a dataset of pieces (row, start, frames, mpeg_frames) into one of `audio`, read from the clips of
-    `source`."""
+    """A transform for `Dataset.with_transform`: reads `audio` from the clips of `source`.
+
+    A piece is given by the columns `row`, `start`, `frames` and `mpeg_frames`.
+    """
 
     def __init__(self, source: Dataset, rate: int) -> None:
         self.source = source
@@ -215,10 +240,14 @@ class PieceReader:
 def decode_audio(
     value: dict[str, Any], rate: int, start: int = 0, frames: int = -1, mpeg_frames: int = 0
 ) -> np.ndarray:
-    """Mean of the channels, float32 (samples,) at `rate`, from {"bytes": encoded file or None, "path": its path}.
+    """Decodes sound to one channel, the mean of all channels, float32 (samples,).
 
-    `start` and `frames` choose a piece, counted in frames of the file; -1 reads to the end.
-    `mpeg_frames` is how many frames an MP3 file has that does not say so itself.
+    Args:
+        value: {"bytes": encoded file or None, "path": its path}.
+        rate: the sampling rate of the result, in Hz.
+        start: the first frame of the piece, at the rate of the file.
+        frames: the number of frames of the piece, at the rate of the file; -1 reads to the end.
+        mpeg_frames: the number of frames of an MP3 file that does not state it; otherwise 0.
     """
     sound, found = soundfile.read(
         _opened(value, mpeg_frames), frames=frames, start=start, dtype="float32", always_2d=True
@@ -228,7 +257,8 @@ def decode_audio(
 
 
 def _pieces(frames: int, rate: int, longest: float, shortest: float) -> list[tuple[int, int]]:
-    """(start, frames) of consecutive pieces of `longest` seconds; a last one below `shortest` seconds is dropped."""
+    """Consecutive pieces of `longest` seconds, as (start, frames). A last piece below `shortest` seconds is
+    dropped."""
     size = int(longest * rate)
     found = [(start, min(size, frames - start)) for start in range(0, frames, size)]
     if len(found) > 1 and found[-1][1] < shortest * rate + 1:  # + 1: resampling rounds
@@ -237,7 +267,7 @@ def _pieces(frames: int, rate: int, longest: float, shortest: float) -> list[tup
 
 
 def _inspect(value: dict[str, Any] | None) -> dict[str, Any]:
-    """What is wrong with a clip ("" if nothing), its length in frames and its rate. Reads all of it."""
+    """Decodes a clip to find what is wrong with it ("" if nothing), its length in frames and its rate."""
     nothing = {"frames": 0, "rate": 0, "mpeg_frames": 0}
     if value is None or (value["bytes"] is None and value["path"] is None):
         return {**nothing, "problem": "no sound"}
@@ -251,11 +281,12 @@ def _inspect(value: dict[str, Any] | None) -> dict[str, Any]:
             frames, problem = _read_through(sound)
             problem = _truncation(sound, value) or problem
             return {"problem": problem, "frames": frames, "rate": sound.samplerate, "mpeg_frames": mpeg_frames}
-    except Exception as error:  # libsndfile and its codecs raise in several ways; the reason is reported
+    except Exception as error:  # libsndfile and its codecs raise exceptions of several types
         return {**nothing, "problem": f"{type(error).__name__}: {error}"}
 
 
 def _opened(value: dict[str, Any], mpeg_frames: int) -> io.BytesIO | str:
+    """The file for soundfile, repaired if it is an MP3 file that does not state its number of frames."""
     return io.BytesIO(with_frame_count(_content(value), mpeg_frames)) if mpeg_frames else encoded_file(value)
 
 
@@ -265,7 +296,7 @@ def _content(value: dict[str, Any]) -> bytes:
 
 
 def _implausible(sound: soundfile.SoundFile) -> str:
-    """What in the header would take too much memory, or ""."""
+    """What in the header would take too much memory; "" if nothing."""
     lowest, highest = _RATES
     if not lowest <= sound.samplerate <= highest:
         return f"a rate of {sound.samplerate} Hz, which is not within {lowest} to {highest}"
@@ -275,12 +306,12 @@ def _implausible(sound: soundfile.SoundFile) -> str:
 
 
 def _read_through(sound: soundfile.SoundFile) -> tuple[int, str]:
-    """How many frames can be decoded, and what is wrong with them ("" if nothing)."""
+    """The number of frames that can be decoded, and what is wrong with them ("" if nothing)."""
     frames, problem = 0, ""
-    # Not `sound.blocks`: where there are fewer frames than the header says, it gives what happened to be in memory.
+    # Not by `sound.blocks`: with fewer frames than the header states, it returns uninitialised memory.
     while len(block := sound.read(_BLOCK // sound.channels, dtype="float32", always_2d=True)):
         frames += len(block)
-        if not (np.abs(block) <= _LOUDEST).all():  # nor is NaN
+        if not (np.abs(block) <= _LOUDEST).all():  # also finds NaN, which is not <= anything
             problem = "samples that are not finite, or beyond any sound"
     if frames < sound.frames:
         return frames, f"truncated: {frames} of {sound.frames} samples are there"
@@ -288,7 +319,7 @@ def _read_through(sound: soundfile.SoundFile) -> tuple[int, str]:
 
 
 def _truncation(sound: soundfile.SoundFile, value: dict[str, Any]) -> str:
-    """Why the file counts as cut off, or "". What is left of a wav or ogg is read without an error, unlike a flac."""
+    """Why the file is truncated; "" if it is not. A truncated wav or ogg is read without an error, unlike a flac."""
     if remark := _SHORTFALL.search(sound.extra_info):
         promised, present = int(remark[1]), int(remark[2])
         if present < promised < _UNKNOWN_LENGTH:
@@ -299,7 +330,7 @@ def _truncation(sound: soundfile.SoundFile, value: dict[str, Any]) -> str:
 
 
 def _ends_with_last_page(tail: bytes) -> bool:
-    """Whether an Ogg stream ends with a page that says it is the last, and that is all there."""
+    """Whether an Ogg stream ends with a complete page that is marked as the last one."""
     page = tail.rfind(b"OggS")
     header = tail[page : page + 27] if page >= 0 else b""
     if len(header) < 27 or not header[5] & _OGG_LAST_PAGE:
@@ -309,6 +340,7 @@ def _ends_with_last_page(tail: bytes) -> bool:
 
 
 def _tail(value: dict[str, Any], size: int) -> bytes:
+    """The last `size` bytes of the file."""
     file = encoded_file(value)
     with io.FileIO(file) if isinstance(file, str) else file as stream:
         stream.seek(0, io.SEEK_END)

@@ -1,6 +1,6 @@
-"""The settings for video, which the papers do not have: those of images.
+"""The settings for video, which the papers do not have: those for images, without the loss of the CLS token.
 
-VideoMAE has no CLS whose loss could be weighed.
+VideoMAE has no CLS token.
 """
 
 from dataclasses import replace

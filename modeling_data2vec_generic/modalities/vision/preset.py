@@ -1,4 +1,4 @@
-"""The settings of the papers' base models for images; examples/vision/README.md names the source of every one."""
+"""The settings of the papers' base models for images; examples/vision/README.md names the source of each."""
 
 from ..presets import Preset
 
