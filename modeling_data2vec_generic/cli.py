@@ -159,8 +159,7 @@ _YamlLoader.add_implicit_resolver(
 
 
 def as_flags(settings: dict[str, Any]) -> list[str]:
-    """Turns settings, by name, into words of a command line. An empty list becomes "none"; None leaves the flag
-    out."""
+    """Turns settings, by name, into words of a command line. An empty list becomes "none", and None is left out."""
     flags: list[str] = []
     for name, value in settings.items():
         if value is None:

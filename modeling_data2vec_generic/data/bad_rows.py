@@ -7,8 +7,10 @@ from typing import Any
 
 
 class BadRows:
-    """The file `bad_rows.jsonl`, with a line for each bad row: its `split`, its number in the source (`row`), the
-    `path` of its file if it has one, and the `reason`. The file is created with the first bad row.
+    """The file `bad_rows.jsonl`, with a line for each bad row. It is created with the first one.
+
+    A line has the `split`, the number of the row in the source (`row`), the `path` of its file if it has one, and the
+    `reason`.
 
     One process writes at a time: the main process, or with --streaming the loader worker that reads for it and gets
     this object by pickling. A row is listed once, even if it is read several times.

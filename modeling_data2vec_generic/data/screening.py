@@ -88,8 +88,7 @@ _listing: ContextVar[BadRows | None] = ContextVar("listing", default=None)
 
 @contextmanager
 def tallied(tally: Tally) -> Iterator[None]:
-    """While this is active, `good_rows` adds to the tally, which checks the rows of the whole stream, not of a
-    window."""
+    """While this is active, `good_rows` adds to the tally, which checks the whole stream and not single windows."""
     token = _tally.set(tally)
     try:
         yield
@@ -99,8 +98,7 @@ def tallied(tally: Tally) -> Iterator[None]:
 
 @contextmanager
 def listing(listed_in: BadRows | None) -> Iterator[None]:
-    """While this is active, bad rows that `good_rows` finds outside of `screened_together` are added to
-    `listed_in`."""
+    """While this is active, bad rows that are found outside of `screened_together` are added to `listed_in`."""
     token = _listing.set(listed_in)
     try:
         yield

@@ -36,8 +36,10 @@ def split_positions(
 
 
 def held_out_count(rows: int, fraction: float) -> int:
-    """How many of the rows are held out: `fraction` of them, but at least ten, or a quarter if there are fewer than
-    forty rows, and never less than one."""
+    """How many of the rows are held out: `fraction` of them, but at least ten.
+
+    If there are fewer than forty rows, it is at least a quarter of them, and at least one.
+    """
     return max(round(rows * fraction), min(_FEWEST_HELD_OUT, rows // 4), 1)
 
 

@@ -33,8 +33,7 @@ class _Summary:
 
 @contextmanager
 def summarized() -> Iterator[None]:
-    """While this is active, notes are collected. They are logged by `log_summary`, or at the end if there was no
-    error.
+    """While this is active, notes are collected. `log_summary` logs them, as does the end if there was no error.
 
     It can also be used as a decorator.
     """

@@ -31,8 +31,7 @@ ContentMask = Callable[[Mapping[str, Tensor], int], Tensor]
 
 
 def after_prefix(num_prefix_tokens: int) -> ContentMask:
-    """For inputs without padding (images, series, video): all positions except the first `num_prefix_tokens` (CLS,
-    registers)."""
+    """For images, series and video, which have no padding: all positions but `num_prefix_tokens` first ones (CLS)."""
 
     def content(inputs: Mapping[str, Tensor], length: int) -> Tensor:
         batch_size = len(next(iter(inputs.values())))
@@ -47,8 +46,8 @@ def real_tokens(inputs: Mapping[str, Tensor], length: int) -> Tensor:
 
 
 def real_frames(num_frames: Callable[[int], int]) -> ContentMask:
-    """For sound: the frames of each clip without its padding. `num_frames` gives the number of frames for a number of
-    samples."""
+    """For sound: the frames of each clip, without padding. `num_frames` turns a number of samples into one of
+    frames."""
 
     def content(inputs: Mapping[str, Tensor], length: int) -> Tensor:
         counts = [num_frames(samples) for samples in inputs["attention_mask"].sum(dim=1).tolist()]
@@ -108,8 +107,7 @@ def knn_accuracy(
 
 
 def linear_accuracy(train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray, test_y: np.ndarray) -> float:
-    """The accuracy, from 0 to 1, of a logistic regression on the standardised features. Arguments as
-    `knn_accuracy`."""
+    """The accuracy of a logistic regression on standardised features, from 0 to 1. Arguments as `knn_accuracy`."""
     return float(linear_classifier().fit(train_x, train_y).score(test_x, test_y))
 
 

@@ -36,8 +36,7 @@ class DrawsByEpoch:
         return int(self._epoch)
 
     def set_epoch(self, epoch: int) -> None:
-        """Sets the epoch. Call it before each pass over the data; otherwise all passes have the same masks and
-        crops."""
+        """Call this before each pass over the data; otherwise all passes have the same masks and crops."""
         self._epoch.fill_(epoch)
 
 

@@ -235,8 +235,7 @@ def draw_sequence_masks(
 
 
 def _moved(masks: BoolArray, allowed: BoolArray, order: NDArray[np.float64]) -> BoolArray:
-    """Moves masked positions that are not `allowed` to allowed ones that are still visible, as far as there are
-    enough.
+    """Moves masked positions that are not `allowed` to visible positions that are, as long as there are any.
 
     Args:
         masks, allowed: bool (rows, T).

@@ -161,8 +161,9 @@ def bert_replace(
     vocabulary: NDArray[np.int64],
     rng: UniformSource,
 ) -> NDArray[np.int64]:
-    """What the student reads, int64 (rows, T): 80% of the masked tokens become the mask token, 10% a random token, and
-    10% stay as they are, as in BERT.
+    """The tokens that the student reads, int64 (rows, T), with masked tokens replaced as in BERT.
+
+    80% of the masked tokens become the mask token, 10% become a random token, and 10% stay as they are.
 
     Args:
         tokens, mask: (rows, T).

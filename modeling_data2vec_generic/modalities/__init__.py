@@ -10,8 +10,7 @@ from .base_modality import Modality
 
 
 def modality_class(name: str) -> type[Modality]:
-    """The class of a modality, by its name in MODALITIES. Only its module is imported, since each needs other
-    packages."""
+    """The class of a modality, by its name. Only its own module is imported, since each needs other packages."""
     found: type[Modality] = getattr(import_module(f".{name}.modality", __name__), name.capitalize())
     return found
 

@@ -68,8 +68,7 @@ class Modality(ABC):
         return self.load_processor(auto_class, **options)
 
     def load_processor(self, auto_class: Any, **options: Any) -> Any:
-        """Loads the tokenizer, image processor or feature extractor of `source`; as `saved_processor`, but
-        required."""
+        """Like `saved_processor`, but the processor has to exist."""
         with loading(
             f"{auto_class.__name__} cannot load {self.source!r}",
             "Repair its files, or name another folder or Hub id with --processor_name.",

@@ -172,8 +172,7 @@ def _lists(values: list[Any]) -> list[Any]:
 
 
 def _named_files(texts: list[str]) -> str | None:
-    """The modality of the files that at least 90% of the strings name or hold as base64 text; None if there is
-    none."""
+    """The modality of the files that at least 90% of the strings name, or hold as base64 text; otherwise None."""
     counts = dict.fromkeys(EXTENSIONS, 0)
     for text in texts:
         content = base64_content(text)

@@ -22,8 +22,7 @@ logger = logging.get_logger(__name__)
 
 
 class Series(Modality):
-    """Windows of time series, cut into patches in time. There is no processor, since encoders scale values
-    themselves."""
+    """Windows of time series, cut into patches in time. There is no processor, since encoders scale the values."""
 
     reads = "past_values"
     suggestions = "patchtst or patchtsmixer"

@@ -9,8 +9,7 @@ from ...figures.drawing import MASKED, runs, save
 
 
 def plot_speech_mask(waveform: np.ndarray, mask: np.ndarray, sampling_rate: int, path: Path) -> None:
-    """Saves a picture of a waveform (samples,) without padding. The time of the masked frames, bool (T,), is
-    shaded."""
+    """Saves a picture of a waveform (samples,) without padding, with its masked frames, bool (T,), shaded."""
     seconds = len(waveform) / sampling_rate
     figure = Figure(figsize=(9, 3), layout="constrained")
     axes = figure.add_subplot(xlabel="seconds", ylabel="amplitude", xlim=(0, seconds))

@@ -67,8 +67,7 @@ def with_frame_count(content: bytes, count: int) -> bytes:
 
 
 def _stated(content: bytes, start: int) -> tuple[int | None, bool]:
-    """The number of frames that the first frame states (None if it states none), and whether it has no sound
-    itself."""
+    """The number of frames that the first frame states (None if it states none), and whether it has no sound."""
     frame = _frame(content, start)
     assert frame is not None
     place = start + 4 + frame.side_information

@@ -257,8 +257,7 @@ def decode_audio(
 
 
 def _pieces(frames: int, rate: int, longest: float, shortest: float) -> list[tuple[int, int]]:
-    """Consecutive pieces of `longest` seconds, as (start, frames). A last piece below `shortest` seconds is
-    dropped."""
+    """Consecutive pieces of `longest` seconds, as (start, frames), without a last one below `shortest` seconds."""
     size = int(longest * rate)
     found = [(start, min(size, frames - start)) for start in range(0, frames, size)]
     if len(found) > 1 and found[-1][1] < shortest * rate + 1:  # + 1: resampling rounds

@@ -1,5 +1,5 @@
-"""Text, and proteins, which are text of amino acids.
+"""Text, and proteins as text of amino acids.
 
-Read `modality.py` first. `tokenizer.py` and `amino_acids.py` make tokenizers, `tokens.py` sequences, `words.py`
-sequences whose words are known, `collator.py` batches.
+Read `modality.py` first, then `tokenizer.py` and `amino_acids.py` (make tokenizers), `tokens.py` (text to sequences),
+`collator.py` (makes batches), `preset.py` (the settings of the objectives) and, for fine-tuning, `words.py`.
 """

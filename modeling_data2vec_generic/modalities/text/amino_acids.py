@@ -1,4 +1,4 @@
-"""The tokens of proteins: one per amino acid."""
+"""The tokenizer of proteins, with one token per amino acid."""
 
 import tempfile
 from pathlib import Path
@@ -8,9 +8,9 @@ from transformers.models.esm.configuration_esm import get_default_vocab_list
 
 
 def amino_acid_tokenizer() -> EsmTokenizer:
-    """The tokenizer of ESM-2 and its kin: 33 tokens, one per amino acid, with <cls> and <eos> around a sequence.
+    """The tokenizer of the ESM models: 33 tokens, one for each amino acid, with <cls> and <eos> around a sequence.
 
-    Letters that it does not know become <unk>.
+    Other letters become <unk>.
     """
     with tempfile.TemporaryDirectory() as folder:
         vocabulary = Path(folder, "vocab.txt")

@@ -1,4 +1,4 @@
-"""Tokens to batches: pad, draw the masks, and replace tokens in what the student reads."""
+"""Makes batches of tokens: pads them, draws masks, and replaces tokens in what the student reads."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,11 +18,22 @@ from ..base_collator import Batch, Example, MaskingCollator, column
 
 @dataclass
 class DataCollatorForData2VecText(MaskingCollator):
-    """Tokens (`input_ids` with special tokens, `special_tokens_mask`) to padded batches:
+    """Turns samples with `input_ids`, `special_tokens_mask` and `sample_index` into padded batches.
 
-    `input_ids`, `attention_mask` (B, T) int64; `mask` (B, M, T) bool, False at special tokens and padding; with
-    `student_tokens` also `student_input_ids` (B, M, T) int64, in which 80% of the masked tokens are the mask token,
-    10% random, 10% unchanged.
+    A batch has `input_ids` and `attention_mask` (B, T) int64, and `mask` (B, M, T) bool, which is False at special
+    tokens and padding. With `student_tokens` it also has `student_input_ids` (B, M, T) int64, in which 80% of the
+    masked tokens are the mask token, 10% are random tokens, and 10% are unchanged.
+
+    Args:
+        tokenizer: a tokenizer of transformers.
+        mask: how masks are drawn.
+        num_masks: M, masks per sample.
+        seed: of masks and random tokens.
+        student_tokens: whether the student reads mask tokens (and not visible positions only).
+        pad_to_multiple_of: as for tokenizers of transformers.
+
+    Raises:
+        ValueError: the tokenizer has no padding token, or no mask token with `student_tokens`.
     """
 
     tokenizer: Any
@@ -55,7 +66,7 @@ class DataCollatorForData2VecText(MaskingCollator):
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
     def plain(self, examples: Sequence[Example]) -> Batch:
-        """The encoder's inputs without masks: `input_ids`, `attention_mask`."""
+        """The encoder's inputs without masks: `input_ids` and `attention_mask` (B, T) int64."""
         return {name: torch.from_numpy(array) for name, array in self._pad(examples, ["input_ids"]).items()}
 
     def _pad(self, examples: Sequence[Example], names: Sequence[str]) -> dict[str, NDArray[np.int64]]:
@@ -70,8 +81,8 @@ class DataCollatorForData2VecText(MaskingCollator):
         return {name: np.asarray(array, dtype=np.int64) for name, array in padded.items()}
 
     def _content(self, allowed: NDArray[np.bool_], attention_mask: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """(B, T): what stands between the special tokens around a sequence, the separators of packed rows included.
-        The first of it is never one."""
+        """The positions between the special tokens around each sequence, bool (B, T), including separators of packed
+        rows. The first of them is never a separator."""
         first = allowed.argmax(axis=1)
         last = allowed.shape[1] - allowed[:, ::-1].argmax(axis=1)  # exclusive
         around = self.tokenizer.num_special_tokens_to_add()
@@ -82,14 +93,14 @@ class DataCollatorForData2VecText(MaskingCollator):
     def _student_tokens(
         self, tokens: NDArray[np.int64], masks: NDArray[np.bool_], indices: Sequence[int]
     ) -> NDArray[np.int64]:
-        streams = RowGenerators.for_samples(self.seed, self.epoch, indices, TOKENS, copies=self.num_masks)
+        rng = RowGenerators.for_samples(self.seed, self.epoch, indices, TOKENS, copies=self.num_masks)
         rows = np.repeat(tokens, self.num_masks, axis=0)
         flat = masks.reshape(rows.shape)
-        return bert_replace(rows, flat, self.tokenizer.mask_token_id, self._vocabulary, streams).reshape(masks.shape)
+        return bert_replace(rows, flat, self.tokenizer.mask_token_id, self._vocabulary, rng).reshape(masks.shape)
 
     @cached_property
     def _vocabulary(self) -> NDArray[np.int64]:
-        """The ids of all tokens but special ones (V,)."""
+        """The ids of all tokens except special ones, (V,)."""
         special = {i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special}
         special.update(self.tokenizer.all_special_ids)
         return np.array(sorted(set(self.tokenizer.get_vocab().values()) - special), dtype=np.int64)

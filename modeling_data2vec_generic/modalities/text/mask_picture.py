@@ -1,4 +1,4 @@
-"""A picture of what is masked in a text."""
+"""Draws which tokens of a text are masked."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,9 +12,12 @@ from ...figures.drawing import MASKED, save
 
 
 def plot_text_mask(tokens: Sequence[str], mask: np.ndarray, path: Path, columns: int = 100) -> None:
-    """The tokens of one sample in lines of `columns` characters, the masked ones (T,) on a coloured ground."""
+    """Saves a picture of the T tokens of one sample, with masked ones, bool (T,), on a coloured background.
+
+    Lines have at most `columns` characters, unless a token is longer.
+    """
     font_size = 8.0
-    character, line = 0.602 * font_size / 72, 1.8 * font_size / 72  # inches; .602 em: the advance of DejaVu Sans Mono
+    character, line = 0.602 * font_size / 72, 1.8 * font_size / 72  # inches; DejaVu Sans Mono is 0.602 em wide
 
     places: list[tuple[int, int]] = []  # (line, column) of every token
     row = column = 0

@@ -1,4 +1,4 @@
-"""Text: tokens, packed or line by line. Proteins are text of amino acids."""
+"""Text, including proteins as text of amino acids."""
 
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from .tokens import prepare_labelled_lines, prepare_text, sequence_length
 
 
 class Text(Modality):
-    """Tokens, packed into full sequences or line by line."""
+    """Sequences of tokens: rows are packed into full sequences, or each row is one."""
 
     reads = "input_ids"
     suggestions = "bert or roberta"
@@ -38,7 +38,7 @@ class Text(Modality):
     def _new_tokenizer(self, raw: Dataset) -> PreTrainedTokenizerBase:
         if self.data_args.train_tokenizer:
             return tokenizer_trained_on(raw, self.data_args.tokenizer_vocab_size)
-        if self.model_args.model_type == "esm":  # its type has one vocabulary for all proteins
+        if self.model_args.model_type == "esm":  # all ESM models have the same vocabulary
             return amino_acid_tokenizer()
         raise ValueError(
             "An encoder for text needs a tokenizer: name one with --processor_name, or let one be trained on "
@@ -51,7 +51,7 @@ class Text(Modality):
 
     def fit(self, encoder: PreTrainedModel) -> None:
         self.check_encoder(encoder)
-        embedded = getattr(encoder.config, "vocab_size", None)  # CANINE has none: it hashes characters
+        embedded = getattr(encoder.config, "vocab_size", None)  # CANINE has none, since it hashes characters
         if embedded is not None and len(self.processor) > embedded:
             raise ValueError(
                 f"The tokenizer has {len(self.processor)} tokens and the encoder embeds {embedded}: they do not "
@@ -63,7 +63,7 @@ class Text(Modality):
                 f"Sequences of {length} tokens are longer than the {limit} positions of the encoder. Set "
                 f"--max_seq_length to at most {limit}, or raise max_position_embeddings with --config_overrides."
             )
-        if limit is not None:  # saved beside the encoder, it cuts what pipelines are given to what can be read
+        if limit is not None:  # saved with the tokenizer, so that pipelines cut longer texts
             self.processor.model_max_length = min(self.processor.model_max_length, limit)
         self.length = length
 
@@ -96,10 +96,10 @@ class Text(Modality):
 
 
 def position_limit(encoder: PreTrainedModel) -> int | None:
-    """Longest sequence that an encoder has a table of positions for; `None` where there is no such table."""
+    """The number of positions in the encoder's table of position embeddings; None if it has no such table."""
     for name, module in encoder.named_modules():
         if "position" in name.split(".")[-1] and isinstance(module, nn.Embedding):
-            # RoBERTa and its kin count positions from behind the padding index, BART and its own from an offset.
+            # Models like RoBERTa count positions from after the padding index, and models like BART from an offset.
             unused = 0 if module.padding_idx is None else module.padding_idx + 1
             return module.num_embeddings - unused - getattr(module, "offset", 0)
     return None

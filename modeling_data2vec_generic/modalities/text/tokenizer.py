@@ -1,4 +1,4 @@
-"""Tokenizers: train one on the data, and make sure that one has what is needed."""
+"""Trains tokenizers on the data, and checks that a tokenizer has what training needs."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -17,9 +17,14 @@ _SPECIAL_TOKENS = {
 
 
 def train_tokenizer(texts: Iterable[str | None], vocab_size: int) -> PreTrainedTokenizerFast:
-    """Byte-level BPE with [CLS] and [SEP] around a sequence and, since it falls back to bytes, no unknown characters.
+    """Trains byte-level BPE, with [CLS] and [SEP] around a sequence. No character is unknown, since bytes are tokens.
 
-    Padding has index 0. ValueError if `vocab_size` has no room for special tokens and the 256 bytes, or without text.
+    Args:
+        texts: rows of text; empty ones are skipped.
+        vocab_size: the size of the vocabulary, including special tokens. The index of [PAD] is 0.
+
+    Raises:
+        ValueError: `vocab_size` is too small for the special tokens and the 256 bytes, or there is no text.
     """
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     smallest = len(alphabet) + len(_SPECIAL_TOKENS)
@@ -27,7 +32,7 @@ def train_tokenizer(texts: Iterable[str | None], vocab_size: int) -> PreTrainedT
         raise ValueError(f"tokenizer_vocab_size={vocab_size} is below {smallest}, the bytes and special tokens alone.")
     tokenizer = Tokenizer(models.BPE(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.NFC()
-    # The prefix space gives a row's first word the token it has within a row.
+    # The prefix space gives the first word of a row the same token that it has inside a row.
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
@@ -57,21 +62,23 @@ def train_tokenizer(texts: Iterable[str | None], vocab_size: int) -> PreTrainedT
 
 
 def tokenizer_trained_on(rows: Dataset, vocab_size: int) -> PreTrainedTokenizerFast:
-    """`train_tokenizer` for the column `text`, once: other processes and later runs find the tokenizer of the same
-    rows in the cache of `datasets`."""
+    """Calls `train_tokenizer` for the column `text`, and caches the result with `datasets`.
+
+    Other processes and later runs with the same rows find the tokenizer in the cache.
+    """
     try:
         trained = Dataset.from_generator(
             _trained_tokenizer,
             features=Features({"tokenizer": Value("large_string")}),
             gen_kwargs={"rows": rows.select_columns("text"), "vocab_size": vocab_size},
         )
-    except DatasetGenerationError as error:  # which wraps what the generator raises
+    except DatasetGenerationError as error:  # wraps the exception of the generator
         raise error.__cause__ or error from None
     return _as_transformers(Tokenizer.from_str(trained[0]["tokenizer"]))
 
 
 def _trained_tokenizer(rows: Dataset, vocab_size: int) -> Iterator[dict[str, str]]:
-    # By the batch: to read a dataset row by row takes a hundred times as long.
+    # In batches, since reading a dataset row by row takes a hundred times as long.
     texts = (text for batch in rows.iter(batch_size=1000) for text in batch["text"])
     yield {"tokenizer": train_tokenizer(texts, vocab_size).backend_tokenizer.to_str()}
 
@@ -83,10 +90,13 @@ def _as_transformers(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
 
 
 def check_tokenizer(tokenizer: PreTrainedTokenizerBase, needed: Sequence[str] = ("pad",)) -> None:
-    """ValueError unless the tokenizer has a vocabulary and the special tokens `needed`; of these pre-training needs
-    "mask" too."""
+    """Checks that a tokenizer has a vocabulary and the special tokens `needed`. Pre-training also needs "mask".
+
+    Raises:
+        ValueError: it lacks one of them.
+    """
     if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
-        # What transformers makes of an encoder's folder that holds no tokenizer.
+        # transformers returns such a tokenizer for the folder of an encoder without a tokenizer.
         raise ValueError(
             f"The tokenizer of {tokenizer.name_or_path or type(tokenizer).__name__} knows special tokens only. Name "
             "one with --processor_name, or let one be trained with --train_tokenizer."
@@ -101,14 +111,16 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, needed: Sequence[str] = 
 
 
 def knows_capitals_only(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the tokens are of capital letters, as those of amino acids and of bases are: small ones, which many
-    files have, are then read as capitals."""
-    if tokenizer.convert_tokens_to_ids("a") not in (None, tokenizer.unk_token_id):  # almost any other, without a look
+    """Whether all tokens are upper case, like those for amino acids and nucleic bases.
+
+    Lower case, which many such files have, is then read as upper case.
+    """
+    if tokenizer.convert_tokens_to_ids("a") not in (None, tokenizer.unk_token_id):  # almost any text tokenizer; quick
         return False
     words = [token for token in tokenizer.get_vocab() if token[:1] not in "<[" and token.upper() != token.lower()]
     return bool(words) and all(token.isupper() for token in words)
 
 
 def as_known(text: str, capitals: bool) -> str:
-    """The text as a tokenizer knows it that knows `capitals` only, or any letters."""
+    """The text, in upper case if the tokenizer knows `capitals` only."""
     return text.upper() if capitals and text.isascii() else text

@@ -1,4 +1,4 @@
-"""Text to tokens: tokenise, and pack rows into full sequences or keep them line by line."""
+"""Tokenises text, and packs rows into full sequences or makes one sequence of each row."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,15 +15,19 @@ from .tokenizer import as_known, check_tokenizer, knows_capitals_only
 
 _TEXTS = ("text", "text_pair")
 _DEFAULT_LENGTH = 512
-_AT_ONCE = 1_000_000  # characters; a tokenizer takes some 200 bytes of memory for each
-_MIN_TOKENS = 2  # one to mask and one to see; special tokens don't count
-_MOST_UNKNOWN = 0.5  # share of the tokens, of a row or of all rows
+_AT_ONCE = 1_000_000  # characters that are tokenised at a time; each takes about 200 bytes of memory
+_MIN_TOKENS = 2  # one that is masked and one that is visible; special tokens do not count
+_MOST_UNKNOWN = 0.5  # largest share of unknown tokens, in a row and in all rows
 _COUNTS = ("content_tokens", "unknown_tokens")
 _LINE = {"input_ids": List(Value("int32")), "special_tokens_mask": List(Value("int8"))}
 
 
 def sequence_length(tokenizer: PreTrainedTokenizerBase, args: DataArguments) -> int:
-    """Tokens per sequence, special ones included: --max_seq_length, else what the tokenizer allows, 512 at most."""
+    """Tokens per sequence, including special ones: --max_seq_length, or the tokenizer's limit, but at most 512.
+
+    Raises:
+        ValueError: --max_seq_length is above the tokenizer's limit, or too small.
+    """
     special = tokenizer.num_special_tokens_to_add()
     length = args.max_seq_length
     if length is None:
@@ -48,20 +52,33 @@ def prepare_text(
     line_by_line: bool | None = None,
     min_tokens: int = _MIN_TOKENS,
 ) -> Dataset:
-    """Map-style dataset of `input_ids` and `special_tokens_mask` (lists of int of one length) and `sample_index`.
+    """Tokenises text and makes sequences of it.
 
-    `raw` as load_raw_datasets gives it. Packed (default): rows are joined, with the tokenizer's separator between two
-    of them as RoBERTa has it, and cut into sequences of exactly `sequence_length`, special tokens around each; the
-    rest at the end is dropped unless it is all there is; no labels. Line by line: a sequence per row, cut at that
-    length, with `label` if `raw` has it. If it has `text_pair`, both texts are in the sequence, the longer one is cut
-    first, and there are `token_type_ids` where the tokenizer's model reads them. `line_by_line` overrides the flag.
+    Packed (the default): rows are joined, with the tokenizer's separator between them, as for RoBERTa, and cut into
+    sequences of exactly `sequence_length` tokens, including the special tokens around each. The remainder at the end
+    is dropped, unless it is all there is. There are no labels.
 
-    Blank rows are left out: they are no samples. Bad are, see `good_rows`, pairs that lack a text, rows of which more
-    than half of the tokens are unknown to the tokenizer, and, line by line, those with less than `min_tokens` besides
-    special ones.
+    Line by line: each row is a sequence, cut at that length, and keeps its label. If rows have a `text_pair`, a
+    sequence has both texts, of which the longer one is cut first.
+
+    Blank rows are left out, and do not count as bad. Bad rows (see `good_rows`) are pairs that lack a text, rows in
+    which more than half of the tokens are unknown to the tokenizer, and, line by line, rows with fewer than
+    `min_tokens` tokens.
+
+    Args:
+        raw: the rows, as `load_raw_datasets` gives them.
+        tokenizer: the tokenizer.
+        args: the flags.
+        split: the split, for messages.
+        line_by_line: overrides the flag.
+        min_tokens: the least number of tokens in a row, without special tokens; default 2.
+
+    Returns:
+        A map-style dataset of `input_ids` and `special_tokens_mask` (lists of int), `sample_index` and, line by line,
+        `label` if `raw` has it and `token_type_ids` for pairs if the tokenizer's model reads them.
 
     Raises:
-        ValueError: more than half of all tokens are unknown to the tokenizer, or rows are bad as `good_rows` says.
+        ValueError: more than half of all tokens are unknown to the tokenizer, too many rows are bad, or none is left.
     """
     check_tokenizer(tokenizer)
     length = sequence_length(tokenizer, args)
@@ -83,8 +100,10 @@ def prepare_text(
 def prepare_labelled_lines(
     raw: Dataset, tokenizer: PreTrainedTokenizerBase, args: DataArguments, split: str
 ) -> Dataset:
-    """What `prepare_text` gives line by line, made of the tokens that it has packed, which are in the cache of
-    `datasets`."""
+    """The same as `prepare_text` line by line, but made from the tokens that it has packed, without tokenising again.
+
+    These tokens are in the cache of `datasets`.
+    """
     length = sequence_length(tokenizer, args)
     tokenised = _tokenised(raw, tokenizer, args, split, None)
     lines = tokenised.map(
@@ -100,7 +119,7 @@ def prepare_labelled_lines(
 def _tokenised(
     raw: Dataset, tokenizer: PreTrainedTokenizerBase, args: DataArguments, split: str, max_length: int | None
 ) -> Dataset:
-    """The rows with what `_tokenise` makes of their texts."""
+    """The rows with the result of `_tokenise` in place of their texts."""
     return raw.map(
         _tokenise,
         batched=True,
@@ -119,7 +138,7 @@ def _good_lines(lines: Dataset, args: DataArguments, split: str, length: int, mi
 
 
 def _good(tokenised: Dataset, args: DataArguments, split: str, min_tokens: int) -> Dataset:
-    """The rows that are neither blank nor bad."""
+    """The rows that are not blank and not bad."""
     counts, unknown = (tokenised[name][:] for name in _COUNTS)
     if any(unknown):
         share = sum(unknown) / sum(filter(None, counts))
@@ -135,7 +154,7 @@ def _good(tokenised: Dataset, args: DataArguments, split: str, min_tokens: int) 
 
 
 def _problem(count: int | None, unknown: int, min_tokens: int) -> str | None:
-    """What is wrong with a row, "" if nothing, `None` if it is blank."""
+    """What is wrong with a row: "" if nothing, None if it is blank."""
     if count is None:
         return None
     if count < min_tokens:
@@ -146,11 +165,11 @@ def _problem(count: int | None, unknown: int, min_tokens: int) -> str | None:
 def _tokenise(
     batch: dict[str, list[Any]], tokenizer: PreTrainedTokenizerBase, max_length: int | None
 ) -> dict[str, list[Any]]:
-    """`input_ids`, the number of content tokens, and how many of these are unknown; with `max_length`, special tokens
-    and their mask too.
+    """The `input_ids` of each row, the number of its tokens (`content_tokens`) and of the unknown ones among these.
 
-    A blank row has `None` for the number of its tokens, a pair that lacks one text 0. Memory does not grow with the
-    length of a row: it goes in parts, of which `max_length` needs the first alone.
+    With `max_length`, special tokens and `special_tokens_mask` are added, and sequences are cut. The number of tokens
+    is None for a blank row, and 0 for a pair that lacks one text. Long rows are tokenised in parts, so that memory
+    does not grow with the length of a row; with `max_length` only the first part is needed.
     """
     rows = zip(*(batch[name] for name in _TEXTS if name in batch), strict=True)
     capitals = knows_capitals_only(tokenizer)
@@ -172,8 +191,8 @@ def _tokenise(
             max_length=max_length,
             return_special_tokens_mask=True,
             return_attention_mask=False,
-            return_token_type_ids=None if len(columns) > 1 else False,  # None: where its model reads them
-            verbose=False,  # no warning about long rows: they are cut into sequences
+            return_token_type_ids=None if len(columns) > 1 else False,  # None: if the tokenizer's model reads them
+            verbose=False,  # no warning about long rows, since they are cut into sequences
         )
         ids += [np.array(row, dtype=np.int32) for row in encoded["input_ids"]]
         special += [np.array(row, dtype=np.int8) for row in encoded["special_tokens_mask"]]
@@ -185,7 +204,7 @@ def _tokenise(
         "input_ids": [np.concatenate(ids[start:end]) for start, end in places],
         "content_tokens": [_counted(found[0], count) for found, count in zip(parts, counts, strict=True)],
     }
-    # A tokenizer that knows everything may have no such token, or give the end of a text for it.
+    # A tokenizer without unknown characters may have no unknown token, or use the end-of-text token for it.
     tokenised["unknown_tokens"] = [
         sum(int((part == tokenizer.unk_token_id).sum()) for part in ids[start:end]) for start, end in places
     ]
@@ -197,14 +216,14 @@ def _tokenise(
 
 
 def _counted(texts: tuple[str, ...], count: int) -> int | None:
-    """The number of a row's tokens as `_tokenise` gives it, from the beginnings of its texts."""
+    """The number of a row's tokens as `_tokenise` returns it. `texts`: the first parts of its texts."""
     if "" not in texts:
         return count
     return None if len(texts) == 1 else 0
 
 
 def _as_lines(batch: dict[str, list[Any]], frame: "_Frame", length: int, cut_left: bool) -> dict[str, list[Any]]:
-    """Tokens with special ones around, cut at `length` in all."""
+    """Adds special tokens around the tokens of each row, and cuts it at `length`, which includes them."""
     room = length - len(frame.prefix) - len(frame.suffix)
     contents = [ids[-room:] if cut_left else ids[:room] for ids in batch["input_ids"]]
     return {
@@ -217,9 +236,9 @@ def _as_lines(batch: dict[str, list[Any]], frame: "_Frame", length: int, cut_lef
 
 
 def _parts(text: str) -> list[str]:
-    """The text in parts that are tokenised as they would be within it, at least one: a part begins with a space.
+    """Divides a text into one or more parts that have the same tokens as inside the text.
 
-    Only within words of a million letters there is another boundary.
+    Each part except the first begins with a space. Only words of more than a million letters are divided elsewhere.
     """
     parts = []
     while len(text) > _AT_ONCE:
@@ -231,7 +250,7 @@ def _parts(text: str) -> list[str]:
 
 
 def _groups(parts: Iterable[tuple[str, ...]]) -> Iterator[list[tuple[str, ...]]]:
-    """Consecutive texts, or pairs of them, of a limited number of characters together."""
+    """Groups of consecutive texts, or pairs of texts, that have at most a million characters together."""
     group: list[tuple[str, ...]] = []
     size = 0
     for texts in parts:
@@ -247,8 +266,12 @@ def _groups(parts: Iterable[tuple[str, ...]]) -> Iterator[list[tuple[str, ...]]]
 
 @dataclass(frozen=True)
 class _Frame:
-    """The special tokens that a tokenizer puts before and behind a sequence, and the one that parts two rows in it
-    (`None` if the tokenizer has no such token)."""
+    """The special tokens of a sequence.
+
+    Args:
+        prefix, suffix: those before and after the content.
+        separator: the one between two packed rows; None if the tokenizer has no such token.
+    """
 
     prefix: tuple[int, ...]
     suffix: tuple[int, ...]
@@ -259,7 +282,7 @@ class _Frame:
 
 
 def _frame_of(tokenizer: PreTrainedTokenizerBase) -> _Frame:
-    # Read off an encoded sequence: fast tokenizers have no method that adds special tokens to ids.
+    # Found in an encoded sequence, since fast tokenizers have no method that adds special tokens to ids.
     example = tokenizer("a a", return_special_tokens_mask=True)
     ids, mask = example["input_ids"], example["special_tokens_mask"]
     first, last = mask.index(0), len(mask) - mask[::-1].index(0)
@@ -270,13 +293,13 @@ def _frame_of(tokenizer: PreTrainedTokenizerBase) -> _Frame:
 def _packed(tokenised: Dataset, frame: _Frame, length: int) -> Dataset:
     features = Features(_LINE | {"sample_index": Value("int64")})
     settings = {"tokenised": tokenised, "frame": frame, "length": length}
-    if not tokenised.cache_files:  # rows in memory, such as a window of a stream, are to leave nothing on the disk
+    if not tokenised.cache_files:  # rows in memory, such as a window of a stream, must not leave files in the cache
         return Dataset.from_list(list(_pack(**settings)), features=features)
     return Dataset.from_generator(_pack, features=features, gen_kwargs=settings)
 
 
 def _pack(tokenised: Dataset, frame: _Frame, length: int) -> Iterator[dict[str, Any]]:
-    """Full sequences. None begins with a separator, which would part nothing there."""
+    """Packs rows into full sequences. A separator at the beginning of a sequence is left out."""
     room = length - len(frame.prefix) - len(frame.suffix)
     waiting: list[int] = []
     separators: list[int] = []  # 1 for a separator, 0 for a token of a row

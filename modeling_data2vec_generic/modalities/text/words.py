@@ -1,4 +1,4 @@
-"""Text that is split into words: tokens, and where among them each word begins."""
+"""Tokenises text that is split into words, and finds the first token of each word (for token classification)."""
 
 from typing import Any
 
@@ -13,15 +13,26 @@ from .tokens import sequence_length
 
 logger = logging.get_logger(__name__)
 
-NOWHERE = -1
+NOWHERE = -1  # in `first_tokens`, for a word without a token
 
 
 def prepare_words(raw: Dataset, tokenizer: PreTrainedTokenizerBase, args: DataArguments, split: str) -> Dataset:
-    """Map-style dataset of `input_ids`, `first_tokens` and the columns of `raw`, whose `text` is a list of words or a
-    string of letters.
+    """Tokenises rows of words, and cuts them at `sequence_length`.
 
-    `first_tokens` has for each word the position of the first token that holds a letter of it, -1 of a word without
-    one. Sequences are cut at `sequence_length`. Rows of which no word has a token are left out (`good_rows`).
+    Rows in which no word has a token are bad rows (see `good_rows`).
+
+    Args:
+        raw: the rows. `text` is a list of words, or a string in which each letter is a word.
+        tokenizer: the tokenizer.
+        args: the flags.
+        split: the split, for messages.
+
+    Returns:
+        A map-style dataset with the columns of `raw`, `input_ids`, and `first_tokens`: for each word the position of
+        the first token with a letter of it, or -1 if it has no token.
+
+    Raises:
+        ValueError: too many rows are bad, or none is left.
     """
     check_tokenizer(tokenizer)
     length = sequence_length(tokenizer, args)
@@ -59,12 +70,12 @@ def _tokenise(
     rows = [list(words) for words in texts]
     options = {"truncation": True, "max_length": max_length}
     if tokenizer.is_fast:
-        # As one text, in which words have the tokens that pre-training gave them. Given as words, those of RoBERTa and
-        # its kin would lack the space by which it knows where a word begins.
+        # Tokenised as one text, so that words have the same tokens as in pre-training. Given as words, those of
+        # tokenizers like RoBERTa's would lack the space before a word.
         texts = [" ".join(filter(str.strip, words)) for words in rows]
         encoded = tokenizer(texts, return_offsets_mapping=True, **options)
         owners = [_owners_by_place(*pair) for pair in zip(rows, encoded["offset_mapping"], strict=True)]
-    else:  # one written in Python, such as those of ESM and ByT5, doesn't say where its tokens are
+    else:  # tokenizers written in Python, such as those of ESM and ByT5, do not give the places of tokens in the text
         pieces = [list(words) if isinstance(words, str) else _spaced(words) for words in texts]
         encoded = tokenizer(pieces, is_split_into_words=True, return_special_tokens_mask=True, **options)
         owners = [
@@ -81,8 +92,12 @@ def _tokenise(
 
 
 def _owners_by_place(words: list[str], spans: list[tuple[int, int]]) -> list[int | None]:
-    """The word that each token is of, by the first letter in its span of the words joined by spaces, blank ones left
-    out; None for special tokens and spaces."""
+    """The number of the word that each token belongs to; None for special tokens and spaces.
+
+    Args:
+        words: the words of a row.
+        spans: for each token its place in the text, which is the words, without blank ones, joined by spaces.
+    """
     letters: list[int | None] = []
     for number, word in enumerate(words):
         letters += [number] * len(word) + [None] if word.strip() else []
@@ -90,14 +105,14 @@ def _owners_by_place(words: list[str], spans: list[tuple[int, int]]) -> list[int
 
 
 def _spaced(words: list[str]) -> list[str]:
-    """The words, each but the first behind the space that stands before it in a text."""
+    """The words, with a space before each except the first."""
     return [*words[:1], *(f" {word}" for word in words[1:])]
 
 
 def _owners_in_order(
     tokenizer: PreTrainedTokenizerBase, words: list[str], special_tokens: list[int]
 ) -> list[int | None]:
-    """The same of a tokenizer that takes the words one by one."""
+    """Like `_owners_by_place`, for a tokenizer that tokenises words one by one."""
     owners = (
         None if token.isspace() else number for number, word in enumerate(words) for token in tokenizer.tokenize(word)
     )

@@ -1,6 +1,6 @@
-"""Clips as lists of frames: check every frame before training, cut long clips, decode on access.
+"""Checks all frames of clips before training, cuts long clips, and decodes on access.
 
-Frames are images (files or encoded bytes): there is one way to read them, whatever codec a film came in.
+A clip is a list of images (files or encoded bytes), not a video file, so that no video codec is needed.
 """
 
 from collections.abc import Sequence
@@ -21,12 +21,24 @@ from ..window_counts import count_windows
 
 
 def prepare_video(raw: Dataset, args: DataArguments, split: str, num_frames: int, processor: Any = None) -> Dataset:
-    """Map-style dataset of `video` (list of `num_frames` PIL RGB images of one size, decoded on access),
-    `sample_index`, `clip` (the `sample_index` of the clip that it is a piece of) and, if `raw` has it, `label`.
+    """Checks clips and cuts them into consecutive pieces of `num_frames` frames.
 
-    `raw` as load_raw_datasets gives it. Clips with more frames become consecutive pieces of `num_frames`, each with
-    the clip's label; a rest at the end is dropped. Clips with fewer frames, with frames that cannot be decoded or of
-    different sizes are left out as bad (see `good_rows`). `processor` as in `prepare_images`.
+    Each piece has the label of its clip. The remainder at the end of a clip is dropped. Clips with fewer frames, with
+    frames that cannot be decoded, or with frames of different sizes are bad rows (see `good_rows`).
+
+    Args:
+        raw: the rows, as `load_raw_datasets` gives them.
+        args: the flags.
+        split: the split, for messages.
+        num_frames: frames in a piece.
+        processor: as in `prepare_images`.
+
+    Returns:
+        A map-style dataset of `video` (list of `num_frames` PIL RGB images of one size, decoded on access),
+        `sample_index`, `clip` (the `sample_index` of the whole clip) and, if `raw` has it, `label`.
+
+    Raises:
+        ValueError: too many clips are bad, or none is left.
     """
     report = raw.map(
         _inspect,
@@ -55,7 +67,10 @@ def prepare_video(raw: Dataset, args: DataArguments, split: str, num_frames: int
 
 
 class FrameReader:
-    """Transform of a dataset of pieces (row, start) into one of `video`, decoded from the clips of `source`."""
+    """A transform for `Dataset.with_transform`: decodes `video` from the clips of `source`.
+
+    A piece is given by the columns `row` and `start`.
+    """
 
     def __init__(self, source: Dataset, num_frames: int, levels: Levels | None) -> None:
         self.source = source
@@ -74,42 +89,43 @@ class FrameReader:
 
 
 class FrameProcessor:
-    """An image or video processor as one of single frames: what `PixelPipeline` asks for."""
+    """Wraps an image or video processor so that it processes single frames, as `PixelPipeline` needs."""
 
     def __init__(self, processor: Any) -> None:
         self.processor = processor
 
     def __getattr__(self, name: str) -> Any:
-        if name == "processor":  # not there yet while being unpickled
+        if name == "processor":  # does not exist yet during unpickling
             raise AttributeError(name)
         return getattr(self.processor, name)
 
     def __call__(self, frames: list[Image.Image], **settings: Any) -> dict[str, torch.Tensor]:
-        pixels = self.processor(frames, **settings)["pixel_values"]  # (1, F, C, H, W), or of images (F, C, H, W)
+        pixels = self.processor(frames, **settings)["pixel_values"]  # (1, F, C, H, W) or (F, C, H, W)
         return {"pixel_values": pixels.reshape(-1, *pixels.shape[-3:])}
 
 
 class ClipPipeline:
-    """Clips (lists of PIL images, all of one length) to pixels, as `PixelPipeline` does it for images."""
+    """Turns clips (lists of PIL images, all of one length) into pixels, as `PixelPipeline` does for images."""
 
     def __init__(self, image_processor: Any) -> None:
         self._pixels = PixelPipeline(FrameProcessor(image_processor))
 
     def plain(self, clips: Sequence[list[Image.Image]]) -> torch.Tensor:
-        """What the processor gives, (B, F, C, H, W) float32."""
+        """The result of the processor, (B, F, C, H, W) float32."""
         return self._pixels.plain([frame for clip in clips for frame in clip]).unflatten(0, (len(clips), -1))
 
-    def cropped(
-        self, clips: Sequence[list[Image.Image]], crop: RandomResizedCrop, streams: RowGenerators
-    ) -> torch.Tensor:
-        """A random crop of each clip, the same for all its frames, (B, F, C, H, W) float32, drawn from its stream."""
+    def cropped(self, clips: Sequence[list[Image.Image]], crop: RandomResizedCrop, rng: RowGenerators) -> torch.Tensor:
+        """A random crop of each clip, the same for all its frames, (B, F, C, H, W) float32.
+
+        Clip b is cropped with row b of `rng`.
+        """
         frames = [frame for clip in clips for frame in clip]
-        per_frame = RowGenerators(np.repeat(streams.keys, [len(clip) for clip in clips]))
+        per_frame = RowGenerators(np.repeat(rng.keys, [len(clip) for clip in clips]))
         return self._pixels.cropped(frames, crop, per_frame).unflatten(0, (len(clips), -1))
 
 
 def _inspect(frames: list[dict[str, Any] | None] | None) -> dict[str, Any]:
-    """What images are inspected for, of a clip, and its number of frames. Decodes all of them."""
+    """Decodes all frames of a clip, and returns the fields of INSPECTED for the clip and its number of frames."""
     nothing = {"black": None, "white": None, "several": False, "narrowed": False, "frames": len(frames or [])}
     if not frames:
         return {**nothing, "problem": "no frames"}
@@ -119,7 +135,7 @@ def _inspect(frames: list[dict[str, Any] | None] | None) -> dict[str, Any]:
             return {**nothing, "problem": f"frame {number} is missing"}
         try:
             size, report = examine_image(frame)
-        except Exception as error:  # decoders of broken files raise about anything; the reason is reported
+        except Exception as error:  # for broken files, decoders raise exceptions of many types
             return {**nothing, "problem": f"frame {number}: {type(error).__name__}: {error}"}
         sizes.add(size)
         found.append(report)

@@ -1,4 +1,4 @@
-"""Clips to batches: crop, normalise, and draw the masks of patches."""
+"""Makes batches of clips: crops and normalises them, and draws masks of patches."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -18,12 +18,23 @@ if TYPE_CHECKING:
 
 @dataclass
 class DataCollatorForData2VecVideo(MaskingCollator):
-    """Clips (`video`, lists of F PIL images) to `pixel_values` (B, F, C, H, W) float32 and `mask` (B, M, T) bool.
+    """Turns samples with `video` (a list of F PIL images) and `sample_index` into batches.
 
-    `grid`: steps in time, rows and columns of patches, T = steps * rows * columns. Masks are tubes, as in VideoMAE
-    (arXiv 2203.12602): one mask of the rows and columns, drawn as for an image, holds for all of a clip, or what is
-    masked could be read off the frames before and after. `augment`: a random crop for each sample and epoch, the same
-    for all frames; None = as the processor does it.
+    A batch has `pixel_values` (B, F, C, H, W) float32 and `mask` (B, M, T) bool, with T = steps * rows * columns.
+
+    Masks are tubes, as in VideoMAE (arXiv 2203.12602): one mask of the rows and columns, drawn as for an image, is
+    used for all steps of a clip. Otherwise masked patches could be copied from the frames before and after.
+
+    Args:
+        image_processor: an image or video processor of transformers.
+        grid: the number of steps in time, and of rows and columns of patches.
+        mask: how masks are drawn.
+        num_masks: M, masks per sample.
+        seed: of masks and crops.
+        augment: a random crop for each sample and epoch, the same for all frames. None: what the processor does.
+
+    Raises:
+        ValueError: masks would cover nothing or everything, or the processor cannot be used (see `PixelPipeline`).
     """
 
     image_processor: Any
@@ -34,7 +45,7 @@ class DataCollatorForData2VecVideo(MaskingCollator):
     augment: "RandomResizedCrop | None" = None
 
     def __post_init__(self) -> None:
-        from .clips import ClipPipeline  # Pillow is an extra
+        from .clips import ClipPipeline  # Pillow is an optional dependency
 
         super().__post_init__()
         self.mask.check(self.grid[1:])
@@ -47,14 +58,14 @@ class DataCollatorForData2VecVideo(MaskingCollator):
         if self.augment is None:
             batch = self.plain(examples)
         else:
-            streams = RowGenerators.for_samples(self.seed, self.epoch, indices, CROP)
-            batch = {"pixel_values": self._pixels.cropped(column(examples, "video"), self.augment, streams)}
+            rng = RowGenerators.for_samples(self.seed, self.epoch, indices, CROP)
+            batch = {"pixel_values": self._pixels.cropped(column(examples, "video"), self.augment, rng)}
         return {**batch, "mask": torch.from_numpy(np.tile(masks, steps))}
 
     def plain(self, examples: Sequence[Example]) -> Batch:
-        """The encoder's input without crop or mask, equal to what the image processor gives."""
+        """The encoder's input without crop or mask, as the image processor gives it: `pixel_values`."""
         return {"pixel_values": self._pixels.plain(column(examples, "video"))}
 
     def for_evaluation(self) -> Self:
-        """The same collator with its epoch fixed at 0 and no crops, so that evaluations see and mask the same."""
+        """A copy of the collator whose epoch stays 0, as in the base class, and that does not crop."""
         return dataclasses.replace(self, augment=None)

@@ -1,4 +1,4 @@
-"""A picture of what is masked in a clip."""
+"""Draws which patches of a clip are masked."""
 
 from pathlib import Path
 
@@ -9,10 +9,13 @@ from ...figures.drawing import as_pictures, painted_over, save
 
 
 def plot_video_mask(pixels: np.ndarray, mask: np.ndarray, path: Path, most: int = 8) -> None:
-    """Frames of a clip, at most `most`, above the same frames with their masked patches painted over.
+    """Saves a picture of frames of a clip, above the same frames with masked patches painted over.
 
-    pixels (frames, channels, height, width), normalised in any way; mask (steps, rows, columns) bool, each step
-    covering equally many frames.
+    Args:
+        pixels: (frames, channels, height, width), normalised in any way.
+        mask: bool (steps, rows, columns). All steps cover the same number of frames.
+        path: the file.
+        most: the number of frames that are shown at most.
     """
     pictures = as_pictures(pixels)
     shown = np.unique(np.linspace(0, len(pictures) - 1, min(most, len(pictures))).round().astype(int))

@@ -1,4 +1,4 @@
-"""Video: patches of a few frames at a time."""
+"""Video, which encoders read as patches that span a few frames."""
 
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,10 @@ from .collator import DataCollatorForData2VecVideo
 
 
 class Video(Modality):
-    """Clips of one length and size, cut into patches that span `tubelet_size` frames. Masks are tubes: the same
-    patches in all frames."""
+    """Clips of one length and size, cut into patches that span `tubelet_size` frames.
+
+    The same patches are masked in all frames ("tubes").
+    """
 
     reads = "pixel_values"
     suggestions = "videomae or vivit"
@@ -85,7 +87,7 @@ class Video(Modality):
 
 
 def tubelet(config: Any) -> tuple[int, int, int]:
-    """Frames, height and width of a patch: from `tubelet_size` alone (ViViT) or with `patch_size` (VideoMAE)."""
+    """Frames, height and width of a patch, from `tubelet_size` (ViViT), or from it and `patch_size` (VideoMAE)."""
     frames = getattr(config, "tubelet_size", 1)
     if not isinstance(frames, int):
         frames, height, width = frames

@@ -1,4 +1,4 @@
-"""Images to batches: crop, normalise, and draw the masks of patches."""
+"""Makes batches of images: crops and normalises them, and draws masks of patches."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -17,10 +17,20 @@ if TYPE_CHECKING:
 
 @dataclass
 class DataCollatorForData2VecVision(MaskingCollator):
-    """Images (PIL, key `image`) to `pixel_values` (B, C, H, W) float32 and `mask` (B, M, rows * columns) bool.
+    """Turns samples with `image` (PIL) and `sample_index` into batches.
 
-    `grid`: rows and columns of patches. `augment`: a random crop for each sample and epoch; None = as the processor
-    does it.
+    A batch has `pixel_values` (B, C, H, W) float32 and `mask` (B, M, rows * columns) bool.
+
+    Args:
+        image_processor: an image processor of transformers.
+        grid: the number of rows and columns of patches.
+        mask: how masks are drawn.
+        num_masks: M, masks per sample.
+        seed: of masks and crops.
+        augment: a random crop for each sample and epoch. None: what the processor does.
+
+    Raises:
+        ValueError: masks would cover nothing or everything, or the processor cannot be used (see `PixelPipeline`).
     """
 
     image_processor: Any
@@ -31,7 +41,7 @@ class DataCollatorForData2VecVision(MaskingCollator):
     augment: "RandomResizedCrop | None" = None
 
     def __post_init__(self) -> None:
-        from .pixels import PixelPipeline  # Pillow is an extra
+        from .pixels import PixelPipeline  # Pillow is an optional dependency
 
         super().__post_init__()
         self.mask.check(self.grid)
@@ -43,15 +53,15 @@ class DataCollatorForData2VecVision(MaskingCollator):
         if self.augment is None:
             pixel_values = self._pixels.plain(images)
         else:
-            streams = RowGenerators.for_samples(self.seed, self.epoch, indices, CROP)
-            pixel_values = self._pixels.cropped(images, self.augment, streams)
+            rng = RowGenerators.for_samples(self.seed, self.epoch, indices, CROP)
+            pixel_values = self._pixels.cropped(images, self.augment, rng)
         masks = draw_grid_masks(self.mask, self.grid, self.num_masks, self.seed, self.epoch, indices)
         return {"pixel_values": pixel_values, "mask": torch.from_numpy(masks)}
 
     def plain(self, examples: Sequence[Example]) -> Batch:
-        """The encoder's inputs without crop or mask, equal to what the image processor gives."""
+        """The encoder's input without crop or mask, as the image processor gives it: `pixel_values`."""
         return {"pixel_values": self._pixels.plain(column(examples, "image"))}
 
     def for_evaluation(self) -> Self:
-        """The same collator with its epoch fixed at 0 and no crops, so that evaluations see and mask the same."""
+        """A copy of the collator whose epoch stays 0, as in the base class, and that does not crop."""
         return dataclasses.replace(self, augment=None)

@@ -1,4 +1,4 @@
-"""Images: check every one before training, decode on access, always to 8-bit RGB."""
+"""Checks all images before training, and decodes them on access, always to 8-bit RGB."""
 
 from functools import partial
 from typing import Any
@@ -15,21 +15,28 @@ from ...data.screening import good_rows
 from ...data.summary import note
 from .intensity_levels import Levels, levels_in, settle_levels
 
-# An image processor that scales the shorter side to its size makes the longer one as many times that size.
+# Largest ratio of the sides. When a processor scales the shorter side to its size, the longer side becomes this many
+# times that size, which takes memory.
 _LARGEST_RATIO = 200
 ORIENTATION = 0x0112  # EXIF tag
 
 
 def prepare_images(raw: Dataset, args: DataArguments, split: str, processor: Any = None) -> Dataset:
-    """Map-style dataset of `image` (PIL RGB, decoded on access), `sample_index` and, if `raw` has it, `label`.
-
-    Every image is decoded once here: what cannot be is left out (`good_rows`).
-    `dataset.with_format(None)["label"][:]` reads all labels without decoding an image.
+    """Decodes all images once to check them. Images that cannot be decoded are bad rows (see `good_rows`).
 
     Args:
-        raw: as load_raw_datasets gives it.
-        processor: the image processor, which keeps the black and white of images of more than 8 bits
-            (`settle_levels`); without one they are those of these images.
+        raw: the rows, as `load_raw_datasets` gives them.
+        args: the flags.
+        split: the split, for messages.
+        processor: the image processor, which stores the black and the white level of images with more than 8 bits (see
+            `settle_levels`). Without one, the levels are those of these images.
+
+    Returns:
+        A map-style dataset of `image` (PIL RGB, decoded on access), `sample_index` and, if `raw` has it, `label`.
+        `dataset.with_format(None)["label"][:]` reads all labels without decoding images.
+
+    Raises:
+        ValueError: too many rows are bad, or none is left.
     """
     good, levels = screen_images(raw, args, split, processor)
     return good.with_transform(partial(_decode_batch, levels=levels))
@@ -38,7 +45,7 @@ def prepare_images(raw: Dataset, args: DataArguments, split: str, processor: Any
 def screen_images(
     raw: Dataset, args: DataArguments, split: str, processor: Any = None
 ) -> tuple[Dataset, Levels | None]:
-    """The rows of `prepare_images` with their images not decoded, and the levels to decode them by."""
+    """Like `prepare_images`, but returns the rows without decoding on access, and the levels to decode them with."""
     report = raw.map(
         inspect_image,
         input_columns="image",
@@ -62,7 +69,12 @@ def screen_images(
 
 
 def settle_inspected(report: Dataset, args: DataArguments, split: str, noun: str, processor: Any) -> Levels | None:
-    """`settle_levels` of rows as `inspect_image` gives them, and notes on what is not read of them."""
+    """Settles the levels of images (`settle_levels`), and notes in the summary which parts of them are not read.
+
+    Args:
+        report: the results of `inspect_image`.
+        noun: what each row is, in the singular.
+    """
     for column, remark in (
         ("several", "hold several pages or frames, of which only the first is read"),
         ("narrowed", "have more than 8 bits in each of several channels, of which the upper 8 are read"),
@@ -75,11 +87,15 @@ def settle_inspected(report: Dataset, args: DataArguments, split: str, noun: str
 
 
 def decode_image(value: dict[str, Any], levels: Levels | None = None) -> PIL.Image.Image:
-    """RGB image from {"bytes": encoded file or None, "path": its path}; turned upright as its EXIF data say.
+    """Decodes the first frame of an image to 8-bit RGB, and turns it upright by its EXIF data.
 
-    Of several frames the first. `levels` as in `to_rgb`. ValueError for an image of more pixels than
-    `PIL.Image.MAX_IMAGE_PIXELS` (89 million), or more than 200 times as long as it is wide; what else Pillow raises
-    depends on the format.
+    Args:
+        value: {"bytes": encoded file or None, "path": its path}.
+        levels: as in `to_rgb`.
+
+    Raises:
+        ValueError: the image has more pixels than `PIL.Image.MAX_IMAGE_PIXELS` (89 million), or one side is more than
+            200 times as long as the other. For broken files, Pillow raises other exceptions, too.
     """
     with PIL.Image.open(encoded_file(value), formats=IMAGE_FORMATS) as image:
         _load(image)
@@ -94,8 +110,8 @@ def _load(image: PIL.Image.Image) -> None:
 
 
 def check_size(width: int, height: int) -> None:
-    """Raise ValueError for a size, as the header states it, that would take too much memory here or later on."""
-    limit = PIL.Image.MAX_IMAGE_PIXELS  # beyond which Pillow itself only warns
+    """Raises ValueError for a size, as the header states it, that would take too much memory."""
+    limit = PIL.Image.MAX_IMAGE_PIXELS  # Pillow itself only warns above it
     if limit is not None and width * height > limit:
         raise ValueError(f"{width} x {height} pixels are more than the {limit} of PIL.Image.MAX_IMAGE_PIXELS")
     if max(width, height) > _LARGEST_RATIO * min(width, height):
@@ -103,16 +119,16 @@ def check_size(width: int, height: int) -> None:
 
 
 def to_rgb(image: PIL.Image.Image, levels: Levels | None = None) -> PIL.Image.Image:
-    """8-bit RGB from any mode: transparent parts become white, more than 8 bits per pixel are scaled to `levels`.
+    """Converts an image of any mode to 8-bit RGB. Transparent parts become white.
 
-    Pillow's own conversion shows whatever colour lies under transparent pixels, and clips values above 255. Without
-    `levels` an image is scaled from its own smallest to its own largest value.
+    Images with more than 8 bits per pixel are scaled with `levels`, or by default from their own smallest to their own
+    largest value. Pillow's own conversion would show the colour under transparent pixels, and clip values above 255.
     """
     if _is_deep(image):
         values = np.asarray(image)
         return PIL.Image.fromarray((levels or levels_in(values)).apply(values)).convert("RGB")
     if image.has_transparency_data:
-        if image.mode == "La":  # premultiplied grey: Pillow has no direct way to RGBA
+        if image.mode == "La":  # premultiplied grey, which Pillow cannot convert to RGBA directly
             image = image.convert("LA")
         canvas = PIL.Image.new("RGBA", image.size, "white")
         canvas.alpha_composite(image.convert("RGBA"))
@@ -124,8 +140,8 @@ def _is_deep(image: PIL.Image.Image) -> bool:
     return image.mode.startswith(("I", "F"))
 
 
-# What `inspect_image` finds: what is wrong ("" if nothing), the levels of an image of more than 8 bits, whether there
-# are further pages or frames, and whether Pillow drops the lower 8 of 16 bits.
+# The results of `inspect_image`: what is wrong ("" if nothing), the levels of an image with more than 8 bits, whether
+# there are further pages or frames, and whether Pillow drops the lower 8 of 16 bits.
 INSPECTED = {
     "problem": Value("string"),
     "black": Value("float64"),
@@ -137,17 +153,17 @@ _NOTHING = {"problem": "", "black": None, "white": None, "several": False, "narr
 
 
 def inspect_image(value: dict[str, Any] | None) -> dict[str, Any]:
-    """A row of INSPECTED. Decodes the image."""
+    """Decodes an image, and returns the fields of INSPECTED."""
     if value is None or (value["bytes"] is None and value["path"] is None):
         return {**_NOTHING, "problem": "no image"}
     try:
         return examine_image(value)[1]
-    except Exception as error:  # decoders of broken files raise about anything; the reason is reported
+    except Exception as error:  # for broken files, decoders raise exceptions of many types
         return {**_NOTHING, "problem": f"{type(error).__name__}: {error}"}
 
 
 def examine_image(value: dict[str, Any]) -> tuple[tuple[int, int], dict[str, Any]]:
-    """Width and height upright, and a row of INSPECTED; raises as `decode_image` does."""
+    """The width and height of the upright image, and the fields of INSPECTED. Raises as `decode_image`."""
     with PIL.Image.open(encoded_file(value), formats=IMAGE_FORMATS) as image:
         stored_as = str([tile.args for tile in image.tile])  # gone once the pixels are loaded
         _load(image)
@@ -162,11 +178,11 @@ def examine_image(value: dict[str, Any]) -> tuple[tuple[int, int], dict[str, Any
             found["narrowed"] = ";16" in stored_as
         lies_on_its_side = image.getexif().get(ORIENTATION, 1) >= 5
         size = (image.height, image.width) if lies_on_its_side else image.size
-        found["several"] = bool(getattr(image, "is_animated", False))  # may go on to the second
+        found["several"] = bool(getattr(image, "is_animated", False))  # last, since it may seek to the second frame
     return size, found
 
 
 def _decode_batch(batch: dict[str, list[Any]], levels: Levels | None) -> dict[str, list[Any]]:
-    if "image" in batch:  # not if other columns were selected
+    if "image" in batch:  # otherwise other columns were selected
         batch["image"] = [decode_image(value, levels) for value in batch["image"]]
     return batch

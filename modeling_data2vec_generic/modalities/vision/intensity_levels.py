@@ -1,4 +1,4 @@
-"""Images of more than 8 bits: which of their values become black and white, once for all images of a data set."""
+"""Images with more than 8 bits: which values become black and white, the same for all images of a dataset."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -9,17 +9,17 @@ from numpy.typing import NDArray
 from ...data.arguments import DataArguments
 from ...data.summary import note
 
-_OUTLIERS = 1000  # one pixel in so many may lie beyond the levels at either end: dead ones of a sensor
+_OUTLIERS = 1000  # at either end, one pixel in so many may be an outlier, such as dead pixels of a sensor
 
 
 class Levels(NamedTuple):
-    """The values of a pixel that become black and white; those between become grey in proportion."""
+    """The values of a pixel that become black and white. Values between them become grey in proportion."""
 
     black: float
     white: float
 
     def apply(self, values: NDArray[Any]) -> NDArray[np.uint8]:
-        """(H, W) grey levels; values beyond are cut off."""
+        """The grey values of an image (H, W), uint8. Values beyond the levels are clipped."""
         if self.black == self.white:
             return np.where(values > self.white, 255, 0).astype(np.uint8)
         shares = (values.astype(np.float64) - self.black) / (self.white - self.black)
@@ -27,9 +27,9 @@ class Levels(NamedTuple):
 
 
 def levels_in(values: NDArray[Any]) -> Levels:
-    """The smallest and the largest value of one image (H, W), but for its thousandth part at either end.
+    """The smallest and the largest value of one image (H, W), without a thousandth of the pixels at either end.
 
-    Where nothing else differs from the background, these outliers are the picture, and count.
+    If all other pixels have the same value, the outliers count too, since they are then the content of the image.
     """
     flat = values.ravel()
     beyond = len(flat) // _OUTLIERS
@@ -43,16 +43,21 @@ def levels_in(values: NDArray[Any]) -> Levels:
 def settle_levels(
     found: Sequence[Levels | None], args: DataArguments, split: str, noun: str, processor: Any
 ) -> Levels | None:
-    """The levels for all images of a data set; `None` if none of them has more than 8 bits.
+    """Chooses the levels for all images of a dataset.
 
-    They are the flags', else those of an earlier data set, which are saved with the image processor, else the smallest
-    and the largest found. They are kept as `black_level` and `white_level` of the processor, so that validation,
-    fine-tuning and inference scale as training does.
+    They are given by the flags, else by an earlier dataset whose levels are saved with the image processor, else they
+    are the smallest and the largest in `found`. They are stored as `black_level` and `white_level` of the processor,
+    so that validation, fine-tuning and inference scale images as training does.
 
     Args:
-        found: the levels of each image or clip (`levels_in`), `None` for those of 8 bits.
+        found: the levels of each image or clip (`levels_in`); None for those with 8 bits.
+        args: the flags.
+        split: the split, for messages.
         noun: what each of `found` is, in the singular.
-        processor: the image processor; `None` to keep nothing.
+        processor: the image processor; None to store nothing.
+
+    Returns:
+        None if no image has more than 8 bits.
 
     Raises:
         ValueError: white is not above black.

@@ -1,4 +1,4 @@
-"""A picture of what is masked in an image."""
+"""Draws which patches of an image are masked."""
 
 from pathlib import Path
 
@@ -9,9 +9,13 @@ from ...figures.drawing import as_pictures, painted_over, save
 
 
 def plot_image_mask(pixels: np.ndarray, mask: np.ndarray, grid: tuple[int, int], path: Path) -> None:
-    """The image beside the same image with its masked patches painted over.
+    """Saves a picture of an image, beside the same image with masked patches painted over.
 
-    pixels (channels, height, width), normalised in any way; mask (rows * columns,) bool, True = to be predicted.
+    Args:
+        pixels: (channels, height, width), normalised in any way.
+        mask: bool (rows * columns,), True if a patch is masked.
+        grid: rows and columns.
+        path: the file.
     """
     image = as_pictures(pixels)
     figure = Figure(figsize=(7, 3.8), layout="constrained")

@@ -1,4 +1,4 @@
-"""Images: patches of one size of image."""
+"""Images, which encoders read as patches."""
 
 from pathlib import Path
 from typing import Any
@@ -56,9 +56,9 @@ class Vision(Modality):
             )
         height, width = self.size
         half = [0.5] * getattr(config, "num_channels", 3)
-        from PIL.Image import Resampling  # an extra
+        from PIL.Image import Resampling  # Pillow is an optional dependency
 
-        # Bicubic, as in both papers' recipes; transformers' own default is bilinear.
+        # Bicubic, as in the recipes of both papers. The default of transformers is bilinear.
         self.processor = saved or ViTImageProcessorPil(
             size={"height": height, "width": width},
             image_mean=half,
@@ -86,12 +86,12 @@ class Vision(Modality):
 
 
 def image_size(config: Any) -> tuple[int, int]:
-    """Height and width of the images that an encoder reads."""
+    """The height and width of the images that an encoder reads."""
     return (config.image_size,) * 2 if isinstance(config.image_size, int) else tuple(config.image_size)
 
 
 def check_num_channels(config: Any) -> None:
-    """Raise ValueError if images can't be given with as many channels as the encoder reads."""
+    """Raises ValueError if the encoder reads another number of channels than 1 or 3."""
     channels = getattr(config, "num_channels", 3)
     if channels not in (1, 3):
         raise ValueError(
@@ -102,9 +102,9 @@ def check_num_channels(config: Any) -> None:
 
 
 def check_patch_size(config: Any, size: tuple[int, int]) -> None:
-    """Raise ValueError if patches of the one size that a configuration names do not tile the image.
+    """Raises ValueError if the height or width of the image is not a multiple of the patch size.
 
-    Patches that overlap (Hiera) tile it by their stride.
+    For patches that overlap (Hiera), their stride counts.
     """
     sides = patch_sides(config)
     if any(side % step for side, step in zip(size, sides, strict=True)):

@@ -1,8 +1,7 @@
-"""From decoded images to pixel_values: the image processor's own result, faster, and with random crops where wanted.
+"""Turns decoded images into `pixel_values`, as the image processor does but faster, and with random crops if wanted.
 
-An image processor handles one image at a time in float64. Here PIL cuts and resizes, and one operation per batch
-rescales and normalises. That both give the same numbers is checked against the processor itself when a `PixelPipeline`
-is made.
+An image processor handles one image at a time, in float64. Here Pillow crops and resizes, and one operation per batch
+rescales and normalises. When a `PixelPipeline` is made, it checks that the processor gives the same numbers.
 """
 
 import math
@@ -25,10 +24,15 @@ _LARGEST_SIDE = 4096
 
 @dataclass(frozen=True)
 class RandomResizedCrop:
-    """A random part of the image, stretched to the model's size and mirrored half of the time.
+    """A random part of an image, which is resized to the size of the model and mirrored with probability 1/2.
 
-    The part's share of the area is uniform in [scale_min, scale_max], its aspect ratio log-uniform in [3/4, 4/3]. Not
-    mirrored with `flip=False`: right for digits, letters and whatever else is not itself in a mirror.
+    Args:
+        scale_min, scale_max: the part's share of the area is uniform between these. Its aspect ratio is log-uniform in
+            [3/4, 4/3].
+        flip: whether to mirror. Turn it off for digits, letters and anything else that changes its meaning.
+
+    Raises:
+        ValueError: the scales are not shares.
     """
 
     scale_min: float = 0.2
@@ -43,10 +47,17 @@ class RandomResizedCrop:
             )
 
     def draw(self, sizes: NDArray[np.int64], rng: UniformSource) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Boxes (B, 4), left to bottom, and whether to mirror (B,), for images of `sizes` (B, 2) width, height.
+        """Draws the parts of B images.
 
-        Up to 10 shapes are tried per image; if none fits (very long images), the largest centred part of a legal ratio
-        is taken.
+        10 shapes are drawn per image, of which the first that fits is used. If none fits (for very long images), the
+        part is the largest one in the centre that has an allowed aspect ratio.
+
+        Args:
+            sizes: (B, 2), width and height of each image.
+            rng: row b is for image b.
+
+        Returns:
+            Boxes, int64 (B, 4), as left, top, right, bottom; and whether to mirror, bool (B,).
         """
         numbers = rng.random((len(sizes), 2 * _TRIES + 3))
         width, height = sizes[:, :1], sizes[:, 1:]
@@ -72,7 +83,12 @@ class RandomResizedCrop:
 
 
 class PixelPipeline:
-    """An image processor for batches: `plain` gives what it gives, `cropped` the same for random parts of images."""
+    """Does the work of an image processor on batches: `plain` for whole images, `cropped` for random parts of them.
+
+    Raises:
+        ValueError: the processor does more than to resize, crop to the centre, rescale and normalise, or gives no
+            finite values, or images of different sizes.
+    """
 
     def __init__(self, image_processor: Any):
         self.processor = image_processor
@@ -97,7 +113,7 @@ class PixelPipeline:
         self.mode = "L" if len(mean) == 1 else "RGB"
         if not (np.isfinite([*mean, *std, factor]).all() and np.all(std)):
             raise ValueError(f"image_mean={mean}, image_std={std} and rescale_factor={factor} give no finite values")
-        # (x * factor - mean) / std as one multiplication and one addition per pixel.
+        # (x * factor - mean) / std, as one multiplication and one addition per pixel.
         self._scale = torch.tensor(factor / std, dtype=torch.float32).view(1, -1, 1, 1)
         self._shift = torch.tensor(-mean / std, dtype=torch.float32).view(1, -1, 1, 1)
 
@@ -110,29 +126,29 @@ class PixelPipeline:
                 "to rescale and normalise it. Use an image processor that only resizes, crops to the centre, "
                 "rescales and normalises."
             )
-        # Where the processor leaves an image of the right size as it is, so may we; some enlarge it before they crop.
+        # Images of the right size can skip the processor if it does not resize them. Some enlarge them before a crop.
         self._keeps_target_size = _same(ours, self._ask_processor([image]))
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height of what it puts out."""
+        """The width and height of the result."""
         return self.width, self.height
 
     def plain(self, images: Sequence[Image.Image]) -> torch.Tensor:
-        """`image_processor(images)`, (B, C, H, W) float32. Images of the model's size take the fast way to it."""
+        """The same as `image_processor(images)`, (B, C, H, W) float32; faster if all images have the final size."""
         images = [self._in_mode(image) for image in images]
         if self._keeps_target_size and all(image.size == self.size for image in images):
             return self._normalise(images)
         return self._ask_processor(images)
 
     def cropped(self, images: Sequence[Image.Image], crop: RandomResizedCrop, rng: UniformSource) -> torch.Tensor:
-        """A random crop of each image, (B, C, H, W) float32, row b drawn from row b of `rng`."""
+        """A random crop of each image, (B, C, H, W) float32. Image b is cropped with row b of `rng`."""
         return self.cut(images, *crop.draw(np.array([image.size for image in images]), rng))
 
     def cut(
         self, images: Sequence[Image.Image], boxes: NDArray[np.int64], mirrored: NDArray[np.bool_]
     ) -> torch.Tensor:
-        """Parts of images, (B, C, H, W) float32, as `RandomResizedCrop.draw` names them."""
+        """Parts of images, (B, C, H, W) float32. `boxes` and `mirrored` are those of `RandomResizedCrop.draw`."""
         resized = [
             self._in_mode(image).resize(self.size, self.processor.resample, box=tuple(box))
             for image, box in zip(images, boxes.tolist(), strict=True)
@@ -155,7 +171,11 @@ class PixelPipeline:
 
 
 def target_size(image_processor: Any) -> tuple[int, int]:
-    """Width and height of what the processor puts out."""
+    """The width and height of the images that a processor returns.
+
+    Raises:
+        ValueError: they differ from image to image.
+    """
     if getattr(image_processor, "do_center_crop", None):
         size = image_processor.crop_size
         return size["width"], size["height"]
@@ -163,7 +183,7 @@ def target_size(image_processor: Any) -> tuple[int, int]:
     if image_processor.do_resize and size.get("height") and size.get("width"):
         return size["width"], size["height"]
     if image_processor.do_resize and max(filter(None, dict(size).values()), default=0) <= _LARGEST_SIDE:
-        # Some crop to a square of the shorter side by themselves (ConvNeXT).
+        # Some processors always crop to a square of the shorter side (ConvNeXT).
         tall, wide = (
             image_processor([Image.new("RGB", sides)], return_tensors="pt")["pixel_values"].shape[-2:]
             for sides in ((32, 48), (48, 32))

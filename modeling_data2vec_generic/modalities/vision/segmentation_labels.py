@@ -1,4 +1,4 @@
-"""Masks for segmentation: images whose pixels are numbers of classes, checked with the images they belong to."""
+"""Segmentation masks, the labels of image segmentation: images whose pixels are numbers of classes."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -18,12 +18,12 @@ from ...data.summary import note
 from .images import ORIENTATION, check_size, decode_image, screen_images
 from .intensity_levels import Levels
 
-IGNORED = 255  # of 8-bit masks: a pixel without a class
-_MODES = ("1", "L", "P", "I", "I;16")  # a whole number per pixel; that of a palette image is its place in the palette
+IGNORED = 255  # a pixel without a class, in 8-bit masks
+_MODES = ("1", "L", "P", "I", "I;16")  # modes with one integer per pixel; in "P" it is an index of the palette
 
 
 def inspect_masks(raw: Dataset, args: DataArguments, split: str) -> Dataset:
-    """Of each mask (`label`) what is wrong with it (`problem`, "" if nothing) and the `values` in it, ascending."""
+    """For each mask (column `label`), the `problem` with it ("" if nothing), and the `values` in it, ascending."""
     return raw.map(
         _inspect,
         input_columns="label",
@@ -35,11 +35,14 @@ def inspect_masks(raw: Dataset, args: DataArguments, split: str) -> Dataset:
 
 
 def ignored_value(found: Mapping[str, Dataset], ignored: int) -> int | None:
-    """`ignored`, or None where all masks together hold nothing but 0 and 255, and 255 would be ignored: that is how
-    most tools write masks of two classes.
+    """The value of pixels that are ignored; None if no value is.
+
+    It is None if `ignored` is 255 and all masks together have no values but 0 and 255, since most tools write masks of
+    two classes like this. Otherwise it is `ignored`.
 
     Args:
-        found: of each split what `inspect_masks` gives.
+        found: the results of `inspect_masks` for each split.
+        ignored: the value to ignore.
     """
     masks = [values for report in found.values() for values in report["values"][:]]
     values = {value for mask in masks for value in mask}
@@ -52,12 +55,20 @@ def ignored_value(found: Mapping[str, Dataset], ignored: int) -> int | None:
 def screen_masks(
     raw: Dataset, args: DataArguments, split: str, ignored: int | None, found: Dataset | None = None
 ) -> Dataset:
-    """The rows with a mask (`label`), and the `values` that are in it, ascending, without `ignored`.
+    """The rows with good masks, and a column `values` with the values in each mask, ascending, without `ignored`.
 
-    What cannot be decoded, has several channels or no value but `ignored` is left out (`good_rows`).
+    Masks that cannot be decoded, have several channels, or have no value except `ignored` are bad rows (see
+    `good_rows`).
 
     Args:
-        found: what `inspect_masks` gives of them, where that is known already.
+        raw: the rows; column `label` has the masks.
+        args: the flags.
+        split: the split, for messages.
+        ignored: the value of pixels that are ignored; None if there is none.
+        found: the result of `inspect_masks`; computed if it is not given.
+
+    Raises:
+        ValueError: too many masks are bad, or none is left.
     """
     found = inspect_masks(raw, args, split) if found is None else found
     values = [[value for value in row if value != ignored] for row in found["values"][:]]
@@ -75,15 +86,25 @@ def screen_masks(
 def prepare_masked_images(
     raw: Dataset, args: DataArguments, split: str, classes: Sequence[int], size: tuple[int, int], processor: Any = None
 ) -> Dataset:
-    """Map-style dataset of `image` (PIL RGB), `label` (PIL, 8 bits: the place of each pixel's value in `classes`,
-    IGNORED where it is none of them) and `sample_index`, decoded on access.
+    """Checks images together with their masks.
+
+    If the sizes of an image and its mask differ, or if no pixel of the resized mask has a class, it is a bad row (see
+    `good_rows`).
 
     Args:
-        raw: as `screen_masks` gives it; it and the images are left out where the two differ in size, or where no pixel
-            has a class any more once the mask is resized.
-        classes: at most 255 values, ascending.
-        size: width and height that masks are resized to.
+        raw: the rows, as `screen_masks` gives them.
+        args: the flags.
+        split: the split, for messages.
+        classes: the values of the classes in masks, ascending, at most 255.
+        size: the width and height that masks are resized to.
         processor: as in `prepare_images`.
+
+    Returns:
+        A map-style dataset of `image` (PIL RGB), `label` (PIL, 8 bits: the index of each pixel's value in `classes`,
+        or IGNORED for other values) and `sample_index`, decoded on access.
+
+    Raises:
+        ValueError: too many rows are bad, or none is left.
     """
     images, levels = screen_images(raw, args, split, processor)
     report = images.map(
@@ -108,7 +129,7 @@ def prepare_masked_images(
 def resized(
     mask: PIL.Image.Image, size: tuple[int, int], box: tuple[int, int, int, int] | None = None
 ) -> NDArray[np.uint8]:
-    """(H, W) of a mask, or of a part of it, at another size (width, height)."""
+    """A mask, or the part of it in `box`, resized to `size` (width, height) by nearest neighbours: (H, W) uint8."""
     return np.array(mask.resize(size, PIL.Image.Resampling.NEAREST, box=box))
 
 
@@ -128,7 +149,7 @@ def _inspect(value: dict[str, Any] | None) -> dict[str, Any]:
         return {"problem": "no mask", "values": []}
     try:
         return {"problem": "", "values": np.unique(_decode(value)).tolist()}
-    except Exception as error:  # decoders of broken files raise about anything; the reason is reported
+    except Exception as error:  # for broken files, decoders raise exceptions of many types
         return {"problem": f"{type(error).__name__}: {error}", "values": []}
 
 
@@ -149,14 +170,16 @@ def _compare(
 def _upright(
     label: dict[str, Any], classes: NDArray[np.int64], orientation: int, expected: tuple[int, int]
 ) -> tuple[PIL.Image.Image, bool]:
-    """A mask with places in `classes` for values, upright, and whether it was turned as its picture is.
+    """The upright mask, as indices of `classes`, and whether it was turned by the orientation of its image.
 
-    A mask with an orientation of its own is turned by that. Others are taken to be stored as the picture is, unless
-    their size fits the upright picture alone.
+    A mask that has an EXIF orientation itself is turned by that. Otherwise it is turned as its image is, unless its
+    size shows that it is upright already.
 
     Args:
-        orientation: EXIF's, of the picture.
-        expected: width and height of the upright picture.
+        label: the encoded mask.
+        classes: the values of the classes.
+        orientation: the EXIF orientation of the image.
+        expected: the width and height of the upright image.
     """
     own = _orientation_and_size(label)[0]
     mask = _numbered(label, classes)
@@ -174,14 +197,14 @@ def _turned(mask: PIL.Image.Image, orientation: int) -> PIL.Image.Image:
 
 
 def _orientation_and_size(value: dict[str, Any]) -> tuple[int, tuple[int, int]]:
-    """EXIF's orientation, 1 to 8, and width and height when turned by it."""
+    """The EXIF orientation of an image, 1 to 8, and its width and height after it is turned upright."""
     with PIL.Image.open(encoded_file(value), formats=IMAGE_FORMATS) as image:
         orientation = image.getexif().get(ORIENTATION, 1)
         return orientation, (image.height, image.width) if orientation >= 5 else image.size
 
 
 def _decode(value: dict[str, Any]) -> NDArray[np.int64]:
-    """(H, W) values."""
+    """The values of a mask, (H, W) int64."""
     with PIL.Image.open(encoded_file(value), formats=IMAGE_FORMATS) as mask:
         check_size(*mask.size)
         if mask.mode not in _MODES:
@@ -190,7 +213,7 @@ def _decode(value: dict[str, Any]) -> NDArray[np.int64]:
 
 
 def _numbered(value: dict[str, Any], classes: NDArray[np.int64]) -> PIL.Image.Image:
-    """The mask with places in `classes` for values."""
+    """The mask with each value replaced by its index in `classes`, or by IGNORED if it is not in there."""
     values = _decode(value)
     places = np.searchsorted(classes, values).clip(max=len(classes) - 1)
     return PIL.Image.fromarray(np.where(classes[places] == values, places, IGNORED).astype(np.uint8))
@@ -199,7 +222,7 @@ def _numbered(value: dict[str, Any], classes: NDArray[np.int64]) -> PIL.Image.Im
 def _decode_batch(
     batch: dict[str, list[Any]], classes: NDArray[np.int64], levels: Levels | None
 ) -> dict[str, list[Any]]:
-    if "label" in batch:  # not if other columns were selected
+    if "label" in batch:  # otherwise other columns were selected
         pictures = [_orientation_and_size(value) for value in batch["image"]]
         batch["label"] = [
             _upright(value, classes, *picture)[0] for value, picture in zip(batch["label"], pictures, strict=True)
