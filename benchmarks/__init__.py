@@ -1,1 +1,2 @@
-"""Speed and memory of the library beside a floor without it. Ratios for people to read, never timed tests."""
+"""Compares speed and memory of the library with a loop written by hand. For people to read; tests never check
+times."""

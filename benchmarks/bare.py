@@ -1,7 +1,7 @@
-"""The floor: one optimizer step of data2vec written out by hand over the same modules.
+"""The floor: an optimizer step of data2vec, written by hand for the same modules.
 
-No hooks, no generic look-ups, no Trainer: the least that a step can cost with these modules. It knows the three
-encoders of the benchmark and batches without padding, and nothing else.
+It has no hooks, no code for other encoders and no Trainer, so that it takes about the least time that is possible with
+these modules. It supports only the three encoders of the benchmark, and batches without padding.
 
 Shapes: B samples, M masks per sample, R = B * M rows, T content positions, L = prefix tokens + T, V visible
 positions, C channels, N masked positions.
@@ -23,15 +23,16 @@ PREFIX = {"vit": 1, "roberta": 0, "data2vec-audio": 0}
 
 @dataclass(frozen=True)
 class Encoder:
-    """How to run one type of encoder piece by piece; each piece takes the encoder first.
+    """How to run one type of encoder in parts. The first argument of each function is the encoder, or for `block` one
+    of its blocks.
 
     Args:
-        content: raw input -> (B, T, C), what stands at each position before positions are added.
-        enter: content -> (B, L, C), the input of the first block.
-        blocks: the blocks.
-        block: one block, (R, L, C) -> its output and its feed-forward output, both (R, L, C).
-        leave: what comes behind the last block.
-        mixes: whether `enter` lets positions see their neighbours.
+        content: from the raw input to the embeddings (B, T, C) before positions are added.
+        enter: from these to the input of the first block, (B, L, C).
+        blocks: returns the blocks.
+        block: runs one block on (R, L, C); returns its output and its feed-forward output, both (R, L, C).
+        leave: what follows the last block, such as a normalisation.
+        mixes: whether in `enter` the result at a position depends on its neighbours.
     """
 
     content: Callable[[Any, Tensor], Tensor]
@@ -100,12 +101,12 @@ ENCODERS = {
 
 
 class BareLoop:
-    """Takes steps on the modules of a model of the library, without any code of the library around them.
+    """Takes steps with the modules of a model of the library, but without its code around them.
 
     Args:
-        model: whose encoder, teacher, predictor and mask embedding are used; its forward is not.
-        optimizer: over the model's parameters.
-        decay: of the teacher.
+        model: its encoder, teacher, predictor and mask embedding are used, but not its forward.
+        optimizer: for the model's parameters.
+        decay: the decay of the teacher.
     """
 
     def __init__(self, model: Data2VecGenericForPreTraining, optimizer: torch.optim.Optimizer, decay: float):
@@ -157,7 +158,7 @@ class BareLoop:
 
     @torch.no_grad()
     def _targets(self, inputs: Tensor) -> Tensor:
-        """(B, T, C): the mean of the top K blocks, normalised as the config says."""
+        """The targets (B, T, C): the mean of the top K blocks, normalised as the config says."""
         blocks = self.parts.blocks(self.teacher)
         x = self.parts.enter(self.teacher, self.parts.content(self.teacher, inputs))
         layers = []
@@ -174,7 +175,7 @@ class BareLoop:
         return mean
 
     def _masked_student(self, inputs: Tensor, mask: Tensor) -> Tensor:
-        """(R, L, C): every position, with the mask embedding at masked ones; text comes with its mask tokens in."""
+        """The student's output for all positions, (R, L, C). Masked ones have the mask embedding, or mask tokens."""
         content = self.parts.content(self.student, inputs.flatten(0, 1) if inputs.ndim == 3 else inputs)
         if self.mask_embedding is not None:
             content = torch.where(mask.flatten(0, 1).unsqueeze(-1), self.mask_embedding, content)
@@ -182,11 +183,12 @@ class BareLoop:
         return self._encode(x)
 
     def _visible_student(self, inputs: Tensor, mask: Tensor, samples: Tensor, masked: Tensor) -> tuple[Tensor, Tensor]:
-        """(R, prefix + V, C) of visible positions, and (R, T, C) with noise at the others."""
+        """The student's output for visible positions, (R, prefix + V, C), and the same with noise at all others, (R,
+        T, C)."""
         rows = mask.flatten(0, 1)
         visible = (~rows).nonzero()[:, 1].view(len(rows), -1)
         content = self.parts.content(self.student, inputs)
-        if self.parts.mixes:  # what is masked must be gone before its neighbours see it
+        if self.parts.mixes:  # masked positions must be removed before they reach their neighbours
             content = torch.where(rows.unsqueeze(-1), 0.0, content[samples])
             samples = torch.arange(len(rows))
         x = self.parts.enter(self.student, content)
@@ -211,7 +213,7 @@ class BareLoop:
         return total * (predictions.shape[-1] ** -0.5 if scale is None else scale)
 
     def _teacher_pairs(self, model: Data2VecGenericForPreTraining) -> tuple[Any, Any]:
-        """(teacher's tensors, student's tensors) to average, and to copy."""
+        """Two pairs of (tensors of the teacher, tensors of the student): those to average, and those to copy."""
         copy = self.config.teacher_embeddings == "copy"
         pairs: tuple[tuple[list[Tensor], list[Tensor]], ...] = (([], []), ([], []))
         teacher = dict(model.teacher.named_parameters())
@@ -224,7 +226,7 @@ class BareLoop:
 
 
 def _normalised(x: Tensor, norm: str) -> Tensor:
-    """(B, T, C), over C for "layer" and over T for "instance"."""
+    """Normalises (B, T, C), over C for "layer" and over T for "instance"."""
     if norm == "layer":
         return layer_norm(x, x.shape[-1:], eps=NORM_EPS)
     variance, mean = torch.var_mean(x, 1, correction=0, keepdim=True)

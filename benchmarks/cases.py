@@ -1,4 +1,4 @@
-"""What is measured: an encoder, a batch of made-up data, and both objectives with the library's own settings."""
+"""What is measured: encoders on batches of random data, with the library's settings for both objectives."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -51,13 +51,13 @@ class Case:
 
     Args:
         modality: "text", "vision" or "speech".
-        model_type: of transformers.
-        size: of the blocks, out of `SIZES`.
-        length: tokens, pixels along a side, or samples of a waveform.
+        model_type: the type of the encoder in transformers.
+        size: the size of the blocks, a key of `SIZES`.
+        length: the number of tokens, pixels along a side, or samples of a waveform.
         batch_size: samples per step.
         settings: further fields of the encoder's config.
-        num_masks: M of data2vec 2.0; data2vec has one.
-        decoder_dim: width of data2vec 2.0's decoder; `None`: what `--objective` stands for.
+        num_masks: masks per sample for data2vec 2.0; data2vec has one.
+        decoder_dim: the width of data2vec 2.0's decoder; None: that of `--objective`.
     """
 
     modality: str
@@ -70,7 +70,7 @@ class Case:
     decoder_dim: int | None = None
 
     def encoder_config(self) -> PreTrainedConfig:
-        """Without dropout, which on a CPU would keep attention from its fast kernel."""
+        """The encoder's config without dropout, with which attention would not use its fast kernel on a CPU."""
         settings = SIZES[self.size] | dict(self.settings) | dict.fromkeys(NO_DROPOUT[self.model_type], 0.0)
         return CONFIG_MAPPING[self.model_type](**settings)
 
@@ -105,7 +105,7 @@ class Case:
         return DataCollatorForData2VecSpeech(extractor, frames, mask, num_masks)
 
     def examples(self) -> list[dict[str, Any]]:
-        """Samples of noise, as datasets give them to collators: decoded, not yet cropped or padded."""
+        """Samples of noise as a dataset gives them to its collator: decoded, but not cropped or padded."""
         rng = np.random.default_rng(0)
         return [{"sample_index": i, **self._sample(rng)} for i in range(self.batch_size)]
 
@@ -132,7 +132,7 @@ class Case:
 
 
 def _tokenizer(vocab_size: int) -> PreTrainedTokenizerFast:
-    """As many words as the encoder embeds, none of which means anything."""
+    """A tokenizer with as many made-up words as the encoder embeds."""
     words = [*SPECIAL_TOKENS, *(f"word{i}" for i in range(vocab_size - len(SPECIAL_TOKENS)))]
     vocabulary = models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>")
     return PreTrainedTokenizerFast(
@@ -155,7 +155,7 @@ def _images(size: str, side: int, patch: int, batch_size: int) -> Case:
 
 
 def _speech(size: str, **changes: Any) -> Case:
-    # From scratch the config's own weights for spec augmentation are of no use.
+    # Without SpecAugment, which the objectives do not use.
     settings = {"mask_time_prob": 0.0, "vocab_size": 32} | changes
     return Case("speech", "data2vec-audio", size, 10 * SAMPLING_RATE, 2, tuple(settings.items()))
 
@@ -170,7 +170,7 @@ CASES = {
         "speech": _speech(size),
     }.items()
 }
-# The same shapes in little, to see within seconds that everything runs.
+# Tiny versions, to see within seconds that everything runs.
 QUICK_CASES = {
     "text-quick": replace(_text("quick", vocab_size=100), length=64),
     "images-224-quick": _images("quick", 32, 4, 4),

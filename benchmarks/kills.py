@@ -1,4 +1,5 @@
-"""`python -m benchmarks.kills`: runs killed by SIGKILL at random moments and resumed, against one left alone.
+"""`python -m benchmarks.kills`: kills runs by SIGKILL at random moments, resumes them, and compares the results with
+an uninterrupted run.
 
 Prints a Markdown table; exits with 1 if anything differs. Other flags go to run_pretraining.py. See README.md in this
 folder.
@@ -29,8 +30,8 @@ from modeling_data2vec_generic.training.checkpointing.staging import UNFINISHED_
 
 from .step import table
 
-# Saves are frequent and hit the middle of epochs (of 6 steps), of logs and of gradients' accumulation over 2 batches.
-# The encoder draws in training (dropout), the augmentation for each sample, and data come from workers.
+# Checkpoints are saved often: in the middle of epochs (6 steps), and between logs (5 steps). The encoder (dropout) and
+# the augmentation draw random numbers, and data come from loader workers.
 FLAGS = (
     "--dataset_name digits --modality vision --label_column_name label --max_train_samples 96 --max_eval_samples 32 "
     "--model_type vit --config_overrides image_size=8,patch_size=2,num_channels=3,hidden_size=16,num_hidden_layers=2,"
@@ -41,11 +42,11 @@ FLAGS = (
 ).split()
 COLUMNS = ("run", "kills", "of them during a save", "steps done twice", "equal")
 CLOCK = ("runtime", "per_second")
-START_S, STEP_S, SAVE_S = 4.0, 0.1, 0.15  # about as long as these take
+START_S, STEP_S, SAVE_S = 4.0, 0.1, 0.15  # about how long the start, a step and a save take, in seconds
 POLL_S = 0.0005
 TIMEOUT_S = 300
 
-processes = multiprocessing.get_context("forkserver")  # imports once; its children have no threads of a parent's
+processes = multiprocessing.get_context("forkserver")  # imports modules once; children do not inherit threads
 processes.set_forkserver_preload(
     [
         "run_pretraining",
@@ -66,8 +67,8 @@ class _StepCounter(TrainerCallback):
 
 
 def train(flags: list[str], log: Path, steps: Any, reached: Any) -> None:
-    """The script, in this process; tells how many steps it has taken, and up to which."""
-    multiprocessing.set_start_method("fork", force=True)  # of the data loader's workers, as in a run of the script
+    """Runs the script in this process. `steps` counts its steps, and `reached` is the number of the last one."""
+    multiprocessing.set_start_method("fork", force=True)  # for loader workers, as when the script is run by itself
     with log.open("a") as file:
         os.dup2(file.fileno(), sys.stdout.fileno())
         os.dup2(file.fileno(), sys.stderr.fileno())
@@ -95,7 +96,7 @@ class Attempt:
             raise RuntimeError(f"The run ended with {self.process.exitcode}:\n{self.log.read_text()[-3000:]}")
 
     def kill_after(self, seconds: float) -> bool:
-        """SIGKILL in `seconds` from now; whether the run was still going."""
+        """Kills the run after `seconds`. Returns whether it was still running."""
         self.process.join(seconds)
         if self.process.exitcode is not None:
             self.finish()
@@ -105,13 +106,13 @@ class Attempt:
         return True
 
     def kill_in_step(self, number: int, share: float) -> bool:
-        """SIGKILL within the `number`-th step of this attempt, 0 being all that comes before the first."""
+        """Kills the run in the `number`-th step of this attempt; 0 is the time before the first step."""
         while self.process.is_alive() and self.steps.value < number:
             time.sleep(POLL_S)
         return self.kill_after(share * (STEP_S if number else START_S))
 
     def kill_in_save(self, number: int, seconds: float) -> bool:
-        """SIGKILL `seconds` after the `number`-th save of this attempt has begun."""
+        """Kills the run `seconds` after the `number`-th save of this attempt has begun."""
         folder, before = self.output_dir / UNFINISHED_DIR, True
         while number and self.process.is_alive():
             saving = folder.exists()
@@ -123,7 +124,14 @@ class Attempt:
 
 @dataclass
 class Result:
-    """What became of one run: kills, those within a save, steps taken twice, and what differs from the reference."""
+    """The result of one run.
+
+    Args:
+        kills: how often it was killed.
+        in_save: how often during a save.
+        repeated: steps that were taken twice.
+        differences: how it differs from the reference.
+    """
 
     kills: int = 0
     in_save: int = 0
@@ -132,7 +140,7 @@ class Result:
 
 
 def killed_run(output_dir: Path, reference: Path, kills: int, chance: random.Random, flags: Sequence[str]) -> Result:
-    """One run killed at most `kills` times, every second time within a save, resumed each time, then compared."""
+    """Kills one run at most `kills` times, every second time during a save, resumes it each time, and compares it."""
     result = Result()
     while result.kills < kills:
         attempt = Attempt(output_dir, *flags, "--save_total_limit", "2")
@@ -155,20 +163,20 @@ def killed_run(output_dir: Path, reference: Path, kills: int, chance: random.Ran
 
 
 def checkpoint_differences(output_dir: Path, reference: Path) -> Iterator[str]:
-    """Every checkpoint that there is must be the one that the reference saved at this step."""
+    """How the checkpoints differ from those that the reference saved at the same steps."""
     for checkpoint in output_dir.glob("checkpoint-*"):
         yield from differences(checkpoint, reference / checkpoint.name)
 
 
 def final_differences(output_dir: Path, reference: Path) -> Iterator[str]:
-    """What a run leaves at its end; of its checkpoints, the two last."""
+    """How the files of a finished run, including its last checkpoints, differ from those of the reference."""
     yield from checkpoint_differences(output_dir, reference)
     yield from differences(output_dir / "encoder", reference / "encoder")
     yield from differences(output_dir, reference)
 
 
 def differences(folder: Path, reference: Path) -> Iterator[str]:
-    """Files that only one folder has, and files whose contents differ, but for what a clock or the flags put there."""
+    """Files that only one folder has, and files whose contents differ. Times and flags are ignored."""
     names, expected = ({path.name for path in side.iterdir() if path.is_file()} for side in (folder, reference))
     yield from (f"{folder / name}: only in one of the runs" for name in names ^ expected)
     for name in sorted(names & expected):
@@ -177,7 +185,7 @@ def differences(folder: Path, reference: Path) -> Iterator[str]:
 
 
 def content(path: Path) -> Any:
-    """What must be equal in a file."""
+    """The part of a file's content that must be equal."""
     if path.suffix == ".safetensors":
         return {name: tensor for name, tensor in load_file(path).items() if name != "seconds"}
     if path.suffix in (".pt", ".pth"):
@@ -185,11 +193,11 @@ def content(path: Path) -> Any:
             return torch.load(path, weights_only=True)
     if path.suffix == ".json":
         return _without_clock(json.loads(path.read_text(encoding="utf-8")))
-    return None  # training_args.bin, README.md: flags and times; figures
+    return None  # not compared: training_args.bin and README.md (flags and times), and figures
 
 
 def same(one: Any, other: Any) -> bool:
-    """Bit for bit: NaN equals NaN, 0.0 is not -0.0."""
+    """Whether two contents are equal bit by bit: NaN equals NaN, but 0.0 does not equal -0.0."""
     if type(one) is not type(other):
         return False
     if isinstance(one, torch.Tensor):
@@ -198,7 +206,7 @@ def same(one: Any, other: Any) -> bool:
         return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
     if isinstance(one, (list, tuple)):
         return len(one) == len(other) and all(map(same, one, other))
-    return repr(one) == repr(other)  # floats in full
+    return repr(one) == repr(other)  # the repr of a float has all its digits
 
 
 def _bytes(tensor: torch.Tensor) -> bytes:
@@ -235,8 +243,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.kills", description=__doc__)
-    parser.add_argument("--kills", type=int, default=20, help="over as many runs as it takes; default 20")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--kills", type=int, default=20, help="number of kills, over several runs; default 20")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random moments; default 0")
     return parser
 
 

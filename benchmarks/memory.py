@@ -1,4 +1,4 @@
-"""Peak memory of one configuration, in a process of its own, since a process's peak never falls.
+"""Measures the peak memory of one configuration, in a new process, since the peak of a process never falls.
 
 `python -m benchmarks.memory NAME OBJECTIVE THREADS [SETTING=N ...] [--gradient_checkpointing]` prints a line of JSON.
 """
@@ -26,15 +26,16 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class Memory:
-    """MiB.
+    """Sizes in MiB.
 
     Args:
         loaded: the process with model, teacher and a batch, before the first step.
-        step: how much further it grew, at most, in two steps.
-        trained: how much of that are gradients and the optimizer's two moments.
+        step: how much it grew at most in two steps.
+        trained: the part of `step` for gradients and the two moments of the optimizer.
         predictor: activations that the predictor keeps for its backward pass.
-        checkpointed: how much less that were with each of a convolutional decoder's layers checkpointed: all but the
-            layers' inputs and the inside of the one that is being computed again.
+        checkpointed: how much smaller `predictor` would be with gradient checkpointing of each layer of a
+            convolutional decoder. It would keep only the inputs of layers, and the activations of the layer that is
+            recomputed.
         checkpointed_step: `step` with gradient checkpointing of the student's blocks and the decoder's layers.
     """
 
@@ -47,7 +48,7 @@ class Memory:
 
 
 def peak_memory(name: str, objective: str, case: Case, threads: int) -> Memory:
-    """Measure in new processes."""
+    """Measures one case in new processes."""
     settings = [f"batch_size={case.batch_size}"]
     settings += [] if case.decoder_dim is None else [f"decoder_dim={case.decoder_dim}"]
     command = [sys.executable, "-m", "benchmarks.memory", name, objective, str(threads), *settings]
@@ -59,7 +60,7 @@ def peak_memory(name: str, objective: str, case: Case, threads: int) -> Memory:
 
 
 def measure(case: Case, objective: str, gradient_checkpointing: bool = False) -> dict[str, float]:
-    """What `Memory` says of one way to train, measured in this process."""
+    """Measures one way to train in this process: the fields of `Memory` without `checkpointed_step`."""
     model, batch = case.model(objective), case.batch(objective)
     if gradient_checkpointing:
         model.activation_checkpointing_enable()
@@ -88,15 +89,19 @@ def measure(case: Case, objective: str, gradient_checkpointing: bool = False) ->
 def saved_for_backward(
     module: nn.Module, layers: list[nn.Module], forward: Callable[[], Any]
 ) -> tuple[float, list[tuple[float, float]]]:
-    """MiB of activations that a module keeps, and for each of its layers those of its input and those it keeps.
+    """Measures the activations that a module keeps for its backward pass, in MiB.
 
-    A storage that several operations keep counts once. Parameters are not activations.
+    A storage that several operations keep is counted once. Parameters are not counted.
+
+    Returns:
+        The activations of the module; and for each of its layers the size of its input and of the activations it
+        keeps.
     """
     own = {parameter.untyped_storage().data_ptr() for parameter in module.parameters()}
     per_module: dict[nn.Module, dict[int, int]] = {watched: {} for watched in (module, *layers)}
     inputs: dict[nn.Module, float] = {}
     open_modules: list[tuple[nn.Module, ExitStack]] = []
-    alive: list[Tensor] = []  # so that no address is given twice
+    alive: list[Tensor] = []  # keeps tensors alive, so that no address is used twice
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
@@ -126,9 +131,9 @@ def saved_for_backward(
 
 
 def _peak(since_now: bool = False) -> float:
-    """MiB, the most this process has held so far, or from now on: making a model takes more for a moment.
+    """The peak memory of this process in MiB. `since_now` (Linux only) resets it to the memory that is used now.
 
-    Not `ru_maxrss` on Linux: there a new process starts with the peak of the one that made it.
+    On Linux `ru_maxrss` cannot be used, since a new process inherits the peak of its parent.
     """
     if sys.platform == "linux":
         if since_now:

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.soak`: whether memory or file handles of a long run grow.
+"""`python -m benchmarks.soak`: checks that the memory and the file handles of a long run do not grow.
 
 Prints a Markdown table; exits with 1 if they do. See README.md in this folder. Linux only.
 """
@@ -19,8 +19,8 @@ from modeling_data2vec_generic.training.checkpointing.stop_signals import STOPPE
 
 from .step import table
 
-# All that a run does again and again: epochs of a few seconds with new workers, logs, evaluations with the probe
-# and the look at its health, saves that push out older ones.
+# Everything that a run does repeatedly: epochs of a few seconds with new workers, logs, evaluations with probe and
+# health check, and saves that remove older checkpoints.
 FLAGS = (
     "--dataset_name digits --modality vision --label_column_name label --model_type vit --config_overrides "
     "image_size=8,patch_size=2,num_channels=3,hidden_size=32,num_hidden_layers=2,num_attention_heads=2,"
@@ -37,8 +37,14 @@ COLUMNS = ("minute", "resident, MiB", "file handles", "processes")
 
 @dataclass(frozen=True)
 class Sample:
-    """The run at one moment: minutes since its start, MiB of the main process, its file handles, and processes in
-    all."""
+    """The run at one moment.
+
+    Args:
+        minute: minutes since its start.
+        resident: resident memory of the main process, in MiB.
+        handles: open file handles of the main process.
+        processes: the main process and its children.
+    """
 
     minute: float
     resident: float
@@ -47,7 +53,7 @@ class Sample:
 
 
 def take(pid: int, minute: float) -> Sample:
-    """Look at a process from outside, through /proc."""
+    """Reads the state of a process from /proc."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
     resident = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
@@ -55,7 +61,7 @@ def take(pid: int, minute: float) -> Sample:
 
 
 def typical(samples: Sequence[Sample], begin: float) -> Sample:
-    """The medians of the minute that begins there: workers come and go, and an evaluation takes more for a moment."""
+    """The medians of the minute that begins at `begin`, since workers and evaluations take more for a moment."""
     within = [sample for sample in samples if begin <= sample.minute < begin + 1]
     return Sample(
         begin,
@@ -66,10 +72,10 @@ def typical(samples: Sequence[Sample], begin: float) -> Sample:
 
 
 def observe(minutes: float, folder: Path, flags: Sequence[str]) -> list[Sample]:
-    """Train for some minutes, end by SIGTERM, and return what was seen every two seconds.
+    """Trains for some minutes, ends the run by SIGTERM, and returns a sample for every two seconds.
 
     Raises:
-        RuntimeError: the run ended by itself, or badly.
+        RuntimeError: the run ended by itself, or with an error.
     """
     log = folder / "log.txt"
     with log.open("w") as file:
@@ -91,7 +97,7 @@ def observe(minutes: float, folder: Path, flags: Sequence[str]) -> list[Sample]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=20.0, help="at least 2; default 20")
+    parser.add_argument("--minutes", type=float, default=20.0, help="length of the run, at least 2; default 20")
     options, flags = parser.parse_known_args(arguments)
     if options.minutes < 2:
         parser.error(f"--minutes {options.minutes} is too short: give 2 at least.")

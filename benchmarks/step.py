@@ -1,6 +1,6 @@
-"""`python -m benchmarks.step`: what an optimizer step costs beside the same modules in a loop written by hand.
+"""`python -m benchmarks.step`: the time and memory of an optimizer step, compared with a loop written by hand.
 
-Prints Markdown tables; see README.md in this folder for what they hold.
+Prints Markdown tables; README.md in this folder explains them.
 """
 
 import argparse
@@ -63,7 +63,7 @@ COMPILE_COLUMNS = ("case", "objective", "library, s", "compiled, s", "library / 
 
 @dataclass(frozen=True)
 class Result:
-    """Everything about one case with one objective; see the functions that measure it."""
+    """All measurements of one case with one objective."""
 
     name: str
     case: Case
@@ -108,7 +108,7 @@ def _measured(name: str, case: Case, objective: str, repeats: int, torch_compile
 
 
 def losses(case: Case, objective: str, torch_compile: bool = False) -> tuple[float, float]:
-    """The loss of the library's model, compiled or not, and of the bare loop: same batch, same noise."""
+    """The loss of the library's model, compiled or not, and of the bare loop, for the same batch and noise."""
     model, batch = case.model(objective), case.batch(objective)
     optimizer = adamw(model)
     with torch.no_grad():
@@ -186,10 +186,10 @@ def _chosen(name: str, options: argparse.Namespace) -> Case:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.step", description=__doc__)
     parser.add_argument("--case", nargs="+", choices=[*CASES, *QUICK_CASES], metavar="NAME", help=", ".join(CASES))
-    parser.add_argument("--batch_size", type=int, help="samples per step, in place of each case's own")
-    parser.add_argument("--decoder_dim", type=int, help="width of data2vec 2.0's decoder, in place of the recipe's")
+    parser.add_argument("--batch_size", type=int, help="samples per step; default: each case's own")
+    parser.add_argument("--decoder_dim", type=int, help="width of data2vec 2.0's decoder; default: --objective's")
     parser.add_argument("--repeats", type=int, help="rounds that are counted; default 5, with --quick 2")
-    parser.add_argument("--threads", type=int, help="of torch; default: as torch chooses")
+    parser.add_argument("--threads", type=int, help="threads of torch; default: as torch chooses")
     parser.add_argument("--quick", action="store_true", help="tiny encoders and inputs, to see that everything runs")
     parser.add_argument("--torch_compile", action="store_true", help="also time the compiled model")
     return parser

@@ -1,4 +1,4 @@
-"""Times of whole steps, taken in turns in one run, and what a step's time is spent on."""
+"""Measures the time of whole steps, which contenders take in turns, and of the parts of a step."""
 
 import tempfile
 import time
@@ -41,12 +41,12 @@ class Times:
         return median(self.rounds[name])
 
     def ratio(self, name: str, to: str) -> float:
-        """Median over the rounds of one time over the other of the same round, which drift of the machine spares."""
+        """The median over rounds of the ratio within each round, which does not depend on drift of the machine."""
         return median(a / b for a, b in zip(self.rounds[name], self.rounds[to], strict=True))
 
 
 class LibraryLoop:
-    """The plainest loop around the library's model and teacher: what using it costs without its Trainer."""
+    """The simplest loop around the library's model and teacher, without its Trainer."""
 
     def __init__(self, model: Data2VecGenericForPreTraining, optimizer: torch.optim.Optimizer):
         self.model, self.optimizer = model, optimizer
@@ -63,7 +63,7 @@ class LibraryLoop:
 
     @property
     def ema(self) -> EMATeacher:
-        if self._ema is None:  # a forward pass shows what "copy" covers
+        if self._ema is None:  # only after a forward pass it is known which parameters are copied
             self._ema = EMATeacher(self.model.teacher, self.model.encoder, self.model.copied_parameters())
         return self._ema
 
@@ -74,9 +74,9 @@ def adamw(model: Data2VecGenericForPreTraining) -> torch.optim.Optimizer:
 
 
 def step_times(case: Case, objective: str, repeats: int, torch_compile: bool) -> Times:
-    """Steps of the floor, the library, its Trainer and, for data2vec 2.0, of data2vec on the same backbone in turns.
+    """Times steps of the floor, the library and its Trainer in turns, and for data2vec 2.0 also of data2vec.
 
-    Floor, library and Trainer work on one model with one optimizer. Each takes a step that is not counted first.
+    Floor, library and Trainer share a model and an optimizer. The first step of each is not counted.
     """
     model, batch = case.model(objective), case.batch(objective)
     optimizer = adamw(model)
@@ -108,7 +108,7 @@ def step_times(case: Case, objective: str, repeats: int, torch_compile: bool) ->
         trainer = Data2VecTrainer(
             model,
             arguments,
-            data_collator=lambda examples: batch,  # collating is measured by itself
+            data_collator=lambda examples: batch,  # collating is measured separately
             train_dataset=[{}] * (case.batch_size * (repeats + 1)),
             optimizers=(optimizer, None),
             callbacks=[turns],
@@ -119,7 +119,7 @@ def step_times(case: Case, objective: str, repeats: int, torch_compile: bool) ->
 
 
 class _Turns(TrainerCallback):
-    """Lets the others take a step each after every step of the Trainer, whose own time is what lies between."""
+    """After each step of the Trainer, times a step of every other contender. The time between is the Trainer's own."""
 
     def __init__(self, contenders: dict[str, Callable[[], Any]]):
         self.contenders = contenders
@@ -143,9 +143,9 @@ def seconds(work: Callable[[], Any]) -> float:
 
 
 def shares(case: Case, objective: str, repeats: int) -> dict[str, float]:
-    """Each of `PARTS` as a share of the library's step, and of `EXTRAS`, which come on top.
+    """Each of `PARTS` as a share of the library's step, and each of `EXTRAS`, which are not part of it.
 
-    Collating is the work of one process; a data loader's workers do it beside the step.
+    Collating is timed in one process. In a run, loader workers do it during the steps.
     """
     model, batch = case.model(objective), case.batch(objective)
     collator, examples = case.collator(objective), case.examples()
@@ -167,7 +167,7 @@ def shares(case: Case, objective: str, repeats: int) -> dict[str, float]:
 
 
 class Stopwatch:
-    """Adds up the time of parts of one step, by hooks on the modules and on the tensors between them."""
+    """Measures the time of parts of one step, by hooks on modules and on the tensors between them."""
 
     def __init__(self) -> None:
         self.totals: dict[str, float] = {}
@@ -187,7 +187,7 @@ class Stopwatch:
 
     @contextmanager
     def on(self, model: Data2VecGenericForPreTraining) -> Iterator[None]:
-        """Watch teacher, student, predictor and the making of targets."""
+        """Measures teacher, student, predictor and targets."""
         own_targets = modeling_data2vec_generic.average_targets
 
         def leave_predictor(module: Any, args: tuple[Tensor, ...], output: Tensor) -> None:
@@ -211,7 +211,7 @@ class Stopwatch:
             handle.remove()
 
     def shares(self) -> dict[str, float]:
-        """Each of `PARTS`, which make up the step, and of `EXTRAS` as a share of the step."""
+        """Each of `PARTS`, which make up the step, and each of `EXTRAS`, as a share of the step."""
         totals = self.totals
         known = {name: totals[name] for name in ("teacher", "targets", "student forward", "AdamW", "EMA")}
         known["student backward"] = totals["backward"] - totals["predictor backward"]

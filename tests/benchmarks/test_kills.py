@@ -1,4 +1,4 @@
-"""Real processes: killed and resumed, or asked to stop."""
+"""Runs in real processes that are killed and resumed, or asked to stop."""
 
 import os
 import signal
@@ -37,7 +37,7 @@ def test_kills__see_the_smallest_difference(change, tmp_path):
 
 
 def train_as(rank: int, port: int, *arguments: object) -> None:
-    """One of two processes, as torchrun starts them."""
+    """Runs one of two processes, with the environment that torchrun would give it."""
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     os.setpgid(0, 0)
@@ -66,7 +66,7 @@ def test_sigterm__to_one_process_and_its_workers_stops_all_at_one_step(tmp_path)
         started[-1].start()
     while min(steps[0].value, steps[2].value) < 3 and all(process.is_alive() for process in started):
         time.sleep(0.01)
-    os.killpg(started[1].pid, signal.SIGTERM)  # the workers of the data loader too
+    os.killpg(started[1].pid, signal.SIGTERM)  # also reaches the loader workers
     for process in started:
         process.join(60)
         process.kill()

@@ -1,4 +1,4 @@
-"""What the soak benchmark makes of its samples, and what it sees of a process."""
+"""The soak benchmark reads the state of a process, and summarises its samples."""
 
 import os
 

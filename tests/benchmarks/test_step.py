@@ -1,4 +1,4 @@
-"""The benchmark measures what it says: its floor computes the library's loss, its tables are whole."""
+"""The floor of the benchmark computes the same loss as the library, and its tables are complete."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ def test_bare_loop__moves_every_weight_like_the_library(name, objective):
     case, weights = QUICK_CASES[name], []
     for loop in (LibraryLoop, BareLoop):
         model = case.model(objective)
-        with torch.no_grad():  # away from the student, so that an average and a copy differ
+        with torch.no_grad():  # different from the student, so that an average and a copy differ
             for parameter in model.teacher.parameters():
                 parameter.mul_(0.5)
         batch, optimizer = case.batch(objective), adamw(model)
@@ -51,7 +51,7 @@ def test_shares__make_up_the_step():
 def test_memory__counts_what_the_decoder_keeps():
     first, second = (measure(QUICK_CASES["images-64-quick"], objective) for objective in OBJECTIVES)
 
-    assert first["checkpointed"] == 0  # a linear predictor has nothing to compute again
+    assert first["checkpointed"] == 0  # a linear predictor has no layers to recompute
     assert 0 < second["checkpointed"] < second["predictor"]
 
 

@@ -1,4 +1,4 @@
-"""Paths in rows may lead anywhere; only files with content are opened."""
+"""Any path may be in a row, but only files with content are opened."""
 
 import gzip
 import io
@@ -28,7 +28,7 @@ from modeling_data2vec_generic.modalities.vision.images import prepare_images
 
 @pytest.fixture(autouse=True)
 def _ends() -> Iterator[None]:
-    """A pipe that is opened after all would be waited for until the end of the suite."""
+    """A short limit: a pipe that is opened by mistake would block the whole suite."""
     signal.alarm(60)
     yield
     signal.alarm(0)
@@ -157,7 +157,7 @@ def test_folder__that_datasets_reads_says_what_it_passes_over(tmp_path, monkeypa
     for name in ("a.heic", "b.heic", "LICENSE"):
         (tmp_path / "set" / name).write_text("x")
     load_raw_datasets(DataArguments(dataset_name=str(tmp_path / "set")), "vision")
-    (sentence,) = set(said)  # which a summary says once
+    (sentence,) = set(said)  # the summary shows it once
     assert sentence.startswith("3 other files are left out: 2 .heic, 1 without an ending.")
 
 

@@ -1,4 +1,4 @@
-"""How many rows of each class are held out, counted by hand, and what is said of them."""
+"""How many rows of each class are held out (counted by hand), and warnings about them."""
 
 import logging
 
@@ -11,9 +11,9 @@ from modeling_data2vec_generic.data.splitting import held_out_count, split_posit
 @pytest.mark.parametrize(
     ("sizes", "fraction", "expected"),
     [
-        ([10] * 102, 0.05, 51),  # half a row of each class
+        ([10] * 102, 0.05, 51),  # the share of each class is half a row
         ([8] * 30, 0.05, 12),
-        ([9] * 20, 0.05, 10),  # nine would be below the fewest
+        ([9] * 20, 0.05, 10),  # 5% would be nine, and at least ten are held out
         ([500, 300, 7, 3], 0.1, 81),
         ([2] * 40, 0.34, 27),
         ([1] * 30 + [70], 0.2, 20),
@@ -52,7 +52,7 @@ def test_split__few_rows_hold_out_more_than_their_share(rows, expected):
     ("sizes", "count", "expected"),
     [
         ([50, 30, 20], 10, [5, 3, 2]),
-        ([90, 5, 5], 4, [2, 1, 1]),  # one of each, at the cost of the largest
+        ([90, 5, 5], 4, [2, 1, 1]),  # at least one of each class, so fewer of the largest
         ([97, 1, 1, 1], 2, None),  # fewer than there are classes
         ([6, 6], 12, [6, 6]),
     ],

@@ -1,4 +1,4 @@
-"""Notes on the data become one message; bad rows are judged together and listed."""
+"""Notes on the data become one message; bad rows of all splits are counted together, and listed."""
 
 import json
 import logging
@@ -65,7 +65,7 @@ def test_summary__says_how_many_rows_are_bad_and_why(messages):
 
 
 def said_of(tmp_path, text, **flags):
-    """The notes on a table."""
+    """The notes that are made while a table is read."""
     (tmp_path / "rows.csv").write_text(text)
     args = DataArguments(train_file=str(tmp_path / "rows.csv"), modality="text", **flags)
     with pytest.MonkeyPatch.context() as patch:
@@ -166,8 +166,8 @@ def test_bad_rows__of_a_stream_have_their_number_in_it_and_are_gone_on_with(tmp_
         tally.add_window(3)
         screen(["broken", "", ""])
     with open(bad_rows.path, "a") as file:
-        file.write('{"split": "tra')  # and the process is gone
-    resumed = pickle.loads(pickle.dumps(BadRows(tmp_path, start_over=False)))  # as a loader worker gets it
+        file.write('{"split": "tra')  # the process was killed here
+    resumed = pickle.loads(pickle.dumps(BadRows(tmp_path, start_over=False)))  # as it reaches a loader worker
     with tallied(Tally(1.0, read=3, bad=1, listed_in=resumed)):
         screen(["broken", "", "broken"])
     with tallied(Tally(1.0, quiet=True, listed_in=resumed)):

@@ -1,4 +1,4 @@
-"""A stream's samples: all of them, in an order that can be taken up again anywhere."""
+"""A stream gives all samples, in an order that can be resumed at any batch."""
 
 import json
 from collections.abc import Iterator
@@ -81,7 +81,7 @@ def test_resumed_stream__reads_one_window_again():
     samples = list(islice(stream(), place))
     READ.clear()
     next(iter(stream(start=Position(**json.loads(samples[-1][POSITION])))))
-    # generators cannot jump within a shard (12 rows here), but leave out those before it
+    # a generator cannot skip rows of its shard (12 rows here), but it skips the shards before
     assert READ == [str(number) for number in range(1, 17, 2)]
 
 

@@ -22,7 +22,7 @@ from modeling_data2vec_generic.evaluation.probe import (
 
 
 class TinyEncoder(nn.Module):
-    """Looks each token up in a table; dropout shows whether it ran in evaluation mode."""
+    """Embeds tokens. Its dropout would change the result if it did not run in evaluation mode."""
 
     def __init__(self, vocab_size: int = 16, channels: int = 4):
         super().__init__()
@@ -140,7 +140,7 @@ def test_subset__small_data_are_left_as_they_are():
 
 
 class ShapedEncoder(nn.Module):
-    """Returns what it is given as an encoder of a type would."""
+    """Returns its input as the last hidden state, with the type of an encoder in its config."""
 
     def __init__(self, model_type):
         super().__init__()

@@ -103,7 +103,7 @@ def test_span_sampler__never_hides_everything(rng):
 @pytest.mark.parametrize("grid", [(3, 20), (20, 3), (9, 13)])
 def test_block_mask__one_block_is_a_square_cut_at_the_border_of_a_non_square_grid(grid, rng):
     rows, columns = grid
-    # The count wanted is one whole block, so blocks inside the grid stay untouched.
+    # The count is that of one whole block, so blocks inside the grid are not changed.
     masks = block_mask(2000, grid, 9.5 / (rows * columns), 3, rng).reshape(-1, rows, columns)
     whole = 0
     for mask in masks:
@@ -118,7 +118,8 @@ def test_inverse_block_mask__shows_blocks_all_over_a_non_square_grid(grid, rng):
     masks = block_mask(4000, grid, 0.8, 3, rng, inverse=True).reshape(-1, *grid)
     assert set((~masks).sum(axis=(1, 2))) == {int(80 * (1 - 0.8))}
     visible = (~masks).mean(axis=0)
-    # A square grid's code on 5 x 16 would leave columns or rows never or always visible; mirror images are alike here.
+    # Code for square grids would leave some columns or rows of 5 x 16 always visible. Mirror images are equally
+    # likely.
     assert visible.min() > 0.05
     np.testing.assert_allclose(visible[1:-1, 1:-1], visible[1:-1, 1:-1][::-1, ::-1], atol=0.05)
 
@@ -133,7 +134,7 @@ def test_block_mask__transposed_grids_have_transposed_statistics(rng):
 @pytest.mark.parametrize(("down", "right"), [(0.0, 0.0), (0.0, 0.999), (0.999, 0.0), (0.999, 0.999), (0.5, 0.5)])
 def test_beit_block_mask__rectangle_stands_where_drawn_on_a_non_square_grid(grid, down, right):
     class Fixed:
-        """Area 16 of ratio 1, at `down` and `right` of the places there are."""
+        """A generator of rectangles with area 16 and aspect ratio 1, at the relative places `down` and `right`."""
 
         def random(self, size):
             return np.resize([0.0, 0.5, down, right], size)
@@ -216,7 +217,7 @@ def test_sequence_masks__depend_on_seed_epoch_and_sample_only(name):
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_sequence_masks__stay_within_the_allowed_positions(name):
-    # Special tokens at the ends and one in the middle, padding behind.
+    # Special tokens at both ends and one in the middle, then padding.
     allowed = np.zeros((60, 40), dtype=bool)
     for row, length in enumerate(np.random.default_rng(0).integers(12, 40, 60)):
         allowed[row, 1 : length - 1] = True

@@ -1,4 +1,4 @@
-"""The generators draw from the published distributions: 250 batches of 8 masks for every row of mask_stats.jsonl."""
+"""Masks have the published distributions. 250 batches of 8 masks are compared with each row of mask_stats.jsonl."""
 
 import json
 from functools import partial
@@ -25,7 +25,8 @@ REFERENCE = [
 
 
 def published_audio_spans(rows, size, rng, ratio, length):
-    """As the audio papers' code: no span reaches the last frame, and a batch is cut to its smallest count."""
+    """As in the code of the audio papers: no span reaches the last frame, and all rows of a batch have the smallest
+    count."""
     masks = span_mask(rows, size, ratio, length, rng, num_starts=size - length).reshape(BATCHES, BATCH, size)
     smallest = masks.sum(axis=2).min(axis=1)
     trimming = np.random.default_rng(0)
@@ -70,7 +71,7 @@ GENERATORS = {
 
 
 def runs(masks, value):
-    """Per mask: total length, number, and number of length 1 of the runs of `value`."""
+    """For each mask, about the runs of `value`: their total length, their number, and how many have length 1."""
     padded = np.pad(masks == value, ((0, 0), (1, 1)))
     row, place = np.nonzero(padded[:, 1:] != padded[:, :-1])
     lengths = place[1::2] - place[::2]
@@ -80,7 +81,7 @@ def runs(masks, value):
 
 
 def components(masks):
-    """Per mask of a square grid: number, mean size and largest of the 4-connected components."""
+    """For each mask of a square grid, about its 4-connected components: number, mean size and largest size."""
     side = int(masks.shape[1] ** 0.5)
     found = []
     for mask in masks.reshape(-1, side, side):
@@ -91,7 +92,7 @@ def components(masks):
 
 
 def per_mask_statistics(masks, with_components):
-    """name -> (numerator, denominator) per mask; the statistic is the ratio of their sums."""
+    """By name, a numerator and a denominator for each mask. The statistic is the ratio of their sums."""
     rows, size = masks.shape
     one = np.ones(rows)
     statistics = {
@@ -115,7 +116,7 @@ def per_mask_statistics(masks, with_components):
 
 
 def ratio_and_error(numerator, denominator):
-    """Ratio of the sums and its standard error; batches are independent, the masks of one batch need not be."""
+    """The ratio of the sums and its standard error. Batches are independent, but masks of one batch may not be."""
     numerator = numerator.reshape(BATCHES, BATCH).sum(axis=1)
     denominator = denominator.reshape(BATCHES, BATCH).sum(axis=1)
     ratio = numerator.sum() / denominator.sum()
@@ -164,7 +165,7 @@ def test_published_spans__never_mask_the_last_frame__ours_do():
 
 
 def test_streams__masks_of_neighbouring_samples_and_epochs_are_independent():
-    """Hashed streams could correlate where keys are close; the agreement of two masks must be that of chance."""
+    """Hashes of similar keys could be correlated. Two masks must agree only as often as by chance."""
     sampler = MaskSampler("random", 0.5)
     now = draw_grid_masks(sampler, (14, 14), 2, seed=0, epoch=0, sample_indices=range(500))
     others = {

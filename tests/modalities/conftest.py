@@ -1,4 +1,4 @@
-"""Every test here has a cache of data sets of its own."""
+"""Each test has its own cache of datasets."""
 
 import pytest
 

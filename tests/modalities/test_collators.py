@@ -117,7 +117,7 @@ CASES = {
 
 
 def by_sample(batches, examples):
-    """sample index -> every tensor of its row, cut to what is not padding."""
+    """By sample index, all tensors of its row, without padding."""
     rows = {}
     for indices, batch in batches:
         for row, index in enumerate(indices):
@@ -142,7 +142,7 @@ def assert_same_rows(one, other):
 
 
 class WithIndices:
-    """Collates and says which samples a batch holds."""
+    """Collates, and adds the numbers of the samples to the batch."""
 
     def __init__(self, collator):
         self.collator = collator
@@ -151,7 +151,7 @@ class WithIndices:
         return [example["sample_index"] for example in examples], self.collator(examples)
 
 
-# --- what every collator promises ---
+# --- all collators ---
 
 
 @pytest.mark.parametrize("modality", CASES)

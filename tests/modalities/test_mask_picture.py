@@ -1,4 +1,4 @@
-"""Pictures of masks, of every kind of data."""
+"""Pictures of masks for all kinds of data."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What a run asks of each kind of data, between the data and the encoder."""
+"""The modalities: how they fit processors and masks to encoders, and errors if encoder and data do not match."""
 
 import subprocess
 import sys
@@ -146,7 +146,7 @@ def test_text__of_an_encoder_without_a_vocabulary():
     assert made.length == 16
 
 
-# roberta's padding index is 1: its first position is 2
+# the padding index of RoBERTa is 1, so its first position is 2
 @pytest.mark.parametrize(("model_type", "limit"), [("bert", 32), ("roberta", 30), ("bart", 32), ("roformer", 32)])
 def test_position_limit__is_what_the_encoder_can_read(model_type, limit):
     encoder = encoder_of(AutoModel.from_config(TINY[model_type].config()))
@@ -163,7 +163,7 @@ def test_position_limit__of_an_encoder_without_learned_positions():
 IMPORTS = """
 import sys
 for name in ("PIL", "soundfile", "soxr", "matplotlib"):
-    sys.modules[name] = None  # as if it were not installed
+    sys.modules[name] = None  # importing it now fails, as if it were not installed
 from modeling_data2vec_generic.modalities import modality_class
 modality_class("text")
 modality_class("series")

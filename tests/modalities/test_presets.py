@@ -1,4 +1,4 @@
-"""What `--objective` stands for, and that the user's own flags win."""
+"""The settings of `--objective`, which the user's own flags override."""
 
 import pytest
 from transformers import BertConfig, PatchTSTConfig, VideoMAEConfig, ViTConfig, Wav2Vec2Config
@@ -139,7 +139,7 @@ def test_flags__win_over_the_objective():
     assert (config.average_top_k_layers, config.loss_beta, config.predictor) == (3, 0.0, "mlp")
     assert config.target_final_norms == []
     assert config.target_source == "ffn"
-    assert config.teacher_embeddings == "copy"  # not chosen: the objective's
+    assert config.teacher_embeddings == "copy"  # not set by the user, so it is that of the objective
 
 
 def test_flags__of_masks_win_over_the_objective():

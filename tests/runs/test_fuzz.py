@@ -1,8 +1,8 @@
-"""Damaged images, sounds, texts and configurations: used, skipped or refused by our own errors, in bounded memory.
+"""Damaged images, sound, text and configurations are used, skipped or refused with a clear error, in limited memory.
 
     FUZZ_INPUTS=20000 FUZZ_SEED=1 python -m pytest tests/runs/test_fuzz.py
 
-tries more inputs than the 2,000 of the suite, or others.
+tries other inputs, or more than the 2,000 of the suite.
 """
 
 import json
@@ -44,19 +44,19 @@ INPUTS = int(os.environ.get("FUZZ_INPUTS", "2000"))
 SEED = int(os.environ.get("FUZZ_SEED", "0"))
 SHARES = {"images": 0.4, "sounds": 0.25, "texts": 0.2, "text files": 0.04, "recipes": 0.06, "configurations": 0.05}
 MEMORY = 2 << 30  # bytes more than the process has
-SECONDS = 5.0  # of processor time for one input, or 100 samples of one
+SECONDS = 5.0  # processor time for one input, or for 100 samples
 ROWS = DataArguments(train_file="rows.parquet", max_bad_fraction=1.0)
 
 
 def generators(kind: str) -> list[random.Random]:
-    """One for each input of a kind, so that any can be made again on its own."""
+    """A random generator for each input of a kind, so that any input can be made again alone."""
     count = round(INPUTS * SHARES[kind])
     return [random.Random(f"{SEED} {kind} {number}") for number in range(count)]
 
 
 @pytest.fixture(autouse=True)
 def _bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Allocations beyond `MEMORY` fail, and whatever raises then is no error of ours."""
+    """Limits memory to `MEMORY`. An allocation beyond it raises an error, which is not one of our own."""
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     with open("/proc/self/statm") as file:
         taken = int(file.read().split()[0]) * resource.getpagesize()
@@ -67,7 +67,7 @@ def _bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def accepted(step: Callable[[], Any], name: str) -> Any:
-    """What a step gives, or None if it refuses its input as we do: by a ValueError with a message, or argparse's."""
+    """The result of a step; None if it refuses its input with a message, by a ValueError or by argparse."""
     began = time.process_time()
     result, refusal = None, None
     try:
@@ -76,7 +76,7 @@ def accepted(step: Callable[[], Any], name: str) -> Any:
         refusal = error
     assert time.process_time() - began < SECONDS, name
     if isinstance(refusal, SystemExit):
-        assert refusal.code == 2, name  # argparse has named the flag
+        assert refusal.code == 2, name  # argparse named the flag
     elif refusal is not None:
         assert type(refusal) is ValueError, f"{name}: {refusal!r}"
         assert len(str(refusal)) > 20, f"{name}: {refusal!r}"
@@ -184,7 +184,7 @@ def test_recipes__damaged(tmp_path, monkeypatch):
 
 @pytest.fixture
 def sources(tmp_path: Path) -> dict[str, Path]:
-    """Whole folders of an encoder, of our model and of a checkpoint's loose files."""
+    """Complete folders: of an encoder, of our model, and of the other files of a checkpoint."""
     encoder = tiny.new_encoder("vit")
     folders = {name: tmp_path / name for name in ("encoder", "ours", "text")}
     for name in ("encoder", "ours"):
@@ -201,7 +201,7 @@ def sources(tmp_path: Path) -> dict[str, Path]:
 
 
 def use(folder: Path, name: str) -> None:
-    """What a run does with a folder: load the encoder and its processor, or go on from it as a checkpoint."""
+    """Does with a folder what a run does: loads the encoder and its processor, or resumes from it as a checkpoint."""
     model_args = ModelArguments(model_name_or_path=str(folder))
     if name == "ours":
         check_checkpoint(folder)

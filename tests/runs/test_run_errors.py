@@ -1,4 +1,4 @@
-"""Bad input to the script: one clear error each, before any training, that says what to do."""
+"""Bad input raises one clear error before training, which says what to do."""
 
 import json
 import re
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("own_cache")
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Good data of every kind, a tokenizer without mask token, and encoders."""
+    """Makes good data of every kind, a tokenizer without mask token, and encoders."""
     folder = tmp_path_factory.mktemp("data")
     image_folder(folder / "images")
     sound_folder(folder / "sound")
@@ -51,7 +51,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def fails(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Run the script, which must fail before it trains, and return the message."""
+    """Runs the script, which must fail before it trains, and returns the message."""
 
     def trained(*args: object, **kwargs: object) -> None:
         pytest.fail("the run went on to train")
@@ -242,7 +242,7 @@ def test_sequence__is_too_short_for_its_special_tokens(fails):
     assert "max_seq_length=3 is too short" in found
 
 
-# --- data and encoder that do not go together
+# --- encoders that cannot read the data
 
 
 @pytest.mark.parametrize(
@@ -279,7 +279,7 @@ def test_modality__is_unknown(fails):
 
 @pytest.fixture
 def held(tmp_path: Path) -> Path:
-    """An output directory in which a run was finished."""
+    """The output directory of a finished run."""
     folder = tmp_path / "held"
     (folder / "checkpoint-2").mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps({}))
@@ -311,7 +311,7 @@ def test_error__leaves_no_trace_that_would_stand_in_the_way_of_the_next_try(fail
     assert not [path for path in (tmp_path / "out").rglob("*") if path.name in ("config.json", "trainer_state.json")]
 
 
-# --- from hostile hands
+# --- malicious input
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Time series, proteins and video from end to end: trained, evaluated, reported, and loaded again."""
+"""Runs on time series, proteins and video from end to end: training, evaluation, report, and loading the result."""
 
 import copy
 import json
@@ -85,7 +85,7 @@ class Finished:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Finished]:
-    """The finished run of a case; each is run once."""
+    """The finished run of a case. Each case is run only once."""
     runs: dict[str, Finished] = {}
 
     def get(name: str) -> Finished:
@@ -111,7 +111,7 @@ def test_run__trains_student_and_teacher(name, finished):
 @pytest.mark.parametrize("name", CASES)
 def test_run__every_weight_that_may_train_gets_a_gradient(name, finished):
     trainer = finished(name).trainer
-    model = copy.deepcopy(trainer.model).train()  # a pass moves the statistics of PatchTST's batch norm
+    model = copy.deepcopy(trainer.model).train()  # a forward pass changes the statistics of PatchTST's batch norm
     model(**next(iter(trainer.get_train_dataloader()))).loss.backward()
     assert [key for key, weight in model.named_parameters() if weight.requires_grad and weight.grad is None] == []
 
@@ -183,7 +183,7 @@ def test_run__encoder_is_made_for_the_data(finished):
 
 @pytest.fixture
 def fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """Run the script, which must fail before it trains, and return the message."""
+    """Runs the script, which must fail before it trains, and returns the message."""
 
     def trained(*args: object, **kwargs: object) -> None:
         pytest.fail("the run went on to train")

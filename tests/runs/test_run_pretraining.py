@@ -1,4 +1,4 @@
-"""The script from end to end: every backbone, every kind of source, what it leaves behind, and what loads it again."""
+"""Runs from end to end: backbones, sources, the files that a run leaves, and how these are loaded again."""
 
 import json
 import math
@@ -120,7 +120,7 @@ class Finished:
     case: Case
     output_dir: Path
     trainer: Any
-    inputs: dict[str, torch.Tensor]  # of two samples, plain
+    inputs: dict[str, torch.Tensor]  # of two samples, without masks
 
     @property
     def modality(self) -> str:
@@ -140,7 +140,7 @@ pytestmark = pytest.mark.usefixtures("own_cache")
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Finished]:
-    """The finished run of a case; each is run once."""
+    """The finished run of a case. Each case is run only once."""
     runs: dict[str, Finished] = {}
 
     def get(name: str) -> Finished:
@@ -156,7 +156,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Finish
 
 
 def assert_equal(one: torch.Tensor, other: torch.Tensor) -> None:
-    """Bit for bit; says how far off, not what the tensors hold."""
+    """Compares bit by bit. The message has the largest difference, not the tensors."""
     assert one.shape == other.shape
     assert (one - other).abs().max().item() == 0
 
@@ -195,7 +195,7 @@ def test_run__every_weight_that_may_train_gets_a_gradient_in_each_step(name, fin
 def test_run__probe_tells_more_labels_than_chance_where_inputs_show_them(name, finished):
     done = finished(name)
     for key in ("init_linear_accuracy", "eval_linear_accuracy"):
-        # Brightness and pitch give the class away; text has labels at random.
+        # The class of images and sound is their brightness and pitch; the labels of text are random.
         assert done.results[key] > 0.5 if done.modality != "text" else 0 <= done.results[key] <= 1
 
 
@@ -215,7 +215,7 @@ def test_run__computes_the_same_losses_however_it_is_run(flags, finished, tmp_pa
     for key in ("loss", "mask_ratio"):
         losses = [[e[key] for e in t.state.log_history if key in e] for t in (trainer, expected.trainer)]
         assert losses[0] == pytest.approx(losses[1], rel=1e-4), key
-    assert len(losses[0]) == 4  # in the second epoch, so that new masks reach the workers
+    assert len(losses[0]) == 4  # the last ones in the second epoch, so that new masks have to reach the workers
 
 
 @pytest.mark.parametrize("name", ["vit", "roberta", "wav2vec2"])
@@ -258,7 +258,7 @@ def test_run__keeps_the_best_checkpoint_by_a_metric_of_the_probe(tmp_path):
     steps = ["--train_dir", str(image_folder(tmp_path / "train", 36)), *HELD_OUT, *flags.split()]
     trainer = run(*from_scratch("vit"), *steps, output_dir=tmp_path / "out", steps=4)
     scores = [entry["eval_knn_accuracy"] for entry in trainer.state.log_history if "eval_knn_accuracy" in entry]
-    assert len(scores) == 4 + 1  # at each step, and of the best one at the end
+    assert len(scores) == 4 + 1  # one for each step, and one for the best model at the end
     assert trainer.state.best_metric == max(scores[:4]) == scores[4]
     best = tmp_path / "out" / f"checkpoint-{trainer.state.best_global_step}"
     assert trainer.state.best_global_step == 1 + scores.index(max(scores[:4]))
@@ -271,7 +271,7 @@ def test_run__keeps_the_best_checkpoint_by_a_metric_of_the_probe(tmp_path):
 def test_run__resumes_its_last_checkpoint_as_if_it_had_never_stopped(tmp_path):
     data = ["--train_dir", str(image_folder(tmp_path / "train")), "--save_strategy", "steps", "--save_steps", "2"]
     whole = run(*from_scratch("vit"), *data, output_dir=tmp_path / "whole", steps=4)
-    # As after a crash: the output directory holds a checkpoint and nothing else.
+    # As after a crash, the output directory has a checkpoint and nothing else.
     (tmp_path / "cut").mkdir()
     (tmp_path / "whole" / "checkpoint-2").rename(tmp_path / "cut" / "checkpoint-2")
     flags = [*from_scratch("vit"), *data, "--resume_from_checkpoint", "true"]
@@ -294,7 +294,7 @@ def test_run__starts_anew_over_an_old_run_if_told_to(tmp_path):
     assert [path.name for path in (tmp_path / "out").glob("checkpoint-*")] == ["checkpoint-2"]
 
 
-# --- what is left behind
+# --- the files that a run leaves
 
 OBJECTIVE_FIELDS = [field.name for field in fields(ObjectiveArguments) if field.name != "objective"]
 
@@ -361,7 +361,7 @@ def test_full_model__loads_with_auto_classes_once_the_package_is_imported(name, 
 
 WITHOUT_THE_PACKAGE = """
 import sys
-sys.modules["modeling_data2vec_generic"] = None  # importing it fails, as where it is not installed
+sys.modules["modeling_data2vec_generic"] = None  # importing it now fails, as if it were not installed
 import torch
 from transformers import AutoFeatureExtractor, AutoImageProcessor, AutoModel, AutoModelForPreTraining, AutoTokenizer
 
@@ -406,7 +406,7 @@ def test_encoder_and_full_model__load_where_the_package_is_not_installed(finishe
             assert_equal(outputs[key], expected)
 
 
-# --- going on from an encoder
+# --- continuing from an encoder
 
 NEW_PROCESSOR = {
     "vision": ViTImageProcessorPil(size={"height": 16, "width": 16}, image_mean=[0.1] * 3, image_std=[0.3] * 3),
@@ -417,7 +417,7 @@ CONTINUED = {"vision": "vit", "text": "bert", "speech": "wav2vec2"}
 
 
 def continued(source: Path, data: list[str], output_dir: Path) -> Any:
-    """One step with a learning rate of zero, which leaves the weights that were loaded."""
+    """Takes one step with a learning rate of zero, which does not change the loaded weights."""
     flags = ["--model_name_or_path", str(source), *data, "--learning_rate", "0", "--weight_decay", "0"]
     return run(*flags, output_dir=output_dir, steps=1)
 
@@ -561,10 +561,12 @@ def speech_data(folder: Path) -> list[str]:
 )
 def test_base_recipe__takes_a_step_at_reduced_width(modality, data, sizes, masked, tmp_path):
     recipe = EXAMPLES / modality / "data2vec_base.json"
-    narrow = ",hidden_size=16,num_attention_heads=2,intermediate_size=32" + sizes  # the last of a name counts
+    narrow = (
+        ",hidden_size=16,num_attention_heads=2,intermediate_size=32" + sizes
+    )  # if a name is given twice, the last one counts
     flags = ["--config_overrides", json.loads(recipe.read_text())["config_overrides"] + narrow, *data(tmp_path)]
     flags += ["--gradient_accumulation_steps", "1", "--dataloader_num_workers", "0", *HELD_OUT]
-    flags += ["--reference_batch_size", "4"]  # the batch of a tiny run, so that the schedule is the recipe's own
+    flags += ["--reference_batch_size", "4"]  # the batch size of this run, so that the schedule is not rescaled
     trainer = run(str(recipe), *flags, output_dir=tmp_path / "out", steps=1)
     assert trainer.teacher_updates == 1
     logged = next(entry for entry in trainer.state.log_history if "loss" in entry)

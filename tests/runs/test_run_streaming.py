@@ -1,4 +1,4 @@
-"""Runs of the script over a stream, whole and in two parts."""
+"""Runs with --streaming, in one part and resumed."""
 
 import json
 from pathlib import Path
@@ -51,12 +51,12 @@ def test_resumed_stream__equals_uninterrupted(source, workers, tmp_path):
     assert places[0]["position"]["samples"] == 6 * 2 * 4
 
 
-@pytest.mark.timeout(120)  # a stream has no last epoch
+@pytest.mark.timeout(120)  # a run that does not stop would be endless
 def test_resumed_stream__that_lacks_no_step_ends(tmp_path):
     flags = [*text(tmp_path), "--streaming", "--save_strategy", "steps", "--save_steps", "2"]
     run(*flags, output_dir=tmp_path / "out", steps=2)
     whole = log_of(tmp_path / "out")
-    (tmp_path / "out" / "all_results.json").unlink()  # killed before it was written
+    (tmp_path / "out" / "all_results.json").unlink()  # as if the run was killed before it was written
     trainer = run(*flags, "--resume_from_checkpoint", "true", output_dir=tmp_path / "out", steps=2)
     assert trainer.state.global_step == 2
     assert log_of(tmp_path / "out") == whole

@@ -1,4 +1,4 @@
-"""Before its first step a run says once what its data are; every bad row is listed in its folder."""
+"""A run summarises its data once before the first step, and lists all bad rows in its output directory."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ def _without_training(monkeypatch, own_cache):
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory) -> Path:
-    """Twenty images of which one is broken."""
+    """Makes a folder of twenty images, of which one is broken."""
     folder = image_folder(tmp_path_factory.mktemp("images"), count=20)
     next(folder.rglob("*.png")).write_bytes(b"broken")
     return folder

@@ -1,4 +1,4 @@
-"""What goes to loader workers can be pickled: on macOS, and from Python 3.14 on everywhere, they are not forked."""
+"""Everything that is sent to loader workers can be pickled, since they are not always forked (macOS, Python 3.14)."""
 
 import json
 import pickle
@@ -35,13 +35,15 @@ SPAWNED = "--dataloader_num_workers 1 --dataloader_multiprocessing_context spawn
 
 
 class Trained(Exception):
-    """Instead of training."""
+    """Raised in place of training."""
 
 
 @pytest.fixture
 def pickled(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
-    """Runs a script up to its first step, and gives a batch of the training and of the evaluation data, made by copies
-    of what workers would be sent."""
+    """Runs a script up to its first step, and returns a batch of the training data and one of the evaluation data.
+
+    They are made by pickled copies of what workers would be sent.
+    """
 
     def train(trainer: Trainer, *args: Any, **kwargs: Any) -> None:
         raise Trained(trainer)

@@ -1,4 +1,4 @@
-"""What a folder holds is read, or said to be left out: files by their kind, splits and classes by their folders."""
+"""Folders of images, sound and clips: which files are read, as which split and class, and what is left out."""
 
 import io
 import json
@@ -37,7 +37,7 @@ def numbered(folder, count, ending=".png"):
 
 @pytest.fixture
 def notes(monkeypatch):
-    """The summary's sentences."""
+    """The sentences that are noted in the summary."""
     found = []
     for module in ("loading", "splits_and_classes"):
         monkeypatch.setattr(
@@ -60,7 +60,7 @@ def test_files__of_every_ending_that_pillow_reads_are_images(tmp_path, notes):
     assert not any("left out" in note for note in notes)
 
 
-def test_files__without_an_ending_are_told_by_their_content(tmp_path, notes):
+def test_files__without_an_extension_are_recognised_by_their_content(tmp_path, notes):
     root = write(tmp_path / "r", "picture", "another", "LICENSE")
     write(tmp_path / "r", "sound", content=encoded("WAV"))
     (tmp_path / "r" / "LICENSE").write_text("Copyright")

@@ -1,4 +1,4 @@
-"""Datasets by their name: which folder is read, and what is said where the cache can't be written."""
+"""Datasets by name: which folder is read, and the error if the cache cannot be written."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Where rows come from, what their columns are called, and every way in which a source can be unusable."""
+"""Rows of every source get canonical columns; a source that cannot be used raises an error that says why."""
 
 import pickle
 
@@ -60,7 +60,7 @@ def test_source__two_are_refused():
         load_raw_datasets(DataArguments(dataset_name="digits", train_dir="x"), "vision")
 
 
-# Embedded data
+# Built-in data
 
 
 def test_digits__split_evenly_with_labels():
@@ -425,7 +425,7 @@ def test_raw_datasets__can_be_pickled_for_workers():
     assert pickle.loads(pickle.dumps(raw["train"]))[:] == raw["train"][:]
 
 
-# --- from hostile hands
+# --- malicious input
 
 
 def test_load__strings_that_are_not_utf8_are_refused(tmp_path):

@@ -1,4 +1,4 @@
-"""FASTA files of any layout become text, an amino acid a token."""
+"""FASTA files of any layout become text, with one token per amino acid."""
 
 import gzip
 

@@ -1,4 +1,4 @@
-"""Tables as people write them: only the columns that are used are read, each as what it is used for."""
+"""Tables of all formats: only the columns that are used are read, each as the type that it is used as."""
 
 import base64
 import io
@@ -22,11 +22,11 @@ from modeling_data2vec_generic.data.windowed_stream import WindowedStream
 from modeling_data2vec_generic.modalities.series.windows import prepare_series
 from modeling_data2vec_generic.modalities.vision.images import prepare_images
 
-LATE = 1200  # rows before the odd one: more than what the types of columns are told by
+LATE = 1200  # rows before the odd one, more than the types of columns are inferred from
 
 
 def write(path: Path, *lines: Any) -> str:
-    """Lines of text as they are, anything else as JSON."""
+    """Writes lines of text as they are, and other rows as JSON."""
     path.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines) + "\n", "utf-8")
     return str(path)
 

@@ -1,4 +1,4 @@
-"""Time series between the data and the encoder."""
+"""The modality of time series: defaults of new encoders, and the grid of patches."""
 
 import pytest
 import torch

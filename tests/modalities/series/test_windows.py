@@ -1,4 +1,4 @@
-"""Time series of any layout; bad ones are found before training; long ones are cut into windows."""
+"""Time series of any layout are read, bad ones are found before training, and long ones are cut into windows."""
 
 import logging
 import math
@@ -17,7 +17,7 @@ from modeling_data2vec_generic.modalities.window_counts import count_windows
 
 
 def counting(length, channels=1):
-    """(length, channels): 0, 1, 2, ... in time, the channel in the fraction."""
+    """A series (length, channels) with the values 0, 1, 2, ... in time, plus a tenth of the number of the channel."""
     return np.arange(length)[:, None] + np.arange(channels) / 10
 
 
@@ -150,7 +150,10 @@ def test_prepare_series__nothing_left():
     ("rows", "expected"),
     [
         ([counting(5, 2), counting(7, 2)], (5, 2)),
-        ([counting(5, 2), counting(7, 2), counting(3, 1), [math.nan]], (5, 2)),  # bad and odd ones don't count
+        (
+            [counting(5, 2), counting(7, 2), counting(3, 1), [math.nan]],
+            (5, 2),
+        ),  # bad series, and those with another number of channels, do not count
         ([counting(900)], (512, 1)),
         ([[math.nan], []], None),
     ],

@@ -1,4 +1,4 @@
-"""Clips of any format, rate and number of channels; broken ones are found before training; long ones are cut."""
+"""Sound of any format, rate and number of channels is read, bad clips are found before training, long ones are cut."""
 
 import io
 import pickle
@@ -58,7 +58,7 @@ def test_decode__any_format_rate_and_channels(kind, rate, channels):
     assert decoded.dtype == np.float32
     assert decoded.ndim == 1
     assert abs(len(decoded) - RATE) <= 1
-    inner = slice(2_000, 14_000)  # resampling and the codec disturb the ends
+    inner = slice(2_000, 14_000)  # resampling and the codec change the ends
     assert np.abs(decoded[inner] - tone(1.0)[inner]).max() < 0.05
 
 
@@ -199,11 +199,11 @@ def test_prepare_speech__from_several_workers(tmp_path):
     assert found == [(number, 1_600 + 160 * number) for number in range(8)]
 
 
-# From hostile hands
+# Malicious input
 
 
 def wav_of(rate=RATE, channels=1, frames=RATE, data_size=None):
-    """A WAV file of 16-bit silence whose header states these numbers; by default as many bytes as there are."""
+    """A WAV file of 16-bit silence whose header states these numbers; by default it states the true length."""
     content = bytes(2 * channels * frames)
     size = len(content) if data_size is None else data_size
     bytes_per_second = min(2 * channels * rate, 2**32 - 1)
@@ -251,11 +251,11 @@ def test_prepare__unusual_sound_at_the_limits(rate, channels, tmp_path):
     assert [len(row["audio"]) for row in dataset] == [24_000, 8_000]
 
 
-# What a file says of its own length
+# Files with a wrong length
 
 
 def sound_of(seconds, rate=16000, **options):
-    """An encoded file, silent but for its last second."""
+    """An encoded file that is silent except in its last second."""
     noise = np.random.default_rng(0).normal(0, 0.3, rate)
     buffer = io.BytesIO()
     soundfile.write(buffer, np.concatenate([np.zeros(rate * (seconds - 1)), noise]), rate, **options)

@@ -1,4 +1,4 @@
-"""Tokenizers with what pre-training needs, and rows packed into sequences or kept line by line."""
+"""Tokenizers are trained and checked, and rows are packed into sequences or kept line by line."""
 
 import pickle
 
@@ -145,7 +145,7 @@ def test_packed__full_sequences_that_lose_only_the_end(tokenizer):
 def test_packed__has_a_separator_between_two_rows_and_none_elsewhere(tokenizer):
     dataset = prepare_text(rows(TEXTS), tokenizer, DataArguments(max_seq_length=16), "train")
     assert dataset[0]["input_ids"][1] != tokenizer.sep_token_id
-    # What stands between two separators is a row, or what is left of one that was cut where a sequence ends.
+    # Between two separators is a whole row, or the remainder of a row that was cut at the end of a sequence.
     whole = {tuple(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in TEXTS}
     for row in dataset:
         content = row["input_ids"][1:-1]
@@ -374,7 +374,7 @@ def test_bad_rows__lines_too_short_for_the_mask_are_left_out(tokenizer):
     assert kept["sample_index"][:] == list(range(19))
 
 
-# --- from hostile hands
+# --- malicious input
 
 
 @pytest.mark.parametrize("line_by_line", [False, True])
@@ -395,7 +395,7 @@ def test_prepare__a_word_without_end_is_cut(monkeypatch):
     args = DataArguments(train_file="rows.csv", max_seq_length=52)
     prepared = prepare_text(raw, tokenizer, args, "train")
     letters = sum(row["input_ids"].count(tokenizer.convert_tokens_to_ids("x")) for row in prepared)
-    assert len(prepared) == 19  # sequences of 50 tokens, the space before each of ten parts among them
+    assert len(prepared) == 19  # sequences of 50 tokens, which include the space before each of the ten parts
     assert letters == 940
 
 

@@ -1,4 +1,4 @@
-"""Clips from tables and folders of frames; bad ones are found before training; long ones are cut."""
+"""Clips from tables and folders of frames are read, bad ones are found before training, and long ones are cut."""
 
 import io
 import pickle

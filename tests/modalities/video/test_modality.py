@@ -1,4 +1,4 @@
-"""Clips between the data and the encoder."""
+"""The modality of video: the grid of patches, and errors if encoder and data do not match."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Every image becomes 8-bit RGB; broken ones are found before training."""
+"""All images become 8-bit RGB, and bad ones are found before training."""
 
 import io
 import os
@@ -25,7 +25,7 @@ def encoded(image, **options):
 
 
 def folder_of(tmp_path, good, bad=()):
-    """A folder of `good` readable images, 0.png onwards, and of files with the bytes in `bad`, bad_0.png onwards."""
+    """Makes a folder of `good` readable images (0.png, ...) and of files with the bytes in `bad` (bad_0.png, ...)."""
     root = tmp_path / "images"
     root.mkdir()
     for number in range(good):
@@ -182,7 +182,7 @@ def test_prepare_images__checked_and_read_by_several_processes(tmp_path):
     assert [pair for batch in loader for pair in batch] == [(number, number) for number in range(12)]
 
 
-# --- from hostile hands
+# --- malicious input
 
 
 def png(width, height, pixels=b"", extra=b""):
@@ -205,7 +205,7 @@ def with_size(kind, place, form, width, height):
 
 def tiff_of(width, height):
     image = encoded(PIL.Image.new("L", (16, 16)), format="TIFF")["bytes"]
-    for tag, size in ((256, width), (257, height)):  # width and length are entries of the directory: tag, type, count
+    for tag, size in ((256, width), (257, height)):  # width and height are entries of the directory: tag, type, count
         entry = struct.pack("<HH", tag, 4)
         image = image.replace(entry + struct.pack("<II", 1, 16), entry + struct.pack("<II", 1, size))
     return image
@@ -261,7 +261,7 @@ def test_prepare_images__the_limit_of_pixels_is_pillows(tmp_path, monkeypatch):
 
 def test_load_folder__links_that_lead_in_circles_are_followed_once(tmp_path):
     root = folder_of(tmp_path, 3)
-    for name in ("a", "b"):  # 2 ** 40 ways through both before the system refuses one
+    for name in ("a", "b"):  # the links form 2 ** 40 paths before the system refuses one
         (root / name).symlink_to(root)
     assert len(prepared(root)) == 3
 
@@ -285,7 +285,7 @@ def test_decode_image__starts_no_other_program(monkeypatch):
 
 
 def floats_of(root, levels):
-    """A folder of float images of 4 x 4 pixels, one for each (smallest, largest) of `levels`."""
+    """Makes a folder of float images of 4 x 4 pixels, one for each (smallest, largest) in `levels`."""
     for number, (low, high) in enumerate(levels):
         root.mkdir(exist_ok=True)
         values = np.linspace(low, high, 16, dtype=np.float32).reshape(4, 4)

@@ -1,4 +1,4 @@
-"""Encoders that read other channels than images have."""
+"""Encoders that read another number of channels than images have."""
 
 from types import SimpleNamespace
 

@@ -59,7 +59,7 @@ def test_plain__equals_the_image_processor(name, sizes, mode):
 
 @pytest.mark.parametrize("name", PROCESSORS)
 def test_cropped__a_crop_of_everything_is_the_resized_image(name):
-    # scale 1 keeps an aspect ratio of 1 only by chance, so images whose every part looks the same are used.
+    # Even at scale 1 the aspect ratio is random, so the images look the same in all their parts.
     processor = PROCESSORS[name]()
     images = [Image.new("RGB", (30, 30), colour) for colour in ("red", "white", "black", (10, 200, 90))]
     expected = PixelPipeline(processor).plain(images)
@@ -81,7 +81,8 @@ def test_cropped__shows_the_drawn_box_and_mirrors_it(processor_mode):
         expected.append(part.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirror else part)
     wanted = processor(expected, return_tensors="pt")["pixel_values"]
     ours = PixelPipeline(processor).cropped(images, crop, streams(20))
-    # At the box's edges resize(box=...) filters with the pixels beyond, which a part cut out first no longer has.
+    # At the edges of the box, resize(box=...) uses pixels outside of it, which a part that was cut out first does not
+    # have.
     inner = (..., slice(4, -4), slice(4, -4))
     torch.testing.assert_close(ours[inner], wanted.float()[inner], rtol=0, atol=2.1 / 255 / 0.4)
 
