@@ -158,7 +158,7 @@ def test_folder__that_datasets_reads_says_what_it_passes_over(tmp_path, monkeypa
         (tmp_path / "set" / name).write_text("x")
     load_raw_datasets(DataArguments(dataset_name=str(tmp_path / "set")), "vision")
     (sentence,) = set(said)  # the summary shows it once
-    assert sentence.startswith("3 other files are left out: 2 .heic, 1 without an ending.")
+    assert sentence.startswith("3 other files are left out: 2 .heic, 1 without an extension.")
 
 
 def test_folder__of_webdataset_archives_has_cls_as_its_label(tmp_path):

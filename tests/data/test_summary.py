@@ -107,7 +107,7 @@ def test_sound__duration_and_pieces_are_said(tmp_path, messages):
     assert messages()[-1].endswith("  train: Sounds longer than 2 seconds are cut: 2 give 4 pieces.")
 
 
-def test_bad_rows__are_judged_on_the_rows_of_all_splits_together():
+def test_bad_rows__count_among_the_rows_of_all_splits():
     splits = {"train": rows(57), "validation": rows(3)}
     with screened_together(splits):
         assert screen([""] * 57) == list(range(57))
@@ -121,7 +121,7 @@ def test_bad_rows__are_judged_on_the_rows_of_all_splits_together():
         screen(["", "broken", ""], split="validation")
 
 
-def test_bad_rows__of_the_beginning_of_a_stream_are_not_judged_while_they_are_few():
+def test_bad_rows__of_the_beginning_of_a_stream_do_not_count_while_there_are_few_rows():
     with screened_together({"train": rows(5)}, streamed=True):
         assert screen(["", "broken", "broken", "", ""]) == [0, 3, 4]
     with (

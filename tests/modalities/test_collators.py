@@ -155,7 +155,7 @@ class WithIndices:
 
 
 @pytest.mark.parametrize("modality", CASES)
-def test_batches__same_sample_same_row_whatever_workers_order_and_batch(modality):
+def test_batches__same_sample_same_row_with_any_workers_order_and_batch(modality):
     collator, examples = CASES[modality]
     expected = {}
     for epoch in (0, 1):
@@ -189,7 +189,7 @@ def test_batches__seed_changes_masks(modality):
 
 
 @pytest.mark.parametrize("modality", CASES)
-def test_for_evaluation__is_fixed_whatever_the_training_epoch(modality):
+def test_for_evaluation__is_fixed_in_every_training_epoch(modality):
     collator, examples = CASES[modality]
     evaluation = collator.for_evaluation()
     before = evaluation(examples)

@@ -286,7 +286,7 @@ def test_run__resumes_its_last_checkpoint_as_if_it_had_never_stopped(tmp_path):
     assert timeless[0]["init_knn_accuracy"] >= 0
 
 
-def test_run__starts_anew_over_an_old_run_if_told_to(tmp_path):
+def test_run__starts_over_an_old_run_with_the_flag(tmp_path):
     data = ["--train_dir", str(image_folder(tmp_path / "train")), "--save_strategy", "steps", "--save_steps", "2"]
     run(*from_scratch("vit"), *data, output_dir=tmp_path / "out", steps=4)
     again = run(*from_scratch("vit"), *data, "--overwrite_output_dir", output_dir=tmp_path / "out", steps=2)

@@ -80,7 +80,7 @@ def walk(folder: str, flag: str) -> list[Path]:
 
 def kinds(paths: Iterable[Path]) -> Counter[str]:
     """The number of files with each extension."""
-    return Counter(path.suffix.lower() or "without an ending" for path in paths)
+    return Counter(path.suffix.lower() or "without an extension" for path in paths)
 
 
 def modalities_of(paths: Sequence[Path]) -> list[str]:
@@ -158,7 +158,7 @@ def load_folder(folder: str, flag: str, modality: str | None, labels_wanted: boo
             noted_split = split if source == "train" else source
             found, labels, why_none = labelled(found, root, noun, noted_split, labels_wanted)
             if classes and classes.isdisjoint(labels or ()):
-                note(source, "The folder's validation data are not used: they have no class of the training data.")
+                note(source, "The folder's validation data are not used: they share no class with the training data.")
                 continue
             if labels is not None:
                 classes.update(labels)
@@ -297,10 +297,10 @@ def _are_used(
     if wanted or are_few(lacking, beside):
         if unlisted:
             found = named(unlisted, root)
-            note(split, f"{len(unlisted)} {noun} that the metadata file has no row on are left out: {found}.")
+            note(split, f"{len(unlisted)} {noun} without a row in the metadata file are left out: {found}.")
         return True
     found = named(lacking, root)
-    note(split, f"The metadata file is not used: it has no row on {len(lacking)} of {len(beside)} {noun} ({found}).")
+    note(split, f"The metadata file is not used: it has no row for {len(lacking)} of {len(beside)} {noun} ({found}).")
     return False
 
 

@@ -77,17 +77,17 @@ def splits_of(samples: list[Sample], root: Path, noun: str, source: str) -> dict
         folders = sample.folders[shared:depth] + sample.folders[depth + 1 :]
         found.setdefault(split, []).append(Sample(sample.path, folders, sample.entry))
     listed = [f"{len(rows)} {noun} in {' and '.join(sorted(names[split]))}" for split, rows in found.items()]
-    note(source, f"Folders that are called as splits are taken for these, not for classes: {', '.join(listed)}.")
+    note(source, f"Folders named after splits are read as splits, not as classes: {', '.join(listed)}.")
     if others:
         note(source, f"{len(others)} {noun} outside of these folders are left out: {named(others, root)}.")
     held_out = next((split for split in ("validation", "test") if split in found), None)
     if source == "train" and "train" not in found:
         raise ValueError(
-            f"The training folder holds {', '.join(listed)}: folders that are called as splits are, and none of them "
-            "train. Name the folder whose files are to be trained on."
+            f"The training folder holds {', '.join(listed)}: these are names of splits, and none of them is train. "
+            "Name the folder whose files are to be trained on."
         )
     if held_out is not None:
-        note(source, f"{' and '.join(sorted(names[held_out]))} serves as validation data.")
+        note(source, f"{' and '.join(sorted(names[held_out]))} is used as validation data.")
     for split in set(found) - {"train", held_out}:
         note(source, f"{' and '.join(sorted(names[split]))} is not read.")
     train = {"train": found["train"]} if "train" in found else {}
@@ -125,11 +125,11 @@ def labelled(
     classes = {sample.folders[0] for sample in inside}
     found = named(elsewhere, root)
     if len(classes) > 1 and (wanted or are_few(elsewhere, samples)):
-        note(split, f"{len(elsewhere)} {noun} do not lie in a class's folder and are left out: {found}.")
+        note(split, f"{len(elsewhere)} {noun} are not in the folder of a class and are left out: {found}.")
         return inside, [sample.folders[0] for sample in inside], ""
     if any(sample.folders for sample in samples):
-        return samples, None, f"{len(elsewhere)} of {len(samples)} {noun} do not lie exactly one folder deep ({found})"
-    return samples, None, f"the {noun} do not lie in a folder for each class"
+        return samples, None, f"{len(elsewhere)} of {len(samples)} {noun} are not exactly one folder deep ({found})"
+    return samples, None, f"the {noun} are not in one folder for each class"
 
 
 def are_few(some: Sequence[Sample], samples: Sequence[Sample]) -> bool:

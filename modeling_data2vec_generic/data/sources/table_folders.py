@@ -57,7 +57,7 @@ def _note_left_out(folder: str, read: set[str]) -> None:
     left = [path for path in found if os.path.realpath(path) not in read and path.name not in _ABOUT_THE_DATA]
     if not left:
         return
-    kinds = Counter(path.suffix.lower() or "without extension" for path in left)
+    kinds = Counter(path.suffix.lower() or "without an extension" for path in left)
     named = ", ".join(str(path.relative_to(folder)) for path in left[:_NAMED]) + (", ..." * (len(left) > _NAMED))
     note(
         "train",

@@ -367,7 +367,7 @@ def open_file(file: str, flag: str) -> Table:
     kind = "fasta" if is_fasta(path) else _ENDINGS.get(path.suffix.lower())
     if kind is None:
         known = ", ".join([*_ENDINGS, *FASTA_ENDINGS])
-        raise ValueError(f"{flag}={file!r} is of an unknown kind: expected one of {known}.")
+        raise ValueError(f"{flag}={file!r} has an unknown extension: expected one of {known}.")
     if not path.is_file():
         raise ValueError(f"{flag}={file!r} is not a file. Check the path.")
     if path.stat().st_size == 0:

@@ -67,8 +67,8 @@ def test_files__without_an_extension_are_recognised_by_their_content(tmp_path, n
     (tmp_path / "r" / "nothing").touch()
     assert names(load_folder(root, "train_dir", "vision")["train"], root) == ["another", "picture"]
     assert names(load_folder(root, "train_dir", "speech")["train"], root, "audio") == ["sound"]
-    assert notes[0] == "train: 2 files of images: 2 without an ending."
-    assert "train: 3 other files are left out: 3 without an ending." in notes
+    assert notes[0] == "train: 2 files of images: 2 without an extension."
+    assert "train: 3 other files are left out: 3 without an extension." in notes
     (tmp_path / "r" / "sound").unlink()
     assert infer_modality(DataArguments(train_dir=root)) == "vision"
 
@@ -110,21 +110,21 @@ def test_classes__a_stray_file_is_left_out_and_named(stray, tmp_path, notes):
     rows = load_folder(root, "train_dir", "vision")["train"]
     assert sorted(set(rows["label"][:])) == ["cat", "dog"]
     assert len(rows) == 20
-    assert f"train: 1 images do not lie in a class's folder and are left out: {stray}." in notes
+    assert f"train: 1 images are not in the folder of a class and are left out: {stray}." in notes
 
 
 def test_classes__many_files_elsewhere_are_kept_without_classes_unless_these_are_wanted(tmp_path, notes):
     root = write(tmp_path / "r", *numbered("cat", 3), *numbered("dog", 3), "a.png", "b.png")
     rows = load_folder(root, "train_dir", "vision")["train"]
     assert (len(rows), rows.column_names) == (8, ["image"])
-    assert "2 of 8 images do not lie exactly one folder deep (a.png, b.png)" in notes[-1]
+    assert "2 of 8 images are not exactly one folder deep (a.png, b.png)" in notes[-1]
     wanted = load_folder(root, "train_dir", "vision", labels_wanted=True)["train"]
     assert (len(wanted), set(wanted["label"][:])) == (6, {"cat", "dog"})
 
 
 def test_classes__that_are_wanted_and_missing_say_what_to_do(tmp_path):
     root = write(tmp_path / "r", *numbered(".", 3))
-    with pytest.raises(ValueError, match=r"gives no labels: the images do not lie in a folder.*metadata\.csv"):
+    with pytest.raises(ValueError, match=r"gives no labels: the images are not in one folder.*metadata\.csv"):
         read_splits(DataArguments(train_dir=root, label_column_name="label"), "vision")
 
 
@@ -137,9 +137,9 @@ def test_splits__are_no_classes(tmp_path, notes):
     for split, files in (("train", numbered("train", 4)), ("validation", numbered("test", 2))):
         assert [row["image"]["path"] for row in raw[split]] == [f"{root}/{file}" for file in files]
     assert "label" not in raw["train"].features
-    assert notes[1].startswith("train: Folders that are called as splits are taken for these, not for classes: ")
+    assert notes[1].startswith("train: Folders named after splits are read as splits, not as classes: ")
     assert notes[1].endswith(": 2 images in test, 4 images in train.")
-    assert "train: test serves as validation data." in notes
+    assert "train: test is used as validation data." in notes
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_splits__without_the_classes_of_training_do_not_take_these_away(test, tm
         splits = read_splits(DataArguments(train_dir=root, **flags), "vision")
         assert list(splits) == ["train"]
         assert set(splits["train"]["label"][:]) == {"a", "b"}
-    assert "train: The folder's validation data are not used: they have no class of the training data." in notes
+    assert "train: The folder's validation data are not used: they share no class with the training data." in notes
 
 
 def test_splits__without_metadata_are_left_out_beside_one_with_metadata(tmp_path, notes):
@@ -190,7 +190,7 @@ def test_splits__without_metadata_are_left_out_beside_one_with_metadata(tmp_path
     metadata(tmp_path / "r" / "train", [{"file_name": f"{i}.png", "label": i % 2} for i in range(4)])
     splits = load_folder(root, "train_dir", "vision")
     assert {split: rows["label"][:] for split, rows in splits.items()} == {"train": [0, 1, 0, 1]}
-    assert any("4 images that the metadata file has no row on are left out" in note for note in notes)
+    assert any("4 images without a row in the metadata file are left out" in note for note in notes)
 
 
 @pytest.mark.parametrize("classes", [("bus", "car", "train"), ("cat", "test"), ("train_station", "test_tube", "x")])
@@ -201,7 +201,7 @@ def test_splits__classes_among_others_may_be_called_so(classes, tmp_path):
 
 def test_splits__without_one_for_training_are_refused(tmp_path):
     root = write(tmp_path / "r", *numbered("val", 2), *numbered("test", 2))
-    with pytest.raises(ValueError, match=r"2 images in test, 2 images in val.* none of them train"):
+    with pytest.raises(ValueError, match=r"2 images in test, 2 images in val.* none of them is train"):
         load_raw_datasets(DataArguments(train_dir=root), "vision")
 
 
@@ -264,7 +264,7 @@ def test_metadata__a_file_that_is_missing_is_a_bad_row_and_one_without_a_row_is_
     raw = load_raw_datasets(args, "vision", validation=False)
     assert len(prepare_images(raw["train"], args, "train")) == 20
     assert "20.png: ValueError: there is no such file" in transformers_log.text
-    assert "train: 1 images that the metadata file has no row on are left out: extra.png." in notes
+    assert "train: 1 images without a row in the metadata file are left out: extra.png." in notes
 
 
 def test_metadata__on_a_part_of_the_images_are_used_where_labels_are_wanted(tmp_path, notes):
@@ -272,7 +272,7 @@ def test_metadata__on_a_part_of_the_images_are_used_where_labels_are_wanted(tmp_
     metadata(tmp_path / "r", [{"file_name": f"{i}.png", "label": i % 2} for i in range(5)])
     assert len(load_folder(root, "train_dir", "vision", labels_wanted=True)["train"]) == 5
     assert load_folder(root, "train_dir", "vision")["train"].column_names == ["image"]
-    assert "it has no row on 15 of 20 images" in " ".join(notes)
+    assert "it has no row for 15 of 20 images" in " ".join(notes)
 
 
 def test_metadata__with_different_columns_are_refused(tmp_path):

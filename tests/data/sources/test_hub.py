@@ -16,7 +16,7 @@ def texts(folder: Path, *rows: str) -> Path:
 
 
 @pytest.mark.parametrize(("name", "relative"), [("run?", False), ("data [v2]", True), ("a*[b", False)])
-def test_folder__is_read_alone_whatever_its_name(name, relative, tmp_path, monkeypatch):
+def test_folder__is_read_alone_with_any_name(name, relative, tmp_path, monkeypatch):
     folder = texts(tmp_path / name, "mine")
     for other in ("run1", "run2", "data v"):
         texts(tmp_path / other, "theirs")

@@ -53,7 +53,7 @@ def test_file__that_has_changed_is_read_again(tmp_path):
         ("x.fasta", b">a\n\xff\xfe\n", "cannot be read as FASTA: .*utf-8"),
         ("x.fa.gz", b"not gzip", "cannot be read as FASTA: .*gzip"),
         ("x.fa.gz", gzip.compress(PROTEINS.encode(), mtime=0)[:-9], "cannot be read as FASTA: .*ended before"),
-        ("x.gb", b"LOCUS", r"unknown kind: expected one of .*\.fasta"),
+        ("x.gb", b"LOCUS", r"unknown extension: expected one of .*\.fasta"),
     ],
 )
 def test_file__that_is_no_fasta(name, content, message, tmp_path):
