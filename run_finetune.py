@@ -16,7 +16,7 @@ from pathlib import Path
 
 from transformers import set_seed
 
-from modeling_data2vec_generic import cli as recipes
+from modeling_data2vec_generic import cli
 from modeling_data2vec_generic.data.arguments import DataArguments
 from modeling_data2vec_generic.data.bad_rows import BadRows
 from modeling_data2vec_generic.data.screening import listing, screened_together
@@ -38,9 +38,9 @@ ARGUMENTS = (ModelArguments, DataArguments, TaskArguments, FinetuningArguments)
 
 @summarized()
 def main(argv: list[str] | None = None) -> None:
-    flags = recipes.flags_of(sys.argv[1:] if argv is None else argv, ARGUMENTS)
-    model_args, data_args, task_args, training_args = recipes.parse(flags, ARGUMENTS)
-    recipes.start_logging(training_args)
+    flags = cli.flags_of(sys.argv[1:] if argv is None else argv, ARGUMENTS)
+    model_args, data_args, task_args, training_args = cli.parse(flags, ARGUMENTS)
+    cli.start_logging(training_args)
     refuse_several_devices(training_args)
     seeds = task_args.seeds or [training_args.seed]
     for seed in seeds:

@@ -17,8 +17,7 @@ from typing import Any
 
 from transformers import set_seed
 
-from modeling_data2vec_generic import Data2VecGenericConfig, Data2VecGenericForPreTraining
-from modeling_data2vec_generic import cli as recipes
+from modeling_data2vec_generic import Data2VecGenericConfig, Data2VecGenericForPreTraining, cli
 from modeling_data2vec_generic.data.arguments import DataArguments
 from modeling_data2vec_generic.data.bad_rows import BadRows
 from modeling_data2vec_generic.data.screening import listing, screened_together
@@ -57,13 +56,13 @@ ARGUMENTS = (ModelArguments, DataArguments, MaskArguments, ObjectiveArguments, D
 
 def parse(argv: list[str]) -> tuple:
     """One instance of each of ARGUMENTS. Flags on the command line override those of a recipe; see `cli.parse`."""
-    return recipes.parse(argv, ARGUMENTS)
+    return cli.parse(argv, ARGUMENTS)
 
 
 @summarized()
 def main(argv: list[str] | None = None) -> None:
     model_args, data_args, mask_args, objective_args, training_args = parse(sys.argv[1:] if argv is None else argv)
-    recipes.start_logging(training_args)
+    cli.start_logging(training_args)
     refuse_several_devices(training_args)
     if data_args.streaming and training_args.max_steps < 1:
         raise ValueError("A stream has no end: say how many steps to train with --max_steps.")

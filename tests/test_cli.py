@@ -1,4 +1,4 @@
-"""Flags on the command line and in recipes: how they are read, and what is said about those that there are none of."""
+"""Flags on the command line and in recipes: how they are read, and messages about unknown flags."""
 
 import json
 from dataclasses import fields
@@ -9,7 +9,7 @@ import pytest
 
 import run_finetune
 import run_pretraining
-from modeling_data2vec_generic import cli as recipes
+from modeling_data2vec_generic import cli
 
 NEW = ["--model_type", "vit", "--use_cpu"]
 
@@ -120,8 +120,8 @@ def test_recipe__is_the_only_one(tmp_path):
 
 def test_recipe__behind_flags_holds_over_the_defaults_of_a_task(tmp_path):
     path = recipe(tmp_path, learning_rate=0.25)
-    assert recipes.flags_of(["--seed", "1", path], run_finetune.ARGUMENTS)[-2:] == ["--seed", "1"]
-    assert "0.25" in recipes.flags_of(["--seed", "1", path], run_finetune.ARGUMENTS)
+    assert cli.flags_of(["--seed", "1", path], run_finetune.ARGUMENTS)[-2:] == ["--seed", "1"]
+    assert "0.25" in cli.flags_of(["--seed", "1", path], run_finetune.ARGUMENTS)
 
 
 @pytest.mark.parametrize(
@@ -147,6 +147,6 @@ def test_renamed_flags__are_none_of_ours():
     """A hint about a flag that exists would never be seen; one to a flag that does not would lead nowhere."""
     for script in (run_pretraining, run_finetune):
         known = {name for group in script.ARGUMENTS for name in group.__dataclass_fields__}
-        assert not known & recipes._RENAMED.keys()
-        named = {now.split()[0].strip("-,") for now in recipes._RENAMED.values() if now.startswith("--")}
+        assert not known & cli._RENAMED.keys()
+        named = {now.split()[0].strip("-,") for now in cli._RENAMED.values() if now.startswith("--")}
         assert named <= known

@@ -16,7 +16,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from modeling_data2vec_generic import cli as recipes
+from modeling_data2vec_generic import cli
 from modeling_data2vec_generic.data.arguments import DataArguments
 from modeling_data2vec_generic.finetuning.arguments import FinetuningArguments, TaskArguments
 from modeling_data2vec_generic.finetuning.labelled_rows import chosen_rows, parted_rows, read_rows
@@ -33,10 +33,10 @@ class CountingArguments:
 
 
 def main() -> None:
-    model_args, data_args, task_args, training_args, counting_args = recipes.parse(
+    model_args, data_args, task_args, training_args, counting_args = cli.parse(
         sys.argv[1:], (ModelArguments, DataArguments, TaskArguments, FinetuningArguments, CountingArguments)
     )
-    recipes.start_logging(training_args)
+    cli.start_logging(training_args)
     logger.setLevel(logging.INFO)
     task_type, data_args, splits = read_rows(data_args, task_args)
     task = task_type(model_args, data_args, task_args, training_args)

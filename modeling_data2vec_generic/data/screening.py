@@ -64,7 +64,7 @@ class Tally:
 
 
 @dataclass
-class _Whole:
+class _SplitsTogether:
     """Splits whose bad rows are counted together.
 
     Args:
@@ -82,7 +82,7 @@ class _Whole:
 
 _REMEDY = "Repair or remove them, or raise --max_bad_fraction to skip them."
 _tally: ContextVar[Tally | None] = ContextVar("tally", default=None)
-_whole: ContextVar[_Whole | None] = ContextVar("whole", default=None)
+_whole: ContextVar[_SplitsTogether | None] = ContextVar("whole", default=None)
 _listing: ContextVar[BadRows | None] = ContextVar("listing", default=None)
 
 
@@ -121,7 +121,7 @@ def screened_together(
             not checked.
     """
     rows = sum(len(dataset) for dataset in splits.values())
-    token = _whole.set(_Whole(rows, _FEWEST if streamed else 1, listed_in))
+    token = _whole.set(_SplitsTogether(rows, _FEWEST if streamed else 1, listed_in))
     try:
         yield
     finally:
@@ -215,7 +215,7 @@ def _shortened(text: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
 
 
-def _of_all(found: list[dict[str, Any]], rows: int, whole: _Whole | None) -> tuple[int, int]:
+def _of_all(found: list[dict[str, Any]], rows: int, whole: _SplitsTogether | None) -> tuple[int, int]:
     """The number of bad rows and of all rows; 0 bad ones if there are too few rows to be checked."""
     if whole is None:
         return len(found), rows

@@ -21,7 +21,7 @@ def with_defaults(task: type[Task], label: Any, flags: list[str], groups: Iterab
     Args:
         label: type of the label column.
         flags: of the command line and its recipe.
-        groups: as for `recipes.parse`; the last of them is the training arguments.
+        groups: as for `cli.parse`; the last of them is the training arguments.
     """
     problem_type = _by_name(parse(flags, groups))["problem_type"]
     defaults = dict(task.defaults_for(label, problem_type))

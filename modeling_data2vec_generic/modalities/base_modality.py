@@ -68,7 +68,7 @@ class Modality(ABC):
         return self.load_processor(auto_class, **options)
 
     def load_processor(self, auto_class: Any, **options: Any) -> Any:
-        """Like `saved_processor`, but the processor has to exist."""
+        """Like `saved_processor`, but raises ValueError if there is no processor, too."""
         with loading(
             f"{auto_class.__name__} cannot load {self.source!r}",
             "Repair its files, or name another folder or Hub id with --processor_name.",
@@ -89,7 +89,7 @@ class Modality(ABC):
         """
 
     def fit_processor(self, encoder: PreTrainedModel) -> None:
-        """Like `fit`, but sets only what is needed to prepare data, which fewer encoders may fail.
+        """Like `fit`, but sets only what preparing data needs, so that encoders that `fit` refuses may be used.
 
         The base class calls `fit`.
         """

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import run_finetune
-from modeling_data2vec_generic import cli as recipes
+from modeling_data2vec_generic import cli
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 RECIPES = sorted(EXAMPLES.glob("*/finetuning/*.json"))
@@ -14,7 +14,7 @@ RECIPES = sorted(EXAMPLES.glob("*/finetuning/*.json"))
 
 @pytest.mark.parametrize("path", RECIPES, ids=[path.relative_to(EXAMPLES).as_posix() for path in RECIPES])
 def test_recipe__holds_what_the_script_then_has(path):
-    parsed = recipes.parse([str(path)], run_finetune.ARGUMENTS)
+    parsed = cli.parse([str(path)], run_finetune.ARGUMENTS)
     held = {name: value for group in parsed for name, value in vars(group).items()}
     for name, value in json.loads(path.read_text()).items():
         assert held[name] == value, name

@@ -41,7 +41,7 @@ class Video(Modality):
             if size % step:
                 raise ValueError(
                     f"Patches of {frames} frames and {sides[0]} x {sides[1]} pixels do not divide {name}="
-                    f"{getattr(config, name)}: a rest would be cut off. Choose a patch size that divides it."
+                    f"{getattr(config, name)}: the remainder would be cut off. Choose a patch size that divides it."
                 )
         pixels = torch.zeros(1, self.num_frames, config.num_channels, height, width, device=encoder.device)
         measurements = measure(encoder, find_layout(encoder), {self.reads: pixels})

@@ -24,7 +24,7 @@ from transformers import (
 )
 
 import run_finetune
-from modeling_data2vec_generic import cli as recipes
+from modeling_data2vec_generic import cli
 from modeling_data2vec_generic.finetuning.defaults import with_defaults
 from modeling_data2vec_generic.finetuning.labelled_rows import chosen_rows, parted_rows, read_rows
 from modeling_data2vec_generic.finetuning.labels.transcripts import (
@@ -250,7 +250,7 @@ def prepared(data: Path, *flags: str) -> Prepared:
     source = [] if "--train_file" in flags or "--dataset_name" in flags else ["--train_file", f"{data}/songs.jsonl"]
     encoder = [] if "--model_name_or_path" in flags else ["--model_name_or_path", f"{data}/encoder"]
     argv = [*run_flags(data / "unused", 1), *OWN, *source, *encoder, *flags]
-    model_args, data_args, task_args, _ = recipes.parse(argv, run_finetune.ARGUMENTS)
+    model_args, data_args, task_args, _ = cli.parse(argv, run_finetune.ARGUMENTS)
     task_type, data_args, splits = read_rows(data_args, task_args)
     _, _, task_args, training_args = with_defaults(
         task_type, splits["train"].features["label"], argv, run_finetune.ARGUMENTS
