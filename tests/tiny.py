@@ -42,7 +42,7 @@ def from_scratch(model_type: str, **changes: Any) -> list[str]:
     return ["--model_type", model_type, "--config_overrides", overrides]
 
 
-def new_encoder(model_type: str, **changes: Any) -> PreTrainedModel:
+def tiny_encoder(model_type: str, **changes: Any) -> PreTrainedModel:
     """The same encoder in Python, without dropout."""
     config = CONFIG_MAPPING[model_type](**BACKBONES[model_type][1] | changes)
     for name in vars(config):

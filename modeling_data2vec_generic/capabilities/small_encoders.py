@@ -48,9 +48,9 @@ SIZES = {
 }
 
 
-def small_encoder(model_type: str) -> PreTrainedModel:
-    """A small encoder of a type, in evaluation mode; of an encoder-decoder, its encoder."""
-    return random_encoder(small_config(model_type)).eval()
+def small_encoder(model_type: str, **changes: Any) -> PreTrainedModel:
+    """A small encoder of a type, in evaluation mode; `changes` as in `small_config`."""
+    return random_encoder(small_config(model_type, **changes)).eval()
 
 
 def small_config(model_type: str, **changes: Any) -> PreTrainedConfig:

@@ -18,8 +18,8 @@ from modeling_data2vec_generic.finetuning.optimization.layer_rates import layer_
 from modeling_data2vec_generic.layout_data2vec_generic import UnsupportedBackboneError
 from modeling_data2vec_generic.training.arguments import ModelArguments
 
-from ..tiny import new_encoder
-from ..tiny_configs import TINY
+from ..tiny import tiny_encoder
+from ..tiny_encoders import TINY
 
 AUTO_CLASSES = {
     "input_ids": AutoModelForSequenceClassification,
@@ -79,7 +79,7 @@ def test_depths__of_any_type(model_type):
 
 
 def test_source__of_weights_that_a_checkpoint_lacks(tmp_path):
-    encoder = new_encoder("bert")
+    encoder = tiny_encoder("bert")
     encoder.save_pretrained(tmp_path)
     weights = {name: value for name, value in encoder.state_dict().items() if "pooler" not in name}
     save_file(weights | {"cls.head.weight": torch.zeros(2)}, tmp_path / "model.safetensors", metadata={"format": "pt"})
@@ -99,7 +99,7 @@ def test_source__of_an_encoder_and_a_decoder(tmp_path):
 
 
 def test_log__says_what_is_new_and_what_is_left_out(caplog):
-    source = Source(new_encoder("bert"), frozenset({"pooler.dense.bias"}), frozenset({"cls.head.weight"}))
+    source = Source(tiny_encoder("bert"), frozenset({"pooler.dense.bias"}), frozenset({"cls.head.weight"}))
     caplog.set_level("INFO", "modeling_data2vec_generic")
     build_model(source, AutoModelForSequenceClassification, OWN_HEAD, SETTINGS)
     assert "38 weights are loaded into bert; 3 are new (bert.pooler.dense.bias, classifier.bias, " in caplog.text

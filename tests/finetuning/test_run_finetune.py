@@ -33,7 +33,7 @@ from modeling_data2vec_generic.finetuning.trainer import FinetuningTrainer
 from modeling_data2vec_generic.layout_data2vec_generic import UnsupportedBackboneError
 from modeling_data2vec_generic.modalities.text.tokenizer import train_tokenizer
 
-from ..tiny import CLASSES, image_folder, new_encoder, pictures, sentences, sound_folder
+from ..tiny import CLASSES, image_folder, pictures, sentences, sound_folder, tiny_encoder
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -52,14 +52,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer = train_tokenizer(sentences(40), 300)
     for name, changes in (("vit", {}), ("bert", {"vocab_size": 300}), ("wav2vec2", {})):
         torch.manual_seed(0)
-        new_encoder(name, **changes).save_pretrained(folder / name)
+        tiny_encoder(name, **changes).save_pretrained(folder / name)
     tokenizer.save_pretrained(folder / "bert")
-    model = Data2VecGenericForPreTraining(Data2VecGenericConfig(average_top_k_layers=1), new_encoder("vit"))
+    model = Data2VecGenericForPreTraining(Data2VecGenericConfig(average_top_k_layers=1), tiny_encoder("vit"))
     model.save_pretrained(folder / "pretrained")
     model.encoder.save_pretrained(folder / "pretrained" / "encoder")
     mixed = folder / "mixed"
-    new_encoder("wav2vec2").save_pretrained(mixed)
-    new_encoder("bert").config.save_pretrained(mixed)
+    tiny_encoder("wav2vec2").save_pretrained(mixed)
+    tiny_encoder("bert").config.save_pretrained(mixed)
     text_table(folder / "text.csv", label=[CLASSES[i % 3] for i in range(60)])
     text_table(folder / "numbers.csv", label=[0.5 + i % 7 for i in range(60)])
     text_table(folder / "several.jsonl", label=[[c for k, c in enumerate(CLASSES) if i >> k & 1] for i in range(60)])
@@ -359,7 +359,7 @@ def test_own_head__pools_all_positions_and_loads_by_the_auto_class(finetune):
 
 def test_own_head__padding_has_no_part_in_the_mean():
     torch.manual_seed(0)
-    config = Data2VecGenericConfig(encoder_config=new_encoder("bert").config, num_labels=2)
+    config = Data2VecGenericConfig(encoder_config=tiny_encoder("bert").config, num_labels=2)
     model = Data2VecGenericForSequenceClassification(config).eval()
     tokens = torch.arange(5, 11).view(1, 6)
     padded = torch.cat([tokens, torch.zeros(1, 3, dtype=torch.int64)], dim=1)

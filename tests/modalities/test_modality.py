@@ -18,16 +18,15 @@ from transformers import (
     ViTImageProcessorPil,
 )
 
+from modeling_data2vec_generic.capabilities import small_encoder
 from modeling_data2vec_generic.data.arguments import DataArguments
 from modeling_data2vec_generic.masking.sampler import MaskSampler
 from modeling_data2vec_generic.modalities import modality_class
 from modeling_data2vec_generic.modalities.text.modality import position_limit
 from modeling_data2vec_generic.modalities.vision.pixels import PixelPipeline
-from modeling_data2vec_generic.modeling_data2vec_generic import encoder_of
 from modeling_data2vec_generic.training.arguments import ModelArguments
 
-from ..tiny import BACKBONES, new_encoder, sentences
-from ..tiny_configs import TINY
+from ..tiny import BACKBONES, sentences, tiny_encoder
 
 TEXTS = Dataset.from_dict({"text": sentences(20), "sample_index": range(20)})
 NOTHING = Dataset.from_dict({"sample_index": [0]})
@@ -36,13 +35,13 @@ PREFIX = {"vit": 1, "beit": 1, "data2vec-vision": 1}
 
 def vision(model_type: str = "vit", **changes: object):
     made = modality_class("vision")(ModelArguments(model_type=model_type), DataArguments(), NOTHING)
-    made.fit(new_encoder(model_type, **changes))
+    made.fit(tiny_encoder(model_type, **changes))
     return made
 
 
 def speech(model_type: str = "wav2vec2", **settings: object):
     made = modality_class("speech")(ModelArguments(model_type=model_type), DataArguments(**settings), NOTHING)
-    made.fit(new_encoder(model_type))
+    made.fit(tiny_encoder(model_type))
     return made
 
 
@@ -106,7 +105,7 @@ def test_vision__mask_is_checked_on_the_grid():
 @pytest.mark.parametrize("model_type", [name for name, (modality, _) in BACKBONES.items() if modality == "speech"])
 def test_speech__counts_frames_as_the_encoder_does(model_type):
     made = speech(model_type)
-    frames = new_encoder(model_type)(torch.zeros(1, 4000)).last_hidden_state.shape[1]
+    frames = tiny_encoder(model_type)(torch.zeros(1, 4000)).last_hidden_state.shape[1]
     assert made.num_frames(4000) == frames
     assert made.processor.sampling_rate == 16000
     assert made.processor.return_attention_mask
@@ -126,13 +125,13 @@ def test_text__trains_a_tokenizer_that_the_encoder_is_made_for():
     ids = {f"{kind}_token_id": getattr(made.processor, f"{kind}_token_id") for kind in ("pad", "mask")}
     assert defaults == {"vocab_size": len(made.processor), **ids}
     assert made.processor.model_max_length == 16
-    made.fit(new_encoder("bert", **defaults))
+    made.fit(tiny_encoder("bert", **defaults))
     made.check(MaskSampler("random", 0.15))
 
 
 def test_text__mask_is_checked_without_special_tokens():
     made = text()
-    made.fit(new_encoder("bert", **made.encoder_defaults()))
+    made.fit(tiny_encoder("bert", **made.encoder_defaults()))
     made.check(MaskSampler("span", 0.5, length=13))
     with pytest.raises(ValueError, match="14 positions"):
         made.check(MaskSampler("span", 0.5, length=14))
@@ -149,7 +148,7 @@ def test_text__of_an_encoder_without_a_vocabulary():
 # the padding index of RoBERTa is 1, so its first position is 2
 @pytest.mark.parametrize(("model_type", "limit"), [("bert", 32), ("roberta", 30), ("bart", 32), ("roformer", 32)])
 def test_position_limit__is_what_the_encoder_can_read(model_type, limit):
-    encoder = encoder_of(AutoModel.from_config(TINY[model_type].config()))
+    encoder = small_encoder(model_type, max_position_embeddings=32)
     assert position_limit(encoder) == limit
     encoder(torch.full((1, limit), 7))
     with pytest.raises((IndexError, RuntimeError)):
@@ -157,7 +156,7 @@ def test_position_limit__is_what_the_encoder_can_read(model_type, limit):
 
 
 def test_position_limit__of_an_encoder_without_learned_positions():
-    assert position_limit(new_encoder("wav2vec2")) is None
+    assert position_limit(tiny_encoder("wav2vec2")) is None
 
 
 IMPORTS = """

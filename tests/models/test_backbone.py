@@ -9,7 +9,7 @@ from modeling_data2vec_generic.geometry_data2vec_generic import FrameCounter, gr
 from modeling_data2vec_generic.layout_data2vec_generic import find_layout
 from modeling_data2vec_generic.measurements_data2vec_generic import measure
 
-from ..tiny import BACKBONES, new_encoder
+from ..tiny import BACKBONES, tiny_encoder
 
 CONTENT = {
     "vit": "embeddings.patch_embeddings",
@@ -24,7 +24,7 @@ CONTENT = {
 
 @pytest.mark.parametrize("model_type", BACKBONES)
 def test_seams__are_the_blocks_and_the_content(model_type):
-    encoder = new_encoder(model_type)
+    encoder = tiny_encoder(model_type)
     layout = find_layout(encoder)
     assert len(layout.blocks) == 2
     assert layout.stacks == layout.blocks
@@ -34,7 +34,7 @@ def test_seams__are_the_blocks_and_the_content(model_type):
 
 @pytest.mark.parametrize("model_type", BACKBONES)
 def test_hooks__are_gone_after_an_examination(model_type):
-    encoder = new_encoder(model_type)
+    encoder = tiny_encoder(model_type)
     inputs = {"pixel_values": torch.randn(1, 3, 16, 16)}
     if BACKBONES[model_type][0] == "text":
         inputs = {"input_ids": torch.ones(1, 8, dtype=torch.long)}
@@ -80,7 +80,7 @@ def test_patch_sides__are_what_the_configuration_says(settings, expected):
 
 @pytest.mark.parametrize("model_type", ["wav2vec2", "data2vec-audio"])
 def test_frames__are_as_many_as_the_encoder_makes(model_type):
-    encoder = new_encoder(model_type).eval()
+    encoder = tiny_encoder(model_type).eval()
     count = FrameCounter(tuple(encoder.config.conv_kernel), tuple(encoder.config.conv_stride))
     for samples in (800, 1000, 4321):
         assert encoder(torch.randn(1, samples)).last_hidden_state.shape[1] == count(samples)
@@ -97,9 +97,9 @@ def test_frames__of_wav2vec2_are_49_a_second():
 
 def test_real_positions__come_from_tokens_or_samples():
     tokens = torch.tensor([[1, 1, 0]])
-    assert real_positions(new_encoder("bert"), {"attention_mask": tokens}, 3).tolist() == [[True, True, False]]
-    assert real_positions(new_encoder("bert"), {}, 3) is None
-    encoder = new_encoder("wav2vec2")
+    assert real_positions(tiny_encoder("bert"), {"attention_mask": tokens}, 3).tolist() == [[True, True, False]]
+    assert real_positions(tiny_encoder("bert"), {}, 3) is None
+    encoder = tiny_encoder("wav2vec2")
     count = FrameCounter(tuple(encoder.config.conv_kernel), tuple(encoder.config.conv_stride))
     samples = torch.ones(1, 4000, dtype=torch.long)
     samples[:, 2000:] = 0
@@ -109,4 +109,4 @@ def test_real_positions__come_from_tokens_or_samples():
 
 def test_real_positions__that_the_encoder_cannot_tell():
     with pytest.raises(ValueError, match="attention_mask has 9 entries .*mask has 4.*ignore_padding=False"):
-        real_positions(new_encoder("vit"), {"attention_mask": torch.ones(1, 9)}, 4)
+        real_positions(tiny_encoder("vit"), {"attention_mask": torch.ones(1, 9)}, 4)

@@ -9,7 +9,7 @@ from modeling_data2vec_generic import Data2VecGenericConfig, Data2VecGenericForP
 from modeling_data2vec_generic import modeling_data2vec_generic as modeling
 from modeling_data2vec_generic.training.teacher import EMATeacher
 
-from ..tiny_configs import SAMPLES, TINY, VISIBLE
+from ..tiny_encoders import SAMPLES, TINY, VISIBLE
 
 # What the student reads and what predicts; a student of visible positions alone needs a decoder that looks at them.
 STUDENTS = [

@@ -7,7 +7,7 @@ from transformers import AutoConfig, ViTConfig
 
 from modeling_data2vec_generic import Data2VecGenericConfig, Data2VecGenericForPreTraining, Data2VecGenericModel
 
-from ..tiny import new_encoder
+from ..tiny import tiny_encoder
 
 
 def test_config__survives_saving_and_auto_config(tmp_path):
@@ -44,7 +44,7 @@ def test_config__takes_the_encoder_as_a_dict():
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 def test_config__leaves_the_attention_of_the_encoder_as_it_is(attention):
-    encoder = new_encoder("vit")
+    encoder = tiny_encoder("vit")
     encoder.set_attn_implementation(attention)
     Data2VecGenericConfig(encoder_config=encoder.config)
     assert encoder.config._attn_implementation == attention
@@ -75,7 +75,7 @@ def test_config__refuses_what_makes_no_sense(fields, message):
 
 
 def test_config__of_a_cls_loss_that_was_a_sum_over_rows_is_told_apart(tmp_path):
-    config = Data2VecGenericConfig(encoder_config=new_encoder("vit").config, cls_loss_weight=0.01)
+    config = Data2VecGenericConfig(encoder_config=tiny_encoder("vit").config, cls_loss_weight=0.01)
     config.save_pretrained(tmp_path)
     file = tmp_path / "config.json"
     saved = json.loads(file.read_text())

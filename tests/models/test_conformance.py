@@ -17,7 +17,7 @@ from modeling_data2vec_generic.measurements_data2vec_generic import measure, vis
 from modeling_data2vec_generic.training.encoders import save_encoder
 from modeling_data2vec_generic.training.teacher import EMATeacher
 
-from ..tiny_configs import PADDED, REASONS, SAMPLES, STAGES, TINY, VISIBLE, Tiny
+from ..tiny_encoders import PADDED, REASONS, SAMPLES, STAGES, TINY, VISIBLE, Tiny
 
 STUDENTS = [(name, "mask_token") for name in TINY] + [(name, "visible") for name in VISIBLE]
 PADDED_STUDENTS = [(name, student_input) for name, student_input in STUDENTS if name in PADDED]

@@ -19,7 +19,7 @@ from modeling_data2vec_generic.layout_data2vec_generic import UnsupportedBackbon
 from modeling_data2vec_generic.measurements_data2vec_generic import made_up_sample, measure, visible_only_fault
 from modeling_data2vec_generic.training.compilation import compile_parts
 
-from ..tiny_configs import TINY
+from ..tiny_encoders import TINY
 from .test_conformance import model_of
 
 LENGTHS = (30, 66, 128, 256)

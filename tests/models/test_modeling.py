@@ -11,7 +11,7 @@ from modeling_data2vec_generic import (
     modeling_data2vec_generic,
 )
 
-from ..tiny import BACKBONES, new_encoder
+from ..tiny import BACKBONES, tiny_encoder
 
 GENERATOR = torch.Generator().manual_seed(0)
 INPUTS = {
@@ -29,7 +29,7 @@ def inputs_of(model_type: str) -> dict[str, torch.Tensor]:
 def new_model(model_type: str, **settings: object) -> Data2VecGenericForPreTraining:
     torch.manual_seed(0)
     vocabulary = {"vocab_size": 50} if BACKBONES[model_type][0] == "text" else {}
-    model = Data2VecGenericForPreTraining(Data2VecGenericConfig(**settings), new_encoder(model_type, **vocabulary))
+    model = Data2VecGenericForPreTraining(Data2VecGenericConfig(**settings), tiny_encoder(model_type, **vocabulary))
     return model.eval()
 
 
@@ -62,7 +62,7 @@ def test_teacher__starts_as_an_exact_copy_in_eval_mode_without_gradients(model_t
 @pytest.mark.parametrize("model_type", BACKBONES)
 def test_model__keeps_the_weights_of_the_encoder_it_is_given(model_type):
     vocabulary = {"vocab_size": 50} if BACKBONES[model_type][0] == "text" else {}
-    encoder = new_encoder(model_type, **vocabulary)
+    encoder = tiny_encoder(model_type, **vocabulary)
     before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
     model = Data2VecGenericForPreTraining(Data2VecGenericConfig(encoder_config=encoder.config), encoder)
     assert model.encoder is encoder
@@ -71,7 +71,7 @@ def test_model__keeps_the_weights_of_the_encoder_it_is_given(model_type):
 
 
 def test_model__is_built_from_a_configuration_alone():
-    config = Data2VecGenericConfig(encoder_config=new_encoder("vit").config)
+    config = Data2VecGenericConfig(encoder_config=tiny_encoder("vit").config)
     for model in (AutoModelForPreTraining.from_config(config), AutoModel.from_config(config)):
         assert model.encoder.config.hidden_size == 16
     with pytest.raises(ValueError, match="needs an encoder: set encoder_config"):
@@ -80,7 +80,7 @@ def test_model__is_built_from_a_configuration_alone():
 
 @pytest.mark.parametrize("model_type", BACKBONES)
 def test_model__can_be_built_without_memory(model_type):
-    config = new_encoder(model_type).config
+    config = tiny_encoder(model_type).config
     with torch.device("meta"):
         model = Data2VecGenericForPreTraining(Data2VecGenericConfig(encoder_config=config))
     # transformers makes the speech encoders' own mask embedding on the CPU, whatever device is asked for.
@@ -95,7 +95,7 @@ def test_model__more_layers_for_the_target_than_there_are():
 
 @pytest.mark.parametrize("model_type", ["wav2vec2", "data2vec-audio"])
 def test_student__neither_masks_nor_drops_layers_by_itself(model_type):
-    encoder = new_encoder(model_type, mask_time_prob=0.9, layerdrop=0.9)
+    encoder = tiny_encoder(model_type, mask_time_prob=0.9, layerdrop=0.9)
     model = Data2VecGenericForPreTraining(Data2VecGenericConfig(), encoder).train()
     mask = mask_of(2, 3)
     one, other = (model(mask=mask, **inputs_of(model_type)).loss for _ in range(2))

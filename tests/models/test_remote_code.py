@@ -11,7 +11,7 @@ from modeling_data2vec_generic import Data2VecGenericConfig, Data2VecGenericForP
 from modeling_data2vec_generic.training.arguments import ModelArguments
 from modeling_data2vec_generic.training.encoders import load_encoder
 
-from ..tiny import new_encoder
+from ..tiny import tiny_encoder
 from ..traps import WritesFile
 
 
@@ -38,14 +38,14 @@ def pickled(folder: Path, content: object, name: str = "pytorch_model.bin") -> P
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "pytorch_model.bin.index.json"])
 def test_encoder__of_a_pickle_is_refused_with_the_way_to_convert_it(name, tmp_path, trap):
-    new_encoder("vit").save_pretrained(tmp_path / "vit")
+    tiny_encoder("vit").save_pretrained(tmp_path / "vit")
     folder = pickled(tmp_path / "vit", trap, name)
     with pytest.raises(ValueError, match=rf"{name}, a pickle.*use_safetensors=False\)\.save_pretrained"):
         load_encoder(ModelArguments(model_name_or_path=str(folder)))
 
 
 def test_encoder__is_read_from_safetensors_where_there_is_a_pickle_too(tmp_path, trap):
-    new_encoder("vit").save_pretrained(tmp_path)
+    tiny_encoder("vit").save_pretrained(tmp_path)
     torch.save(trap, tmp_path / "pytorch_model.bin")
     load_encoder(ModelArguments(model_name_or_path=str(tmp_path)))
 
@@ -55,14 +55,14 @@ def test_encoder__is_read_from_safetensors_where_there_is_a_pickle_too(tmp_path,
 )
 def test_model__of_a_pickle_is_refused(loader, tmp_path, trap):
     config = Data2VecGenericConfig()
-    Data2VecGenericForPreTraining(config, new_encoder("vit")).save_pretrained(tmp_path / "model")
+    Data2VecGenericForPreTraining(config, tiny_encoder("vit")).save_pretrained(tmp_path / "model")
     folder = pickled(tmp_path / "model", trap)
     with pytest.raises(ValueError, match="a pickle, which is not read"):
         loader.from_pretrained(folder)
 
 
 def test_model__converted_as_the_message_says_can_be_loaded(tmp_path):
-    encoder = new_encoder("vit")
+    encoder = tiny_encoder("vit")
     encoder.save_pretrained(tmp_path / "vit")
     folder = pickled(tmp_path / "vit", encoder.state_dict())
     AutoModel.from_pretrained(folder, use_safetensors=False).save_pretrained(tmp_path / "converted")

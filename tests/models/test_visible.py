@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ..tiny_configs import SAMPLES, TINY, VISIBLE, tokens
+from ..tiny_encoders import SAMPLES, TINY, VISIBLE
 from .test_conformance import Student, full_length_run, model_of, random_masks
 
 
@@ -70,7 +70,7 @@ def test_visible_only__refuses_rows_that_leave_different_numbers_visible():
 @pytest.mark.parametrize("length", [4, 8, 32], ids=["number of heads", "width of a head", "width"])
 @pytest.mark.parametrize("samples", [1, 3, "as many as positions"])
 def test_visible_only__finds_the_sequence_where_sizes_are_alike(length, samples):
-    model = model_of(tokens("bert", max_position_embeddings=64), "visible")
+    model = model_of(TINY["bert"], "visible")
     samples = length if isinstance(samples, str) else samples
     inputs = {"input_ids": torch.randint(5, 50, (samples, length))}
     inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])

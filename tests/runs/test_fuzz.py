@@ -185,14 +185,14 @@ def test_recipes__damaged(tmp_path, monkeypatch):
 @pytest.fixture
 def sources(tmp_path: Path) -> dict[str, Path]:
     """Complete folders: of an encoder, of our model, and of the other files of a checkpoint."""
-    encoder = tiny.new_encoder("vit")
+    encoder = tiny.tiny_encoder("vit")
     folders = {name: tmp_path / name for name in ("encoder", "ours", "text")}
     for name in ("encoder", "ours"):
         processor = ViTImageProcessorPil(size={"height": 16, "width": 16}, image_mean=[0.5] * 3, image_std=[0.5] * 3)
         processor.save_pretrained(folders[name])
     encoder.save_pretrained(folders["encoder"])
     Data2VecGenericForPreTraining(Data2VecGenericConfig(), encoder).save_pretrained(folders["ours"])
-    tiny.new_encoder("bert", vocab_size=300).save_pretrained(folders["text"])
+    tiny.tiny_encoder("bert", vocab_size=300).save_pretrained(folders["text"])
     train_tokenizer(tiny.sentences(20), 300).save_pretrained(folders["text"])
     state = {"global_step": 1, "max_steps": 2, "epoch": 0.5, "log_history": [{"step": 1, "loss": 0.5}]}
     (folders["ours"] / "trainer_state.json").write_text(json.dumps(state))

@@ -15,11 +15,11 @@ from ..tiny import (
     from_scratch,
     image_folder,
     image_parquet,
-    new_encoder,
     run_flags,
     sentences,
     sound_folder,
     text_file,
+    tiny_encoder,
 )
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -38,8 +38,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer.save_pretrained(folder / "tokenizer")
     tokenizer.mask_token = None
     tokenizer.save_pretrained(folder / "maskless")
-    new_encoder("vit").save_pretrained(folder / "vit")
-    new_encoder("bert", vocab_size=280).save_pretrained(folder / "bert")
+    tiny_encoder("vit").save_pretrained(folder / "vit")
+    tiny_encoder("bert", vocab_size=280).save_pretrained(folder / "bert")
     (folder / "no_data").mkdir()
     (folder / "notes").mkdir()
     (folder / "notes" / "notes.md").write_text("nothing to see or hear")

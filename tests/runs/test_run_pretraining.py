@@ -33,11 +33,11 @@ from ..tiny import (
     from_scratch,
     image_folder,
     image_parquet,
-    new_encoder,
     run,
     run_flags,
     sound_folder,
     text_file,
+    tiny_encoder,
 )
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -445,7 +445,7 @@ def test_run__goes_on_from_what_a_run_left(name, part, finished, tmp_path):
 
 @pytest.mark.parametrize("modality", ["vision", "speech"])
 def test_run__goes_on_from_an_encoder_with_its_processor(modality, tmp_path):
-    encoder = new_encoder(CONTINUED[modality])
+    encoder = tiny_encoder(CONTINUED[modality])
     encoder.save_pretrained(tmp_path / "start")
     NEW_PROCESSOR[modality].save_pretrained(tmp_path / "start")
     data = (images_by_class if modality == "vision" else sound_by_class)(tmp_path)
@@ -458,7 +458,7 @@ def test_run__goes_on_from_an_encoder_with_its_processor(modality, tmp_path):
 
 @pytest.mark.parametrize("modality", ["vision", "speech"])
 def test_run__makes_a_processor_for_an_encoder_that_has_none(modality, tmp_path, caplog):
-    encoder = new_encoder(CONTINUED[modality])
+    encoder = tiny_encoder(CONTINUED[modality])
     encoder.save_pretrained(tmp_path / "start")
     data = (images_by_class if modality == "vision" else sound_by_class)(tmp_path)
     trainer = continued(tmp_path / "start", data, tmp_path / "out")
@@ -474,7 +474,7 @@ def test_run__makes_a_processor_for_an_encoder_that_has_none(modality, tmp_path,
 def test_run__takes_the_tokenizer_that_processor_name_points_to(finished, tmp_path):
     first = finished("bert")
     vocabulary = len(first.trainer.processing_class)
-    new_encoder("bert", vocab_size=vocabulary).save_pretrained(tmp_path / "start")
+    tiny_encoder("bert", vocab_size=vocabulary).save_pretrained(tmp_path / "start")
     data = ["--train_file", str(text_file(tmp_path / "text.txt")), "--max_seq_length", "16"]
     trainer = continued(tmp_path / "start", [*data, "--processor_name", str(first.output_dir)], tmp_path / "out")
     assert trainer.processing_class.get_vocab() == first.trainer.processing_class.get_vocab()

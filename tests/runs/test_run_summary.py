@@ -9,7 +9,7 @@ import run_finetune
 import run_pretraining
 from modeling_data2vec_generic.data.bad_rows import BadRows
 
-from ..tiny import from_scratch, image_folder, new_encoder, run, run_flags
+from ..tiny import from_scratch, image_folder, run, run_flags, tiny_encoder
 
 
 class BeforeFirstStep(Exception):
@@ -73,7 +73,7 @@ def test_streamed_pretraining__says_so_too_and_lists_a_bad_row_once(images, tmp_
 
 
 def test_finetuning__says_so_too(images, tmp_path, caplog):
-    new_encoder("vit").save_pretrained(tmp_path / "vit")
+    tiny_encoder("vit").save_pretrained(tmp_path / "vit")
     flags = ["--model_name_or_path", str(tmp_path / "vit"), "--train_dir", str(images)]
     with pytest.raises(BeforeFirstStep):
         run_finetune.main([*flags, *run_flags(tmp_path / "out", 2)])

@@ -37,7 +37,7 @@ from modeling_data2vec_generic.modalities.text.tokenizer import train_tokenizer
 from modeling_data2vec_generic.training.monitoring.vital_signs import vital_signs
 from modeling_data2vec_generic.training.teacher import EMATeacher
 
-from ..tiny import new_encoder, sentences
+from ..tiny import sentences, tiny_encoder
 
 VOCABULARY = 300
 STEPS = 20
@@ -123,14 +123,14 @@ def new_trainer(case: str, output_dir: Path, processes: int, **flags: Any) -> Da
     collator: Any
     if case.startswith("images"):
         # 17 = 2 * 8 + 1: the second process has nothing of its own in the last batch.
-        rows, evaluation, encoder = images(17), images(21), new_encoder("vit")
+        rows, evaluation, encoder = images(17), images(21), tiny_encoder("vit")
         collator, content = ImageCollator(settings.get("num_masks", 1)), after_prefix(1)
     else:
         tokenizer = train_tokenizer(sentences(40), VOCABULARY)
         rows, evaluation, encoder = (
             lines(tokenizer, 30),
             lines(tokenizer, 11),
-            new_encoder("bert", vocab_size=VOCABULARY),
+            tiny_encoder("bert", vocab_size=VOCABULARY),
         )
         tokens = {"student_tokens": not settings, "num_masks": settings.get("num_masks", 1)}
         collator, content = DataCollatorForData2VecText(tokenizer, MaskSampler("random", 0.4), **tokens), real_tokens

@@ -17,9 +17,8 @@ from modeling_data2vec_generic.training.encoders import (
     save_encoder,
 )
 
-from ..tiny import new_encoder as tiny_encoder
-from ..tiny import run, text_file
-from ..tiny_configs import TINY
+from ..tiny import run, text_file, tiny_encoder
+from ..tiny_encoders import TINY
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from modeling_data2vec_generic import (
     Data2VecTrainingArguments,
 )
 
-from ..tiny import new_encoder
+from ..tiny import tiny_encoder
 
 LENGTHS = {"pixel_values": (3, 16, 16), "input_values": (3000,)}
 POSITIONS = {"pixel_values": 16, "input_values": 8}
@@ -24,7 +24,7 @@ POSITIONS = {"pixel_values": 16, "input_values": 8}
 
 def new_trainer(output_dir: Path, model_type: str, **flags: Any) -> Data2VecTrainer:
     set_seed(0)
-    model = Data2VecGenericForPreTraining(Data2VecGenericConfig(), new_encoder(model_type))
+    model = Data2VecGenericForPreTraining(Data2VecGenericConfig(), tiny_encoder(model_type))
     name = model.main_input_name
     generator = torch.Generator().manual_seed(0)
     rows = [

@@ -20,7 +20,7 @@ from modeling_data2vec_generic import (
 )
 from modeling_data2vec_generic.modalities.text.tokenizer import train_tokenizer
 
-from ..tiny import new_encoder, sentences
+from ..tiny import sentences, tiny_encoder
 
 SAMPLES = 16
 VOCABULARY = 300
@@ -41,13 +41,13 @@ def text(settings: dict[str, Any]) -> tuple[Any, Any, Any]:
     collator = DataCollatorForData2VecText(
         tokenizer, MaskSampler("random", 0.4), settings.get("num_masks", 1), student_tokens=not visible
     )
-    return new_encoder("bert", vocab_size=VOCABULARY), lines, collator
+    return tiny_encoder("bert", vocab_size=VOCABULARY), lines, collator
 
 
 def speech(settings: dict[str, Any]) -> tuple[Any, Any, Any]:
     """Clips of 3,000 to 6,000 samples, 8 to 18 frames. Group norm over time, as wav2vec2-base has it, would see the
     padding: what the encoder gives would depend on the batch."""
-    encoder = new_encoder("wav2vec2", feat_extract_norm="layer")
+    encoder = tiny_encoder("wav2vec2", feat_extract_norm="layer")
     rng = np.random.default_rng(0)
     clips = [
         {"audio": rng.normal(size=3000 + 1000 * (i % 4)).astype(np.float32), "sample_index": i} for i in range(SAMPLES)
@@ -75,7 +75,7 @@ def images(settings: dict[str, Any]) -> tuple[Any, Any, Any]:
         }
         for i in range(SAMPLES)
     ]
-    return new_encoder("vit"), samples, torch.utils.data.default_collate
+    return tiny_encoder("vit"), samples, torch.utils.data.default_collate
 
 
 class Steps(TrainerCallback):

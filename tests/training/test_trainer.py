@@ -21,7 +21,7 @@ from modeling_data2vec_generic import (
 )
 from modeling_data2vec_generic.modalities.text.tokenizer import train_tokenizer
 
-from ..tiny import new_encoder, sentences
+from ..tiny import sentences, tiny_encoder
 
 VOCABULARY = 300
 
@@ -48,7 +48,7 @@ def collator(tokenizer: Any) -> DataCollatorForData2VecText:
 
 def new_model(seed: int = 0, dropout: float = 0.0, **settings: Any) -> Data2VecGenericForPreTraining:
     set_seed(seed)
-    encoder = new_encoder("bert", vocab_size=VOCABULARY, hidden_dropout_prob=dropout)
+    encoder = tiny_encoder("bert", vocab_size=VOCABULARY, hidden_dropout_prob=dropout)
     for module in encoder.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = dropout
@@ -179,7 +179,7 @@ INPUTS = {
 @pytest.mark.parametrize("model_type", COPIED)
 def test_teacher_embeddings_copy__copies_the_embeddings_and_averages_the_rest(model_type, tmp_path):
     set_seed(0)
-    encoder = new_encoder(model_type)
+    encoder = tiny_encoder(model_type)
     model = Data2VecGenericForPreTraining(Data2VecGenericConfig(teacher_embeddings="copy"), encoder)
     inputs = {model.main_input_name: INPUTS[model.main_input_name]}
     positions = {"pixel_values": 16, "input_ids": 9, "input_values": 8}[model.main_input_name]
@@ -235,7 +235,7 @@ def test_micro_batches__cls_loss_adds_up_over_a_step_too(tmp_path):
     results = []
     for size, accumulation in ((8, 1), (2, 4)):
         set_seed(0)
-        model = Data2VecGenericForPreTraining(Data2VecGenericConfig(cls_loss_weight=0.5), new_encoder("vit"))
+        model = Data2VecGenericForPreTraining(Data2VecGenericConfig(cls_loss_weight=0.5), tiny_encoder("vit"))
         flags = {"max_steps": 3, "per_device_train_batch_size": size, "gradient_accumulation_steps": accumulation}
         trainer = new_trainer(tmp_path / str(size), model, torch.utils.data.default_collate, images, **flags)
         trainer.train()

@@ -13,7 +13,7 @@ from modeling_data2vec_generic import (
 from modeling_data2vec_generic.finetuning.optimization.layer_rates import grouped_by_rate
 from modeling_data2vec_generic.finetuning.trainer import FinetuningTrainer
 
-from ..tiny_configs import TINY
+from ..tiny_encoders import TINY
 
 
 def decayed(trainer) -> set[str]:

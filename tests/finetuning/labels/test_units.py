@@ -21,8 +21,8 @@ from modeling_data2vec_generic.finetuning.models import Source, build_model, enc
 from modeling_data2vec_generic.finetuning.tasks import SeriesClassification, TextClassification
 from modeling_data2vec_generic.modalities.text.tokenizer import train_tokenizer
 
-from ... import tiny_configs
-from ...tiny import new_encoder, sentences
+from ...tiny import sentences, tiny_encoder
+from ...tiny_encoders import TINY
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -37,10 +37,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     train_tokenizer(sentences(40), 300).save_pretrained(folder / "bert")
     torch.manual_seed(0)
-    new_encoder("bert", vocab_size=300).save_pretrained(folder / "bert")
+    tiny_encoder("bert", vocab_size=300).save_pretrained(folder / "bert")
     texts = [f"{'the ' * (i % 7)}." for i in range(60)]
     pandas.DataFrame({"text": texts, "label": PRICES}).to_csv(folder / "prices.csv", index=False)
-    tiny_configs.TINY["patchtst"].encoder().save_pretrained(folder / "patchtst")
+    TINY["patchtst"].encoder().save_pretrained(folder / "patchtst")
     rows = np.random.default_rng(0).normal(size=(40, 24, 3)).tolist()
     table = {"series": rows, "label": [-5e6 + 1e3 * (i % 5) + 0.5 for i in range(40)]}
     pandas.DataFrame(table).to_parquet(folder / "series.parquet")
@@ -114,7 +114,7 @@ def test_series__load_as_a_regression_in_their_units(finetune: Callable[..., Pat
 
 @pytest.mark.parametrize("model_type", ["roberta", "xlm", "informer", "audio-spectrogram-transformer", "patchtsmixer"])
 def test_head__its_last_layer_is_found(model_type: str):
-    tiny = tiny_configs.TINY[model_type]
+    tiny = TINY[model_type]
     encoder, inputs, target = tiny.encoder(), tiny.inputs(), Regression()
     target.names, target.units = ["price"], Units(1e3, 50.0)
     task = SeriesClassification if model_type == "patchtsmixer" else TextClassification

@@ -8,8 +8,8 @@ from transformers import AutoModel, FunnelConfig, FunnelModel
 from modeling_data2vec_generic.finetuning.optimization.layer_rates import grouped_by_rate, layer_depths, layer_rates
 from modeling_data2vec_generic.layout_data2vec_generic import UnsupportedBackboneError
 
-from ...tiny import new_encoder
-from ...tiny_configs import TINY
+from ...tiny import tiny_encoder
+from ...tiny_encoders import TINY
 
 INPUTS = {
     "vit": {"pixel_values": torch.zeros(1, 3, 16, 16)},
@@ -36,7 +36,7 @@ EXPECTED = {
 
 @pytest.mark.parametrize("model_type", EXPECTED)
 def test_depths__of_encoders_of_every_make(model_type):
-    encoder = new_encoder(model_type)
+    encoder = tiny_encoder(model_type)
     depths, blocks = layer_depths(encoder, INPUTS[model_type])
     expected = {
         name: depth
@@ -49,7 +49,7 @@ def test_depths__of_encoders_of_every_make(model_type):
 
 
 def test_depths__a_norm_that_runs_after_the_blocks_is_above_them_wherever_it_is_registered():
-    encoder = new_encoder("wav2vec2", do_stable_layer_norm=True, feat_extract_norm="layer")
+    encoder = tiny_encoder("wav2vec2", do_stable_layer_norm=True, feat_extract_norm="layer")
     depths, _ = layer_depths(encoder, INPUTS["wav2vec2"])
     assert depths["encoder.layer_norm.weight"] == 3
 

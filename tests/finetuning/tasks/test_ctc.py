@@ -38,8 +38,8 @@ from modeling_data2vec_generic.finetuning.labels.transcripts import (
 from modeling_data2vec_generic.finetuning.models import Source, build_model, encoder_path, load_source
 from modeling_data2vec_generic.finetuning.tasks.ctc import SpeechRecognition, frame_counter
 
-from ...tiny import new_encoder, run_flags
-from ...tiny_configs import TINY
+from ...tiny import run_flags, tiny_encoder
+from ...tiny_encoders import TINY
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -79,7 +79,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = sung_rows(folder / "wav", [" ".join(pair) for pair in words])
     write_jsonl(folder / "songs.jsonl", [row | {"text": f"{row['text'].upper()}."} for row in rows])
     torch.manual_seed(0)
-    new_encoder("data2vec-audio").save_pretrained(folder / "encoder")
+    tiny_encoder("data2vec-audio").save_pretrained(folder / "encoder")
     return folder
 
 
@@ -356,7 +356,7 @@ def test_bad_rows__are_left_out_and_named(data, tmp_path, caplog):
 
 def test_padding__changes_neither_loss_nor_answers(data, tmp_path):
     # Those with group norm see their padding, and so do the stacked positional convolutions of data2vec-audio.
-    new_encoder("wav2vec2", feat_extract_norm="layer").save_pretrained(tmp_path)
+    tiny_encoder("wav2vec2", feat_extract_norm="layer").save_pretrained(tmp_path)
     found = prepared(data, "--model_name_or_path", str(tmp_path))
     model = found.model().eval()
     collate = found.task.collator(training=False)
@@ -403,7 +403,7 @@ def test_masks__are_of_the_training_alone_and_spare_clips_that_are_shorter(data)
 
 def test_masks__of_an_encoder_that_comes_without(data, tmp_path, caplog):
     caplog.set_level("INFO", "modeling_data2vec_generic")
-    new_encoder("wav2vec2", mask_time_prob=0.0, mask_feature_prob=0.0).save_pretrained(tmp_path)
+    tiny_encoder("wav2vec2", mask_time_prob=0.0, mask_feature_prob=0.0).save_pretrained(tmp_path)
     model = prepared(data, "--model_name_or_path", str(tmp_path)).model()
     assert model.wav2vec2.masked_spec_embed.requires_grad
     assert "3 are new (lm_head.bias, lm_head.weight, wav2vec2.masked_spec_embed)" in caplog.text
@@ -412,10 +412,10 @@ def test_masks__of_an_encoder_that_comes_without(data, tmp_path, caplog):
 def test_mask_feature_length__goes_with_the_width(data):
     task = prepared(data).task
     for width, expected in ((768, 64), (1024, 64), (96, 8), (8, 1)):
-        task.fit(new_encoder("data2vec-audio", hidden_size=width, num_hidden_layers=1))
+        task.fit(tiny_encoder("data2vec-audio", hidden_size=width, num_hidden_layers=1))
         assert task.settings()["mask_feature_length"] == expected
     task.task_args.mask_feature_length = 20
-    task.fit(new_encoder("data2vec-audio", hidden_size=768, num_hidden_layers=1))
+    task.fit(tiny_encoder("data2vec-audio", hidden_size=768, num_hidden_layers=1))
     assert task.settings()["mask_feature_length"] == 20
 
 
@@ -442,7 +442,7 @@ def test_encoder__trains_with_masks(name, data, tmp_path):
 
 
 def test_frames__after_an_adapter():
-    encoder = new_encoder("wav2vec2", add_adapter=True, num_adapter_layers=2, adapter_stride=2)
+    encoder = tiny_encoder("wav2vec2", add_adapter=True, num_adapter_layers=2, adapter_stride=2)
     lengths = torch.arange(400, 9000, 111)
     expected = encoder._get_feat_extract_output_lengths(lengths)
     assert torch.equal(frame_counter(encoder.config)(lengths), expected)

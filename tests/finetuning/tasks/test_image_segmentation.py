@@ -36,8 +36,8 @@ from modeling_data2vec_generic.modalities.vision.segmentation_labels import (
     screen_masks,
 )
 
-from ...tiny import new_encoder
-from ...tiny_configs import TINY
+from ...tiny import tiny_encoder
+from ...tiny_encoders import TINY
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -279,10 +279,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     torch.manual_seed(0)
     for name, changes in (("vit", {}), ("beit", {"num_hidden_layers": 4})):
-        new_encoder(name, **changes).save_pretrained(folder / name)
-    new_encoder("beit").save_pretrained(folder / "beit2")
+        tiny_encoder(name, **changes).save_pretrained(folder / name)
+    tiny_encoder("beit").save_pretrained(folder / "beit2")
     square = {"image_size": (16, 12), "num_hidden_layers": 4}
-    new_encoder("data2vec-vision", **square).save_pretrained(folder / "d2v")
+    tiny_encoder("data2vec-vision", **square).save_pretrained(folder / "d2v")
     stages = {
         "depths": [1, 1, 1, 1],
         "hidden_sizes": [4, 4, 8, 8],

@@ -45,7 +45,7 @@ ENCODERS: dict[str, dict[str, Any]] = {
 CLASSES_IN_ORDER = sorted(CLASSES)
 
 
-def new_encoder(model_type: str) -> PreTrainedModel:
+def tiny_encoder(model_type: str) -> PreTrainedModel:
     torch.manual_seed(0)
     return AutoModel.from_config(CONFIG_MAPPING[model_type](**ENCODERS[model_type]))
 
@@ -54,7 +54,7 @@ def new_encoder(model_type: str) -> PreTrainedModel:
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     for model_type in ENCODERS:
-        new_encoder(model_type).save_pretrained(folder / model_type)
+        tiny_encoder(model_type).save_pretrained(folder / model_type)
     video_parquet(folder / "clips.parquet", 18)
     image_folder(folder / "images")
     good = pandas.read_parquet(series_parquet(folder / "series.parquet", 36))
@@ -139,7 +139,7 @@ def test_series__frozen_encoder_stays_to_the_bit(finetune, data):
 
 
 def test_series__layer_depths():
-    depths, blocks = layer_depths(new_encoder("patchtst"), {"past_values": torch.zeros(1, 28, 2)})
+    depths, blocks = layer_depths(tiny_encoder("patchtst"), {"past_values": torch.zeros(1, 28, 2)})
     assert blocks == 2
     expected = {"embedder.": 0, "positional_encoder.": 0, "layers.0.": 1, "layers.1.": 2}
     assert depths == {name: depth for name in depths for part, depth in expected.items() if f".{part}" in name}

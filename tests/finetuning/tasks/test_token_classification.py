@@ -21,8 +21,8 @@ from modeling_data2vec_generic.modalities.text.amino_acids import amino_acid_tok
 from modeling_data2vec_generic.modalities.text.tokenizer import train_tokenizer
 from modeling_data2vec_generic.modalities.text.words import prepare_words
 
-from ...tiny import new_encoder, sentences
-from ...tiny_configs import TINY
+from ...tiny import sentences, tiny_encoder
+from ...tiny_encoders import TINY
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -166,7 +166,7 @@ def test_entities__do_not_reach_over_the_end_of_a_sentence():
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     torch.manual_seed(0)
-    new_encoder("bert", vocab_size=400).save_pretrained(folder / "bert")
+    tiny_encoder("bert", vocab_size=400).save_pretrained(folder / "bert")
     config = TINY["splinter"].config()
     config.vocab_size = 400
     AutoModel.from_config(config).save_pretrained(folder / "splinter")

@@ -10,7 +10,7 @@ from modeling_data2vec_generic.masking.sampler import MaskSampler
 from modeling_data2vec_generic.modalities import modality_class
 from modeling_data2vec_generic.training.arguments import ModelArguments
 
-from ...tiny import new_encoder
+from ...tiny import tiny_encoder
 
 RAW = Dataset.from_dict({"series": [[[0.0] * 3] * 24, [[0.0] * 3] * 30], "sample_index": [0, 1]})
 PATCHES = {"context_length": 24, "num_input_channels": 3, "patch_length": 4, "patch_stride": 4, "d_model": 16}
@@ -75,7 +75,7 @@ def test_fit__encoder_of_something_else():
     with pytest.raises(
         ValueError, match="A vit encoder reads pixel_values, and these data give past_values.*patchtst"
     ):
-        series().fit(new_encoder("vit"))
+        series().fit(tiny_encoder("vit"))
 
 
 def test_fit__encoder_that_wants_more_than_values():

@@ -10,7 +10,7 @@ from modeling_data2vec_generic.masking.sampler import MaskSampler
 from modeling_data2vec_generic.modalities import modality_class
 from modeling_data2vec_generic.training.arguments import ModelArguments
 
-from ...tiny import new_encoder
+from ...tiny import tiny_encoder
 
 BLOCKS = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 ENCODERS = {
@@ -70,9 +70,9 @@ def test_fit__patches_that_leave_a_rest(changes, message):
 
 def test_fit__encoder_of_something_else():
     with pytest.raises(ValueError, match="A vit encoder has no num_frames, so which clips it reads is unknown"):
-        modality().fit(new_encoder("vit"))
+        modality().fit(tiny_encoder("vit"))
     with pytest.raises(ValueError, match="A bert encoder reads input_ids, and these data give pixel_values.*videomae"):
-        modality().fit(new_encoder("bert"))
+        modality().fit(tiny_encoder("bert"))
 
 
 def test_fit__images_for_an_encoder_of_clips():

@@ -25,7 +25,7 @@ from modeling_data2vec_generic import (
 from modeling_data2vec_generic.training.checkpointing.staging import DiskFullError
 from modeling_data2vec_generic.training.checkpointing.worker_signals import _init_worker
 
-from ...tiny import new_encoder
+from ...tiny import tiny_encoder
 
 CLOCK = ("runtime", "per_second")
 PATCHES = 16
@@ -68,7 +68,7 @@ class Signal(TrainerCallback):
 
 def trainer(output_dir: Path, seed: int = 0, dtype: Any = torch.float32, callbacks: Any = (), **flags: Any) -> Any:
     set_seed(seed)
-    encoder = new_encoder("vit", hidden_dropout_prob=0.1)
+    encoder = tiny_encoder("vit", hidden_dropout_prob=0.1)
     for module in encoder.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.1  # what draws from the random state within a step

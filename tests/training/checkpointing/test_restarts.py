@@ -18,14 +18,14 @@ from modeling_data2vec_generic import (
     Data2VecTrainingArguments,
 )
 
-from ...tiny import new_encoder
+from ...tiny import tiny_encoder
 from .test_checkpoints import Images
 
 
 def new_model() -> Data2VecGenericForPreTraining:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return Data2VecGenericForPreTraining(Data2VecGenericConfig(), new_encoder("vit"))
+        return Data2VecGenericForPreTraining(Data2VecGenericConfig(), tiny_encoder("vit"))
 
 
 def new_trainer(output_dir: Path, callbacks: Any = (), model_init: Any = None, **flags: Any) -> Data2VecTrainer:

@@ -18,7 +18,7 @@ from transformers import AutoModel, PatchTSTConfig, TrainerCallback, set_seed
 from modeling_data2vec_generic import Data2VecGenericConfig, Data2VecGenericForPreTraining, Data2VecTrainingArguments
 from modeling_data2vec_generic.training.trainer import Data2VecTrainer
 
-from ...tiny import new_encoder
+from ...tiny import tiny_encoder
 
 Tensors = dict[str, torch.Tensor]
 BAD = [math.nan, math.inf, -math.inf]
@@ -43,7 +43,7 @@ def collate(examples: list[dict[str, Any]]) -> Tensors:
 
 def new_model(**settings: Any) -> Data2VecGenericForPreTraining:
     set_seed(0)
-    return Data2VecGenericForPreTraining(Data2VecGenericConfig(**settings), new_encoder("vit"))
+    return Data2VecGenericForPreTraining(Data2VecGenericConfig(**settings), tiny_encoder("vit"))
 
 
 class Snapshots(TrainerCallback):

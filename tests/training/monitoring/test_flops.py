@@ -15,7 +15,7 @@ from modeling_data2vec_generic import (
     Data2VecTrainingArguments,
 )
 
-from ...tiny import new_encoder
+from ...tiny import tiny_encoder
 
 WIDE = {"hidden_size": 64, "intermediate_size": 256, "num_attention_heads": 4}
 INPUTS = {"vit": ((3, 16, 16), 16), "bert": ((24,), 24), "wav2vec2": ((6000,), 18)}
@@ -46,7 +46,7 @@ def rows(model: Any, shape: tuple[int, ...], length: int, masks: int) -> list[di
 def test_total_flos__are_near_what_torch_counts(model_type, settings, tmp_path):
     set_seed(0)
     model = Data2VecGenericForPreTraining(
-        Data2VecGenericConfig(**settings), new_encoder(model_type, **WIDE, **UNGROUPED.get(model_type, {}))
+        Data2VecGenericConfig(**settings), tiny_encoder(model_type, **WIDE, **UNGROUPED.get(model_type, {}))
     )
     data = rows(model, *INPUTS[model_type], settings.get("num_masks", 1))
     counts: list[int] = []

@@ -21,7 +21,7 @@ from modeling_data2vec_generic.training.monitoring.verdict import (
 )
 from modeling_data2vec_generic.training.monitoring.vital_signs import mean_cosine, vital_signs
 
-from ...tiny import new_encoder, run
+from ...tiny import run, tiny_encoder
 
 ENCODER = "image_size=8,patch_size=2,hidden_size=32,num_hidden_layers=3,num_attention_heads=2,intermediate_size=64"
 DIGITS = (
@@ -137,7 +137,7 @@ def test_mean_cosine__of_all_pairs():
 
 def test_vital_signs__of_real_tokens_at_three_depths():
     torch.manual_seed(0)
-    model = Data2VecGenericForPreTraining(Data2VecGenericConfig(), new_encoder("bert", num_hidden_layers=3))
+    model = Data2VecGenericForPreTraining(Data2VecGenericConfig(), tiny_encoder("bert", num_hidden_layers=3))
     with torch.no_grad():
         for parameter in model.teacher.parameters():
             parameter += 0.05 * torch.randn_like(parameter)
