@@ -69,7 +69,7 @@ ENCODER_TYPES: dict[str, dict[str, Settings]] = {
         "dpr": {},
         "electra": {},
         "ernie": {},
-        "esm": {"position_embedding_type": "rotary", "mask_token_id": 4, "pad_token_id": 1},
+        "esm": {"vocab_size": 300, "position_embedding_type": "rotary", "mask_token_id": 4, "pad_token_id": 1},
         "esmc": {},
         "eurobert": {},
         "flaubert": {"emb_dim": 32, "n_words": 300},
