@@ -1,4 +1,12 @@
-"""Where data2vec reaches into an encoder: its blocks, and where content goes in. Found by looking at its modules.
+"""What is known about one encoder: three records, of which this module makes the first.
+
+1. `BackboneLayout` (here), found by structure: which modules are the blocks, and which one embeds the content.
+   `find_layout` reads it from the encoder's modules when a model is built.
+2. `BackboneQuirks` (quirks_data2vec_generic.py), known by type: what differs from the generic rules, written down in a
+   table with one line for a type. `find_layout` takes it from the table; it is a field of the layout.
+3. `BackboneMeasurements` (measurements_data2vec_generic.py), measured by running: what modules alone do not tell, such
+   as the number of prefix tokens. `measure` runs the encoder a few times on a made-up sample when a model is built, or
+   on the first batch where no sample can be made up.
 
 Nothing here runs the encoder, so all of it works on the meta device too.
 """

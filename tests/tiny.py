@@ -1,4 +1,8 @@
-"""Tiny encoders and tiny data for the tests that run the whole script, from ONE table of configurations."""
+"""Tiny encoders and tiny data for the tests that run the whole scripts.
+
+The encoders are what the scripts make of `--model_type` and `--config_overrides`; `BACKBONES` holds these flags.
+`tiny_encoders.py` has tiny encoders of many more types.
+"""
 
 import json
 from pathlib import Path
