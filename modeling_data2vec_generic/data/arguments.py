@@ -113,7 +113,7 @@ class DataArguments:
         },
     )
 
-    # How much of it
+    # Number of rows
     max_train_samples: int | None = field(
         default=None,
         metadata={

@@ -77,6 +77,6 @@ class Series(Modality):
         return after_prefix(self.num_prefix_tokens)
 
     def plot_mask(self, batch: dict[str, torch.Tensor], path: Path) -> None:
-        from .mask_picture import plot_series_mask  # matplotlib is an extra
+        from .mask_picture import plot_series_mask  # matplotlib is an optional dependency
 
         plot_series_mask(batch["past_values"][0].numpy(), batch["mask"][0, 0].reshape(self.grid).numpy(), path)

@@ -48,7 +48,7 @@ class Speech(Modality):
         return real_frames(self.num_frames)
 
     def plot_mask(self, batch: dict[str, torch.Tensor], path: Path) -> None:
-        from .mask_picture import plot_speech_mask  # matplotlib is an extra
+        from .mask_picture import plot_speech_mask  # matplotlib is an optional dependency
 
         waveform = batch["input_values"][0][batch["attention_mask"][0].bool()].numpy()
         mask = batch["mask"][0, 0, : self.num_frames(len(waveform))].numpy()

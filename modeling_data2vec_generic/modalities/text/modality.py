@@ -88,7 +88,7 @@ class Text(Modality):
         return real_tokens
 
     def plot_mask(self, batch: dict[str, torch.Tensor], path: Path) -> None:
-        from .mask_picture import plot_text_mask  # matplotlib is an extra
+        from .mask_picture import plot_text_mask  # matplotlib is an optional dependency
 
         real = batch["attention_mask"][0].bool()
         tokens = [self.processor.decode([token]) for token in batch["input_ids"][0][real].tolist()]

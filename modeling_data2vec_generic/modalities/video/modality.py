@@ -81,7 +81,7 @@ class Video(Modality):
         return after_prefix(self.num_prefix_tokens)
 
     def plot_mask(self, batch: dict[str, torch.Tensor], path: Path) -> None:
-        from .mask_picture import plot_video_mask  # matplotlib is an extra
+        from .mask_picture import plot_video_mask  # matplotlib is an optional dependency
 
         plot_video_mask(batch["pixel_values"][0].numpy(), batch["mask"][0, 0].reshape(self.grid).numpy(), path)
 

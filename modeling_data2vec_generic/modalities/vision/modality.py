@@ -80,7 +80,7 @@ class Vision(Modality):
         return after_prefix(self.num_prefix_tokens)
 
     def plot_mask(self, batch: dict[str, torch.Tensor], path: Path) -> None:
-        from .mask_picture import plot_image_mask  # matplotlib is an extra
+        from .mask_picture import plot_image_mask  # matplotlib is an optional dependency
 
         plot_image_mask(batch["pixel_values"][0].numpy(), batch["mask"][0, 0].numpy(), self.grid, path)
 
