@@ -1,4 +1,9 @@
-"""data2vec and data2vec 2.0 pre-training for any encoder of transformers."""
+"""data2vec and data2vec 2.0 pre-training for any encoder of transformers.
+
+The files `*_data2vec_generic.py` are the model: configuration and modeling, and then what these use. They are saved
+with each checkpoint and import nothing else of the package. To follow a run, read `data`, `modalities`, `masking` and
+`training`; `finetuning`, `evaluation` and `reporting` use its result.
+"""
 
 from transformers import (
     AutoConfig,

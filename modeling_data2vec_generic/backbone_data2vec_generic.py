@@ -18,14 +18,15 @@ from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 
 from .layout_data2vec_generic import BackboneLayout, UnsupportedBackboneError, describe, is_within
 
-# A block's arguments that span the sequence, by what their names hold: along two of its axes, or along one.
+# Parts of the names of a block's arguments that have an entry for each pair of positions, or for each key.
 PAIRWISE = ("mask", "bias", "rel_pos", "rel_2d_pos", "relative_pos")
+# Names of a block's arguments that have a row for each position.
 TABLES = ("position_embeddings", "sinusoidal_pos")
 
 
 @contextmanager
 def hooked(register: Callable[..., Any], hook: Callable[..., Any], **options: Any) -> Iterator[None]:
-    """A hook, put in by one of a module's `register_..._hook`, for as long as the context lasts."""
+    """Register a hook with one of a module's `register_..._hook` methods and remove it when the context ends."""
     handle = register(hook, **options)
     try:
         yield
@@ -34,12 +35,12 @@ def hooked(register: Callable[..., Any], hook: Callable[..., Any], **options: An
 
 
 def first(output: Any) -> Tensor:
-    """The hidden states in what a module returns: the tensor, or the first of several."""
+    """The hidden states in a module's output: the output itself if it is a tensor, else its first element."""
     return output if isinstance(output, Tensor) else output[0]
 
 
 def as_sequence(hidden: Tensor, channels_first: bool = False) -> Tensor:
-    """(B, ..., C) or, with channels first, (B, C, ...) as (B, T, C)."""
+    """Flatten (B, ..., C) or, with channels first, (B, C, ...) to (B, T, C). Up to three axes are returned as is."""
     if hidden.ndim <= 3:
         return hidden
     return hidden.flatten(2).transpose(1, 2) if channels_first else hidden.flatten(1, -2)
@@ -47,12 +48,15 @@ def as_sequence(hidden: Tensor, channels_first: bool = False) -> Tensor:
 
 @contextmanager
 def recorded_layers(encoder: nn.Module, layout: BackboneLayout, source: str) -> Iterator[list[Tensor]]:
-    """Collect one (B, L, C) tensor from each block that runs, in order.
+    """Collect one (B, L, C) tensor from each block that runs in this context, in the order in which they run.
 
     Args:
-        source: "block" takes what the block returns; "ffn" the output of the last linear layer that ran in it (or
-            of the one that the quirks names), which is the feed-forward output before dropout, residual and norm
+        source: "block" collects the output of each block. "ffn" collects the output of the last linear layer that
+            runs in it, or of the one that the quirks name: the feed-forward output before dropout, residual and norm
             (data2vec, section 3.3).
+
+    Raises:
+        UnsupportedBackboneError: for "ffn", the linear layer's output has another shape than the block's.
     """
     layers: list[Tensor] = []
     last_linear: list[Tensor] = []
@@ -66,7 +70,7 @@ def recorded_layers(encoder: nn.Module, layout: BackboneLayout, source: str) -> 
             layers.append(block_output)
             return
         layer = as_sequence(last_linear.pop()) if last_linear else None
-        if layer is not None and layout.quirks.channels_apart:  # (B * channels, T, C) within the block
+        if layer is not None and layout.quirks.channels_apart:  # (B * channels, T, C) inside the block
             layer = layer.reshape(block_output.shape)
         if layer is None or layer.shape != block_output.shape:
             raise UnsupportedBackboneError(
@@ -87,7 +91,12 @@ def recorded_layers(encoder: nn.Module, layout: BackboneLayout, source: str) -> 
 
 
 def content_of(module: nn.Module, output: Any) -> tuple[Tensor, Callable[[Tensor], Any]]:
-    """The content (B, T, E) in what the module at the content module returned, and how to put changed content back."""
+    """The content in the output of the content module, and a function that makes such an output of changed content.
+
+    Returns:
+        content: (B, T, E).
+        put_back: takes content of that shape and returns it in the form of `output`.
+    """
     content = first(output)
     channels_first = isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)
     flat = content.flatten(2).transpose(1, 2) if channels_first else content.flatten(1, -2)
@@ -101,10 +110,10 @@ def content_of(module: nn.Module, output: Any) -> tuple[Tensor, Callable[[Tensor
 
 
 def stretched(mask: Tensor, positions: int, grid: tuple[int, int] | None) -> Tensor:
-    """(R, T) -> (R, positions): each entry of a mask on a coarser grid covers the positions below it.
+    """Repeat the entries of a mask so that it fits a finer sequence or grid: (R, T) -> (R, positions).
 
     Args:
-        grid: (rows, columns) of the mask's T entries on an image; `None`: they lie in one row.
+        grid: (rows, columns) in which the T entries of the mask lie on an image; `None` if they lie in a sequence.
     """
     if mask.shape[1] == positions:
         return mask
@@ -128,21 +137,24 @@ def masked_content(
     copies: int = 1,
     entry: str | None = None,
 ) -> Iterator[None]:
-    """Replace the content of masked positions in one forward pass, before positions are added.
+    """Replace the content of masked positions in one forward pass, before position embeddings are added.
 
     Args:
         mask: (R, T) bool, True = masked.
-        embedding: (E) in some shape, what masked positions hold instead; `None` is zero.
-        stride: positions at the content module that lie below one entry of the mask; on an image, along each side.
-        grid: (rows, columns) of the mask on an image; needed if the stride is more than 1 there.
-        copies: the R input rows are R / copies samples, each repeated `copies` times in a row. With more than one, the
-            modules from `entry` to the content module run once per sample, and their output is repeated.
+        embedding: E elements in any shape, which replace the content of each masked position; `None` means zeros.
+        stride: positions at the content module per entry of the mask; on an image, along each side.
+        grid: (rows, columns) of the mask on an image; needed there if the stride is more than 1.
+        copies: how many consecutive rows of the input belong to the same sample. With more than one, the modules from
+            `entry` to the content module run once per sample, and their output is repeated.
         entry: see `BackboneMeasurements`; needed if copies > 1.
+
+    Raises:
+        ValueError: in the forward pass, if the mask does not have one entry per position.
     """
 
     replaced = False
 
-    def thin(
+    def keep_one_copy(
         module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         def pick(value: Any) -> Any:
@@ -163,7 +175,7 @@ def masked_content(
         flat, put_back = content_of(module, output)
         covered = flat.shape[1] // (stride if grid is None else stride**2)
         masked = mask
-        if layout.reads_tokens:  # tokens that the encoder pads to a multiple of a window
+        if layout.reads_tokens:  # some encoders pad their tokens to a multiple of a window
             masked = nn.functional.pad(mask, (0, max(flat.shape[1] - mask.shape[1], 0)))
         if (len(flat), covered) != tuple(masked.shape):
             raise ValueError(
@@ -177,31 +189,39 @@ def masked_content(
     with ExitStack() as stack:
         if copies > 1:
             assert entry is not None
-            stack.enter_context(hooked(encoder.get_submodule(entry).register_forward_pre_hook, thin, with_kwargs=True))
+            stack.enter_context(
+                hooked(encoder.get_submodule(entry).register_forward_pre_hook, keep_one_copy, with_kwargs=True)
+            )
         stack.enter_context(hooked(encoder.get_submodule(layout.content).register_forward_hook, replace))
         yield
 
 
 class VisiblePositions:
-    """Which positions each row of a visible-only pass reads.
+    """Which positions each row reads when the student encodes visible positions only.
+
+    All rows read the same number of positions, V. A row with fewer visible positions reads its first padding position
+    several times at the end, which has no effect on the others because attention ignores padding.
 
     Args:
         visible: (R, T) bool, the positions to encode.
-        padding: (R, T) bool or `None`: positions that attention ignores. Rows with fewer visible positions than the
-            fullest one repeat one of theirs, which therefore no other position sees.
+        padding: (R, T) bool, the positions that attention ignores; `None` if there are none.
 
     Attributes:
-        index: (R, V) content positions in rising order, fillers last.
+        index: (R, V) content positions in ascending order, and after them the repeated padding position.
+
+    Raises:
+        ValueError: a row has no visible position, or fewer than others and no padding.
     """
 
     def __init__(self, visible: Tensor, padding: Tensor | None):
         counts = visible.sum(1)
         fillable = counts == counts.max() if padding is None else (counts == counts.max()) | padding.any(1)
-        # One wait for the device, not three.
+        # One synchronisation with the device instead of three.
         width, fewest, every_row_fits = torch.stack((counts.max(), counts.min(), fillable.all())).tolist()
         if fewest == 0:
             raise ValueError(
-                "mask leaves a row without any visible position, so its student has nothing to read. Lower mask_ratio."
+                "mask leaves no visible position in one of the rows, so the student has nothing to read there. Lower "
+                "mask_ratio."
             )
         if not every_row_fits:
             raise ValueError(
@@ -214,7 +234,7 @@ class VisiblePositions:
             self.index = torch.where(filled, self.index, padding.to(torch.uint8).argmax(1, keepdim=True))
 
     def full_index(self, prefix: int) -> Tensor:
-        """(R, prefix + V): the prefix tokens, then the visible positions behind them."""
+        """(R, prefix + V): indices in the full sequence of the prefix tokens and, after them, of `index`."""
         tokens = torch.arange(prefix, device=self.index.device).expand(len(self.index), -1)
         return torch.cat([tokens, self.index + prefix], dim=1)
 
@@ -223,15 +243,16 @@ class VisiblePositions:
 def visible_only(
     encoder: nn.Module, layout: BackboneLayout, index: Tensor, samples: Tensor, prefix: int, length: int
 ) -> Iterator[None]:
-    """Run the blocks on some positions alone (data2vec 2.0, section 3.2), in one forward pass.
+    """Run the blocks on a part of the positions in one forward pass (data2vec 2.0, section 3.2).
 
-    The first block that runs gathers its (B or R, L, C) input to (R, V, C), so that embeddings cost B samples and
-    blocks R rows. Every block gathers whatever else it gets that spans the sequence: masks, biases, rotary tables.
+    The input of the first block, (B or R, L, C), is gathered to (R, V, C), so that the embeddings run on B samples and
+    the blocks on R rows. All other arguments of the blocks that span the sequence are gathered too: attention masks,
+    position biases and rotary tables.
 
     Args:
         index: (R, V), which of the L positions each row reads, in the order in which it reads them.
-        samples: (R) index of each row's sample among the rows that reach the first block.
-        prefix: prefix tokens, L - T.
+        samples: (R), for each row the index of its sample in the first block's input.
+        prefix: number of prefix tokens, L - T.
         length: T, content positions of the full sequence.
     """
     quirks = layout.quirks
@@ -259,12 +280,12 @@ def visible_only(
         return tensor[rows[:, None, None], :, index.unsqueeze(2), index.unsqueeze(1)].permute(0, 3, 1, 2)
 
     def along_table(tensor: Tensor) -> Tensor:  # (L or T, d), (B, L, d), (B, 1, L, d)
-        if tensor.ndim == 2:  # without a batch, and for the content alone where it has no rows for prefix tokens
+        if tensor.ndim == 2:  # it has no batch axis, and may have no rows for prefix tokens
             rows = index if len(tensor) == full_length else index[:, prefix:] - prefix
             return tensor[rows].unsqueeze(1)
         return along_sequence(tensor) if tensor.ndim == 3 else along_sequence(tensor[:, 0]).unsqueeze(1)
 
-    def along_block_mask(mask: BlockMask) -> BlockMask:  # what flex attention gets in place of a tensor
+    def along_block_mask(mask: BlockMask) -> BlockMask:  # the attention mask of flex attention
         def visible(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
             return mask.mask_mod(samples[row], head, index[row, query], index[row, key])
 
@@ -280,7 +301,7 @@ def visible_only(
             return value[samples]
         if isinstance(value, Tensor) and value.ndim < 2:
             return value
-        if id(value) in cache:  # blocks share these, so each is gathered once
+        if id(value) in cache:  # all blocks are given the same tensors, so each is gathered once
             return cache[id(value)][1]
         if isinstance(value, BlockMask):
             gathered: Any = along_block_mask(value)
@@ -292,9 +313,9 @@ def visible_only(
             gathered = along_sequence(value)
         elif any(part in name for part in PAIRWISE) and value.shape[-1] == full_length:
             gathered = along_pairs(value)
-        else:  # whether anything else matters is what the self-test finds out
+        else:  # `visible_only_fault` finds out whether another argument would have to be gathered
             return value
-        cache[id(value)] = (value, gathered)  # keeps the key alive, so that its id is not given to another tensor
+        cache[id(value)] = (value, gathered)  # the reference to `value` keeps its id from being reused
         return gathered
 
     def enter(
@@ -337,9 +358,10 @@ def visible_only(
 
 @contextmanager
 def _inner_hook(block: Any, module: nn.Module, hook: Callable[..., Any]) -> Iterator[None]:
-    """A forward hook on a module inside a block that is also there when activation checkpointing runs the block again.
+    """A forward hook on a module inside a block, which gradient checkpointing calls as well.
 
-    That happens in the backward pass, after this context has ended.
+    Gradient checkpointing runs the block again in the backward pass, after this context has ended, so that the hook
+    is registered within the function that it runs.
     """
     if not (block.training and getattr(block, "gradient_checkpointing", False)):
         with hooked(module.register_forward_hook, hook):

@@ -1,4 +1,4 @@
-"""Configuration of a data2vec model around any encoder."""
+"""Configuration of a data2vec model with any encoder."""
 
 from typing import Any
 
@@ -20,57 +20,65 @@ NOT_NEGATIVE = ("mask_noise_std", "loss_beta", "cls_loss_weight")
 
 
 class Data2VecGenericConfig(PreTrainedConfig):
-    """What a data2vec model must know: its encoder and the settings of the objective.
+    """Configuration of a data2vec model: its encoder and the settings of the objective.
 
-    data2vec (arXiv 2202.03555) and data2vec 2.0 (arXiv 2212.07525) are the same computation with different settings;
-    the defaults are those of the first paper for a modality of unknown kind.
+    data2vec (arXiv 2202.03555) and data2vec 2.0 (arXiv 2212.07525) are the same computation with different settings.
+    The defaults are settings of the first paper that suit any modality.
 
     Args:
         encoder_config (`PreTrainedConfig` or `dict`):
-            Configuration of the encoder; any that `AutoModel.from_config` takes. A dict needs its `model_type`.
+            Configuration of the encoder; any that `AutoModel.from_config` takes. A dict must hold `model_type`.
         teacher_embeddings (`"ema"` or `"copy"`, defaults to `"ema"`):
-            Whether the part of the teacher that runs before its first block is averaged like the rest or copied from
-            the student after each step. "copy" covers word, position and patch embeddings, CLS and feature
-            projections, not a positional convolution, which is always averaged.
+            How the part of the teacher that runs before the first block follows the student: by the moving average,
+            like the rest of the teacher, or as a copy after each step. "copy" applies to word, position and patch
+            embeddings, CLS and feature projections. A positional convolution is always averaged.
         student_input (`"mask_token"` or `"visible"`, defaults to `"mask_token"`):
-            The student reads the whole sequence with a mask embedding at the masked positions, or the visible
+            What the student reads: the whole sequence with a mask embedding at the masked positions, or the visible
             positions alone (data2vec 2.0, section 3.2).
-        num_masks (`int`, defaults to 1): Masks per sample that share one pass of the teacher; M in the papers.
+        num_masks (`int`, defaults to 1):
+            Number of masks per sample, for which the teacher runs once (data2vec 2.0, section 3.2, M there).
         average_top_k_layers (`int`, *optional*):
-            Number of top blocks whose outputs make the target; K in the papers. `None` takes every block.
+            Number of top blocks whose outputs are averaged to make the target; K in the papers. `None` takes all.
         target_source (`"ffn"` or `"block"`, defaults to `"ffn"`):
-            A block's feed-forward output before dropout, residual and norm, or the block's own output.
+            Whether the target is made of a block's feed-forward output before dropout, residual and norm, or of the
+            block's own output.
         target_layer_norms, target_final_norms (`list[str]`, default to `["instance"]` and `[]`):
-            Norms without parameters for each layer's output and for their mean, out of "batch", "instance", "layer".
+            Norms without parameters that are applied to the output of each layer and to their mean. Each is "batch",
+            "instance" or "layer".
         ignore_padding (`bool`, defaults to `True`):
-            Padding takes no part in the statistics of the target norms, is not read by a student that reads visible
-            positions and is held at zero in the convolutional decoder. `False` computes what the papers' own
-            implementation does, which treats padding as content.
+            Whether padding is left out: of the statistics of the target norms, of what a student with
+            `student_input="visible"` reads, and of the convolutional decoder, whose input there is zero. With `False`,
+            padding is treated as content, as the papers' own implementation does.
         predictor (`"linear"`, `"mlp"` or `"conv"`, defaults to `"linear"`):
-            One linear layer, two with GELU in between, or a convolutional decoder (needed by "visible").
+            One linear layer, two with GELU in between, or a convolutional decoder. `student_input="visible"` needs
+            "conv".
         decoder_dim, decoder_layers, decoder_kernel_size, decoder_groups (`int`, default to 384, 4, 7, 16):
-            Width, depth, kernel and groups of the convolutional decoder; the kernel is square for images.
-        decoder_residual (`bool`, defaults to `True`): Add a decoder layer's input to its output where the widths
-            agree.
+            Width, number of layers, kernel size and groups of the convolutional decoder. The kernel is square for
+            images.
+        decoder_residual (`bool`, defaults to `True`):
+            Whether a decoder layer's input is added to its output, if both have the same width.
         decoder_projection_layers (`int`, defaults to 1):
-            Linear layers after the convolutions; all but the last are twice `decoder_dim` wide.
-        mask_noise_std (`float`, defaults to 0.01): Standard deviation of the noise at masked places of the decoder's
-            input.
-        loss_beta (`float`, defaults to 0.0): Where the smooth L1 loss turns linear; 0 is the squared error.
-        loss_scale (`float`, *optional*): Factor of the loss; `None` is 1/sqrt(C), C the width of the encoder.
-        cls_loss_weight (`float`, defaults to 0.0): Weight of the loss between CLS and the mean target, averaged over
-            the rows of the optimizer step, each row counting by its masked positions; 0 leaves it out. data2vec 2.0
-            was published with 2.56 (base) and 1.28 (large, huge).
-        cls_loss_reduction (`"mean"` or `"sum"`, defaults to `"mean"`): How `cls_loss_weight` is to be understood.
-            "sum" is what a config stands for that was saved when the weight was that of a sum over rows; a model
-            with such a CLS loss can't be pre-trained on.
+            Number of linear layers after the convolutions. All but the last are twice `decoder_dim` wide.
+        mask_noise_std (`float`, defaults to 0.01):
+            Standard deviation of the noise that the convolutional decoder is given at masked positions.
+        loss_beta (`float`, defaults to 0.0):
+            Absolute error above which the smooth L1 loss is linear; 0 is the squared error.
+        loss_scale (`float`, *optional*):
+            Factor of the loss. `None` means 1/sqrt(C), where C is the width of the encoder.
+        cls_loss_weight (`float`, defaults to 0.0):
+            Weight of the loss between CLS and the mean of the targets. It is averaged over the rows of the optimizer
+            step, weighted by their numbers of masked positions. 0 leaves it out. data2vec 2.0 was published with 2.56
+            (base) and 1.28 (large, huge).
+        cls_loss_reduction (`"mean"` or `"sum"`, defaults to `"mean"`):
+            What `cls_loss_weight` is the weight of: the mean over rows, or their sum. "sum" is set in configurations
+            of earlier versions, in which it was the sum. A model with such a CLS loss can't be pre-trained further.
 
     Raises:
-        ValueError: a field is out of its range, or two of them contradict each other.
+        ValueError: a field is out of its range, or two fields contradict each other.
     """
 
     model_type = "data2vec_generic"
-    # transformers needs a default type to describe the class; a model without encoder_config is refused.
+    # transformers needs a default type to describe the class. A model without encoder_config raises an error.
     sub_configs_defaults = {"encoder_config": SubConfigSpec(config_class=AutoConfig, model_type="bert", optional=True)}
 
     encoder_config: dict[str, Any] | PreTrainedConfig | None = None
@@ -97,8 +105,10 @@ class Data2VecGenericConfig(PreTrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """As in transformers; a saved config whose `cls_loss_weight` is that of a sum over rows is told by lacking
-        `cls_loss_reduction`."""
+        """Make a configuration of a dict as `PreTrainedConfig.from_dict` does.
+
+        If the dict was saved with a `cls_loss_weight` and without `cls_loss_reduction`, the latter is set to "sum".
+        """
         was_saved = "transformers_version" in config_dict
         if was_saved and config_dict.get("cls_loss_weight") and "cls_loss_weight" not in kwargs:
             config_dict = {"cls_loss_reduction": "sum"} | config_dict
@@ -108,7 +118,7 @@ class Data2VecGenericConfig(PreTrainedConfig):
         encoder_config = self.encoder_config
         if isinstance(encoder_config, dict) and encoder_config.get("model_type", "bert") not in CONFIG_MAPPING:
             self.encoder_config = unknown_encoder_config(encoder_config)
-        if isinstance(self.encoder_config, PreTrainedConfig):  # transformers would reset it to its default
+        if isinstance(self.encoder_config, PreTrainedConfig):  # transformers would reset its attn_implementation
             kwargs.setdefault("attn_implementation", self.encoder_config._attn_implementation)
         super().__post_init__(**kwargs)
         self.target_layer_norms = list(self.target_layer_norms)
@@ -140,8 +150,8 @@ class Data2VecGenericConfig(PreTrainedConfig):
         if self.student_input == "visible" and self.predictor != "conv":
             raise ValueError(
                 f"student_input='visible' with predictor={self.predictor!r} has nothing to predict from: the student "
-                "does not encode masked positions, and only a decoder that looks at their neighbours can fill them "
-                "in. Set predictor='conv', or student_input='mask_token'."
+                "does not encode masked positions, and only a decoder that reads their neighbours can predict them. "
+                "Set predictor='conv', or student_input='mask_token'."
             )
 
 

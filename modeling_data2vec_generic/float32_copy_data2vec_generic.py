@@ -1,4 +1,7 @@
-"""A copy of an encoder to experiment on, in exact float32 arithmetic, whatever the encoder itself runs in."""
+"""A float32 copy of an encoder for measurements, and the context in which float32 arithmetic is exact.
+
+What is measured on the copy does not depend on the precision, the compilation or the sharding of the original.
+"""
 
 import copy
 from collections.abc import Iterator
@@ -12,36 +15,38 @@ from transformers import PreTrainedModel
 
 from .layout_data2vec_generic import describe
 
-# Attention that runs everywhere, in float32 and with gradients; flash and flex attention need an accelerator.
+# Attention that runs on every device, in float32 and with gradients. Flash and flex attention need an accelerator.
 RUNS_EVERYWHERE = ("eager", "sdpa")
-# A weight that is nowhere larger than this hides what it will do once it has been trained. Tables of relative
-# positions start at 0 and the scales of layers at 1e-6 to 1e-4; embeddings start with a deviation of 0.02.
-HIDING = 1e-2
-NOISE = 0.1
-NAMED = 3
+# Weights that are all at most this large have no visible effect yet, but will have one once they are trained: tables
+# of relative positions start at 0 and the scales of layers at 1e-6 to 1e-4. Embeddings start with a standard deviation
+# of 0.02.
+ABOUT_ZERO = 1e-2
+NOISE_STD = 0.1  # of the noise that is added to such weights
+MOST_NAMED = 3  # weights that an error names
 
 
 class EncoderTemplate:
-    """The modules of an encoder without the values of its weights, as they are at this moment.
+    """The modules of an encoder as they are now, without the values of its weights.
 
-    Taken before blocks are compiled or sharded. A copy that is made later would run the compiled code of the original,
-    with the weights of the original, and modules that FSDP2 has sharded can't be copied at all.
+    It must be made before the blocks are compiled or sharded. `copy.deepcopy` of a compiled encoder would run the
+    compiled code with the weights of the original, and modules that FSDP2 has sharded can't be copied at all.
 
     Args:
-        encoder: its weights may be on any device, the meta device included.
+        encoder: its weights may be on any device, including the meta device.
     """
 
     def __init__(self, encoder: PreTrainedModel):
         self._modules = copy.deepcopy(encoder, {id(tensor): _on_meta(tensor) for tensor in _tensors(encoder).values()})
 
     def float32_copy(self, encoder: PreTrainedModel) -> PreTrainedModel:
-        """A copy of the encoder that is whole, in float32 and not compiled, to be run and then thrown away.
+        """A copy of the encoder in float32 that is neither sharded nor compiled.
 
-        What weights that are still about zero do shows in the copy: noise is added to them. Attention that needs an
-        accelerator is replaced by torch's own.
+        In the copy, noise is added to trainable weights that are still about zero, so that their effect can be
+        measured. Attention that needs an accelerator is replaced by "sdpa" or "eager".
 
         Args:
-            encoder: where the values of the weights come from. If it is sharded, all processes must call this.
+            encoder: the encoder of this template, from which the values of the weights are taken. If it is sharded,
+                all processes must call this.
 
         Raises:
             ValueError: a weight holds NaN or infinity.
@@ -50,7 +55,7 @@ class EncoderTemplate:
         encoder_copy: PreTrainedModel = copy.deepcopy(
             self._modules, {id(mine): _in_float32(values[name]) for name, mine in _tensors(self._modules).items()}
         )
-        _check_and_stir(encoder_copy)
+        _check_and_add_noise(encoder_copy)
         config: Any = encoder_copy.config
         if config._attn_implementation not in RUNS_EVERYWHERE:
             encoder_copy.set_attn_implementation("sdpa" if encoder_copy._supports_sdpa else "eager")
@@ -58,7 +63,7 @@ class EncoderTemplate:
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers by name, those with several names under each of them."""
+    """Parameters and buffers by name. A tensor that has several names is listed under each of them."""
     return {
         **dict(module.named_parameters(remove_duplicate=False)),
         **dict(module.named_buffers(remove_duplicate=False)),
@@ -77,13 +82,13 @@ def _in_float32(tensor: Tensor) -> Tensor:
 
 
 def _as(original: Tensor, values: Tensor) -> Tensor:
-    """A parameter if the original is one."""
+    """The values as a parameter if the original is one, else as they are."""
     return nn.Parameter(values, original.requires_grad) if isinstance(original, nn.Parameter) else values
 
 
 @torch.no_grad()
-def _check_and_stir(encoder_copy: PreTrainedModel) -> None:
-    """Raise ValueError if weights hold NaN or infinity; add noise to trainable weights that are about zero."""
+def _check_and_add_noise(encoder_copy: PreTrainedModel) -> None:
+    """Raise a `ValueError` if weights hold NaN or infinity, and add noise to trainable weights that are about zero."""
     weights = {
         name: weight
         for name, weight in encoder_copy.named_parameters()
@@ -92,31 +97,31 @@ def _check_and_stir(encoder_copy: PreTrainedModel) -> None:
     largest = {name: float(weight.abs().max()) for name, weight in weights.items()}
     broken = [name for name, size in largest.items() if not size < float("inf")]
     if broken:
-        more = f" and {len(broken) - NAMED} more" if len(broken) > NAMED else ""
+        more = f" and {len(broken) - MOST_NAMED} more" if len(broken) > MOST_NAMED else ""
         raise ValueError(
             f"{len(broken)} of {len(weights)} weights of {describe(encoder_copy)} hold NaN or infinity: "
-            f"{', '.join(broken[:NAMED])}{more}. Nothing can be trained from them. Load a checkpoint that was saved "
-            "before they became so, or start from new weights."
+            f"{', '.join(broken[:MOST_NAMED])}{more}. Nothing can be trained from them. Load a checkpoint that was "
+            "saved before this happened, or start from new weights."
         )
     generator = torch.Generator().manual_seed(0)
     for name, weight in weights.items():
-        if weight.requires_grad and largest[name] <= HIDING:
-            weight.add_(NOISE * torch.randn(weight.shape, generator=generator).to(weight))
+        if weight.requires_grad and largest[name] <= ABOUT_ZERO:
+            weight.add_(NOISE_STD * torch.randn(weight.shape, generator=generator).to(weight))
 
 
 @contextmanager
 def exact_arithmetic(device_type: str) -> Iterator[None]:
-    """float32 is float32: no autocast, no TF32 and no bfloat16 within matrix products and convolutions.
+    """Compute in full float32: without autocast, and without TF32 or bfloat16 in matrix products and convolutions.
 
-    Settings are put back as they were, including those that follow another one. cuDNN's older setting (`allow_tf32`)
-    is changed with the newer ones: torch refuses to read it where they differ, and `torch.backends.cudnn.flags`, which
-    some encoders call, reads it.
+    All settings are restored when the context ends, including those that take their value from another one. cuDNN's
+    older setting (`allow_tf32`) is changed together with the newer ones, because torch raises an error if it is read
+    while they differ, and `torch.backends.cudnn.flags`, which some encoders call, reads it.
 
     Args:
-        device_type: where the computation runs, such as "cuda"; the CPU is always included.
+        device_type: type of the device on which the computation runs, such as "cuda"; the CPU is always included.
     """
     backends: Any = torch.backends
-    settings = (  # each one in front of those that follow it
+    settings = (  # each one before those that take their value from it
         backends,
         backends.cudnn,
         backends.cuda.matmul,
@@ -136,7 +141,7 @@ def exact_arithmetic(device_type: str) -> Iterator[None]:
             for setting in settings:
                 if setting.fp32_precision != "ieee":
                     setting.fp32_precision = "ieee"
-            if older:  # changes those of convolutions and recurrent layers too, to follow cuDNN's
+            if older:  # then convolutions and recurrent layers take their value from cuDNN's setting
                 backends.cudnn.allow_tf32 = False
             yield
         finally:
@@ -149,7 +154,7 @@ def exact_arithmetic(device_type: str) -> Iterator[None]:
 
 
 def _older_setting_allows_tf32() -> bool:
-    """False also where it contradicts the newer ones: torch refuses to read it, and it is left alone."""
+    """Whether cuDNN's older setting allows TF32. If it contradicts the newer ones, torch can't read it: False."""
     try:
         return torch.backends.cudnn.allow_tf32
     except RuntimeError:

@@ -1,4 +1,4 @@
-"""How many content positions an input has, and how they lie: patches, frames, padding."""
+"""The content positions of an input: how many there are, how they lie on an image, and which are padding."""
 
 import math
 from collections.abc import Mapping
@@ -12,11 +12,19 @@ from .layout_data2vec_generic import UnsupportedBackboneError, describe
 
 
 def real_positions(encoder: PreTrainedModel, inputs: Mapping[str, Any], length: int, stride: int = 1) -> Tensor | None:
-    """(B, T) bool, False at padding, from the attention mask of tokens, frames or samples; `None` if there is none.
+    """Which content positions are not padding, according to the attention mask.
 
     Args:
-        length: T.
-        stride: frames that the encoder merges into one position (SEW).
+        encoder: converts a mask of raw samples to one of frames by `_get_feature_vector_attention_mask`.
+        inputs: a batch. Its `attention_mask` has one entry per token, frame or raw sample.
+        length: T, content positions.
+        stride: number of frames that the encoder merges into one content position (SEW).
+
+    Returns:
+        (B, T) bool, False at padding; `None` if there is no `attention_mask`.
+
+    Raises:
+        UnsupportedBackboneError: the mask has more than T entries, and the encoder can't convert it.
     """
     attention_mask = inputs.get("attention_mask")
     if attention_mask is None:
@@ -29,15 +37,17 @@ def real_positions(encoder: PreTrainedModel, inputs: Mapping[str, Any], length: 
         return frames[:, stride - 1 :: stride][:, :length]
     raise UnsupportedBackboneError(
         f"attention_mask has {attention_mask.shape[-1]} entries per sample and mask has {length}, and "
-        f"{describe(encoder)} does not say which positions are padding. Give it "
-        "_get_feature_vector_attention_mask(length, attention_mask), as the speech encoders of transformers have, "
-        "or set ignore_padding=False."
+        f"{describe(encoder)} does not say which positions are padding. Add a method "
+        "_get_feature_vector_attention_mask(length, attention_mask) to its class, as the speech encoders of "
+        "transformers have, or set ignore_padding=False."
     )
 
 
 def patch_sides(config: Any) -> tuple[int, int]:
-    """(height, width) of a patch in pixels, as far as a configuration says so; else any square. Patches that overlap
-    (Hiera) are as far apart as their stride."""
+    """(height, width) of a patch in pixels according to a configuration, or (1, 1) if it does not say so.
+
+    Where patches overlap (Hiera), it is the distance between them, their stride.
+    """
     patch = getattr(config, "patch_stride", None) or getattr(config, "patch_size", None)
     if isinstance(patch, tuple | list) and len(patch) == 2:
         return patch[0], patch[1]
@@ -45,14 +55,15 @@ def patch_sides(config: Any) -> tuple[int, int]:
 
 
 def grid_of(image_shape: Size, length: int, patch: tuple[int, int] = (1, 1)) -> tuple[int, int]:
-    """(rows, columns) of `length` patches that tile images.
+    """(rows, columns) of the grid in which `length` patches tile an image.
 
     Args:
         image_shape: (B, channels, height, width) in pixels.
-        patch: (height, width) of a patch, or of a part of it: what counts is their ratio.
+        length: T, number of patches.
+        patch: (height, width) of a patch in any unit, since only their ratio is used; defaults to a square.
 
     Raises:
-        ValueError: patches of that ratio don't tile the image.
+        ValueError: `length` patches of that ratio do not tile the image.
     """
     height, width = image_shape[-2:]
     rows = round(math.sqrt(length * (height / patch[0]) / (width / patch[1])))
@@ -64,19 +75,23 @@ def grid_of(image_shape: Size, length: int, patch: tuple[int, int] = (1, 1)) -> 
 
 @dataclass(frozen=True)
 class FrameCounter:
-    """Frames that a stack of unpadded convolutions makes of a number of samples, e.g. wav2vec 2.0's feature
-    encoder."""
+    """How many frames a stack of convolutions without padding makes of a waveform, e.g. in wav2vec 2.0.
+
+    Args:
+        kernels, strides: of each convolution, in the order in which they run.
+    """
 
     kernels: tuple[int, ...]
     strides: tuple[int, ...]
 
     def __call__(self, samples: int) -> int:
+        """The number of frames that are made of this many samples."""
         for kernel, stride in zip(self.kernels, self.strides, strict=True):
             samples = (samples - kernel) // stride + 1
         return samples
 
     def samples_for(self, frames: int) -> int:
-        """The fewest samples that make this many frames."""
+        """The smallest number of samples of which this many frames are made."""
         samples = frames
         for kernel, stride in zip(reversed(self.kernels), reversed(self.strides), strict=True):
             samples = (samples - 1) * stride + kernel

@@ -22,31 +22,33 @@ from transformers import MODEL_MAPPING, PreTrainedModel
 
 from .quirks_data2vec_generic import MASK_PARAMETERS, BackboneQuirks, quirks_of
 
-# Modules that turn raw input into the content of each position; where an encoder has one, its input embeddings are
-# something else or an earlier step.
+# Names of modules that turn the raw input into the content of each position. In an encoder that has one of them,
+# `get_input_embeddings()` returns another module or an earlier step.
 CONTENT_MODULES = ("feature_projection", "subsampling", "value_embedding")
 WIDTH_FIELDS = ("hidden_size", "d_model", "embed_dim")
 
 
 class UnsupportedBackboneError(ValueError):
-    """The encoder lacks something that data2vec needs; the message says what, and what to do."""
+    """The encoder lacks something that data2vec needs. The message says what, and what to do about it."""
 
 
 @dataclass(frozen=True)
 class BackboneLayout:
-    """Where data2vec reaches into an encoder, as module names, which hold for the student and the teacher alike.
+    """Which modules of an encoder data2vec reads and changes, by name. The names hold for student and teacher alike.
 
     Args:
-        quirks: what is known of this model type.
-        blocks: the main stack, in order; its top K outputs make the target. Of an encoder in stages, the last stage's.
-        stacks: every block of the same class, e.g. those of a prenet in front of the main stack.
-        hierarchical: the encoder works in stages of different widths.
-        content: the module whose output is the content of each position, before positions are added.
-        gathered: modules inside the blocks whose output must be gathered with the sequence.
-        mask_parameter: the encoder's own mask embedding, if it has one.
-        reads_tokens: the content is looked up from token ids.
+        quirks: what is known about this model type.
+        blocks: names of the blocks of the main stack, in order. The outputs of the last K make the target. If the
+            encoder works in stages, these are the blocks of the last stage.
+        stacks: names of all blocks of the same class, which includes those of a prenet in front of the main stack.
+        hierarchical: whether the encoder works in stages of different widths.
+        content: name of the module whose output is the content of each position, before position embeddings are added.
+        gathered: names of modules inside the blocks whose output spans the sequence and is not an argument of a block.
+            It is reduced to the visible positions as well.
+        mask_parameter: name of the encoder's own mask embedding; `None` if it has none.
+        reads_tokens: whether the content is an embedding of token ids.
         width: C, channels of the blocks' output.
-        content_width: E, channels at the content module.
+        content_width: E, channels of the content module's output.
     """
 
     quirks: BackboneQuirks
@@ -62,11 +64,11 @@ class BackboneLayout:
 
 
 def find_layout(encoder: PreTrainedModel) -> BackboneLayout:
-    """Look at an encoder's structure.
+    """Find the blocks, the content module and the widths of an encoder from its modules and its configuration.
 
     Raises:
-        UnsupportedBackboneError: there is no stack of blocks, no module that embeds the content, or no known width; of
-            a model that is made of several, the message names those that can be used.
+        UnsupportedBackboneError: there is no stack of blocks, no module that embeds the content, or no known width. If
+            the model is made of several models, the message names those that can be used.
     """
     with naming_parts(encoder), explained(encoder):
         return _layout_of(encoder)
@@ -74,46 +76,49 @@ def find_layout(encoder: PreTrainedModel) -> BackboneLayout:
 
 @contextmanager
 def naming_parts(encoder: PreTrainedModel) -> Iterator[None]:
-    """Has the refusal of a model that is made of several say which of them can be used.
+    """If the encoder is refused and contains models that can be used, replace the error by one that names them.
 
     Raises:
-        UnsupportedBackboneError: the refusal, or that in place of it.
+        UnsupportedBackboneError: the error that was raised in this context, or the one that replaces it.
     """
     try:
         yield
     except UnsupportedBackboneError as error:
         if parts := _usable_parts(encoder):
-            raise UnsupportedBackboneError(_choice(encoder, parts)) from error
+            raise UnsupportedBackboneError(_message_about_parts(encoder, parts)) from error
         raise
 
 
 @contextmanager
 def explained(encoder: PreTrainedModel, inputs: Mapping[str, Any] | None = None) -> Iterator[None]:
-    """Turns whatever an encoder's own code raises while it is looked at into one error, which says what the encoder
-    is, what happened, and what to do. Running out of memory says nothing about an encoder and stays what it is.
+    """Turn any error of the encoder's own code into an `UnsupportedBackboneError`.
+
+    Its message names the encoder, the error, and what to do. Out-of-memory errors are passed on as they are, because
+    they say nothing about the encoder.
 
     Args:
-        inputs: what the encoder is given, for the message.
+        inputs: what the encoder was given; its shapes are named in the message.
 
     Raises:
-        UnsupportedBackboneError: instead of any other error.
+        UnsupportedBackboneError: in place of the error.
     """
     try:
         yield
     except (UnsupportedBackboneError, torch.OutOfMemoryError, MemoryError):
         raise
-    except Exception as error:  # whatever an encoder of unknown kind raises
+    except Exception as error:  # the code of an unknown encoder may raise anything
         given = [f"{name} {tuple(value.shape)}" for name, value in (inputs or {}).items() if isinstance(value, Tensor)]
         raise UnsupportedBackboneError(
-            f"{describe(encoder)} can't be examined: it raised {type(error).__name__}: {str(error) or 'no message'}"
+            f"{describe(encoder)} can't be used: it raised {type(error).__name__}: {str(error) or 'no message'}"
             + (f", when it was given {', '.join(given)}" if given else "")
-            + ". An encoder is given what the data hold. If it needs more, as some parts of larger models do, choose "
-            "another type: `python -m modeling_data2vec_generic.capabilities TYPE` says what is possible with one."
+            + ". An encoder is given the data and nothing else. If it needs more, as some parts of larger models do, "
+            "choose another type: `python -m modeling_data2vec_generic.capabilities TYPE` says what is possible with "
+            "a type."
         ) from error
 
 
 def _usable_parts(encoder: PreTrainedModel) -> dict[str, PreTrainedModel]:
-    """The outermost models of other types within a model in which data2vec finds all that it needs, by name."""
+    """The models of other types inside a model that data2vec can train, by name; of nested ones, the outermost."""
     parts: dict[str, PreTrainedModel] = {}
     for name, module in encoder.named_modules():
         if (
@@ -130,8 +135,8 @@ def _usable_parts(encoder: PreTrainedModel) -> dict[str, PreTrainedModel]:
     return parts
 
 
-def _choice(encoder: PreTrainedModel, parts: Mapping[str, PreTrainedModel]) -> str:
-    """What to do about a model that is made of several."""
+def _message_about_parts(encoder: PreTrainedModel, parts: Mapping[str, PreTrainedModel]) -> str:
+    """The message that says which part of a model that is made of several models to choose, and how."""
     message = f"{describe(encoder)} is made of several models, and data2vec trains one at a time. "
     known = {name: part for name, part in parts.items() if type(part.config) in MODEL_MAPPING}
     if not known:
@@ -182,17 +187,18 @@ def is_within(name: str, ancestors: tuple[str, ...]) -> bool:
 
 
 def describe(encoder: nn.Module) -> str:
-    """How an encoder is called in messages."""
+    """The class and the model type of an encoder, for messages."""
     model_type = getattr(getattr(encoder, "config", None), "model_type", None)
     return f"{type(encoder).__name__} (model type {model_type!r})"
 
 
 def _find_blocks(encoder: PreTrainedModel) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
-    """Names of the main stack and of every block of its class, and whether it is the last of several stages.
+    """Names of the blocks of the main stack, names of all blocks of their class, and whether the encoder has stages.
 
-    The main stack is the largest list of modules of one class that are more than a single layer (outermost on ties).
-    Where its members are of different widths they are stages, and the blocks are those of the last one. What stands
-    in front of the blocks, such as a codec, may be larger than they are, but is not as wide as the encoder.
+    The main stack is the `nn.ModuleList` with the most parameters among those whose members are of one class and
+    contain other modules; of equal ones, the outermost. If the widths of its members differ, they are stages, and the
+    blocks are those of the last stage. If not all lists are as wide as the encoder, only those that are count: a codec
+    in front of the blocks may be larger than they are.
     """
     lists = [
         (name, module)
@@ -231,7 +237,10 @@ def _size(named: tuple[str, nn.ModuleList]) -> int:
 
 
 def _widths_differ(modules: nn.ModuleList) -> bool:
-    """Whether most norms and biases that the first and the last member share by name differ in size, as in stages."""
+    """Whether the first and the last module have different widths, as stages do.
+
+    Their norms and biases are compared by name, and most of them must differ in size.
+    """
     widths = [
         {name: len(parameter) for name, parameter in member.named_parameters() if parameter.ndim == 1}
         for member in (modules[0], modules[-1])
@@ -249,7 +258,7 @@ def _lists_within(encoder: PreTrainedModel, stage: str) -> list[tuple[str, nn.Mo
 
 
 def _lists_of_width(lists: list[tuple[str, nn.ModuleList]], width: int | None) -> list[tuple[str, nn.ModuleList]]:
-    """Those whose members are of one width and have weights with that many channels."""
+    """The lists whose members are all equally wide and have weights with an axis of this width."""
     return [
         (name, module)
         for name, module in lists
@@ -258,9 +267,10 @@ def _lists_of_width(lists: list[tuple[str, nn.ModuleList]], width: int | None) -
 
 
 def _find_content(encoder: PreTrainedModel, quirks: BackboneQuirks, stacks: tuple[str, ...]) -> str:
-    """What the quirks says, else a module known by its name, else the input embeddings.
+    """Name of the content module: the one in the quirks, else one with a known name, else the input embeddings.
 
-    Encoders of spectrograms (Whisper) have two convolutions in front, of which `get_input_embeddings()` is the first.
+    Encoders of spectrograms (Whisper) begin with two convolutions. `get_input_embeddings()` returns the first of them,
+    and the content is the output of the second.
     """
     names = [name for name, _ in encoder.named_modules() if name and not is_within(name, stacks)]
     if quirks.content is not None:
@@ -290,13 +300,13 @@ def _width(encoder: PreTrainedModel) -> int:
     width = _declared_width(encoder)
     if width is None:
         raise UnsupportedBackboneError(
-            f"{describe(encoder)} does not say how wide its blocks are. Give its configuration a field hidden_size."
+            f"{describe(encoder)} does not say how wide its blocks are. Add a field hidden_size to its configuration."
         )
     return width
 
 
 def _declared_width(encoder: PreTrainedModel) -> int | None:
-    """Channels of the blocks' output, of the last stage if there are several, if the configuration says so."""
+    """Channels of the blocks' output according to the configuration (with stages, of the last one), or `None`."""
     config: Any = encoder.config
     widths = [getattr(config, field, None) for field in WIDTH_FIELDS] + list(
         getattr(config, "hidden_sizes", None) or []
@@ -305,7 +315,7 @@ def _declared_width(encoder: PreTrainedModel) -> int | None:
 
 
 def _output_channels(module: nn.Module) -> int:
-    """Channels that come out of a module whose last layer is a linear layer or a convolution."""
+    """Channels of the output of a module whose last layer is a linear layer or a convolution."""
     return next(parameter.shape[0] for parameter in reversed(list(module.parameters())) if parameter.ndim > 1)
 
 

@@ -1,7 +1,8 @@
-"""data2vec around any encoder: the plain encoder, and the encoder with its teacher for pre-training.
+"""data2vec for any encoder: the plain encoder, and the encoder with teacher and predictor for pre-training.
 
-Shapes: B samples, M masks per sample, R = B * M rows (b0m0, b0m1, ..., b1m0, ...), T content positions (patches,
-frames or tokens, without prefix tokens such as CLS), C channels, N masked positions.
+Shapes: B samples, M masks per sample, R = B * M rows (sample 0 with mask 0, sample 0 with mask 1, ..., sample 1 with
+mask 0, ...), T content positions (patches, frames or tokens, without prefix tokens such as CLS), V visible positions,
+C channels, N masked positions.
 """
 
 import copy
@@ -23,17 +24,9 @@ from .backbone_data2vec_generic import VisiblePositions, masked_content, recorde
 from .configuration_data2vec_generic import Data2VecGenericConfig
 from .float32_copy_data2vec_generic import EncoderTemplate
 from .geometry_data2vec_generic import grid_of, patch_sides, real_positions
+from .inputs_data2vec_generic import all_inputs, longest_text, main_input, repeated
 from .layout_data2vec_generic import BackboneLayout, UnsupportedBackboneError, describe, find_layout
-from .measurements_data2vec_generic import (
-    BackboneMeasurements,
-    all_inputs,
-    encode,
-    longest_text,
-    made_up_sample,
-    main_input,
-    measure,
-    require_visible_only,
-)
+from .measurements_data2vec_generic import BackboneMeasurements, encode, made_up_sample, measure, require_visible_only
 from .objective_data2vec_generic import (
     ConvDecoder,
     average_targets,
@@ -57,9 +50,10 @@ class Data2VecGenericForPreTrainingOutput(ModelOutput):
     """Output of [`Data2VecGenericForPreTraining`].
 
     Args:
-        loss: scalar, summed over rows and channels and divided by the number of masked positions, plus the CLS term.
-        predictions: (N, C), rows of masked positions, row-major over B, M, T.
-        targets: (N, C) float32, in the same order.
+        loss: scalar. The regression loss, and the CLS loss if it has a weight, summed over masked positions and
+            channels and divided by the number of masked positions.
+        predictions: (N, C), the predictions at the masked positions, in the order of B, then M, then T.
+        targets: (N, C) float32, the targets in the same order.
         num_masked: scalar, N.
     """
 
@@ -70,10 +64,18 @@ class Data2VecGenericForPreTrainingOutput(ModelOutput):
 
 
 class Data2VecGenericPreTrainedModel(PreTrainedModel):
-    """What both models share: building the encoder, saving the code beside the weights."""
+    """Base class of all models of this package: builds the encoder, and saves the code beside the weights.
+
+    Args:
+        config: its `encoder_config` says which encoder.
+        encoder: use this one instead of a new one from the config.
+
+    Raises:
+        ValueError: neither of them names an encoder.
+    """
 
     config_class = Data2VecGenericConfig
-    # Not "encoder": transformers would rename the student's keys, and with them the teacher's.
+    # It must differ from "encoder": transformers would rename the student's keys, and the teacher's with them.
     base_model_prefix = "data2vec_generic"
     _auto_map = {
         "AutoConfig": "configuration_data2vec_generic.Data2VecGenericConfig",
@@ -95,7 +97,7 @@ class Data2VecGenericPreTrainedModel(PreTrainedModel):
             )
         if encoder is not None:
             config.encoder_config = encoder.config
-            for module in encoder.modules():  # its weights stay as they are when this model is initialised
+            for module in encoder.modules():  # so that `post_init` does not initialise its weights again
                 vars(module)["_is_hf_initialized"] = True
         super().__init__(config)
         if encoder is None:
@@ -107,11 +109,13 @@ class Data2VecGenericPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *model_args: Any, **kwargs: Any) -> Any:
-        """As ever, from safetensors unless `use_safetensors=False`. `trust_remote_code=True` also runs the code of an
-        encoder that is not in transformers.
+        """Load a model as `PreTrainedModel.from_pretrained` does, with two additions.
+
+        `use_safetensors` is True unless it is given. With `trust_remote_code=True`, the code of an encoder that is not
+        in transformers is also loaded from the checkpoint.
 
         Raises:
-            ValueError: a folder holds its weights as pickles only.
+            ValueError: a local folder holds its weights as pickles only, and `use_safetensors` is True.
         """
         if kwargs.setdefault("use_safetensors", True) and pretrained_model_name_or_path is not None:
             require_safetensors(os.path.join(pretrained_model_name_or_path, kwargs.get("subfolder") or ""))
@@ -124,31 +128,35 @@ class Data2VecGenericPreTrainedModel(PreTrainedModel):
         return self.encoder.get_input_embeddings()
 
     def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
-        """Save config, weights and the code that loads them, for `AutoModel` with `trust_remote_code=True`."""
+        """Save config and weights as `PreTrainedModel.save_pretrained` does, and the code of model and encoder.
+
+        The Auto classes can load the folder with `trust_remote_code=True` where this package is not installed.
+        """
         self.config.auto_map = dict(self._auto_map)
         save_encoder_code(self.encoder, save_directory)
-        # Trainer resumes by load_state_dict, which knows the names in memory only, not those of older checkpoints.
+        # Trainer resumes with load_state_dict, which needs the parameter names of the model in memory. The original
+        # format has the names of older checkpoints.
         kwargs.setdefault("save_original_format", False)
         super().save_pretrained(save_directory, *args, **kwargs)
 
 
 def encoder_of(model: PreTrainedModel) -> PreTrainedModel:
-    """The encoder of an encoder-decoder (T5, BART, Whisper); any other model is one by itself.
+    """The encoder of an encoder-decoder (T5, BART, Whisper), or the model itself if it is none.
 
     Raises:
-        UnsupportedBackboneError: the encoder is no model of its own, with a configuration.
+        UnsupportedBackboneError: the encoder is not a `PreTrainedModel`.
     """
     encoder = model.get_encoder() if type(model.config).is_encoder_decoder else model
     if not isinstance(encoder, PreTrainedModel):
         raise UnsupportedBackboneError(
-            f"{describe(model)} has an encoder, {type(encoder).__name__}, that is no PreTrainedModel, so it can't be "
-            "configured, saved and loaded by itself. Choose another type, e.g. bart or t5."
+            f"{describe(model)} has an encoder, {type(encoder).__name__}, that is not a PreTrainedModel, so it can't "
+            "be configured, saved and loaded by itself. Choose another type, e.g. bart or t5."
         )
     return encoder
 
 
 class Data2VecGenericModel(Data2VecGenericPreTrainedModel):
-    """The plain encoder of a data2vec checkpoint: its forward pass is the encoder's own.
+    """The plain encoder of a data2vec checkpoint, without teacher and predictor.
 
     Args:
         config: its `encoder_config` says which encoder.
@@ -163,25 +171,26 @@ class Data2VecGenericModel(Data2VecGenericPreTrainedModel):
         self.post_init()
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Arguments and output are those of the encoder."""
+        """Run the encoder. Arguments and output are those of its own forward pass."""
         return self.encoder(*args, **kwargs)
 
 
 class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
     """Student, teacher and predictor with the data2vec objective.
 
-    The teacher starts as an exact copy of the student, stays in eval mode without gradients, and is moved by
-    `modeling_data2vec_generic.training.teacher.EMATeacher` after each optimizer step.
+    The teacher starts as an exact copy of the student and stays in evaluation mode without gradients. After each
+    optimizer step, `modeling_data2vec_generic.training.teacher.EMATeacher` moves it towards the student.
 
     Args:
         config: the encoder and the objective.
-        encoder: student to start from instead of a new one from the config. Its spec augmentation and layer drop are
-            turned off: the masks are ours, and the teacher's layers must all run.
+        encoder: the student to start from instead of a new one from the config. Its own masking (spec augmentation)
+            and layer drop are turned off: the data collator makes the masks, and all layers of the teacher must run.
 
     Raises:
-        UnsupportedBackboneError: the encoder lacks one of the layout that data2vec needs.
-        ValueError: K is larger than the depth, the decoder's groups do not divide the widths, or the weight of the
-            CLS loss is that of a sum over rows.
+        UnsupportedBackboneError: data2vec does not find what it needs in the encoder.
+        ValueError: `average_top_k_layers` is larger than the number of blocks, `decoder_groups` does not divide the
+            widths, the CLS loss has a weight and the encoder has no prefix token, `cls_loss_reduction` is "sum", or a
+            weight holds NaN or infinity.
     """
 
     _auto_class = "AutoModelForPreTraining"
@@ -192,11 +201,11 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         _turn_off_own_masking(self.encoder)
         self.layout: BackboneLayout = find_layout(self.encoder)
         self._template = EncoderTemplate(self.encoder)
-        # Tables of sines, for instance; loading a checkpoint makes everything trainable.
+        # Tables of sines, for instance. Loading a checkpoint makes all parameters trainable.
         self._fixed = {name for name, parameter in self.encoder.named_parameters() if not parameter.requires_grad}
         self.measurements: BackboneMeasurements | None = None
         self._saw_batch = False
-        self._look_at_encoder()
+        self._measure_on_made_up_input()
         self.teacher = copy.deepcopy(self.encoder)
         width = self.layout.width
         self.reads_images = self.main_input_name == "pixel_values" and not hasattr(self.encoder.config, "num_frames")
@@ -219,18 +228,20 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         self.post_init()
         self._freeze()
 
-    def _look_at_encoder(self) -> None:
-        """Examine the encoder on made-up input; where none can be made up, the first batch will do.
+    def _measure_on_made_up_input(self) -> None:
+        """Measure the encoder on a made-up sample. If none can be made up, the first batch is used instead.
 
-        While a checkpoint is being loaded there is nothing to run yet; loading ends with a call of `train`.
+        While a checkpoint is being loaded, the weights are on the meta device and nothing can be run.
+        `from_pretrained` ends with a call of `eval`, and so of `train`, which measures the encoder then.
         """
         if self.measurements is not None or any(parameter.is_meta for parameter in self.encoder.parameters()):
             return
         inputs = made_up_sample(self.encoder, self.layout, self._template)
         if inputs is not None:
-            self.measurements = self._measured(inputs)
+            self.measurements = self._measure_and_check(inputs)
 
-    def _measured(self, inputs: dict[str, Any]) -> BackboneMeasurements:
+    def _measure_and_check(self, inputs: dict[str, Any]) -> BackboneMeasurements:
+        """Measure the encoder on these inputs and check that the configuration is possible with it."""
         measurements = measure(self.encoder, self.layout, inputs, self._template)
         wanted = self.config.average_top_k_layers or 1
         if wanted > measurements.num_layers:
@@ -248,11 +259,12 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         return measurements
 
     def _measurements_for(self, inputs: dict[str, Any]) -> BackboneMeasurements:
+        """The measurements, which are made on the first batch if they could not be made before."""
         if self.measurements is None:
-            self.measurements = self._measured(longest_text(inputs) if self.layout.reads_tokens else inputs)
+            self.measurements = self._measure_and_check(longest_text(inputs) if self.layout.reads_tokens else inputs)
             self._freeze()
         elif not self._saw_batch and self.layout.reads_tokens and self.config.student_input == "visible":
-            # Attention may be another one in long texts than it was in the short one that was made up.
+            # Some encoders use another attention in long texts than in the short text that was made up.
             text = longest_text(inputs)
             seen = dataclasses.replace(self.measurements, length=text[self.main_input_name].shape[1])
             require_visible_only(self.encoder, self.layout, seen, text, self._template)
@@ -261,7 +273,7 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
 
     @property
     def _needs_mask_embedding(self) -> bool:
-        """A student that drops masked positions has no use for one; token encoders have their mask token."""
+        """Whether masked positions hold an embedding. Visible-only students drop them, and texts have a mask token."""
         return self.config.student_input == "mask_token" and not self.layout.reads_tokens
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -275,10 +287,14 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
                 init.uniform_(module.bias, -bound, bound)
 
     def train(self, mode: bool = True) -> "Data2VecGenericForPreTraining":
-        """As ever, but the teacher stays in eval mode and frozen: loading a checkpoint resets `requires_grad`."""
+        """Set the mode of student and predictor as `nn.Module.train` does; the teacher stays in evaluation mode.
+
+        Loading a checkpoint ends with a call of this method. It therefore also measures the encoder if that has not
+        been done, and freezes the teacher again, because loading resets `requires_grad`.
+        """
         super().train(mode)
         if hasattr(self, "teacher"):
-            self._look_at_encoder()
+            self._measure_on_made_up_input()
             self._freeze()
         return self
 
@@ -296,16 +312,22 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         """Names of the encoder's parameters that `teacher_embeddings="copy"` copies instead of averaging.
 
         Raises:
-            RuntimeError: no forward pass has been made yet, which shows what runs before the first block.
+            RuntimeError: the encoder could not be measured on a made-up sample, and no forward pass has been made yet.
         """
         if self.config.teacher_embeddings == "ema":
             return frozenset()
         if self.measurements is None:
-            raise RuntimeError("teacher_embeddings='copy' is resolved in a forward pass, and none has been made yet.")
+            raise RuntimeError(
+                "teacher_embeddings='copy' needs a forward pass, which shows what runs before the first block, and "
+                "none has been made yet."
+            )
         return frozenset(name for name, _ in self.encoder.named_parameters() if self.measurements.embeds(name))
 
     def mask_noise(self, like: Tensor, count: int) -> Tensor:
-        """(count, C) noise for the masked places of the decoder's input, of the dtype and device of `like`."""
+        """(count, C) Gaussian noise for the masked positions of the decoder's input (data2vec 2.0, section 3.2).
+
+        Its standard deviation is `mask_noise_std`, its dtype and device are those of `like`, (..., C).
+        """
         return torch.randn(count, like.shape[-1], dtype=like.dtype, device=like.device) * self.config.mask_noise_std
 
     def forward(
@@ -315,16 +337,20 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         return_loss: bool = True,
         **inputs: Any,
     ) -> Data2VecGenericForPreTrainingOutput:
-        """One pass of the teacher over the full input and of the student over the masked one.
+        """Run the teacher on the full input and the student on the masked input, and compute the loss.
 
         Args:
-            mask: (B, M, T) or, with one mask, (B, T) bool; True = to be predicted.
-            num_items_in_batch: masked positions of the whole optimizer step, by which the loss is divided; `None`:
-                those of this batch.
-            return_loss: there so that `Trainer` knows that the loss needs no labels.
-            inputs: what the encoder takes, which is what the teacher reads. For any input NAME, `student_NAME` of
-                shape (B, M, ...) or, with one mask, of NAME's own shape is what the student reads instead. Where the
-                student gets its own main input, masked positions already hold what they should (text: the mask token).
+            mask: (B, M, T) or, with one mask per sample, (B, T) bool; True at positions to predict.
+            num_items_in_batch: masked positions of the whole optimizer step, by which the loss is divided; `None`
+                divides by those of this batch.
+            return_loss: not used. `Trainer` recognises by this argument that the loss needs no labels.
+            inputs: the encoder's own arguments, which the teacher reads. The student reads them too, except where
+                `student_NAME` takes the place of an input NAME: (B, M, ...) or, with one mask per sample, of the same
+                shape as NAME. If the student's main input is given, its masked positions must already hold what
+                replaces their content (for text, the mask token).
+
+        Raises:
+            ValueError: the mask covers no position, or does not fit the encoder's positions.
         """
         mask = mask.bool().unsqueeze(1) if mask.ndim == 2 else mask.bool()
         samples, num_masks, length = mask.shape
@@ -368,7 +394,7 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         )
 
     def _each_series(self, hidden: Tensor) -> Tensor:
-        """(R, T, C) -> (R * channels, T / channels, C) for encoders of time series that keep their channels apart."""
+        """Split the channels of a time series, (R, T, C) -> (R * channels, T / channels, C), if the encoder does."""
         if not self.layout.quirks.channels_apart:
             return hidden
         return hidden.reshape(-1, hidden.shape[1] // self.encoder.config.num_input_channels, hidden.shape[2])
@@ -377,7 +403,7 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
     def _targets(
         self, inputs: dict[str, Any], length: int, real: Tensor | None, measurements: BackboneMeasurements
     ) -> Tensor:
-        """(B, T, C) float32: the teacher's view of the full input."""
+        """(B, T, C) float32: the targets, which the teacher makes of the full input (data2vec, section 3.3)."""
         prefix = measurements.prefix
         with recorded_layers(self.teacher, self.layout, self.config.target_source) as layers:
             self.teacher(**all_inputs(self.layout, inputs, length))
@@ -400,9 +426,9 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         grid: tuple[int, int] | None,
         measurements: BackboneMeasurements,
     ) -> Tensor:
-        """(R, prefix + T, C): the student on the whole sequence, its content replaced at masked positions."""
+        """(R, prefix + T, C): the student's output for the whole sequence, with masked content replaced."""
         _, num_masks, length = mask.shape
-        inputs = _repeated(inputs, num_masks) | _flattened(student_inputs, inputs)
+        inputs = repeated(inputs, num_masks) | _flattened(student_inputs, inputs)
         if self.main_input_name in student_inputs:
             return encode(self.encoder, self.layout, inputs, length, measurements.takes_last_block)
         embedding = None
@@ -430,7 +456,7 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         real: Tensor | None,
         measurements: BackboneMeasurements,
     ) -> tuple[Tensor, VisiblePositions]:
-        """(R, prefix + V, C): the student on the visible positions alone, and which they are."""
+        """The student's output for the visible positions alone, (R, prefix + V, C), and these positions."""
         _, num_masks, length = mask.shape
         rows_mask = mask.flatten(0, 1)
         visible, padding = ~rows_mask, None
@@ -443,8 +469,8 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         own_content = self.main_input_name in student_inputs
         with ExitStack() as stack:
             if own_content or measurements.mixes_neighbours:
-                # Masked content must be gone before a neighbour can see it, so each mask needs embeddings of its own.
-                inputs = _repeated(inputs, num_masks) | _flattened(student_inputs, inputs)
+                # Masked content must be removed before a neighbour can see it, so the embeddings run once per mask.
+                inputs = repeated(inputs, num_masks) | _flattened(student_inputs, inputs)
                 stack.enter_context(
                     masked_content(
                         self.encoder,
@@ -462,7 +488,11 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
             return encode(self.encoder, self.layout, inputs, length, measurements.takes_last_block), positions
 
     def _reassemble(self, encoded: Tensor, positions: VisiblePositions, masked: Tensor, length: int) -> Tensor:
-        """(R, V, C) -> (R, T, C): visible positions back in their places, noise at masked ones, zero at padding."""
+        """The decoder's input, (R, V, C) -> (R, T, C): encoded visible positions, noise at masked ones, 0 at padding.
+
+        Args:
+            masked: (N), indices of the masked positions among all R * T.
+        """
         rows, _, width = encoded.shape
         dense = encoded.new_zeros(rows, length, width)
         dense = dense.scatter(1, positions.index.unsqueeze(-1).expand_as(encoded), encoded)
@@ -470,7 +500,7 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         return dense.flatten(0, 1).index_copy(0, masked, noise).view(rows, length, width)
 
     def _cls_loss(self, cls: Tensor, targets: Tensor, real: Tensor | None, mask: Tensor) -> Tensor:
-        """See `cls_loss`; targets are averaged over all positions, or over those that are not padding."""
+        """`cls_loss` between CLS (R, C) and the mean of the targets (B, T, C) over all positions without padding."""
         if real is None:
             mean = targets.mean(1)
         else:
@@ -485,20 +515,21 @@ def _refuse_sum_over_rows(config: Data2VecGenericConfig) -> None:
     if config.cls_loss_weight and config.cls_loss_reduction == "sum":
         raise ValueError(
             f"cls_loss_weight={config.cls_loss_weight} was saved when it was the weight of a sum over rows; now it is "
-            "that of their mean, which does not grow with the batch. Give the weight that you want to train with, "
-            "e.g. from_pretrained(..., cls_loss_weight=2.56) as data2vec 2.0 base was published with: the old weight "
-            "times the rows of an optimizer step (samples × num_masks) is what it stood for. 0 leaves the CLS loss "
-            "out. Data2VecGenericModel, the plain encoder, loads as it is."
+            "the weight of their mean, which does not grow with the batch. Give the weight that you want to train "
+            "with, e.g. from_pretrained(..., cls_loss_weight=2.56), which data2vec 2.0 (base) uses. To go on as "
+            "before, multiply the old weight by the rows of an optimizer step (samples × num_masks). 0 leaves the CLS "
+            "loss out. The plain encoder, Data2VecGenericModel, can be loaded without a change."
         )
 
 
 def _turn_off_own_masking(encoder: PreTrainedModel) -> None:
-    """Encoders mask their input (spec augmentation) and skip blocks (layer drop) by themselves when they train; here
-    the collator masks, and every block runs.
+    """Turn off the encoder's own masking of its input (spec augmentation) and its layer drop.
 
-    Some read the rate of layer drop from their configuration in each forward pass, under several names, and others
-    from the module that runs the blocks, which took it when it was built: it is 0 in all of them afterwards. What the
-    configuration of an encoder-decoder says of the decoder stays.
+    Some encoders do both when they train. Here the data collator makes the masks, and every block must run.
+
+    The rate of layer drop has several names. Some encoders read it from their configuration in each forward pass,
+    others copy it to the module that runs the blocks. It is set to 0 in all of these places, except for the rate of a
+    decoder in the configuration of an encoder-decoder.
     """
     configs = {id(encoder.config): encoder.config}
     for module in encoder.modules():
@@ -513,22 +544,14 @@ def _turn_off_own_masking(encoder: PreTrainedModel) -> None:
 
 
 def _turn_off_layer_drop(owner: Any) -> None:
-    """Set a module's or configuration's rate of layer drop to 0, whatever it is called."""
+    """Set all attributes of a module or configuration that hold the encoder's rate of layer drop to 0."""
     for name in vars(owner):
         if _LAYER_DROP.search(name) and "decoder" not in name:
             setattr(owner, name, 0.0)
 
 
-def _repeated(inputs: dict[str, Any], times: int) -> dict[str, Any]:
-    """Each sample `times` times in a row: (B, ...) -> (R, ...)."""
-    return {
-        name: value.repeat_interleave(times, 0) if isinstance(value, Tensor) and value.ndim else value
-        for name, value in inputs.items()
-    }
-
-
 def _flattened(student_inputs: dict[str, Tensor], inputs: dict[str, Any]) -> dict[str, Tensor]:
-    """(B, M, ...) -> (R, ...); what has no axis of masks stays as it is."""
+    """Flatten the student's inputs, (B, M, ...) -> (R, ...). Those without an axis of masks stay as they are."""
     return {
         name: value.flatten(0, 1) if value.ndim > inputs[name].ndim else value
         for name, value in student_inputs.items()

@@ -1,4 +1,4 @@
-"""The objective as pure functions and small modules: targets, predictors, loss.
+"""The objective: functions that make the targets and the loss, and the predictors as modules.
 
 Shapes: B samples, M masks per sample, R = B * M rows, T content positions, C channels, N masked positions.
 """
@@ -12,15 +12,15 @@ SPREAD_EPS = 1e-6
 
 
 def normalize(x: Tensor, norm: str, real: Tensor | None = None) -> Tensor:
-    """`(x - mean) / sqrt(var + 1e-5)` with biased variance, no parameters.
+    """Normalise without parameters: `(x - mean) / sqrt(var + 1e-5)` with the biased variance.
 
     Args:
         x: (B, T, C), float32.
-        norm: "layer" takes the statistics over C, "instance" over T, "batch" over B and T.
-        real: (B, T) bool, False at padding, which the statistics over T leave out. `None`: every position counts.
+        norm: axes of mean and variance: "layer" takes C, "instance" T, "batch" B and T.
+        real: (B, T) bool, False at padding, which "instance" and "batch" leave out. `None`: there is no padding.
 
     Returns:
-        (B, T, C); padding is normalised with the statistics of the rest.
+        (B, T, C); padding is normalised with the statistics of the other positions.
     """
     dims = {"layer": (2,), "instance": (1,), "batch": (0, 1)}[norm]
     if real is None or norm == "layer":
@@ -36,16 +36,16 @@ def normalize(x: Tensor, norm: str, real: Tensor | None = None) -> Tensor:
 def average_targets(
     layers: list[Tensor], layer_norms: list[str], final_norms: list[str], real: Tensor | None = None
 ) -> Tensor:
-    """The regression target (data2vec, section 3.3): each layer normalised, their mean normalised again, in float32.
+    """The regression target (data2vec, section 3.3): the mean of the normalised layers, which is normalised again.
 
     Args:
         layers: outputs of the teacher's top K blocks without prefix tokens, each (B, T, C).
-        layer_norms: norms of each layer, applied in the order batch, instance, layer.
-        final_norms: norms of the mean, applied in the order batch, layer, instance.
+        layer_norms: norms for each layer, which are applied in the order batch, instance, layer.
+        final_norms: norms for the mean, which are applied in the order batch, layer, instance.
         real: (B, T) bool, False at padding; see `normalize`.
 
     Returns:
-        (B, T, C) float32.
+        (B, T, C) float32, in which everything is computed.
     """
     total = torch.zeros_like(layers[0], dtype=torch.float32)
     for layer in layers:
@@ -62,13 +62,13 @@ def average_targets(
 
 
 def regression_loss(predictions: Tensor, targets: Tensor, beta: float, scale: float | None) -> Tensor:
-    """Sum over all elements of the scaled smooth L1 loss, or of the squared error for `beta` 0 (data2vec, section
-    3.3).
+    """The scaled smooth L1 loss (data2vec, section 3.3), or the squared error, summed over all elements.
 
     Args:
-        predictions, targets: (..., C); computed in float32.
-        beta: with d = |prediction - target|, an element is d^2 / (2 beta) below beta and d - beta / 2 above; 0: d^2.
-        scale: factor of every element; `None` is 1 / sqrt(C).
+        predictions, targets: (..., C), which are converted to float32.
+        beta: with d = |prediction - target|, the loss of an element is d^2 / (2 beta) where d < beta and d - beta / 2
+            elsewhere. If beta is 0, it is d^2.
+        scale: factor of the loss; `None` is 1 / sqrt(C).
 
     Returns:
         scalar, float32.
@@ -77,17 +77,17 @@ def regression_loss(predictions: Tensor, targets: Tensor, beta: float, scale: fl
 
 
 def cls_loss(cls: Tensor, targets: Tensor, num_masked: Tensor, beta: float, scale: float | None) -> Tensor:
-    """Sum over rows of the loss between CLS and the mean target, times the row's masked positions (data2vec 2.0,
-    section 3.3).
+    """The loss between CLS and the mean target (data2vec 2.0, section 3.3), summed over rows.
 
-    Divided by the masked positions of a step, as the regression loss is, it is the mean over the step's rows, however
-    these are split into micro-batches and processes. The original multiplies the sum over the rows of one worker's
-    batch by that worker's masked positions, so that its weight stands for as many rows.
+    Each row is weighted by its number of masked positions. Divided by the masked positions of an optimizer step, as
+    the regression loss is, the sum becomes the mean over the rows of the step, in whichever way they are split into
+    micro-batches and processes. The original implementation multiplies the sum over the rows of a worker's batch by
+    the masked positions of that worker, so that there the effect of the weight grows with the number of rows.
 
     Args:
-        cls: (R, C), the student's CLS.
-        targets: (R, C), the mean over positions of each row's targets.
-        num_masked: (R), masked positions of each row.
+        cls: (R, C), the student's output at CLS.
+        targets: (R, C), the mean of each row's targets over its positions.
+        num_masked: (R), the number of masked positions of each row.
         beta, scale: see `regression_loss`.
 
     Returns:
@@ -107,25 +107,33 @@ def _element_loss(predictions: Tensor, targets: Tensor, beta: float, scale: floa
 
 
 def spread(x: Tensor) -> Tensor:
-    """How much the rows of x (N, C) differ: mean over C of sqrt(unbiased variance over N + 1e-6); 0 is full
-    collapse."""
+    """How much the rows of x (N, C) differ: the mean over C of sqrt(v + 1e-6), v the unbiased variance over N.
+
+    It is about 0 (0.001) if all rows are equal, which is a complete collapse.
+    """
     return torch.sqrt(x.float().var(0) + SPREAD_EPS).mean()
 
 
 def linear_predictor(width: int) -> nn.Module:
-    """One linear layer, as data2vec uses for images and speech."""
+    """One linear layer C -> C, which data2vec uses for images and speech."""
     return nn.Linear(width, width)
 
 
 def mlp_predictor(width: int) -> nn.Module:
-    """Linear C -> 2C, GELU, linear 2C -> C, as data2vec uses for text."""
+    """A linear layer C -> 2C, GELU and a linear layer 2C -> C, which data2vec uses for text."""
     return nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
 
 
 class ConvDecoderLayer(GradientCheckpointingLayer):
-    """Grouped convolution that keeps the length, norm over channels without parameters, GELU, optional residual.
+    """A grouped convolution that keeps the length, a norm over channels without parameters, and GELU.
 
-    `--gradient_checkpointing` covers it as it does the encoder's blocks.
+    The base class applies `--gradient_checkpointing` to it, as to the encoder's blocks.
+
+    Args:
+        conv: `nn.Conv2d` for images, `nn.Conv1d` for sequences.
+        width, dim: channels in and out.
+        kernel, groups: of the convolution.
+        residual: add the input to the output, if both have the same number of channels.
     """
 
     def __init__(
@@ -138,15 +146,15 @@ class ConvDecoderLayer(GradientCheckpointingLayer):
     def forward(self, x: Tensor) -> Tensor:
         """(R, rows, columns, width) -> (R, rows, columns, dim); a sequence has one row.
 
-        Channels stay last, as norm and projection want them, and a sequence goes through the two-dimensional
-        convolution: on a CPU this takes a third to a half of the time.
+        The channels stay last, as the norm and the projection need them, and sequences use a two-dimensional
+        convolution too. On a CPU this takes a third to a half of the time of the direct way.
         """
         weight = self.conv.weight if self.conv.weight.ndim == 4 else self.conv.weight.unsqueeze(2)
         padding = [size // 2 for size in weight.shape[2:]]
         y = nn.functional.conv2d(
             x.permute(0, 3, 1, 2), weight, self.conv.bias, padding=padding, groups=self.conv.groups
         )
-        # An even kernel makes one position too many along its axes; the last one is dropped.
+        # An even kernel makes one position too many along its axes. The last one is dropped.
         y = y[..., : x.shape[1], : x.shape[2]].permute(0, 2, 3, 1)
         y = nn.functional.gelu(nn.functional.layer_norm(y, y.shape[3:], eps=NORM_EPS))
         return x + y if self.residual else y
@@ -159,7 +167,10 @@ class ConvDecoder(nn.Module):
     Args:
         width: C, channels in and out.
         dim, num_layers, kernel, groups, residual, projection_layers: the config's `decoder_*` settings.
-        two_dimensional: convolve over the patch grid instead of over the sequence.
+        two_dimensional: convolve over the grid of patches instead of over the sequence.
+
+    Raises:
+        ValueError: `groups` does not divide `width` and `dim`.
     """
 
     def __init__(
@@ -194,16 +205,16 @@ class ConvDecoder(nn.Module):
         real: Tensor | None = None,
         selected: Tensor | None = None,
     ) -> Tensor:
-        """Fill in the masked positions.
+        """Predict the masked positions.
 
         Args:
             x: (R, T, C), the student's output at visible positions and noise at masked ones.
-            grid: (rows, columns) of the patches with rows * columns = T; needed by a two-dimensional decoder.
-            real: (R, T) bool; what False marks is held at zero, as if the sequence ended there.
-            selected: (N), indices of the flat R * T positions that alone are projected.
+            grid: (rows, columns) of the patches, where rows * columns = T; needed by a two-dimensional decoder.
+            real: (R, T) bool, False at padding, where the input of every layer is set to zero; `None` without padding.
+            selected: (N), indices of positions among all R * T; only these are projected. `None` projects all.
 
         Returns:
-            (R, T, C), or (N, C) where positions are selected.
+            (R, T, C), or (N, C) if positions are selected.
         """
         grid = grid or (1, x.shape[1])
         x = x.unflatten(1, grid)

@@ -1,7 +1,7 @@
-"""What loading a checkpoint may run: code that came with it, where `trust_remote_code` allows it, and never a pickle.
+"""Which code loading a checkpoint may run: that of its encoder if `trust_remote_code` allows it, and never a pickle.
 
-The code is that of encoders whose classes are not in transformers. It is saved beside the weights. transformers keeps
-this convention for a model, but not for a model within a model.
+If the classes of an encoder are not in transformers, their code is saved beside the weights. transformers does this
+for a model, but not for an encoder within a model, which is what this file adds.
 """
 
 import os
@@ -10,17 +10,17 @@ from typing import Any
 from transformers import MODEL_MAPPING, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.dynamic_module_utils import custom_object_save, get_class_from_dynamic_module
 
-# What `from_pretrained` is told about where files come from.
+# Arguments of `from_pretrained` that say where files come from.
 SOURCE_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "token")
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
 
 
 def unknown_encoder_config(fields: dict[str, Any]) -> PreTrainedConfig:
-    """Holds the fields of a configuration whose class is known only once its code has been run.
+    """A configuration that holds the fields of one whose class is not known before its code has been run.
 
     Raises:
-        ValueError: no code came with it.
+        ValueError: no code was saved with it.
     """
     if "AutoConfig" not in fields.get("auto_map", {}):
         raise ValueError(
@@ -28,50 +28,54 @@ def unknown_encoder_config(fields: dict[str, Any]) -> PreTrainedConfig:
             "was not saved with it. Import the module that defines it before you load this model, and let that module "
             "call AutoConfig.register and AutoModel.register for its two classes."
         )
-    # A model type belongs to a class, not to its objects.
+    # The model type is an attribute of the class, so each type needs a class of its own.
     return type("UnknownEncoderConfig", (PreTrainedConfig,), {"model_type": fields["model_type"]})(**fields)
 
 
 def encoder_from_config(config: Any, source: str | None) -> PreTrainedModel:
-    """What `AutoModel` makes of a configuration.
+    """Make a new encoder with `AutoModel.from_config`.
 
     Args:
-        source: where the configuration came from, for the message.
+        config: of the encoder.
+        source: name of the checkpoint that the configuration came from, for the message; `None` if there is none.
 
     Raises:
-        ValueError: its class is not known, since its code has not been run.
+        ValueError: the class of the configuration is not known, because its code has not been run.
     """
     if type(config) not in MODEL_MAPPING and getattr(config, "auto_map", None):
         raise ValueError(
             f"The encoder of {source or 'this model'} has model_type={config.model_type!r}, which transformers does "
-            "not know; its code lies in Python files beside the weights. Read them, and if you trust them load the "
+            "not know; its code is in Python files beside the weights. Read them, and if you trust them, load the "
             "model with from_pretrained(..., trust_remote_code=True)."
         )
     return AutoModel.from_config(config)
 
 
 def with_encoder_code(config_class: Any, folder: str | os.PathLike, arguments: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of a `from_pretrained`, with the encoder's configuration as an object of its own class.
+    """Load the code of the encoder and put an encoder configuration of its class into arguments of `from_pretrained`.
 
     Args:
-        config_class: class of the configuration whose `encoder_config` is meant.
-        folder: folder or Hub id of the model, where the code lies.
-        arguments: of `from_pretrained`, with `trust_remote_code=True` among them. A configuration among them is
-            changed in place.
+        config_class: class of the model's configuration, which has the field `encoder_config`.
+        folder: folder or Hub id of the model, where the code is.
+        arguments: of `from_pretrained`, `trust_remote_code=True` included. If they hold a configuration object, its
+            `encoder_config` is replaced.
+
+    Returns:
+        The arguments for `from_pretrained`.
     """
     source = {name: arguments[name] for name in SOURCE_ARGUMENTS if name in arguments}
     config = arguments.get("config")
     if isinstance(config, PreTrainedConfig):
-        config.encoder_config = _settled(config.encoder_config, folder, source)
+        config.encoder_config = _in_own_class(config.encoder_config, folder, source)
         return arguments
     config = config_class.from_pretrained(config or folder, **source)
-    return {"encoder_config": _settled(config.encoder_config, folder, source)} | arguments
+    return {"encoder_config": _in_own_class(config.encoder_config, folder, source)} | arguments
 
 
-def _settled(encoder_config: Any, folder: str | os.PathLike, source: dict[str, Any]) -> Any:
-    """The configuration as an object of its own class; `AutoModel` gets to know the model's class, too.
+def _in_own_class(encoder_config: Any, folder: str | os.PathLike, source: dict[str, Any]) -> Any:
+    """Load the classes of an encoder, register them with `AutoModel`, and return its configuration in its own class.
 
-    A configuration that came without code, or whose code runs already, is returned as it is.
+    A configuration without saved code, or whose class is already known to `AutoModel`, is returned as it is.
     """
     auto_map = getattr(encoder_config, "auto_map", None) or {}
     known = type(encoder_config) in MODEL_MAPPING and not type(encoder_config).__module__.startswith("transformers.")
@@ -86,10 +90,10 @@ def _settled(encoder_config: Any, folder: str | os.PathLike, source: dict[str, A
 
 
 def save_encoder_code(encoder: PreTrainedModel, folder: str | os.PathLike) -> None:
-    """Copy the files of an encoder's two classes, if they were registered with `register_for_auto_class`."""
+    """Copy the code of an encoder's two classes to a folder if they are registered by `register_for_auto_class`."""
     config: Any = encoder.config
     if encoder._auto_class is None:
-        vars(config).pop("auto_map", None)  # of code that came with the checkpoint and was not used
+        vars(config).pop("auto_map", None)  # it may name code of the original checkpoint, which was not used
         return
     os.makedirs(folder, exist_ok=True)
     for part in (encoder, config):
@@ -98,13 +102,17 @@ def save_encoder_code(encoder: PreTrainedModel, folder: str | os.PathLike) -> No
 
 
 def require_safetensors(folder: str | os.PathLike) -> None:
-    """Raise ValueError, which says how to convert them, if a local folder holds its weights as pickles only."""
+    """Check that a local folder does not hold its weights as pickles only; any other name passes.
+
+    Raises:
+        ValueError: it does; the message says how to convert them.
+    """
     pickles = [name for name in PICKLES if os.path.isfile(os.path.join(folder, name))]
     if pickles and not any(os.path.isfile(os.path.join(folder, name)) for name in SAFETENSORS):
         raise ValueError(
-            f"{os.fspath(folder)!r} holds its weights as {pickles[0]}, a pickle, which is not read: one that was "
-            "tampered with can run code. model.safetensors is expected. If you trust where it comes from, convert it "
-            "once: AutoModel.from_pretrained(FOLDER, use_safetensors=False).save_pretrained(NEW_FOLDER)."
+            f"{os.fspath(folder)!r} holds its weights as {pickles[0]}, a pickle, which is not read because a pickle "
+            "can run any code. model.safetensors is expected. If you trust its source, convert it once: "
+            "AutoModel.from_pretrained(FOLDER, use_safetensors=False).save_pretrained(NEW_FOLDER)."
         )
 
 

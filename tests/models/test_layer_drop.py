@@ -7,7 +7,8 @@ from transformers import AutoModel
 from modeling_data2vec_generic import Data2VecGenericConfig, Data2VecGenericForPreTraining
 from modeling_data2vec_generic.backbone_data2vec_generic import recorded_layers
 from modeling_data2vec_generic.capabilities import small_config
-from modeling_data2vec_generic.measurements_data2vec_generic import all_inputs, made_up_sample
+from modeling_data2vec_generic.inputs_data2vec_generic import all_inputs
+from modeling_data2vec_generic.measurements_data2vec_generic import made_up_sample
 from modeling_data2vec_generic.modeling_data2vec_generic import encoder_of
 
 # One for each way in which encoders of transformers write it.

@@ -10,7 +10,8 @@ from torch import Tensor
 from ...backbone_data2vec_generic import as_sequence, first, hooked, recorded_layers
 from ...evaluation.probe import effective_rank
 from ...geometry_data2vec_generic import real_positions
-from ...measurements_data2vec_generic import all_inputs, undisturbed
+from ...inputs_data2vec_generic import all_inputs
+from ...measurements_data2vec_generic import undisturbed
 from ...modeling_data2vec_generic import Data2VecGenericForPreTraining
 from ...objective_data2vec_generic import regression_loss, spread
 
