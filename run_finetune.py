@@ -22,7 +22,7 @@ from modeling_data2vec_generic.data.bad_rows import BadRows
 from modeling_data2vec_generic.data.screening import listing, screened_together
 from modeling_data2vec_generic.data.summary import log_summary, summarized
 from modeling_data2vec_generic.finetuning.arguments import FinetuningArguments, TaskArguments
-from modeling_data2vec_generic.finetuning.comparison import Arms, arms_of
+from modeling_data2vec_generic.finetuning.comparison import Comparison, methods_of
 from modeling_data2vec_generic.finetuning.defaults import with_defaults
 from modeling_data2vec_generic.finetuning.labelled_rows import chosen_rows, parted_rows, paths_of, read_rows
 from modeling_data2vec_generic.finetuning.models import load_source
@@ -44,16 +44,16 @@ def main(argv: list[str] | None = None) -> None:
     refuse_several_devices(training_args)
     seeds = task_args.seeds or [training_args.seed]
     for seed in seeds:
-        for arm in task_args.arms:
-            claim(arguments_of(seed, arm, task_args, training_args))
+        for method in task_args.methods:
+            claim(arguments_of(seed, method, task_args, training_args))
 
     bad_rows = BadRows(training_args.output_dir, start_over=True) if training_args.process_index == 0 else None
     with training_args.main_process_first(desc="loading the data"), listing(bad_rows):
         task_type, data_args, splits = read_rows(data_args, task_args, partial(main_input_of, model_args))
     _, _, task_args, training_args = with_defaults(task_type, splits["train"].features["label"], flags, ARGUMENTS)
     refuse_flags_of_others(task_type, task_args, training_args)
-    names = arms_of(task_type, task_args, model_args)
-    metrics: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+    methods = methods_of(task_type, task_args, model_args)
+    metrics: dict[str, list[dict[str, float]]] = {method: [] for method in methods}
     for seed in seeds:
         set_seed(seed)
         task = task_type(model_args, data_args, task_args, arguments_of(seed, "", task_args, training_args))
@@ -67,28 +67,28 @@ def main(argv: list[str] | None = None) -> None:
             samples = {split: task.prepare(dataset, split) for split, dataset in rows.items()}
         log_summary()  # for further seeds, only what is new about their rows
         paths = paths_of(rows["validation"], task.modality_name)
-        arms = Arms(names, source, task, samples, task_args)
-        for name in names:
-            arm_args = arguments_of(seed, name, task_args, training_args)
-            outcome = arms.run(name, arm_args)
-            metrics[name].append(outcome.metrics)
+        comparison = Comparison(methods, source, task, samples, task_args)
+        for method in methods:
+            run_args = arguments_of(seed, method, task_args, training_args)
+            result = comparison.run(method, run_args)
+            metrics[method].append(result.metrics)
             if training_args.process_index == 0:
-                report_predictions(task, outcome, samples["validation"], paths, Path(str(arm_args.output_dir)))
+                report_predictions(task, result, samples["validation"], paths, Path(str(run_args.output_dir)))
     if (task_args.compare or task_args.seeds) and training_args.process_index == 0:
         report_comparison(metrics, seeds, task.main_metric, Path(str(training_args.output_dir)))
 
 
 def arguments_of(
-    seed: int, arm: str, task_args: TaskArguments, training_args: FinetuningArguments
+    seed: int, method: str, task_args: TaskArguments, training_args: FinetuningArguments
 ) -> FinetuningArguments:
-    """The training arguments of one run. If there are several runs, each has its own output directory, seed-N/ARM.
+    """The training arguments of one run. If there are several runs, each has its own output directory, seed-N/METHOD.
 
     Raises:
         ValueError: several runs are to be resumed from one checkpoint.
     """
     run_args = copy.copy(training_args)
     run_args.seed = seed
-    folders = [f"seed-{seed}"] * bool(task_args.seeds) + [arm] * task_args.compare
+    folders = [f"seed-{seed}"] * bool(task_args.seeds) + [method] * task_args.compare
     checkpoint = training_args.resume_from_checkpoint
     if folders and checkpoint is not None and str(checkpoint).lower() not in ("true", "false"):
         raise ValueError(

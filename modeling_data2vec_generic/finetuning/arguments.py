@@ -1,26 +1,34 @@
-"""Flags about the task and about how an encoder is fine-tuned. Those about data and encoder are shared with
-pre-training."""
+"""Flags of a fine-tuning run: the task, and how the encoder is trained on it.
+
+The flags about data and encoder are those of pre-training (`data/arguments.py`, `training/arguments.py`).
+"""
 
 from dataclasses import dataclass, field
 
 from ..training.arguments import RunArguments
 from ..training.settings import check_seed
 
-ARMS = ("from_scratch", "linear_probe", "knn", "finetuned")
-ON_FROZEN_FEATURES = ("linear_probe", "knn")  # of ARMS
-# Settings of transformers without which the metrics don't get the predictions of all rows at once.
+# The four ways of using an encoder that can be compared, in the order in which they are run.
+METHODS = ("from_scratch", "linear_probe", "knn", "finetuned")
+ON_FROZEN_FEATURES = ("linear_probe", "knn")  # those of METHODS that do not train the encoder
+# Values that settings of transformers must have so that the metrics are computed on the predictions of all rows.
 _ALL_PREDICTIONS = {"prediction_loss_only": False, "batch_eval_metrics": False, "eval_do_concat_batches": True}
 _CONTROLS = ("from_scratch", "linear_probe", "knn", "compare")
 
 
 @dataclass
 class TaskArguments:
-    """What is to be predicted, from how many labels, and beside what it is measured."""
+    """What is predicted, from how many labels, and with which other methods it is compared.
+
+    Raises:
+        ValueError: a value is out of its range, or two flags contradict each other.
+    """
 
     task: str | None = field(
         default=None,
         metadata={
-            "help": "image-classification, text-classification, ctc, ...; inferred where the data leave no doubt."
+            "help": "image-classification, text-classification, ctc, ... Default: the task that the data are for, if "
+            "there is only one."
         },
     )
     problem_type: str | None = field(
@@ -31,98 +39,120 @@ class TaskArguments:
         },
     )
     from_scratch: bool = field(
-        default=False, metadata={"help": "Same architecture and data, but new weights: what pre-training is worth."}
+        default=False,
+        metadata={"help": "Train the same architecture on the same data from new weights, for comparison."},
     )
     linear_probe: bool = field(
         default=False,
-        metadata={"help": "Train nothing but a linear classifier on the features of the frozen encoder."},
+        metadata={"help": "Train only a linear classifier on the features of the frozen encoder."},
     )
     knn: bool = field(
-        default=False, metadata={"help": "Train nothing: the nearest training rows by the frozen features vote."}
+        default=False,
+        metadata={"help": "Train nothing: predict by a vote of the nearest training rows, by the frozen features."},
     )
     compare: bool = field(
         default=False,
-        metadata={"help": "From scratch, linear probe, nearest neighbours and fine-tuned on the same rows and seed."},
+        metadata={
+            "help": "Run and compare all methods on the same rows and seed: from scratch, linear probe, nearest "
+            "neighbours and fine-tuned."
+        },
     )
     seeds: list[int] | None = field(
         default=None,
         metadata={
-            "help": "Run all of it once with each of these, instead of --seed, and report means with 95 percent "
-            "confidence intervals. The seed chooses the labelled rows, the new weights and the batches."
+            "help": "Repeat the run with each of these seeds, instead of --seed, and report means with 95 percent "
+            "confidence intervals. The seed decides the choice of labelled rows, the new weights and the batches."
         },
     )
     labels_per_class: int | None = field(
         default=None,
         metadata={
-            "help": "Train on this many rows of each class, chosen at random by --seed; on all of a class that has "
-            "fewer."
+            "help": "Train on this many rows of each class, chosen at random by --seed. Of a class with fewer rows, "
+            "all are taken."
         },
     )
     label_fraction: float | None = field(
         default=None,
-        metadata={"help": "Train on this share of the rows, of each class alike (at least one), chosen by --seed."},
+        metadata={
+            "help": "Train on this share of the rows of each class, and on one row of it at least. They are chosen at "
+            "random by --seed."
+        },
     )
     group_column_name: str | None = field(
         default=None,
         metadata={
-            "help": "Column that says what belongs together (document, speaker, level): no group is ever both in "
-            "training and in validation."
+            "help": "Column whose values group rows that belong together (document, speaker, level). No group is both "
+            "in the training and in the validation data."
         },
     )
     text_pair_column_name: str | None = field(
         default=None,
         metadata={
-            "help": "Second text of each row, of text-classification: what is told is how the two are related (a "
-            "hypothesis, a paraphrase, an answer)."
+            "help": "text-classification: column with a second text of each row. The class is then how the two texts "
+            "are related (one may be a hypothesis, a paraphrase or an answer)."
         },
     )
     semantic_loss_ignore_index: int = field(
         default=255,
-        metadata={"help": "Segmentation: value of the pixels of a mask that have no class. -1: all have one."},
+        metadata={"help": "Segmentation: value of the pixels of a mask that have no class. -1: every pixel has one."},
     )
     class_weights: str | None = field(
         default=None,
         metadata={
-            "help": "'balanced' weighs each class in the loss by the inverse of its number of training rows; or one "
-            "number above 0 per class, in the order of the classes: 1,2.5,1."
+            "help": "Weights of the classes in the loss: 'balanced' for the inverse of their numbers of training rows, "
+            "or one number above 0 per class, in the order of the classes: 1,2.5,1."
         },
     )
     pooling: str = field(
         default="model",
         metadata={
-            "help": "model: as the head of transformers for this type of encoder does (CLS of ViT, mean of wav2vec "
-            "2.0); mean: the mean of all positions, by a head of this package."
+            "help": "What the head reads. model: what transformers' head for this type of encoder reads (CLS for ViT, "
+            "the mean for wav2vec 2.0). mean: the mean of all positions, with a head of this package."
         },
     )
     drop_path: float | None = field(
-        default=None, metadata={"help": "Share of samples for which a block is skipped, where the encoder can do so."}
+        default=None,
+        metadata={"help": "Share of samples for which a block is skipped in training, if the encoder supports it."},
     )
     mixup: float = field(
-        default=0.0, metadata={"help": "Images: both parameters of the beta distribution of mixup; 0: no mixup."}
+        default=0.0,
+        metadata={"help": "Images, video: both parameters of the beta distribution of mixup. 0: no mixup."},
     )
     cutmix: float = field(
         default=0.0,
-        metadata={"help": "Images: the same of cutmix; 0: none. With mixup too, each batch gets one of the two."},
+        metadata={
+            "help": "Images, video: both parameters of the beta distribution of cutmix. 0: no cutmix. If mixup is on "
+            "too, one of the two is drawn for each batch."
+        },
     )
 
     chars_to_ignore: list[str] | None = field(
-        default=None, metadata={"help": "Speech recognition: characters to take out of the transcripts: , ? . !"}
+        default=None, metadata={"help": "Speech recognition: characters to remove from the transcripts: , ? . !"}
     )
     do_lower_case: bool = field(
-        default=True, metadata={"help": "Speech recognition: write the transcripts in lower case."}
+        default=True, metadata={"help": "Speech recognition: convert the transcripts to lower case."}
     )
     mask_time_prob: float = field(
         default=0.0,
-        metadata={"help": "Speech recognition: share of frames that masks would cover if none overlapped; 0: none."},
+        metadata={
+            "help": "Speech recognition: share of the frames that masks would cover if they did not overlap. 0: no "
+            "masks."
+        },
     )
-    mask_time_length: int = field(default=10, metadata={"help": "Frames that such a mask spans."})
+    mask_time_length: int = field(default=10, metadata={"help": "Number of frames that such a mask covers."})
     mask_feature_prob: float = field(
         default=0.0,
-        metadata={"help": "Speech recognition: share of channels that masks would cover if none overlapped; 0: none."},
+        metadata={
+            "help": "Speech recognition: share of the channels that masks would cover if they did not overlap. 0: no "
+            "masks."
+        },
     )
     mask_feature_length: int | None = field(
         default=None,
-        metadata={"help": "Channels that such a mask spans. Default: 64, of narrow encoders a twelfth of all."},
+        metadata={
+            "help": "Number of channels that such a mask covers. Default: 64, but at most a twelfth of the encoder's "
+            "channels."
+        },
     )
 
     def __post_init__(self) -> None:
@@ -154,37 +184,45 @@ class TaskArguments:
                 raise ValueError(f"{name}={getattr(self, name)} must not be negative; 0 turns it off.")
 
     @property
-    def arms(self) -> tuple[str, ...]:
-        """What is run: one of ARMS, or all of them."""
+    def methods(self) -> tuple[str, ...]:
+        """Those of METHODS that are run: one, or all of them."""
         if self.compare:
-            return ARMS
-        return next(((name,) for name in ARMS[:-1] if getattr(self, name)), ARMS[-1:])
+            return METHODS
+        return next(((name,) for name in METHODS[:-1] if getattr(self, name)), METHODS[-1:])
 
 
 @dataclass
 class FinetuningArguments(RunArguments):
-    """Arguments of a fine-tuning run. What is left out takes the task's default, which is a published value."""
+    """Training arguments of a fine-tuning run. Flags that are not given take the task's default, a published value.
+
+    Raises:
+        ValueError: a value is out of its range.
+    """
 
     layer_decay: float = field(
         default=1.0,
         metadata={
-            "help": "The learning rate of each block is this times that of the block above it; what comes before the "
-            "first block counts as one more, and the head has the full rate. 1: all alike."
+            "help": "Factor from the learning rate of each block to that of the block before it. What runs before the "
+            "first block counts as one more block, and the head has the full rate. 1: the same rate for all."
         },
     )
     tri_stage: list[float] | None = field(
         default=None,
         metadata={
-            "help": "Shares of the steps in which the learning rate rises, stays, and falls exponentially, e.g. 0.1 "
-            "0.4 0.5; instead of lr_scheduler_type and warmup_steps."
+            "help": "Shares of the steps in which the learning rate rises, stays the same, and falls exponentially, "
+            "e.g. 0.1 0.4 0.5. It replaces lr_scheduler_type and warmup_steps."
         },
     )
     freeze_encoder_steps: float = field(
         default=0,
-        metadata={"help": "Optimizer steps in which the head alone is trained, at first; below 1, a share of all."},
+        metadata={
+            "help": "Number of optimizer steps at the beginning in which only the head is trained. Below 1, it is a "
+            "share of all steps."
+        },
     )
     freeze_convolutions: bool = field(
-        default=False, metadata={"help": "Never train the convolutions that read the waveform, of speech encoders."}
+        default=False,
+        metadata={"help": "Speech encoders: do not train the convolutions that read the waveform."},
     )
 
     def __post_init__(self) -> None:

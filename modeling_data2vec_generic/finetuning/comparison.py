@@ -1,4 +1,4 @@
-"""The runs of a comparison: from scratch, linear probe, nearest neighbours, fine-tuned. Each gives an Outcome."""
+"""The methods of a comparison: from scratch, linear probe, nearest neighbours, fine-tuned. Each gives a RunResult."""
 
 import copy
 import json
@@ -29,14 +29,14 @@ logger = logging.get_logger(__name__)
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What came of one run.
+class RunResult:
+    """The result of one run.
 
     Args:
-        logits: (N, ...) of the validation samples, as the task keeps them.
-        labels: as the task keeps them.
+        logits: (N, ...), for the N validation samples, what `Task.kept` keeps of the model's answers.
+        labels: (N, ...), what `Task.kept` keeps of their labels.
         metrics: by name, with "eval_" in front.
-        shown: by row, the answers in full of the validation samples that the task shows.
+        shown: the complete answers for the validation samples that the task draws (`Task.shown`), by their rows.
     """
 
     logits: np.ndarray
@@ -45,24 +45,24 @@ class Outcome:
     shown: dict[int, np.ndarray] = field(default_factory=dict)
 
 
-def arms_of(task: type[Task], task_args: TaskArguments, model_args: ModelArguments) -> tuple[str, ...]:
-    """Those of ARMS that the flags ask for; a comparison leaves out what the task can't do.
+def methods_of(task: type[Task], task_args: TaskArguments, model_args: ModelArguments) -> tuple[str, ...]:
+    """Those of METHODS that the flags ask for. A comparison leaves out those that are impossible for the task.
 
     Raises:
-        ValueError: the one that is asked for is one the task can't do, or there is nothing to fine-tune.
+        ValueError: the only method that is asked for is impossible for the task, or there are no weights to fine-tune.
     """
-    if "finetuned" in task_args.arms and model_args.model_name_or_path is None:
+    if "finetuned" in task_args.methods and model_args.model_name_or_path is None:
         raise ValueError(
             "There are no weights to fine-tune: name them with --model_name_or_path, or train the new ones of "
             "--model_type or --config_name with --from_scratch."
         )
     if task.on_frozen_features:
-        return task_args.arms
-    possible = tuple(arm for arm in task_args.arms if arm not in ON_FROZEN_FEATURES)
+        return task_args.methods
+    possible = tuple(method for method in task_args.methods if method not in ON_FROZEN_FEATURES)
     if not possible:
         raise ValueError(
-            f"--{task_args.arms[0]} can't do {task.name}, which has an output for each position: leave it out, or use "
-            "--compare, which compares fine-tuning with training from scratch."
+            f"--{task_args.methods[0]} is not possible with {task.name}, which has an output for each position. Leave "
+            "it out, or use --compare, which compares fine-tuning with training from scratch."
         )
     if task_args.compare:
         logger.info(f"{' and '.join(possible)} are compared: {task.name} has an output for each position.")
@@ -70,12 +70,18 @@ def arms_of(task: type[Task], task_args: TaskArguments, model_args: ModelArgumen
 
 
 @dataclass(frozen=True)
-class Arms:
-    """The runs of a comparison, by `names` out of ARMS, and what they share: the encoder, the task, the samples by
-    split, and the flags.
+class Comparison:
+    """Runs the methods of a comparison on the same encoder, task and samples.
+
+    Args:
+        names: those of METHODS that will be run.
+        source: the encoder.
+        task: encoded, read and fitted to the encoder.
+        samples: prepared samples, "train" and "validation".
+        task_args: flags about the task.
 
     Raises:
-        ValueError: one of them is on frozen features, and those of this encoder can't be had.
+        ValueError: one of the methods needs frozen features, and this encoder can't give them.
     """
 
     names: tuple[str, ...]
@@ -85,26 +91,29 @@ class Arms:
     task_args: TaskArguments
 
     def __post_init__(self) -> None:
-        if not set(self.names).isdisjoint(ON_FROZEN_FEATURES):  # now, not after an hour of training from scratch
+        if not set(self.names).isdisjoint(ON_FROZEN_FEATURES):  # now instead of after an hour of training from scratch
             self.task.modality.fit(self.source.encoder)
 
-    def run(self, arm: str, training_args: FinetuningArguments) -> Outcome:
-        """One of `names`; writes to `training_args.output_dir`.
+    def run(self, method: str, training_args: FinetuningArguments) -> RunResult:
+        """Run one method and write its files to `training_args.output_dir`.
+
+        Args:
+            method: one of `names`.
 
         Raises:
-            ValueError: the arm asks something of the encoder that it can't do.
-            SystemExit: stopped by a signal, with a checkpoint.
+            ValueError: the encoder does not support something that the flags ask for.
+            SystemExit: the run was stopped by a signal, after a checkpoint was saved.
         """
-        logger.info(f"*** {arm.replace('_', ' ')} ***")
+        logger.info(f"*** {method.replace('_', ' ')} ***")
         set_seed(training_args.seed)
-        if arm in ON_FROZEN_FEATURES:
-            return self._on_frozen_features(arm, training_args)
-        return self._trained(training_args, pretrained=arm == "finetuned")
+        if method in ON_FROZEN_FEATURES:
+            return self._on_frozen_features(method, training_args)
+        return self._trained(training_args, pretrained=method == "finetuned")
 
-    def _trained(self, training_args: FinetuningArguments, pretrained: bool) -> Outcome:
+    def _trained(self, training_args: FinetuningArguments, pretrained: bool) -> RunResult:
         source, task, samples = self.source, self.task, self.samples
         drop_path = self.task_args.drop_path
-        # TimeSformer's and LeViT's are typed as whole numbers, so they take no share.
+        # In the configurations of TimeSformer and LeViT it is an integer, so that it can't be set to a share.
         if drop_path is None and isinstance(getattr(source.encoder.config, "drop_path_rate", None), float):
             drop_path = task.drop_path
         own_head = self.task_args.pooling == "mean"
@@ -117,9 +126,10 @@ class Arms:
             model(**inputs)
         rescaled = task.fit_head(model, encoder, inputs)
         if not pretrained:
-            # These are for weights that are good already: new ones would never become so.
+            # These settings keep weights close to what pre-training made of them. New weights must be free to change.
             logger.info(
-                "Without layer_decay, freeze_encoder_steps and freeze_convolutions, which new weights must not have."
+                "layer_decay, freeze_encoder_steps and freeze_convolutions are turned off, since they are for "
+                "pre-trained weights."
             )
             training_args = copy.copy(training_args)
             training_args.layer_decay, training_args.freeze_encoder_steps = 1.0, 0
@@ -158,12 +168,12 @@ class Arms:
         trainer.save_metrics("eval", metrics)
         trainer.save_model()
         trainer.save_state()
-        return Outcome(logits, labels, metrics, shown)
+        return RunResult(logits, labels, metrics, shown)
 
-    def _on_frozen_features(self, arm: str, training_args: FinetuningArguments) -> Outcome:
+    def _on_frozen_features(self, method: str, training_args: FinetuningArguments) -> RunResult:
         features = self._features
         labels = {split: self.task.labels(dataset) for split, dataset in self.samples.items()}
-        logits = self.task.on_features(arm, features["train"], labels["train"], features["validation"])
+        logits = self.task.on_features(method, features["train"], labels["train"], features["validation"])
         metrics = {f"eval_{name}": value for name, value in self.task.metrics(logits, labels["validation"]).items()}
         if training_args.process_index == 0:
             output_dir = Path(str(training_args.output_dir))
@@ -172,11 +182,11 @@ class Arms:
                 (output_dir / name).write_text(json.dumps(metrics, indent=4, sort_keys=True), encoding="utf-8")
         for name, value in metrics.items():
             logger.info(f"{name} = {value:.4f}")
-        return Outcome(logits, labels["validation"], metrics)
+        return RunResult(logits, labels["validation"], metrics)
 
     @cached_property
     def _features(self) -> dict[str, np.ndarray]:
-        """Of each split, by the frozen encoder."""
+        """Features (N, C) of the samples of each split, by the frozen encoder."""
         encoder: Any = self.source.encoder
         encoder.to(self.task.training_args.device)
         content_mask = self.task.modality.content_mask()
@@ -191,10 +201,10 @@ def _freeze_convolutions(encoder: Any) -> None:
     convolutions: Any = getattr(encoder, "feature_extractor", None)
     if not hasattr(convolutions, "_freeze_parameters"):
         raise ValueError(
-            f"freeze_convolutions, but {type(encoder).__name__} has no convolutions that can be frozen (no "
+            f"freeze_convolutions is set, but {type(encoder).__name__} has no convolutions that can be frozen (no "
             "feature_extractor). Set --freeze_convolutions false."
         )
-    convolutions._freeze_parameters()  # as freeze_feature_encoder of the heads of transformers
+    convolutions._freeze_parameters()  # as `freeze_feature_encoder` of transformers' models with heads does
 
 
-__all__ = ["Arms", "Outcome", "arms_of"]
+__all__ = ["Comparison", "RunResult", "methods_of"]

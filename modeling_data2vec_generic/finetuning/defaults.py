@@ -1,4 +1,4 @@
-"""A task's published settings, for the flags that the user leaves out."""
+"""The published settings of a task, as defaults of the flags."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -12,16 +12,19 @@ logger = logging.get_logger(__name__)
 
 
 def with_defaults(task: type[Task], label: Any, flags: list[str], groups: Iterable[Any]) -> tuple[Any, ...]:
-    """The flags once more, after the task's defaults for such labels, which they override. The log says which of these
-    hold.
+    """Parse the flags with the task's defaults for these labels. Given flags override the defaults.
 
-    A default learning rate is for `task.reference_batch_size` samples per optimizer step, and is scaled to those of
-    this run (linearly: arXiv 1706.02677).
+    The log says which of the defaults are used. A default learning rate is for `task.reference_batch_size` samples per
+    optimizer step and is scaled linearly to the batch of this run (arXiv 1706.02677).
 
     Args:
-        label: type of the label column.
-        flags: of the command line and its recipe.
-        groups: as for `cli.parse`; the last of them is the training arguments.
+        task: the class of the task.
+        label: type of the label column, a feature of `datasets`.
+        flags: those of the command line and of its recipe.
+        groups: dataclasses of flags, as for `cli.parse`; the last one is that of the training arguments.
+
+    Returns:
+        One object of each group.
     """
     problem_type = _by_name(parse(flags, groups))["problem_type"]
     defaults = dict(task.defaults_for(label, problem_type))
@@ -30,9 +33,9 @@ def with_defaults(task: type[Task], label: Any, flags: list[str], groups: Iterab
         batch_size = training.train_batch_size * training.gradient_accumulation_steps * training.world_size
         defaults["learning_rate"] *= batch_size / task.reference_batch_size
     parsed = parse(as_flags(defaults) + flags, groups)
-    held = _by_name(parsed)
-    listed = ", ".join(f"{name} {value}" for name, value in defaults.items() if held[name] == value)
-    logger.info(f"Defaults of {task.name} that hold: {listed or 'none'}.")
+    used = _by_name(parsed)
+    listed = ", ".join(f"{name} {value}" for name, value in defaults.items() if used[name] == value)
+    logger.info(f"Defaults of {task.name} that are used: {listed or 'none'}.")
     return parsed
 
 

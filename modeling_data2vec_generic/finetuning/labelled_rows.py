@@ -15,7 +15,7 @@ from ..data.splitting import SPLIT_SEED, split_positions, warn_of_validation
 from ..data.summary import note
 from . import splitting
 from .arguments import TaskArguments
-from .labels.targets import Regression
+from .labels.regression import Regression
 from .tasks import Task, named_task, task_class
 from .tasks.base import Splits
 

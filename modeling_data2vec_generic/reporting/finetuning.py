@@ -16,24 +16,24 @@ logger = logging.get_logger(__name__)
 _OF_SPEED = ("_runtime", "_per_second")  # Trainer's metrics, which say nothing about an encoder
 
 
-def report_predictions(task: Any, outcome: Any, dataset: Dataset, paths: Mapping[int, str], output_dir: Path) -> None:
+def report_predictions(task: Any, result: Any, dataset: Dataset, paths: Mapping[int, str], output_dir: Path) -> None:
     """Write `predictions.jsonl` and `figures/*.png`.
 
     Args:
         task: a `Task`.
-        outcome: an `Outcome` on `dataset`.
+        result: a `RunResult` on `dataset`.
         paths: of the rows' files, by the rows' numbers in the source; of rows that have one.
     """
     with open(output_dir / "predictions.jsonl", "w", encoding="utf-8") as file:
-        for row in task.predictions(outcome.logits, outcome.labels, dataset):
+        for row in task.predictions(result.logits, result.labels, dataset):
             number = row["id"]
             named = {"id": number, "path": paths[number]} if number in paths else {}
             file.write(json.dumps(named | row, ensure_ascii=False) + "\n")
     if find_spec("matplotlib") is None:
         logger.warning("matplotlib is not installed, so no figures are drawn: `pip install matplotlib`.")
         return
-    task.draw(outcome.logits, outcome.labels, dataset, output_dir / "figures")
-    task.draw_shown(outcome.shown, dataset, output_dir / "figures")
+    task.draw(result.logits, result.labels, dataset, output_dir / "figures")
+    task.draw_shown(result.shown, dataset, output_dir / "figures")
 
 
 def report_comparison(
@@ -47,12 +47,12 @@ def report_comparison(
     shared = set.intersection(*(set(values) for runs in metrics.values() for values in runs))
     compared = (name for name in shared if not name.endswith(_OF_SPEED))
     names = sorted(compared, key=lambda name: (name != f"eval_{main_metric}", name))
-    table = {arm: {name: [values[name] for values in runs] for name in names} for arm, runs in metrics.items()}
-    results = {arm: _summary(columns) for arm, columns in table.items()}
-    flat = {f"{arm}_{name}": value for arm, values in results.items() for name, value in values.items()}
+    table = {method: {name: [values[name] for values in runs] for name in names} for method, runs in metrics.items()}
+    results = {method: _summary(columns) for method, columns in table.items()}
+    flat = {f"{method}_{name}": value for method, values in results.items() for name, value in values.items()}
     if len(results) == 1:
         flat = next(iter(results.values()))
-    by_seed = {arm: results[arm] | {"by_seed": table[arm]} for arm in table}
+    by_seed = {method: results[method] | {"by_seed": table[method]} for method in table}
     comparison = by_seed if len(seeds) > 1 else results
     (output_dir / "comparison.json").write_text(json.dumps(comparison, indent=4), encoding="utf-8")
     (output_dir / "all_results.json").write_text(json.dumps(flat, indent=4), encoding="utf-8")
@@ -60,8 +60,8 @@ def report_comparison(
         "| | " + " | ".join(name.removeprefix("eval_").replace("_", " ") for name in names) + " |",
         "|---" * (len(names) + 1) + "|",
         *(
-            f"| {arm.replace('_', ' ')} | " + " | ".join(_cell(values, name) for name in names) + " |"
-            for arm, values in results.items()
+            f"| {method.replace('_', ' ')} | " + " | ".join(_cell(values, name) for name in names) + " |"
+            for method, values in results.items()
         ),
     ]
     if len(seeds) > 1:
@@ -72,7 +72,7 @@ def report_comparison(
         from ..figures.predictions import plot_comparison
 
         name = f"eval_{main_metric}"
-        main = {arm: (values[name], values.get(f"{name}_ci95")) for arm, values in results.items()}
+        main = {method: (values[name], values.get(f"{name}_ci95")) for method, values in results.items()}
         plot_comparison(main, main_metric, output_dir / "figures" / "comparison.png")
 
 

@@ -204,12 +204,12 @@ def test_compare__runs_all_on_the_same_rows(finetune):
     out = finetune("--model_name_or_path", "DATA/vit", *IMAGES, "--compare", "--labels_per_class", "4")
     table = json.loads((out / "comparison.json").read_text())
     assert list(table) == ["from_scratch", "linear_probe", "knn", "finetuned"]
-    ids = [[(row["id"], row["label"]) for row in predictions(out / arm)] for arm in table]
+    ids = [[(row["id"], row["label"]) for row in predictions(out / method)] for method in table]
     assert ids[0] == ids[1] == ids[2] == ids[3]
-    for arm, values in table.items():
-        share = np.mean([row["label"] == row["prediction"] for row in predictions(out / arm)])
-        assert values["eval_accuracy"] == pytest.approx(share), arm
-        assert results(out)[f"{arm}_eval_accuracy"] == pytest.approx(share)
+    for method, values in table.items():
+        share = np.mean([row["label"] == row["prediction"] for row in predictions(out / method)])
+        assert values["eval_accuracy"] == pytest.approx(share), method
+        assert results(out)[f"{method}_eval_accuracy"] == pytest.approx(share)
     assert "| knn |" in (out / "comparison.md").read_text()
     assert (out / "figures" / "comparison.png").is_file()
 

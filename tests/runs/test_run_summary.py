@@ -22,7 +22,7 @@ def _without_training(monkeypatch, own_cache):
         raise BeforeFirstStep
 
     monkeypatch.setattr(run_pretraining.Data2VecTrainer, "train", stop)
-    monkeypatch.setattr(run_finetune.Arms, "run", stop)
+    monkeypatch.setattr(run_finetune.Comparison, "run", stop)
 
 
 @pytest.fixture(scope="module")

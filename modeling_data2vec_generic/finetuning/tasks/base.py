@@ -161,7 +161,7 @@ class Task(ABC):
         """Of all samples, as the collator gives those of a batch."""
         raise NotImplementedError
 
-    def on_features(self, arm: str, train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray) -> np.ndarray:
+    def on_features(self, method: str, train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray) -> np.ndarray:
         """Scores (N, K), to be read as logits, that "knn" or "linear_probe" gives by frozen features (N, C)."""
         raise NotImplementedError
 

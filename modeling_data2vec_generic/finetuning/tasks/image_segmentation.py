@@ -27,7 +27,7 @@ from ...modalities.vision.segmentation_labels import (
     resized,
     screen_masks,
 )
-from ..labels.targets import SingleLabel
+from ..labels.single_label import SingleLabel
 from ..metrics import load_metric
 from ..metrics.confusion import confusion_counts, intersection_over_union
 from .base import Collate, Splits, Task

@@ -18,7 +18,7 @@ from ...classification_data2vec_generic import Data2VecGenericForTokenClassifica
 from ...data.arguments import DataArguments
 from ...data.screening import good_rows
 from ...modalities.text.words import NOWHERE, prepare_words
-from ..labels.targets import SingleLabel
+from ..labels.single_label import SingleLabel
 from ..metrics import load_metric
 from .base import Collate, Splits, Task
 

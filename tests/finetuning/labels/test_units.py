@@ -15,7 +15,7 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification, PatchTSTForRegression, pipeline
 
 from modeling_data2vec_generic.data.arguments import DataArguments
-from modeling_data2vec_generic.finetuning.labels.targets import Regression
+from modeling_data2vec_generic.finetuning.labels.regression import Regression
 from modeling_data2vec_generic.finetuning.labels.units import Units, save_in_units
 from modeling_data2vec_generic.finetuning.models import Source, build_model, encoder_path
 from modeling_data2vec_generic.finetuning.tasks import SeriesClassification, TextClassification
@@ -90,12 +90,12 @@ def test_prices__of_a_checkpoint_a_resumed_run_and_the_best_model(finetune: Call
     assert_predicts(out, out)
 
 
-@pytest.mark.parametrize("arm", ["--from_scratch", "--linear_probe", "--knn"])
-def test_prices__of_the_other_arms(arm: str, finetune: Callable[..., Path]):
-    out = finetune(*TEXT, arm)
+@pytest.mark.parametrize("method", ["--from_scratch", "--linear_probe", "--knn"])
+def test_prices__of_the_other_methods(method: str, finetune: Callable[..., Path]):
+    out = finetune(*TEXT, method)
     predicted = [row["prediction"] for row in rows_of(out)]
     assert 2e11 < min(predicted) < max(predicted) < 5e11
-    if arm == "--from_scratch":
+    if method == "--from_scratch":
         assert_predicts(out, out)
 
 

@@ -468,7 +468,7 @@ def test_error_rates__are_better_when_lower():
         (["--text_column_name", "text"], ["--label_column_name text"]),
         (["--label_smoothing_factor", "0.1"], ["label_smoothing_factor=0.1"]),
         (["--labels_per_class", "3"], ["--label_fraction"]),
-        (["--knn"], ["--knn can't do ctc"]),
+        (["--knn"], ["--knn is not possible with ctc"]),
         (["--pooling", "mean"], ["pooling='mean'"]),
         (["--processor_name", "TOKENIZER"], ["most of the text", "--do_lower_case"]),
     ],

@@ -24,7 +24,7 @@ from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
 from modeling_data2vec_generic import Data2VecGenericConfig, Data2VecGenericForSemanticSegmentation
 from modeling_data2vec_generic.data.arguments import DataArguments
-from modeling_data2vec_generic.finetuning.labels.targets import SingleLabel
+from modeling_data2vec_generic.finetuning.labels.single_label import SingleLabel
 from modeling_data2vec_generic.finetuning.metrics import load_metric
 from modeling_data2vec_generic.finetuning.tasks.image_segmentation import ImageSegmentation, TrainingMasks
 from modeling_data2vec_generic.modalities.vision.images import decode_image
@@ -382,7 +382,7 @@ def test_compare__is_from_scratch_and_finetuned(finetune):
         ([*VIT, "--train_file", "DATA/instances.parquet"], ["1535 different values", "instances"]),
         ([*VIT, "--validation_file", "DATA/other.parquet"], ["1 classes that the training data lack (9)"]),
         ([*VIT, "--train_file", "DATA/numbers.parquet"], ["label_column_name='label' holds Value('int64')", "paths"]),
-        ([*VIT, "--linear_probe"], ["--linear_probe can't do image-segmentation"]),
+        ([*VIT, "--linear_probe"], ["--linear_probe is not possible with image-segmentation"]),
         ([*VIT, "--pooling", "mean"], ["pooling='mean'", "not image-segmentation"]),
         ([*VIT, "--labels_per_class", "2"], ["labels_per_class is for one class per row"]),
         ([*VIT, "--mixup", "0.5"], ["mixup=0.5"]),

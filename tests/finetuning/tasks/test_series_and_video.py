@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from modeling_data2vec_generic import Data2VecGenericForSequenceClassification
-from modeling_data2vec_generic.finetuning.arguments import ARMS
+from modeling_data2vec_generic.finetuning.arguments import METHODS
 from modeling_data2vec_generic.finetuning.optimization.layer_rates import layer_depths
 
 from ...tiny import CLASSES, image_folder, protein_file, run, series_parquet, video_parquet
@@ -121,7 +121,7 @@ def test_series__every_kind_of_label_loads_by_the_class_of_transformers(model_ty
 
 def test_series__compare_runs_all(finetune):
     out = finetune(*on("patchtst", "series"), "--compare", "--labels_per_class", "4", "--freeze_encoder_steps", "1")
-    assert tuple(json.loads((out / "comparison.json").read_text())) == ARMS
+    assert tuple(json.loads((out / "comparison.json").read_text())) == METHODS
     assert {path.name for path in (out / "finetuned" / "figures").iterdir()} >= {"confusion.png", "errors.png"}
 
 
@@ -173,7 +173,7 @@ def test_video__loads_by_its_auto_class(model_type, finetune):
 
 def test_video__compare_runs_all(finetune):
     out = finetune(*on("videomae", "clips"), "--compare")
-    assert tuple(json.loads((out / "comparison.json").read_text())) == ARMS
+    assert tuple(json.loads((out / "comparison.json").read_text())) == METHODS
 
 
 # --- proteins

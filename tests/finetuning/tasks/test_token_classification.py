@@ -308,7 +308,7 @@ def test_letters__each_with_a_label(finetune):
         ([*ENTITIES, "--label_column_name", "pos"], ["label_column_name='pos'", "tokens, ner_tags"]),
         ([*ENTITIES, "--text_column_name", "ner_tags"], ["text_column_name='ner_tags'", "lists of words"]),
         ([*ENTITIES, "--labels_per_class", "3"], ["labels_per_class is for one class per row"]),
-        ([*ENTITIES, "--knn"], ["--knn can't do token-classification"]),
+        ([*ENTITIES, "--knn"], ["--knn is not possible with token-classification"]),
         ([*ENTITIES, "--class_weights", "1,2"], ["class_weights='1,2'", "5 classes"]),
         ([*ENTITIES, "--class_weights", "balanced", "--max_train_samples", "1"], ["never do in the training rows"]),
         (["DATA/bert", "--train_dir", "DATA/bert"], ["modality='text'", "--train_file"]),

@@ -15,7 +15,9 @@ from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from ....classification_data2vec_generic import Data2VecGenericForSequenceClassification
-from ...labels.targets import SingleLabel, Target, target_for
+from ...labels.base_target import Target
+from ...labels.single_label import SingleLabel
+from ...labels.targets import target_for
 from ..base import Collate, Splits, Task
 
 logger = logging.get_logger(__name__)
@@ -122,8 +124,8 @@ class Classification(Task):
     def labels(self, dataset: Dataset) -> np.ndarray:
         return self.target.collate(dataset.with_format(None)["label"][:]).numpy()
 
-    def on_features(self, arm: str, train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray) -> np.ndarray:
-        return self.target.on_features(arm, train_x, train_y, test_x)
+    def on_features(self, method: str, train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray) -> np.ndarray:
+        return self.target.on_features(method, train_x, train_y, test_x)
 
     def source_rows(self, dataset: Dataset) -> list[int]:
         """(N,) number in the source of each sample's row."""

@@ -13,8 +13,8 @@ from ....masking.sample_rng import CROP, DrawsByEpoch, RowGenerators
 from ....modalities.video.clips import ClipPipeline
 from ....modalities.vision.images import prepare_images
 from ....modalities.vision.pixels import PixelPipeline, RandomResizedCrop
-from ...labels.targets import Target
-from ...optimization.mixing import Mix
+from ...labels.base_target import Target
+from ...optimization.mixup_cutmix import Mix
 from ..base import Collate
 from .base import Classification, LabelledCollator
 

@@ -14,7 +14,7 @@ from transformers import (
 from transformers.models.auto.auto_factory import _BaseAutoModelClass
 
 from ....modalities.series.windows import prepare_series
-from ...labels.targets import Regression
+from ...labels.regression import Regression
 from ..base import Splits
 from .base import Classification
 

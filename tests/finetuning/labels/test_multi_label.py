@@ -7,7 +7,7 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value
 
 from modeling_data2vec_generic.data.arguments import DataArguments
-from modeling_data2vec_generic.finetuning.labels.targets import MultiLabel
+from modeling_data2vec_generic.finetuning.labels.multi_label import MultiLabel
 
 ARGUMENTS = DataArguments(train_file="-")
 

@@ -6,8 +6,8 @@ import torch
 from datasets import Dataset
 from torch.nn import functional
 
-from modeling_data2vec_generic.finetuning.labels.targets import SingleLabel
-from modeling_data2vec_generic.finetuning.optimization.mixing import Mix, box
+from modeling_data2vec_generic.finetuning.labels.single_label import SingleLabel
+from modeling_data2vec_generic.finetuning.optimization.mixup_cutmix import Mix, box
 
 LABELS = torch.tensor([0, 1, 2, 1])
 
