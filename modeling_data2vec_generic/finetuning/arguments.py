@@ -99,7 +99,7 @@ class TaskArguments:
     class_weights: str | None = field(
         default=None,
         metadata={
-            "help": "Weights of the classes in the loss: 'balanced' for the inverse of their numbers of training rows, "
+            "help": "Weights of the classes in the loss: 'balanced' for the inverse of the number of their rows, "
             "or one number above 0 per class, in the order of the classes: 1,2.5,1."
         },
     )

@@ -1,4 +1,4 @@
-"""The labelled rows of a run: read, encoded, held out, and chosen."""
+"""The labelled rows of a run: reading them, holding some out for validation, and choosing those to train on."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,12 +27,16 @@ _BATCH = 100  # rows whose files are in memory at a time
 def read_rows(
     data_args: DataArguments, task_args: TaskArguments, encoder_reads: Callable[[], str | None] = lambda: None
 ) -> tuple[type[Task], DataArguments, Splits]:
-    """The task, the data flags with modality and label column filled in, and the source's own splits.
+    """Read the labelled rows of a source and find out which task they are for.
 
-    `encoder_reads` gives the main input of the encoder, by which the modality is told (`infer_modality`).
+    Args:
+        encoder_reads: returns the name of the encoder's main input, by which `infer_modality` may find the modality.
+
+    Returns:
+        The class of the task, the data flags with modality and label column filled in, and the source's own splits.
 
     Raises:
-        ValueError: a column is not there, or the task can't be told.
+        ValueError: a column does not exist, or it is not clear which task the data are for.
     """
     if data_args.streaming:
         raise ValueError(
@@ -58,14 +62,16 @@ def read_rows(
 
 
 def parted_rows(splits: Splits, task: Task, data_args: DataArguments) -> Splits:
-    """`train` and `validation`: rows held out where the source has none, and at most as many as the flags say. What is
-    held out depends on no seed.
+    """The splits `train` and `validation`, each with at most as many rows as the flags say.
+
+    If the source has no validation rows, a part of the training rows is held out. Which ones does not depend on
+    --seed.
 
     Args:
-        splits: encoded.
+        splits: with labels encoded by the task.
 
     Raises:
-        ValueError: nothing is left to evaluate on, or a group is on both sides.
+        ValueError: there are no validation rows, or a group is in both splits.
     """
     if "validation" not in splits:
         splits = _held_out(splits["train"], task, data_args.validation_split_percentage / 100)
@@ -77,14 +83,14 @@ def parted_rows(splits: Splits, task: Task, data_args: DataArguments) -> Splits:
 
 
 def chosen_rows(splits: Splits, task: Task, task_args: TaskArguments, seed: int) -> Splits:
-    """The same, with as few labels as the flags say.
+    """The splits with the training rows that --labels_per_class or --label_fraction choose.
 
     Args:
-        splits: `parted_rows`.
-        seed: of the choice by --labels_per_class and --label_fraction.
+        splits: as returned by `parted_rows`.
+        seed: of the random choice.
 
     Raises:
-        ValueError: a class has no training row.
+        ValueError: the chosen rows can't be trained on, for example because a class has none.
     """
     train = splits["train"]
     strata = task.strata(train)
@@ -101,8 +107,10 @@ def chosen_rows(splits: Splits, task: Task, task_args: TaskArguments, seed: int)
 
 
 def paths_of(rows: Dataset, modality: str) -> dict[int, str]:
-    """The path of each row's file, of several (the images of a clip) the first's, by the row's number in the source;
-    of rows that have one."""
+    """The path of each row's file, by the number of the row in the source. Rows without a file are left out.
+
+    If a row has several files (the images of a clip), it is the path of the first.
+    """
     column = CONTENT_COLUMN[modality]
     if not holds(rows.features[column], modality) or modality not in FILES:
         return {}
@@ -116,8 +124,8 @@ def paths_of(rows: Dataset, modality: str) -> dict[int, str]:
 def _held_out(train: Dataset, task: Task, share: float) -> Splits:
     if share == 0:
         raise ValueError(
-            "There are no validation rows, so nothing could be measured. Give --validation_file or --validation_dir, "
-            "or a --validation_split_percentage above 0."
+            "There are no validation rows, so nothing can be measured. Give --validation_file or --validation_dir, or "
+            "a --validation_split_percentage above 0."
         )
     if "group" in train.features:
         kept, held_out = splitting.by_group(_groups(train), share, SPLIT_SEED, task.strata(train))

@@ -1,4 +1,4 @@
-"""From a saved encoder to a model for a task, and which of its weights are whose."""
+"""Loading an encoder and building a model for a task from it, with a report of which weights are loaded and new."""
 
 import copy
 from dataclasses import dataclass
@@ -16,17 +16,17 @@ from ..training.encoders import load_encoder_and_gaps, new_encoder, new_encoder_
 
 logger = logging.get_logger(__name__)
 
-_NAMED = 8  # weights that are named in a message; the rest are only counted
+_MOST_NAMED = 8  # weights that a message names; the others are counted
 
 
 @dataclass(frozen=True)
 class Source:
-    """An encoder and where its weights are from.
+    """An encoder, and which of its weights were loaded from a checkpoint.
 
     Args:
-        encoder: the plain backbone.
-        missing: names of its weights that the source lacks; all are new where there is no source.
-        unused: names of weights of the source that the encoder does not have.
+        encoder: the plain encoder.
+        missing: names of its weights that the checkpoint lacks, which are new; without a checkpoint, all names.
+        unused: names of weights of the checkpoint that the encoder does not have.
     """
 
     encoder: PreTrainedModel
@@ -35,11 +35,12 @@ class Source:
 
 
 def load_source(arguments: ModelArguments, defaults: dict[str, Any]) -> Source:
-    """The encoder of a pre-training output directory, its `encoder/`, a checkpoint-N, any model folder or Hub id; or
-    a new one of `model_type` or `config_name`.
+    """Load the encoder that the flags name, or make a new one of `model_type` or `config_name`.
 
     Args:
-        defaults: what the data ask of a new encoder's configuration.
+        arguments: `model_name_or_path` may be the output directory of a pre-training run, the `encoder` folder or a
+            checkpoint-N in it, any other model folder, or a Hub id.
+        defaults: fields of a new encoder's configuration that suit the data.
     """
     if arguments.model_name_or_path is not None:
         encoder, missing, unused = load_encoder_and_gaps(arguments)
@@ -57,20 +58,20 @@ def build_model(
     own_head: bool = False,
     pretrained: bool = True,
 ) -> PreTrainedModel:
-    """The encoder with a new head: of `auto_class` where the encoder's type has one, else of `own_class`.
+    """The encoder with a new head: one of `auto_class` if it has one for the encoder's type, else one of `own_class`.
 
     The log says which weights are loaded, which are new and which were left out.
 
     Args:
-        auto_class: None if transformers has none for the task.
-        own_class: the head of this package for the task; None if there is none.
-        settings: fields of the configuration that the task asks for.
-        drop_path: `drop_path_rate` of the encoder.
-        own_head: take that of this package in any case.
-        pretrained: False leaves every weight new.
+        auto_class: Auto class of transformers for the task; None if there is none.
+        own_class: this package's model for the task; None if there is none.
+        settings: fields of the configuration that the task needs.
+        drop_path: `drop_path_rate` of the encoder; None leaves it as it is.
+        own_head: use `own_class` even if `auto_class` has a head.
+        pretrained: whether to load the encoder's weights; otherwise all weights are new.
 
     Raises:
-        ValueError: the encoder can't do drop path, there is no head for it, or none of its weights has a place in the
+        ValueError: the encoder does not support drop path, there is no head for it, or none of its weights fits the
             model.
     """
     config = copy.deepcopy(source.encoder.config)
@@ -101,10 +102,10 @@ def build_model(
 
 
 def encoder_path(model: nn.Module, encoder: nn.Module) -> str:
-    """Name of the sub-module that is the encoder.
+    """Name of the model's sub-module that has the class of the encoder.
 
     Raises:
-        ValueError: there is none of its class.
+        ValueError: there is none.
     """
     path = next((name for name, module in model.named_modules() if type(module) is type(encoder)), None)
     if path is None:
@@ -120,12 +121,14 @@ def new_encoder_of(encoder: PreTrainedModel, config: Any) -> PreTrainedModel:
 def _with_head_of_transformers(
     encoder: PreTrainedModel, auto_class: Any, config: Any, settings: dict[str, Any]
 ) -> PreTrainedModel | None:
-    """None where the type has none, or one that reads something else than this encoder, such as the decoder of an
-    encoder-decoder, which pre-training has not seen."""
+    """A model of `auto_class`; None if it has none for this type, or one that does not read this encoder alone.
+
+    The latter is the case for encoder-decoders, whose heads read the decoder, which has not been pre-trained.
+    """
     if auto_class is None or type(config) not in auto_class._model_mapping or type(config) is Data2VecGenericConfig:
         return None
     config = copy.deepcopy(config)
-    config.architectures = config.architectures or []  # a new one's None stops the choice between two heads of DeiT
+    config.architectures = config.architectures or []  # DeiT has two heads, and choosing one fails with None here
     for name, value in settings.items():
         setattr(config, name, value)
     with loading(
@@ -145,6 +148,7 @@ def _types_with(auto_class: Any) -> list[str]:
 
 
 def _copy_weights(source: Source, model: PreTrainedModel, path: str) -> None:
+    """Load the weights of the source into the sub-module at `path` and log which were loaded, new and left out."""
     own = source.encoder.state_dict()
     target = model.get_submodule(path)
     places = target.state_dict()
@@ -166,8 +170,8 @@ def _copy_weights(source: Source, model: PreTrainedModel, path: str) -> None:
 
 
 def _listed(names: set[str]) -> str:
-    shown = ", ".join(sorted(names)[:_NAMED]) or "none"
-    return f"{shown} and {len(names) - _NAMED} more" if len(names) > _NAMED else shown
+    shown = ", ".join(sorted(names)[:_MOST_NAMED]) or "none"
+    return f"{shown} and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else shown
 
 
 __all__ = ["Source", "build_model", "encoder_path", "load_source"]

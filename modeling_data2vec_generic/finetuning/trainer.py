@@ -1,4 +1,4 @@
-"""transformers' Trainer with what fine-tuning adds: rates by layer, the tri-stage schedule, the task's own loss."""
+"""The trainer of fine-tuning: Trainer with learning rates by layer, the tri-stage schedule and the task's own loss."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -22,13 +22,13 @@ from .tasks.base import Task
 
 
 class FinetuningTrainer(TwoCollatorTrainer, MatrixDecayTrainer):
-    """Trains a model with a head on a [`Task`]; see [`FinetuningArguments`] for what it can do.
+    """Trains a model with a head on a [`Task`]. [`FinetuningArguments`] describes the settings.
 
     Args:
-        task: gives collators, loss and metrics.
-        encoder: the sub-module that may be frozen at first.
-        rates: factor of the learning rate of parameters, by name; those that are not named have the full rate.
-        rescaled: layers whose state dict is not what they hold (see `save_in_units`).
+        task: provides the collators, the loss and the metrics.
+        encoder: the sub-module that --freeze_encoder_steps freezes.
+        rates: factors of the learning rate, by the names of parameters. Parameters without one have the full rate.
+        rescaled: layers whose state dict is in other units than their weights (see `save_in_units`).
     """
 
     args: FinetuningArguments
@@ -52,9 +52,9 @@ class FinetuningTrainer(TwoCollatorTrainer, MatrixDecayTrainer):
             compute_metrics=lambda prediction: task.metrics(prediction.predictions, prediction.label_ids),
             **kwargs,
         )
-        self.label_names = ["labels"]  # not those of the model's signature, which a head of our own gives otherwise
-        # Trainer resumes, and loads the best checkpoint, by load_state_dict, which knows the names in memory only, not
-        # those of older checkpoints that transformers writes by default.
+        self.label_names = ["labels"]  # Trainer would take them from the signature of the model, which may differ
+        # Trainer resumes and loads the best checkpoint with load_state_dict, which needs the parameter names of the
+        # model in memory. By default, transformers saves some models with the names of older checkpoints.
         saved: Any = self.model
         saved.save_pretrained = functools.partial(saved.save_pretrained, save_original_format=False)
         self.has_batch_norm = any(isinstance(module, _BatchNorm) for module in saved.modules())
@@ -64,8 +64,11 @@ class FinetuningTrainer(TwoCollatorTrainer, MatrixDecayTrainer):
             self.add_callback(FreezeCallback(encoder, self.args.freeze_encoder_steps))
 
     def evaluation_metrics(self) -> set[str]:
-        """Names of what an evaluation measures, without "eval_". Some of them go by the classes that there are, so
-        that an evaluation is made where it is not the task's main metric that is wanted."""
+        """Names of the metrics that an evaluation measures, without "eval_".
+
+        Some tasks name metrics by the classes of the data. The names are therefore found by an evaluation, unless
+        `metric_for_best_model` is the task's main metric.
+        """
         wanted = str(self.args.metric_for_best_model).removeprefix("eval_")
         if wanted == self.task.main_metric:
             return {"loss", wanted}
@@ -73,11 +76,14 @@ class FinetuningTrainer(TwoCollatorTrainer, MatrixDecayTrainer):
         return {name.removeprefix("eval_") for name in found}
 
     def _get_eval_sampler(self, eval_dataset: Dataset) -> SequentialSampler:
-        """In order, even where training is grouped by length: a prediction is told by its place."""
+        """Evaluate in the order of the data set, by which predictions are matched with rows.
+
+        The base class groups samples by length if training does.
+        """
         return SequentialSampler(eval_dataset)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """As ever, with the learning rate of each layer."""
+        """Create the optimizer as the base class does, and split its groups by the learning rate of each layer."""
         is_new = self.optimizer is None
         optimizer = super().create_optimizer(model)
         if is_new and self.rates:
@@ -86,7 +92,7 @@ class FinetuningTrainer(TwoCollatorTrainer, MatrixDecayTrainer):
         return optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
-        """As ever, or the tri-stage schedule."""
+        """Create the scheduler as the base class does, or the tri-stage schedule if `tri_stage` is set."""
         shares = self.args.tri_stage
         if shares is None or self.lr_scheduler is not None:
             return super().create_scheduler(num_training_steps, optimizer)
@@ -96,8 +102,9 @@ class FinetuningTrainer(TwoCollatorTrainer, MatrixDecayTrainer):
         return self.lr_scheduler
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Save a checkpoint as the base class does, and then load the rescaled layers as a resumed run will."""
         super()._save_checkpoint(model, trial)
-        # There and back may change the last bit: this run goes on with what a resumed one will find.
+        # Converting weights to the units of the labels and back may change the last bit.
         for layer in self.rescaled:
             layer.load_state_dict(layer.state_dict())
 
@@ -108,9 +115,10 @@ class FinetuningTrainer(TwoCollatorTrainer, MatrixDecayTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, Any]:
-        """The task's loss, a mean over the batch."""
+        """The task's loss, a mean over the batch, in place of the loss of the base class."""
         if model.training and self.has_batch_norm and len(inputs["labels"]) == 1:
-            # Of one sample, such as the last of an epoch, batch norm makes nothing. Twice it has the same mean.
+            # Batch norm can't train on a batch of one sample, which may be the last of an epoch. With two copies of
+            # the sample, the mean loss is the same.
             inputs = {name: torch.cat([value, value]) for name, value in inputs.items()}
         loss, outputs = self.task.loss(model, inputs)
         return (loss, outputs) if return_outputs else loss
@@ -118,7 +126,10 @@ class FinetuningTrainer(TwoCollatorTrainer, MatrixDecayTrainer):
     def prediction_step(
         self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None
     ) -> tuple[Tensor | None, Any, Any]:
-        """The loss, and the task's answers and labels as it keeps them, which is all that is gathered."""
+        """Predict as the base class does, and reduce logits and labels to what the task keeps of them.
+
+        Only this is gathered from the processes and held until all batches have been evaluated.
+        """
         loss: Tensor | None
         outputs: Any
         labels: Any
@@ -128,7 +139,7 @@ class FinetuningTrainer(TwoCollatorTrainer, MatrixDecayTrainer):
         return loss, *self.task.kept(self._answers(outputs), labels)
 
     def answers(self, dataset: Dataset) -> list[NDArray]:
-        """The task's answers to each sample, in full. All processes call it, after [`~Trainer.predict`]."""
+        """The task's complete answer to each sample. All processes must call it, after [`~Trainer.predict`]."""
         model: Any = self.model
         found: list[NDArray] = []
         for inputs in self.get_test_dataloader(dataset):
@@ -137,5 +148,5 @@ class FinetuningTrainer(TwoCollatorTrainer, MatrixDecayTrainer):
         return found
 
     def _answers(self, outputs: Any) -> Tensor:
-        """What a model returns besides its logits comes after them, and is not read."""
+        """The task's answers from a model's output, of which the logits are the first element."""
         return self.task.answers(outputs[0] if isinstance(outputs, tuple) else outputs)

@@ -1,4 +1,7 @@
-"""What the kinds of labels have in common: the base class, and what several of them use."""
+"""The base class of the kinds of labels, and functions that several of them use.
+
+Shapes: B samples of a batch, N samples of a split, K classes, C channels of the features.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,14 +22,16 @@ Scores = NDArray[np.floating[Any]]
 
 
 class Target(ABC):
-    """One kind of label.
+    """One kind of labels: how they are encoded, and their loss, metrics and predictions.
 
     Attributes:
-        names: the classes in the order of the model's outputs; of a number, one name for it.
+        problem_type: as in --problem_type and in the configurations of transformers.
+        main_metric: name of the metric by which runs are compared.
+        names: the classes in the order of the model's outputs; for numbers, one name.
         class_weights: (K,) weight of each class in the loss, or None.
-        label_smoothing: share of the target that training spreads evenly over all classes.
-        without: flags that are of no use with it.
-        fewest: validation rows that a metric can be computed of.
+        label_smoothing: share of the target that is spread evenly over all classes in training.
+        without: names of flags that can't be used with these labels.
+        fewest: smallest number of validation rows of which the metrics can be computed.
     """
 
     problem_type: ClassVar[str]
@@ -39,26 +44,30 @@ class Target(ABC):
 
     @abstractmethod
     def encode(self, splits: Splits, args: DataArguments) -> Splits:
-        """The same rows with `label` as numbers. Sets `names`.
+        """Return the splits with `label` as numbers, and set `names`.
 
         Raises:
-            ValueError: labels that are missing or of another type, or of one class only.
+            ValueError: labels are missing or have another type, or all training rows have the same label.
         """
 
     @abstractmethod
     def check(self, train: Dataset) -> None:
-        """Raise ValueError if the training rows, as they were chosen, lack a class or are all alike."""
+        """Check the training rows that were chosen.
+
+        Raises:
+            ValueError: a class has no row, or all rows have the same label.
+        """
 
     def counts(self, dataset: Dataset) -> NDArray[np.int64] | None:
-        """(K,) rows of each class; None of numbers."""
+        """(K,) number of rows of each class; None for numbers."""
         return None
 
     def strata(self, dataset: Dataset) -> NDArray[np.int64] | None:
-        """(N,) classes that a choice of rows should keep the shares of; None where there are none."""
+        """(N,) classes whose shares a choice of rows should keep; None if there are none, which is the default."""
         return None
 
     def settings(self) -> dict[str, Any]:
-        """Fields of the model's configuration."""
+        """Fields of the model's configuration, by name."""
         return {
             "num_labels": len(self.names),
             "id2label": dict(enumerate(self.names)),
@@ -67,44 +76,73 @@ class Target(ABC):
         }
 
     def fit_head(self, model: PreTrainedModel, encoder: nn.Module, inputs: Mapping[str, Tensor]) -> list[nn.Linear]:
-        """Layers of a new head that are saved otherwise than they are trained, and now are; by default none.
+        """Prepare a new head. By default, nothing is done.
 
         Args:
-            encoder: the sub-module of `model` that is no part of the head.
-            inputs: of some samples.
+            encoder: the sub-module of `model` that is not part of the head.
+            inputs: the model's inputs for some samples.
+
+        Returns:
+            The layers that from now on are saved in other units than they are trained in.
         """
         return []
 
     @abstractmethod
     def collate(self, labels: Sequence[Any]) -> Tensor:
-        """(B,) or (B, K), as `loss` takes them, of labels as `encode` gives them."""
+        """A batch of encoded labels as `loss` takes it, (B,) or (B, K)."""
 
     @abstractmethod
     def loss(self, logits: Tensor, labels: Tensor, training: bool) -> Tensor:
-        """Scalar mean over the batch. logits (B, K)."""
+        """The loss, a scalar: the mean over the batch.
+
+        Args:
+            logits: (B, K), or (B, 1) for numbers.
+            labels: as returned by `collate`.
+            training: whether to use label smoothing.
+        """
 
     @abstractmethod
     def metrics(self, logits: Scores, labels: NDArray[Any]) -> dict[str, float]:
-        """By `evaluate`. logits (N, K); labels (N,) or (N, K), as `collate` gives them."""
+        """Metrics by name, computed by `evaluate`.
+
+        Args:
+            logits: (N, K), or (N, 1) for numbers.
+            labels: (N,) or (N, K), as returned by `collate`.
+        """
 
     @abstractmethod
     def predictions(self, logits: Scores, labels: Sequence[Any]) -> Iterator[dict[str, Any]]:
-        """For each row `label`, `prediction` and what the model gave it. logits (N, K); labels as `encode` gives
-        them."""
+        """For each row a dict with `label`, `prediction` and, for classes, `probability`.
+
+        Args:
+            logits: (N, K), or (N, 1) for numbers.
+            labels: encoded labels.
+        """
 
     @abstractmethod
     def on_features(self, method: str, train_x: Scores, train_y: NDArray[Any], test_x: Scores) -> Scores:
-        """(N, K) scores, to be read as logits, of "knn" or "linear_probe" on frozen features (N, C)."""
+        """Fit a simple model to the features of the training rows and apply it to others.
+
+        Args:
+            method: "knn" or "linear_probe".
+            train_x: (N, C), features of the training rows by the frozen encoder.
+            train_y: labels of the training rows, as returned by `collate`.
+            test_x: (N, C), features of the other rows.
+
+        Returns:
+            Scores of the other rows, (N, K), which can be used like logits.
+        """
 
 
 def knn_regressor(train_rows: int) -> Any:
-    """scikit-learn's mean of the nearest rows by cosine."""
+    """A regressor of scikit-learn that predicts the mean of the nearest training rows, by cosine."""
     from sklearn.neighbors import KNeighborsRegressor
 
     return KNeighborsRegressor(min(MOST_NEIGHBOURS, train_rows), metric="cosine", algorithm="brute")
 
 
 def with_label(dataset: Dataset, values: Sequence[Any] | NDArray[Any], feature: Any) -> Dataset:
+    """The dataset with other values in its column `label`, of the type `feature`."""
     features = Features({"label": feature})
     column = Dataset.from_dict({"label": values}, features=features)
     return dataset.remove_columns("label").add_column("label", column.data.column("label"), feature=feature)

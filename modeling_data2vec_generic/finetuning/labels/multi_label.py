@@ -19,7 +19,7 @@ from .base_target import Scores, Splits, Target, knn_regressor, with_label
 
 
 class MultiLabel(Target):
-    """Any number of classes per row: a list of them, which may be empty."""
+    """Several classes per row: a list of them, which may be empty."""
 
     problem_type = "multi_label_classification"
     main_metric = "f1_micro"
@@ -38,7 +38,7 @@ class MultiLabel(Target):
             )
         if len(set(map(frozenset, lists["train"]))) == 1:
             raise ValueError(
-                f"All training rows have the same labels ({', '.join(self.names[:5])}): there is nothing to tell "
+                f"All training rows have the same labels ({', '.join(self.names[:5])}), so there is nothing to tell "
                 "apart. Check label_column_name."
             )
         number = {name: position for position, name in enumerate(self.names)}
@@ -90,11 +90,17 @@ class MultiLabel(Target):
             shares = knn_regressor(len(train_x)).fit(train_x, train_y).predict(test_x)
         else:
             classifier = OneVsRestClassifier(linear_classifier()).fit(train_x, train_y.astype(int))
-            shares = classifier.predict_proba(test_x)[:, -len(self.names) :]  # of one label there are yes and no
+            # With a single label there are two columns, for "no" and "yes".
+            shares = classifier.predict_proba(test_x)[:, -len(self.names) :]
         return logit(np.clip(shares, 1e-6, 1 - 1e-6))
 
 
 def _lists_of_names(dataset: Dataset, split: str) -> list[list[str]]:
+    """The names of each row's classes.
+
+    Raises:
+        ValueError: the labels have another type, are missing, or are repeated in a row.
+    """
     feature = dataset.features["label"]
     of = feature.feature if isinstance(feature, List | LargeList) else None
     if not (is_whole_number(of) or isinstance(of, ClassLabel) or holds(of, "text")):
@@ -105,14 +111,14 @@ def _lists_of_names(dataset: Dataset, split: str) -> list[list[str]]:
     rows = dataset["label"][:]
     if missing := sum(row is None or None in row for row in rows):
         raise ValueError(
-            f"{missing} of {len(rows)} {split} rows have no list of labels, or one with a gap in it; an empty list "
-            "means none."
+            f"{missing} of {len(rows)} {split} rows have no list of labels, or a list with a missing value. Write an "
+            "empty list for a row without labels."
         )
     if repeats := [row for row in rows if len(set(row)) < len(row)]:
         raise ValueError(
-            f"{len(repeats)} of {len(rows)} {split} rows name a label several times, such as {str(repeats[0])[:60]}; "
-            "expected are those labels that a row has, each once: [2], not a 0 or 1 for each class ([0, 0, 1, 0]). "
-            "Labels of words are for --task token-classification."
+            f"{len(repeats)} of {len(rows)} {split} rows name a label several times, such as {str(repeats[0])[:60]}. "
+            "Each label of a row is expected once: [2], not a 0 or 1 for each class ([0, 0, 1, 0]). For labels of "
+            "words, use --task token-classification."
         )
     if isinstance(of, ClassLabel):
         return [[of.int2str(value) for value in row] for row in rows]

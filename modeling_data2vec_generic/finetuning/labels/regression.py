@@ -22,10 +22,10 @@ logger = logging.get_logger(__name__)
 
 
 class Regression(Target):
-    """A number per row, which is trained on standardised and predicted as it is.
+    """A number per row. The model is trained on standardised numbers; predictions and metrics are in the labels' units.
 
     Attributes:
-        units: the numbers by the standardised ones that `collate` gives and that logits are.
+        units: converts the standardised numbers, which `collate` returns and logits are, to those of the labels.
     """
 
     units = Units()
@@ -43,29 +43,34 @@ class Regression(Target):
                 raise ValueError(f"The labels of the {split} data are {feature}, and regression needs numbers.")
             values = np.array(dataset["label"][:], dtype=np.float64)  # None becomes NaN
             if bad := int((~np.isfinite(values)).sum()):
-                raise ValueError(f"{bad} of {len(values)} {split} rows have no number as their label: remove them.")
+                raise ValueError(f"{bad} of {len(values)} {split} rows have no number as their label. Remove them.")
             encoded[split] = with_label(dataset, values, Value("float64"))
         if np.ptp(encoded["train"]["label"][:]) == 0:
-            raise ValueError("All training rows have the same number as their label: there is nothing to predict.")
+            raise ValueError("All training rows have the same number as their label, so there is nothing to predict.")
         return encoded
 
     def check(self, train: Dataset) -> None:
+        """Check the training rows as described in the base class, and set `units` by their mean and deviation."""
         values = np.asarray(train.with_format(None)["label"][:])
         if np.ptp(values) == 0:
             raise ValueError(
-                f"The {len(values)} training rows, as they were chosen, have the same number as their label: there is "
-                "nothing to predict. Choose more rows."
+                f"The {len(values)} training rows, as they were chosen, have the same number as their label, so there "
+                "is nothing to predict. Choose more rows."
             )
         self.units = Units(float(values.mean()), float(values.std()))
 
     def fit_head(self, model: PreTrainedModel, encoder: nn.Module, inputs: Mapping[str, Tensor]) -> list[nn.Linear]:
-        """Of a head whose last layer cannot be told, or has no bias, labels are not standardised, or only scaled."""
+        """Find the last layers of the head and have them saved in the units of the labels.
+
+        If they are not found, labels are not standardised. If one has no bias, labels are scaled and not shifted.
+        Arguments and result are those of the base class.
+        """
         layers, units = output_layers(model, encoder, inputs), self.units
         if not layers:
             self.units = Units()
             logger.warning(
-                f"The last layer of the head of {type(model).__name__} can't be told, so the labels are not "
-                "standardised: scale them to numbers around 1 yourself."
+                f"The last layer of the head of {type(model).__name__} can't be determined, so the labels are not "
+                "standardised. Scale them to numbers around 1 yourself."
             )
         elif any(layer.bias is None for layer in layers):
             self.units = Units(0.0, float(np.hypot(units.offset, units.scale)))

@@ -32,7 +32,7 @@ class SingleLabel(Target):
         if "label" not in encoded["train"].features:
             only = sorted({str(value) for value in splits["train"]["label"][:]})[:1]
             raise ValueError(
-                f"All training rows are of one class ({', '.join(only)}): there is nothing to tell apart. Check "
+                f"All training rows are of one class ({', '.join(only)}), so there is nothing to tell apart. Check "
                 "label_column_name."
             )
         self.names = list(encoded["train"].features["label"].names)
@@ -51,10 +51,14 @@ class SingleLabel(Target):
         return np.bincount(labels_of(dataset), minlength=len(self.names))
 
     def weigh(self, flag: str, train: Dataset) -> None:
-        """Set `class_weights` as --class_weights says.
+        """Set `class_weights`.
+
+        Args:
+            flag: the value of --class_weights: "balanced", or one number above 0 per class, separated by commas.
+            train: training rows, whose classes are counted for "balanced".
 
         Raises:
-            ValueError: it is neither "balanced" nor one number above 0 per class.
+            ValueError: the flag has another value.
         """
         if flag == "balanced":
             counts = self.counts(train)
@@ -78,13 +82,13 @@ class SingleLabel(Target):
         return torch.tensor(labels, dtype=torch.int64)
 
     def loss(self, logits: Tensor, labels: Tensor, training: bool) -> Tensor:
-        """labels: (B,) int64, or (B, K) shares of classes where images were mixed."""
+        """Cross entropy, as in the base class; labels are (B,) int64 or, if images were mixed, (B, K) shares."""
         weight = None if self.class_weights is None else self.class_weights.to(logits.device)
         smoothing = self.label_smoothing if training else 0.0
         loss = functional.cross_entropy(logits.float(), labels, weight, label_smoothing=smoothing)
         if weight is None or labels.ndim == 1:
             return loss
-        return loss / (labels * weight).sum(-1).mean()  # the weighted mean, which torch takes of classes alone
+        return loss / (labels * weight).sum(-1).mean()  # the weighted mean, which torch computes for (B,) only
 
     def metrics(self, logits: Scores, labels: NDArray[Any]) -> dict[str, float]:
         given = {"predictions": logits.argmax(-1), "references": labels}
@@ -109,12 +113,15 @@ class SingleLabel(Target):
         else:
             classifier = linear_classifier()
         probabilities = classifier.fit(train_x, train_y).predict_proba(test_x)
-        # Several classes may have as many votes: argmax gives them to the first, as `predict` does.
+        # If several classes have the same number of votes, argmax takes the first, as `predict` does.
         return np.log(np.maximum(probabilities, 1e-12))
 
     def _neighbours(self, train_y: NDArray[Any]) -> int:
-        """How many training rows vote: as many as a class has on average, since more would be of other classes for
-        certain, and 20 at most. A rare class does not lower it."""
+        """How many training rows vote: as many as a class has on average, and 20 at most.
+
+        More rows than a class has would certainly include rows of other classes. A rare class does not lower the
+        number.
+        """
         count = max(1, min(MOST_NEIGHBOURS, len(train_y) // len(self.names)))
         logger.info(
             f"The {count} nearest of {len(train_y)} training rows vote: as many as one of {len(self.names)} classes "

@@ -1,4 +1,4 @@
-"""The kind of labels of a run, by a flag or by the type of the label column."""
+"""The choice among the kinds of labels, by --problem_type or by the type of the label column."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,10 +14,14 @@ TARGETS: Mapping[str, type[Target]] = {target.problem_type: target for target in
 
 
 def target_for(feature: Any, problem_type: str | None) -> Target:
-    """The target that the flag names, else the one for labels of this type.
+    """The target that --problem_type names, else the one for labels of this type.
+
+    Args:
+        feature: type of the label column, a feature of `datasets`.
+        problem_type: the value of the flag, or None.
 
     Raises:
-        ValueError: the flag names none.
+        ValueError: there is no target of that name.
     """
     if problem_type is None:
         if isinstance(feature, List | LargeList):

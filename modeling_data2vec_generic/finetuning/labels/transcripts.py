@@ -1,4 +1,4 @@
-"""Transcripts for CTC: the text, its characters as the classes of each frame, and back."""
+"""Transcripts for CTC: normalising them, encoding their characters as labels, and decoding frames and labels."""
 
 import json
 from collections import Counter
@@ -14,7 +14,7 @@ _UNREADABLE = "\ufffd"  # Unicode's replacement character
 
 
 def normalized(text: str | None, ignored: Iterable[str], lower_case: bool) -> str:
-    """A transcript without the characters in `ignored`, its words a single space apart; "" if there is none."""
+    """A transcript without the characters in `ignored`, with single spaces between words; "" if there is none."""
     if text is None:
         return ""
     kept = text.translate({ord(character): None for characters in ignored for character in characters})
@@ -23,8 +23,11 @@ def normalized(text: str | None, ignored: Iterable[str], lower_case: bool) -> st
 
 
 def new_tokenizer(transcripts: Iterable[str]) -> Wav2Vec2CTCTokenizer:
-    """A tokenizer of the characters that occur, in the order of their code points, with the word delimiter in place of
-    the space, the unknown character, and the blank, which is also the padding."""
+    """A tokenizer whose vocabulary is the characters that occur, in the order of their code points.
+
+    Three tokens follow them: the word delimiter, which replaces the space, the unknown character, and the blank, which
+    is also the padding.
+    """
     characters = sorted({character for text in transcripts for character in text} - {" "})
     vocabulary = [*characters, WORD_DELIMITER, UNKNOWN, BLANK]
     with TemporaryDirectory() as directory:
@@ -41,19 +44,25 @@ def new_tokenizer(transcripts: Iterable[str]) -> Wav2Vec2CTCTokenizer:
 
 
 def frames_needed(labels: Sequence[int]) -> int:
-    """The fewest frames in which CTC can write these labels: one each, and a blank between two that are the same."""
+    """The smallest number of frames in which CTC can write these labels.
+
+    That is one frame per label, and a blank between two equal ones.
+    """
     return len(labels) + sum(label == following for label, following in zip(labels, labels[1:], strict=False))
 
 
 def read_frames(tokenizer: Wav2Vec2CTCTokenizer, classes: Iterable[Sequence[int]]) -> list[str]:
-    """Greedy decoding: of each row of best classes per frame, the text. Negative numbers are padding."""
+    """Decode rows of the best class of each frame to texts (greedy decoding). Negative numbers are padding."""
     blank = tokenizer.pad_token_id
     return [tokenizer.decode([number if number >= 0 else blank for number in row]) for row in classes]
 
 
 def read_labels(tokenizer: Wav2Vec2CTCTokenizer, labels: Iterable[Sequence[int]]) -> list[str]:
-    """The transcripts of labels. Negative numbers are padding; a character that the tokenizer does not know becomes
-    one that no prediction holds, so that it counts as one that is wrong."""
+    """Decode rows of labels to transcripts. Negative numbers are padding.
+
+    A character that the tokenizer does not know becomes U+FFFD, which no prediction holds, so that it counts as an
+    error.
+    """
     texts = []
     for row in labels:
         tokens = tokenizer.convert_ids_to_tokens([number for number in row if number >= 0])
@@ -63,7 +72,10 @@ def read_labels(tokenizer: Wav2Vec2CTCTokenizer, labels: Iterable[Sequence[int]]
 
 
 def confusions(labels: list[str], predictions: list[str]) -> Counter[tuple[str, str]]:
-    """How often a character was taken for another; "" stands for none, where one was left out or put in."""
+    """How often each character was taken for each other one, as (true, predicted).
+
+    "" is the prediction for a character that was left out, and the true character where one was inserted.
+    """
     import jiwer  # an extra
 
     counts: Counter[tuple[str, str]] = Counter()

@@ -16,30 +16,36 @@ from ...measurements_data2vec_generic import undisturbed
 
 @dataclass(frozen=True)
 class Units:
-    """A number of the labels is `offset` + `scale` times a standardised one.
+    """Converts between labels and standardised numbers: label = `offset` + `scale` * standardised number.
 
-    With the mean and the standard deviation of the training labels, a new head and its learning rate suit labels of
-    any size, and a loss of 1 is that of always giving the mean.
+    With the mean and the standard deviation of the training labels, the default learning rate suits labels of any
+    size, and predicting the mean gives a loss of 1.
     """
 
     offset: float = 0.0
     scale: float = 1.0
 
     def standardised(self, values: Any) -> NDArray[np.float64]:
+        """Standardised numbers of labels."""
         return (np.asarray(values, dtype=np.float64) - self.offset) / self.scale
 
     def restored(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        """Labels of standardised numbers."""
         return values.astype(np.float64) * self.scale + self.offset
 
 
 def output_layers(model: PreTrainedModel, encoder: nn.Module, inputs: Mapping[str, Tensor]) -> list[nn.Linear]:
-    """The linear layers of the head with whose outputs the model's own output scales and shifts; none where something
-    else comes after them.
+    """The linear layers of the head that end the model: scaling and shifting their outputs does the same to its output.
+
+    This is tested on some samples. In most heads it is the last layer; some heads average the outputs of two.
 
     Args:
-        model: puts out one number for each sample.
-        encoder: its sub-module that is no part of the head.
-        inputs: samples by which this is tried.
+        model: returns one number for each sample.
+        encoder: the sub-module of `model` that is not part of the head.
+        inputs: the model's inputs for some samples.
+
+    Returns:
+        The layers; an empty list if the output is not a linear function of such layers.
     """
     inside = set(encoder.modules())
     candidates = [
@@ -56,7 +62,7 @@ def output_layers(model: PreTrainedModel, encoder: nn.Module, inputs: Mapping[st
 
     with torch.no_grad(), undisturbed(model):
         expected = 3 * outputs(candidates, lambda module, args, output: used.append(module)) + 2
-        for layers in (used[-1:], list(dict.fromkeys(used))):  # of some heads two are averaged
+        for layers in (used[-1:], list(dict.fromkeys(used))):
             changed = outputs(layers, lambda module, args, output: 3 * output + 2)
             if layers and torch.allclose(changed, expected, rtol=1e-4, atol=1e-4):
                 return layers
@@ -64,27 +70,31 @@ def output_layers(model: PreTrainedModel, encoder: nn.Module, inputs: Mapping[st
 
 
 def save_in_units(layers: list[nn.Linear], units: Units) -> None:
-    """Make the state dicts of these layers, which put out standardised numbers, those of layers that put out numbers
-    in `units`; what is loaded is taken for such and standardised."""
+    """Have the state dicts of layers that return standardised numbers hold weights that return labels.
+
+    Weights that are loaded into these layers are converted back.
+    """
 
     def to_units(module: Any, state: dict[str, Any], prefix: str, metadata: Any) -> None:
-        state[f"{prefix}weight"] = _exactly(state[f"{prefix}weight"], lambda weight: weight * units.scale)
+        state[f"{prefix}weight"] = _in_float32(state[f"{prefix}weight"], lambda weight: weight * units.scale)
         if module.bias is not None:
-            state[f"{prefix}bias"] = _exactly(state[f"{prefix}bias"], lambda bias: bias * units.scale + units.offset)
+            state[f"{prefix}bias"] = _in_float32(
+                state[f"{prefix}bias"], lambda bias: bias * units.scale + units.offset
+            )
 
     def from_units(module: Any, state: dict[str, Any], prefix: str, *rest: Any) -> None:
         if (name := f"{prefix}weight") in state:
-            state[name] = _exactly(state[name], lambda weight: weight / units.scale)
+            state[name] = _in_float32(state[name], lambda weight: weight / units.scale)
         if (name := f"{prefix}bias") in state:
-            state[name] = _exactly(state[name], lambda bias: (bias - units.offset) / units.scale)
+            state[name] = _in_float32(state[name], lambda bias: (bias - units.offset) / units.scale)
 
     for layer in layers:
         layer.register_state_dict_post_hook(to_units)
         layer.register_load_state_dict_pre_hook(from_units)
 
 
-def _exactly(values: Tensor, change: Any) -> Tensor:
-    """The change, in float32 at least, and as the values were before."""
+def _in_float32(values: Tensor, change: Any) -> Tensor:
+    """Apply a change in float32 and return the values in the dtype that they had before."""
     return change(values.float()).to(values.dtype)
 
 

@@ -1,6 +1,7 @@
-"""Metric modules for `evaluate`, in the repository so that no network is needed. scikit-learn and scipy compute.
+"""Metrics as modules for `evaluate`, which are part of the package so that no network is needed.
 
-A file in one of the folders is one metric; `metric_info.py` is what they share.
+Each file in `classes/`, `numbers/` and `transcripts/` is one metric, computed by scikit-learn, scipy, seqeval or jiwer.
+`metric_info.py` and `confusion.py` are what they share.
 """
 
 from pathlib import Path
@@ -10,10 +11,14 @@ import evaluate
 
 
 def load_metric(name: str, config_name: str | None = None) -> Any:
-    """The `evaluate` module of one file of the folders below; what it computes stays in memory.
+    """Load a metric, which keeps its predictions and references in memory instead of in files.
 
     Args:
-        config_name: "multilabel" where a row may have several classes.
+        name: of its file, without the ending.
+        config_name: "multilabel" if rows may have several classes.
+
+    Returns:
+        An `evaluate.Metric`.
     """
     module = next(Path(__file__).parent.glob(f"*/{name}.py"))
     return evaluate.load(str(module), config_name, keep_in_memory=True)

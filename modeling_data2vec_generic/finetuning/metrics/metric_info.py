@@ -1,11 +1,11 @@
-"""What `evaluate` wants to know of a metric of rows."""
+"""The description that `evaluate` needs of a metric."""
 
 import datasets
 import evaluate
 
 
 def row_metric_info(description: str | None, rows: datasets.Value | datasets.Sequence) -> evaluate.MetricInfo:
-    """Predictions and references, one of type `rows` for every row."""
+    """Describe a metric that compares a prediction and a reference of type `rows` for each row."""
     return evaluate.MetricInfo(
         description=str(description),
         citation="",

@@ -1,4 +1,4 @@
-"""How the weights of an encoder are trained on: rates by layer, the tri-stage schedule, mixed images.
+"""Techniques for training a pre-trained encoder: learning rates by layer, schedules, mixup and cutmix.
 
-Each file stands by itself.
+The files do not depend on each other and can be read in any order.
 """

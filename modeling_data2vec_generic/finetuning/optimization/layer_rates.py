@@ -1,4 +1,4 @@
-"""Layer-wise learning rates for any encoder that is made of blocks."""
+"""Layer-wise learning rates for any encoder with a stack of blocks."""
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -14,23 +14,28 @@ from ...measurements_data2vec_generic import evaluation_mode
 
 
 def layer_rates(depths: Mapping[str, int], num_blocks: int, decay: float) -> dict[str, float]:
-    """Factor of the learning rate of each parameter: decay ** (num_blocks + 1 - depth), as BEiT (arXiv 2106.08254)."""
+    """Factor of each parameter's learning rate, decay ** (num_blocks + 1 - depth), as in BEiT (arXiv 2106.08254).
+
+    Args:
+        depths, num_blocks: as returned by `layer_depths`.
+        decay: --layer_decay.
+    """
     return {name: decay ** (num_blocks + 1 - depth) for name, depth in depths.items()}
 
 
 def layer_depths(encoder: PreTrainedModel, inputs: Mapping[str, Any]) -> tuple[dict[str, int], int]:
-    """Where each parameter of an encoder lies, and how many blocks there are.
+    """The depth of each parameter of an encoder, by name, and the number of blocks.
 
-    What runs before the first block has depth 0, block i, counted from 0, i + 1, what runs between two blocks that of
-    the later one, and what runs after the last one more. Of an encoder in stages the blocks are those of the last
-    stage. A block that runs several times is one.
+    Block i, counted from 0, has depth i + 1. Modules that run before the first block have depth 0, modules that run
+    between two blocks have the depth of the later block, and those that run after the last block have a depth
+    one higher than it. If the encoder works in stages, the blocks are those of the last stage. A block that runs
+    several times counts once.
 
     Args:
-        inputs: a batch that the encoder reads, of one sample or more: which modules run first is seen in a forward
-            pass.
+        inputs: a batch of one or more samples. A forward pass shows in which order the modules run.
 
     Raises:
-        UnsupportedBackboneError: the encoder has no stack of blocks, or one that it does not run as such.
+        UnsupportedBackboneError: the encoder has no stack of blocks, or does not call one of its blocks.
     """
     blocks = find_layout(encoder).blocks
     order: dict[str, int] = {}
@@ -40,8 +45,8 @@ def layer_depths(encoder: PreTrainedModel, inputs: Mapping[str, Any]) -> tuple[d
         encoder(**inputs)
     if idle := [block for block in blocks if block not in order]:
         raise UnsupportedBackboneError(
-            f"{describe(encoder)} did not call {idle[0]}, which looks like one of its blocks, so how deep each of its "
-            "parameters lies can't be told."
+            f"{describe(encoder)} did not call {idle[0]}, which by its structure is one of its blocks, so the depth "
+            "of its parameters can't be determined."
         )
 
     def depth(parameter: str) -> int:
@@ -49,7 +54,7 @@ def layer_depths(encoder: PreTrainedModel, inputs: Mapping[str, Any]) -> tuple[d
             if is_within(parameter, (block,)):
                 return number + 1
         owner = parameter.rpartition(".")[0]
-        while owner not in order:  # a module around it reads its weight, as DeBERTa's encoder does relative positions
+        while owner not in order:  # a module around it reads its weight itself, e.g. DeBERTa's relative positions
             owner = owner.rpartition(".")[0]
         begun = sum(order[block] < order[owner] for block in blocks)
         return begun + 1 if begun else 0
@@ -58,7 +63,7 @@ def layer_depths(encoder: PreTrainedModel, inputs: Mapping[str, Any]) -> tuple[d
 
 
 def _noting(name: str, order: dict[str, int]) -> Callable[..., None]:
-    """A hook that takes down when a module first runs."""
+    """A hook that notes the order in which modules run for the first time."""
 
     def hook(*_: Any) -> None:
         order.setdefault(name, len(order))
@@ -67,10 +72,13 @@ def _noting(name: str, order: dict[str, int]) -> Callable[..., None]:
 
 
 def grouped_by_rate(optimizer: torch.optim.Optimizer, model: nn.Module, rates: Mapping[str, float]) -> None:
-    """Split the groups of a new optimizer so that each parameter has its rate times the group's learning rate.
+    """Split the parameter groups of a new optimizer by learning rate.
 
-    Parameters that `rates` does not name keep the full rate. The groups of the highest rate come first: the first is
-    the one whose learning rate Trainer logs.
+    The groups of the highest rate come first, because Trainer logs the learning rate of the first group.
+
+    Args:
+        rates: factors of the group's learning rate, by the names of parameters. Parameters without one have the full
+            rate.
     """
     rate_of = {parameter: rates.get(name, 1.0) for name, parameter in model.named_parameters()}
     groups = [

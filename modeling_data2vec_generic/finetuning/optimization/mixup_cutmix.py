@@ -1,4 +1,4 @@
-"""Mixup and cutmix: two images and their labels in one."""
+"""Mixup and cutmix: training on mixtures of two images and of their labels."""
 
 from dataclasses import dataclass
 
@@ -9,14 +9,15 @@ from torch.nn.functional import one_hot
 
 @dataclass(frozen=True)
 class Mix:
-    """Mixes each image of a batch with the one at the same place from the end, as timm and with it BEiT and MAE do.
+    """Mixes the images of a batch with those of the reversed batch, as timm does, which BEiT and MAE use.
 
-    One share serves the whole batch, drawn from Beta(alpha, alpha). mixup (arXiv 1710.09412) averages pixels by it;
-    cutmix (arXiv 1905.04899) pastes a box of the partner that covers 1 - share of the image. If both are on, either
-    is as likely.
+    One share is drawn from Beta(alpha, alpha) for the whole batch. Mixup (arXiv 1710.09412) averages the pixels with
+    this share. Cutmix (arXiv 1905.04899) pastes a box of the other image that covers 1 - share of the image. If both
+    are on, each is used with probability 1/2.
 
     Args:
-        mixup, cutmix: alpha of each, 0 for off.
+        mixup, cutmix: alpha of each; 0 turns it off.
+        num_labels: K, number of classes.
     """
 
     mixup: float
@@ -24,8 +25,15 @@ class Mix:
     num_labels: int
 
     def __call__(self, pixels: Tensor, labels: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Pixels (B, C, H, W) and classes, (B,) int64 or, of several per image, (B, num_labels) of 0 and 1, to mixed
-        pixels and their shares of classes (B, num_labels)."""
+        """Mix a batch.
+
+        Args:
+            pixels: (B, ..., H, W).
+            labels: (B,) int64 or, with several classes per image, (B, K) of 0 and 1.
+
+        Returns:
+            Mixed pixels of the same shape, and (B, K) shares of the classes.
+        """
         targets = (one_hot(labels, self.num_labels) if labels.ndim == 1 else labels).to(pixels.dtype)
         if not (self.mixup or self.cutmix):
             return pixels, targets
@@ -37,15 +45,18 @@ class Mix:
             top, bottom, left, right = box(height, width, share, rng)
             pixels = pixels.clone()
             pixels[..., top:bottom, left:right] = pixels.flip(0)[..., top:bottom, left:right]
-            share = 1 - (bottom - top) * (right - left) / (height * width)  # the box may have been cut at the border
+            share = 1 - (bottom - top) * (right - left) / (height * width)  # the border may have cut the box
         else:
             pixels = share * pixels + (1 - share) * pixels.flip(0)
         return pixels, share * targets + (1 - share) * targets.flip(0)
 
 
 def box(height: int, width: int, share: float, rng: np.random.Generator) -> tuple[int, int, int, int]:
-    """top, bottom, left, right of a box with its centre anywhere, whose sides are sqrt(1 - share) of the image's, cut
-    at the border."""
+    """A box at a random place whose sides are sqrt(1 - share) of the image's; the border of the image cuts it.
+
+    Returns:
+        top, bottom, left and right, in pixels.
+    """
     side = (1 - share) ** 0.5
     half_height, half_width = int(height * side) // 2, int(width * side) // 2
     y, x = int(rng.integers(height)), int(rng.integers(width))

@@ -1,4 +1,4 @@
-"""The tri-stage schedule of speech recognition, and an encoder that is frozen at first."""
+"""The tri-stage schedule of speech recognition, and freezing the encoder in the first steps."""
 
 import math
 from collections.abc import Sequence
@@ -10,18 +10,20 @@ from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
 
-# fairseq's, for wav2vec 2.0 and data2vec: the first and the last rate, as shares of the highest.
+# The first and the last learning rate as shares of the highest, as in fairseq for wav2vec 2.0 and data2vec.
 INITIAL, FINAL = 0.01, 0.05
 
 
 def tri_stage_factor(step: int, total: int, shares: Sequence[float]) -> float:
-    """Factor of the learning rate at optimizer step `step`, counted from 0, of `total`.
+    """Factor of the learning rate at an optimizer step.
 
-    It rises linearly from INITIAL to 1, stays, and falls exponentially to FINAL (SpecAugment, arXiv 1904.08779,
+    It rises linearly from INITIAL to 1, stays at 1, and falls exponentially to FINAL (SpecAugment, arXiv 1904.08779,
     section 4.2, with fairseq's numbers).
 
     Args:
-        shares: of the steps in each stage; they sum to 1.
+        step: number of the step, counted from 0.
+        total: number of steps.
+        shares: of the steps in the three stages, which sum to 1.
     """
     rise, hold, fall = (share * total for share in shares)
     if step < rise:
@@ -33,11 +35,14 @@ def tri_stage_factor(step: int, total: int, shares: Sequence[float]) -> float:
 
 
 class FreezeCallback(TrainerCallback):
-    """Keeps an encoder as it is for the first optimizer steps, or this share of them if `steps` is below 1: its
-    parameters get no gradient.
+    """Freezes an encoder in the first optimizer steps: its parameters get no gradient.
 
-    What is frozen anyway stays so. With several processes DDP must look for parameters without a gradient, which is
-    Trainer's default.
+    Parameters that were frozen before stay frozen. With several processes, DistributedDataParallel must search for
+    parameters without a gradient, which is Trainer's default.
+
+    Args:
+        encoder: part of the model that is trained.
+        steps: number of steps; if it is below 1, a share of all steps.
     """
 
     def __init__(self, encoder: nn.Module, steps: float):

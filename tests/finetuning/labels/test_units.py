@@ -156,7 +156,7 @@ def test_head__without_bias_is_scaled_and_one_that_does_not_end_it_left_alone(bi
     after = Head(bias, ends)
     after.load_state_dict(model.state_dict())
     assert layers == ([model.score] if ends else [])
-    assert ("can't be told" in caplog.text) == (not ends)
+    assert ("can't be determined" in caplog.text) == (not ends)
     assert target.units == (Units() if not ends else Units(300, 40) if bias else Units(0, (300**2 + 40**2) ** 0.5))
     expected = target.units.restored(model(x)[0].detach().numpy())
     assert after(x)[0].detach().numpy() == pytest.approx(expected, rel=1e-5)

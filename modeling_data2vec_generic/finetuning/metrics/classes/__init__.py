@@ -1,4 +1,4 @@
-"""Metrics of rows, words or pixels that have a class.
+"""Metrics of classes, for rows, words or pixels.
 
-Each file is one metric.
+Each file is one metric; they can be read in any order.
 """

@@ -1,4 +1,4 @@
-"""Share of rows that are predicted exactly; of several labels per row, all of them."""
+"""Share of rows that are predicted correctly; with several labels per row, all of them must be."""
 
 import datasets
 import evaluate
@@ -8,7 +8,7 @@ from modeling_data2vec_generic.finetuning.metrics.metric_info import row_metric_
 
 
 class Accuracy(evaluate.Metric):
-    """Share of rows that are predicted exactly; of several labels per row, all of them."""
+    """Share of rows that are predicted correctly; with several labels per row, all of them must be."""
 
     def _info(self) -> evaluate.MetricInfo:
         label = datasets.Value("int64")

@@ -1,4 +1,4 @@
-"""F1, harmonic mean of precision and recall, averaged over classes; 0 of a class that is never predicted."""
+"""F1, the harmonic mean of precision and recall, averaged over classes; 0 for a class that is never predicted."""
 
 import datasets
 import evaluate
@@ -8,7 +8,7 @@ from modeling_data2vec_generic.finetuning.metrics.metric_info import row_metric_
 
 
 class F1(evaluate.Metric):
-    """F1, harmonic mean of precision and recall, averaged over classes; 0 of a class that is never predicted."""
+    """F1, the harmonic mean of precision and recall, averaged over classes; 0 for a class that is never predicted."""
 
     def _info(self) -> evaluate.MetricInfo:
         label = datasets.Value("int64")

@@ -1,4 +1,4 @@
-"""Correlation of predicted and true classes (Matthews); 0 where either is constant."""
+"""Correlation of predicted and true classes (Matthews); 0 if one of the two is constant."""
 
 import datasets
 import evaluate
@@ -8,7 +8,7 @@ from modeling_data2vec_generic.finetuning.metrics.metric_info import row_metric_
 
 
 class MatthewsCorrelation(evaluate.Metric):
-    """Correlation of predicted and true classes (Matthews); 0 where either is constant."""
+    """Correlation of predicted and true classes (Matthews); 0 if one of the two is constant."""
 
     def _info(self) -> evaluate.MetricInfo:
         return row_metric_info(__doc__, datasets.Value("int64"))

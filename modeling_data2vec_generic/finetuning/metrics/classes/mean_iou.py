@@ -1,4 +1,4 @@
-"""Intersection over union of each class, its mean over classes, and the share of right pixels, over all images."""
+"""Intersection over union of each class, its mean, and the share of correct pixels, over all images."""
 
 import datasets
 import evaluate
@@ -10,11 +10,11 @@ from modeling_data2vec_generic.finetuning.metrics.metric_info import row_metric_
 
 
 class MeanIoU(evaluate.Metric):
-    """Intersection over union of each class, its mean over classes, and the share of right pixels, over all images.
+    """Intersection over union of each class, its mean, and the share of correct pixels, over all images.
 
-    Pixels are counted over all images before anything is divided. A class that has no pixel in references and
-    predictions has no part in the means; its own values are NaN. Counts, given as `sample_weight` of each pair of
-    classes, take far less than the pixels do.
+    Pixels are counted over all images before the ratios are computed. The means leave out classes without a pixel in
+    references and predictions, whose own values are NaN. Instead of single pixels, pairs of classes can be given with
+    their counts as `sample_weight`, which takes far less memory.
     """
 
     def _info(self) -> evaluate.MetricInfo:

@@ -1,4 +1,4 @@
-"""Precision, recall and F1 of entities, exact spans that BIO or BIOES tags mark, and the share of right tags."""
+"""Precision, recall and F1 of entities (exact spans, marked by BIO or BIOES tags), and the share of correct tags."""
 
 import datasets
 import evaluate
@@ -9,10 +9,10 @@ from modeling_data2vec_generic.finetuning.metrics.metric_info import row_metric_
 
 
 class Seqeval(evaluate.Metric):
-    """Precision, recall and F1 of entities, exact spans that BIO or BIOES tags mark, and the share of right tags.
+    """Precision, recall and F1 of entities (exact spans, marked by BIO or BIOES tags), and the share of correct tags.
 
-    Over the entities of all types together; 0 where there are none. A tag that may not follow the one before it, such
-    as I after O, begins an entity, as in the evaluation of CoNLL.
+    They are computed over the entities of all types together, and are 0 if there are none. A tag that may not follow
+    the one before it, such as I after O, begins an entity, as in the evaluation of CoNLL.
     """
 
     def _info(self) -> evaluate.MetricInfo:

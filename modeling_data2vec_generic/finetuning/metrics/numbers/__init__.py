@@ -1,4 +1,4 @@
-"""Metrics of rows that have a number.
+"""Metrics of numbers, one for each row.
 
-Each file is one metric.
+Each file is one metric; they can be read in any order.
 """

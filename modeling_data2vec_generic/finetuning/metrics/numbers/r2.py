@@ -1,4 +1,4 @@
-"""Share of the variance of the true numbers that is explained (R²); 1 at best, 0 for their mean, or below."""
+"""Share of the variance of the true numbers that is explained (R²): at most 1, and 0 for predicting their mean."""
 
 import datasets
 import evaluate
@@ -8,7 +8,7 @@ from modeling_data2vec_generic.finetuning.metrics.metric_info import row_metric_
 
 
 class R2(evaluate.Metric):
-    """Share of the variance of the true numbers that is explained (R²); 1 at best, 0 for their mean, or below."""
+    """Share of the variance of the true numbers that is explained (R²): at most 1, and 0 for predicting their mean."""
 
     def _info(self) -> evaluate.MetricInfo:
         return row_metric_info(__doc__, datasets.Value("float64"))

@@ -1,4 +1,4 @@
-"""Correlation of ranks (Spearman) of predicted and true numbers; 0 where either is constant."""
+"""Rank correlation (Spearman) of predicted and true numbers; 0 if one of the two is constant."""
 
 import datasets
 import evaluate
@@ -9,7 +9,7 @@ from modeling_data2vec_generic.finetuning.metrics.metric_info import row_metric_
 
 
 class Spearman(evaluate.Metric):
-    """Correlation of ranks (Spearman) of predicted and true numbers; 0 where either is constant."""
+    """Rank correlation (Spearman) of predicted and true numbers; 0 if one of the two is constant."""
 
     def _info(self) -> evaluate.MetricInfo:
         return row_metric_info(__doc__, datasets.Value("float64"))

@@ -1,4 +1,4 @@
-"""Metrics of texts that were heard.
+"""Metrics of transcripts, for speech recognition.
 
-Each file is one metric.
+Each file is one metric; they can be read in any order.
 """
