@@ -267,8 +267,8 @@ def _once(times: dict[str, int], name: str, clock: Iterator[int]) -> None:
 
 def _no_block_ran(encoder: PreTrainedModel, layout: BackboneLayout) -> UnsupportedBackboneError:
     return UnsupportedBackboneError(
-        f"{describe(encoder)} did not call {layout.blocks[0]} in its forward pass. By its structure this is the first "
-        "of its blocks, whose outputs data2vec needs."
+        f"{describe(encoder)} did not call {layout.blocks[0]} in its forward pass, which by its structure is the first "
+        "of its blocks, so their outputs can't be recorded."
     )
 
 
@@ -312,8 +312,8 @@ def _first_block(
         except _Reached as reached:
             if not contents:
                 raise UnsupportedBackboneError(
-                    f"{describe(encoder)} reached its first block without a call of {layout.content}. By its "
-                    "structure this is the module that embeds its content."
+                    f"{describe(encoder)} reached its first block without a call of {layout.content}, which by its "
+                    "structure embeds its content."
                 ) from None
             return contents[0], as_sequence(reached.args[0], layout.quirks.channels_first)
     raise _no_block_ran(encoder, layout)

@@ -124,7 +124,7 @@ def test_images__several_classes_and_numbers(finetune, tmp_path):
     assert "eval_f1_micro" in results(finetune(*flags, "--label_column_name", "tags"))
     flags += ["--label_column_name", "score", "--overwrite_output_dir"]
     assert "eval_mse" in results(finetune(*flags))
-    with pytest.raises(ValueError, match=r"mixup=1.0 can't be had of regression labels"):
+    with pytest.raises(ValueError, match=r"mixup=1.0 can't be used with regression labels"):
         finetune(*flags, "--mixup", "1")
 
 

@@ -22,7 +22,7 @@ logger = logging.get_logger(__name__)
 
 
 class Regression(Target):
-    """A number per row. The model is trained on standardised numbers; predictions and metrics are in the labels' units.
+    """A number per row. The model is trained on standardised numbers; its predictions are in the units of the labels.
 
     Attributes:
         units: converts the standardised numbers, which `collate` returns and logits are, to those of the labels.

@@ -35,7 +35,7 @@ class Units:
 
 
 def output_layers(model: PreTrainedModel, encoder: nn.Module, inputs: Mapping[str, Tensor]) -> list[nn.Linear]:
-    """The linear layers of the head that end the model: scaling and shifting their outputs does the same to its output.
+    """The linear layers at the end of the head: scaling and shifting their outputs does the same to the model's.
 
     This is tested on some samples. In most heads it is the last layer; some heads average the outputs of two.
 
@@ -76,24 +76,22 @@ def save_in_units(layers: list[nn.Linear], units: Units) -> None:
     """
 
     def to_units(module: Any, state: dict[str, Any], prefix: str, metadata: Any) -> None:
-        state[f"{prefix}weight"] = _in_float32(state[f"{prefix}weight"], lambda weight: weight * units.scale)
+        state[f"{prefix}weight"] = _in_float(state[f"{prefix}weight"], lambda weight: weight * units.scale)
         if module.bias is not None:
-            state[f"{prefix}bias"] = _in_float32(
-                state[f"{prefix}bias"], lambda bias: bias * units.scale + units.offset
-            )
+            state[f"{prefix}bias"] = _in_float(state[f"{prefix}bias"], lambda bias: bias * units.scale + units.offset)
 
     def from_units(module: Any, state: dict[str, Any], prefix: str, *rest: Any) -> None:
         if (name := f"{prefix}weight") in state:
-            state[name] = _in_float32(state[name], lambda weight: weight / units.scale)
+            state[name] = _in_float(state[name], lambda weight: weight / units.scale)
         if (name := f"{prefix}bias") in state:
-            state[name] = _in_float32(state[name], lambda bias: (bias - units.offset) / units.scale)
+            state[name] = _in_float(state[name], lambda bias: (bias - units.offset) / units.scale)
 
     for layer in layers:
         layer.register_state_dict_post_hook(to_units)
         layer.register_load_state_dict_pre_hook(from_units)
 
 
-def _in_float32(values: Tensor, change: Any) -> Tensor:
+def _in_float(values: Tensor, change: Any) -> Tensor:
     """Apply a change in float32 and return the values in the dtype that they had before."""
     return change(values.float()).to(values.dtype)
 

@@ -1,7 +1,7 @@
 """Metrics as modules for `evaluate`, which are part of the package so that no network is needed.
 
-Each file in `classes/`, `numbers/` and `transcripts/` is one metric, computed by scikit-learn, scipy, seqeval or jiwer.
-`metric_info.py` and `confusion.py` are what they share.
+Each file in `classes/`, `numbers/` and `transcripts/` is one metric. `metric_info.py` and `confusion.py` are
+what they share.
 """
 
 from pathlib import Path

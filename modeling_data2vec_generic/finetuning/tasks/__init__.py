@@ -1,4 +1,8 @@
-"""What can be predicted: a class per task, one interface."""
+"""The tasks that an encoder can be fine-tuned on, as classes with a common interface.
+
+Read `base.py` first, then `classification/base.py` and `classification/text.py` as an example; the other tasks can be
+read in any order.
+"""
 
 from dataclasses import fields
 from typing import Any
@@ -29,14 +33,15 @@ TASKS: dict[str, type[Task]] = {
 
 
 def task_class(name: str | None, modality: str, label: Any) -> type[Task]:
-    """The task that is named, else the only one for this kind of data and of labels.
+    """The class of a task: the one that is named, else the only one for data and labels of this kind.
 
     Args:
+        name: as in --task, or None.
         modality: of the data.
-        label: type of the label column, None if there is none.
+        label: type of the label column, a feature of `datasets`; None if there is none.
 
     Raises:
-        ValueError: there is no such task, it is one for other data, or it can't be told.
+        ValueError: there is no task of that name, it is for other data, or there is not exactly one for the data.
     """
     if name is not None:
         task = named_task(name)
@@ -46,21 +51,31 @@ def task_class(name: str | None, modality: str, label: Any) -> type[Task]:
     found = [task for task in TASKS.values() if task.modality_name == modality and task.takes(label)]
     if len(found) != 1:
         choices = ", ".join(task.name for task in found or TASKS.values())
-        raise ValueError(
-            f"Which task these {modality} data are for can't be told: say it with --task, one of {choices}."
-        )
+        raise ValueError(f"It is not clear which task these {modality} data are for. Set --task to one of {choices}.")
     return found[0]
 
 
 def named_task(name: str) -> type[Task]:
-    """The task of this name. ValueError if there is none."""
+    """The class of the task with this name.
+
+    Raises:
+        ValueError: there is none.
+    """
     if name not in TASKS:
         raise ValueError(f"task={name!r} is not one of {', '.join(TASKS)}.")
     return TASKS[name]
 
 
 def refuse_flags_of_others(task: type[Task], *groups: Any) -> None:
-    """ValueError if one of these dataclasses of flags holds one that only other tasks read, other than its default."""
+    """Check that no flag is set that only other tasks read.
+
+    Args:
+        task: class of the task of this run.
+        groups: objects of dataclasses of flags.
+
+    Raises:
+        ValueError: such a flag has another value than its default.
+    """
     for group in groups:
         for flag in fields(group):
             value = getattr(group, flag.name)

@@ -1,4 +1,4 @@
-"""What a fine-tuning run asks of any task."""
+"""The interface of all tasks."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
@@ -22,28 +22,32 @@ Collate = Callable[[list[dict[str, Any]]], dict[str, Tensor]]
 
 
 class Task(ABC):
-    """One task, from raw rows to predictions.
+    """A task, from raw rows to predictions.
 
-    The order of a run: make one, let it `encode` the labels of the source's splits, hold rows out, let it `read` the
-    others, choose rows, `check` the choice, `fit` to an encoder, `prepare` the rows, then train a model of
-    `auto_class` with `settings`.
+    A run calls its methods in this order: `encode` the labels of the source's splits; after some rows have been held
+    out, `read` the training rows; after rows have been chosen, `check` them; `fit` the processor to an encoder;
+    `prepare` the rows; then train a model of `auto_class` with `settings`, for which `collator` makes the batches and
+    `loss` the loss; at the end, `metrics`, `predictions` and figures (`draw`).
+
+    Shapes: N samples of a split, B samples of a batch, C channels of the features, K classes.
 
     Attributes:
-        name: as --task has it.
+        name: as in --task.
         modality_name: which of `MODALITIES` it reads.
-        auto_class: the Auto class of transformers that loads a model for it; None if there is none.
-        own_head: this package's model for it, for types of encoders without one in transformers, if there is one.
+        auto_class: the Auto class of transformers that loads a model for the task; None if there is none.
+        own_head: this package's model for the task, for encoders whose type has none in transformers; None if there
+            is none.
         label_column: usual name of the label column.
-        reads_words: whether its text is split into words already.
-        reads_text_labels: whether labels are text, or lists of it, even if all of them are numbers.
-        main_metric: the metric that runs are compared by.
-        defaults: flags by name that hold where the user gives none, with their source.
-        reference_batch_size: samples per optimizer step that the learning rate of `defaults` is for; it is scaled by
-            the batch. None: not scaled.
-        drop_path: default of --drop_path for encoders that have it.
-        on_frozen_features: whether --knn and --linear_probe can do it, which have one answer per sample.
-        own_flags: names of the flags that it reads and some other tasks don't.
-        modality: its data, encoder and processor belong together; made by `read`.
+        reads_words: whether its texts are already split into words.
+        reads_text_labels: whether labels are read as text (or lists of texts), even if all of them look like numbers.
+        main_metric: name of the metric by which runs are compared.
+        defaults: published values for flags that are not given, by name.
+        reference_batch_size: number of samples per optimizer step for which the learning rate in `defaults` was
+            published. It is scaled to the batch of the run; None: it is not scaled.
+        drop_path: default of --drop_path, for encoders that have it.
+        on_frozen_features: whether --knn and --linear_probe are possible, which give one answer per sample.
+        own_flags: names of the flags that it reads and some other tasks do not.
+        modality: prepares the data for the encoder; made by `read`.
         processor: tokenizer, image processor or feature extractor.
     """
 
@@ -74,11 +78,11 @@ class Task(ABC):
     @classmethod
     @abstractmethod
     def takes(cls, label: Any) -> bool:
-        """Whether labels of this type (a feature of `datasets`) are made for the task."""
+        """Whether labels of this type (a feature of `datasets`) mean this task if --task is not given."""
 
     @classmethod
     def defaults_for(cls, label: Any, problem_type: str | None) -> Mapping[str, Any]:
-        """Those of `defaults` that are of use with labels of this type (a feature of `datasets`)."""
+        """Those of `defaults` that apply to labels of this type (a feature of `datasets`); all of them by default."""
         return cls.defaults
 
     @property
@@ -91,90 +95,133 @@ class Task(ABC):
 
     @abstractmethod
     def encode(self, splits: Splits) -> Splits:
-        """The same rows with labels as the model takes them. ValueError for labels that can't be used."""
+        """Return the splits with encoded labels.
+
+        Raises:
+            ValueError: the labels can't be used for the task.
+        """
 
     def read(self, train: Dataset) -> None:
-        """Make `modality`, which may look at the training rows: a tokenizer may be trained on them."""
+        """Make `modality`, which may train a tokenizer on the training rows."""
         self.modality = modality_class(self.modality_name)(self.model_args, self.data_args, train)
 
     def check(self, train: Dataset) -> None:  # noqa: B027  # most tasks take any rows
-        """Raise ValueError if the training rows, as they were chosen, can't be learned from."""
+        """Check the training rows that were chosen.
+
+        Raises:
+            ValueError: nothing can be learned from them.
+        """
 
     def strata(self, dataset: Dataset) -> NDArray[np.int64] | None:
-        """(N,) classes that a choice of rows should keep the shares of; None where there are none."""
+        """(N,) classes whose shares a choice of rows should keep; None if there are none, which is the default."""
         return None
 
     def counts(self, dataset: Dataset) -> Mapping[str, int]:
-        """Rows of each class, by its name; empty where rows have no classes."""
+        """Number of rows of each class, by its name; empty if rows have no classes, which is the default."""
         return {}
 
     def settings(self) -> dict[str, Any]:
-        """Fields of the model's configuration."""
+        """Fields of the model's configuration, by name."""
         return {}
 
     def fit_head(self, model: PreTrainedModel, encoder: nn.Module, inputs: Mapping[str, Tensor]) -> list[nn.Linear]:
-        """Layers of the model's head that are saved otherwise than they are trained; none by default. `encoder` is no
-        part of the head, `inputs` are those of some samples."""
+        """Prepare a new head. By default, nothing is done.
+
+        Args:
+            encoder: the sub-module of `model` that is not part of the head.
+            inputs: the model's inputs for some samples.
+
+        Returns:
+            The layers that from now on are saved in other units than they are trained in.
+        """
         return []
 
     def fit(self, encoder: PreTrainedModel) -> None:
-        """Take from the encoder what the processor needs. ValueError if it is one for other data."""
+        """Fit the processor to the encoder.
+
+        Raises:
+            ValueError: the encoder is for other data.
+        """
         self.modality.fit_processor(encoder)
 
     @abstractmethod
     def prepare(self, rows: Dataset, split: str) -> Dataset:
-        """Samples with `label`, and `sample_index`; bad ones are left out."""
+        """Make samples of rows, with `label` and `sample_index`; bad ones are left out."""
 
     @abstractmethod
     def inputs(self, examples: list[dict[str, Any]]) -> dict[str, Tensor]:
-        """The encoder's inputs, not augmented."""
+        """The encoder's inputs for some samples, without augmentation."""
 
     @abstractmethod
     def collator(self, training: bool) -> Collate:
-        """Samples to the model's inputs and `labels`."""
+        """A function that makes a batch of samples: the model's inputs, and `labels`."""
 
     def loss(self, model: nn.Module, inputs: Mapping[str, Any]) -> tuple[Tensor, Any]:
-        """A scalar, the mean over the batch, and the model's output. By default the model's own."""
+        """The loss, a scalar that is the mean over the batch, and the model's output. By default, the model's loss."""
         outputs = model(**inputs)
         return outputs.loss, outputs
 
     def answers(self, logits: Tensor) -> Tensor:
-        """What a batch's logits say, for metrics and predictions; all of them by default. Of an output for each
-        position the best class is far less to hold."""
+        """What metrics and predictions need of a batch's logits. By default, it is the logits.
+
+        Tasks with an output for each position return the best class instead, which takes far less memory.
+        """
         return logits
 
     def kept(self, answers: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """What is kept of a batch's `answers` and labels until all samples have been evaluated; both by default."""
+        """What is kept of a batch's answers and labels until all samples have been evaluated. By default, it is both.
+
+        Args:
+            answers: as returned by `answers`.
+        """
         return answers, labels
 
     @abstractmethod
     def metrics(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-        """By name, without "eval_" in front. `logits` are the answers and `labels` the labels of all samples, as they
-        are `kept`; where samples differ in length Trainer has filled both up with -100."""
+        """Metrics by name, without "eval_" in front.
+
+        Args:
+            logits, labels: for all samples, what `kept` returns. Where samples differ in length, Trainer pads both
+                with -100.
+        """
 
     @abstractmethod
     def predictions(self, logits: np.ndarray, labels: np.ndarray, dataset: Dataset) -> Iterable[dict[str, Any]]:
-        """A row per sample for predictions.jsonl: `id`, which is its row's number in the source, label and
-        prediction."""
+        """A row per sample for predictions.jsonl, with `id` (number of its row in the source), label and prediction.
+
+        Args:
+            logits, labels: as for `metrics`.
+            dataset: the samples.
+        """
 
     def labels(self, dataset: Dataset) -> np.ndarray:
-        """Of all samples, as the collator gives those of a batch."""
+        """The labels of all samples, as the collator returns those of a batch."""
         raise NotImplementedError
 
     def on_features(self, method: str, train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray) -> np.ndarray:
-        """Scores (N, K), to be read as logits, that "knn" or "linear_probe" gives by frozen features (N, C)."""
+        """Fit a simple model to frozen features of the training rows and return its scores for others.
+
+        See `Target.on_features`.
+        """
         raise NotImplementedError
 
     def draw(self, logits: np.ndarray, labels: np.ndarray, dataset: Dataset, directory: Any) -> list[Any]:
-        """Figures of the predictions; returns their paths. Called only where matplotlib is installed."""
+        """Draw figures of the predictions and return their paths. It is called only if matplotlib is installed."""
         return []
 
     def shown(self, logits: np.ndarray, labels: np.ndarray) -> list[int]:
-        """The rows of the samples that `draw_shown` draws; none by default. These are predicted once more, since their
-        answers are not as they are `kept`."""
+        """The rows of the samples that `draw_shown` draws; none by default.
+
+        They are predicted once more, because `kept` does not keep their complete answers.
+        """
         return []
 
     def draw_shown(self, answers: Mapping[int, np.ndarray], dataset: Dataset, directory: Any) -> list[Any]:
-        """Figures of the samples that are `shown`; returns their paths. `answers` are theirs by row. Called only where
-        matplotlib is installed."""
+        """Draw figures of the samples that `shown` names and return their paths.
+
+        It is called only if matplotlib is installed.
+
+        Args:
+            answers: the complete answers of these samples, by row.
+        """
         return []

@@ -1,4 +1,4 @@
-"""A class, several classes or a number for each row, for all kinds of data.
+"""Classification and regression: a class, several classes or a number for each row, for all kinds of data.
 
-Read `base.py` first; the other files say what differs for one kind.
+Read `base.py` first. Each of the other files adds what differs for one kind of data.
 """

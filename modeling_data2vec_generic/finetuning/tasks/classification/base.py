@@ -1,4 +1,4 @@
-"""What the tasks with one target per row share, whatever the rows are made of."""
+"""The base class of the tasks with one target per row, for all kinds of data."""
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
@@ -25,7 +25,7 @@ logger = logging.get_logger(__name__)
 
 @dataclass(frozen=True)
 class LabelledCollator:
-    """A batch of what `inputs` makes of the samples, and their `labels` as `target` collates them."""
+    """Makes batches: the encoder's inputs by `inputs`, and `labels` by `target`."""
 
     inputs: Collate
     target: Target
@@ -35,7 +35,7 @@ class LabelledCollator:
 
 
 class Classification(Task):
-    """A class, several of them, or a number for each row."""
+    """A class, several classes or a number for each row, as `target` says."""
 
     own_head = Data2VecGenericForSequenceClassification
     on_frozen_features = True
@@ -61,12 +61,14 @@ class Classification(Task):
         self.target = target_for(splits["train"].features["label"], self.task_args.problem_type)
         flags = vars(self.task_args) | vars(self.training_args)
         if given := [f"{name}={flags[name]!r}" for name in self.target.without if flags[name]]:
-            raise ValueError(f"{' and '.join(given)} can't be had of {self.target.problem_type} labels. Leave it out.")
+            raise ValueError(
+                f"{' and '.join(given)} can't be used with {self.target.problem_type} labels. Leave it out."
+            )
         self.target.label_smoothing = self.training_args.label_smoothing_factor
         encoded = self.target.encode(splits, self.data_args)
         names = self.target.names
         listed = ", ".join([*names[:_LISTED], "..."] if len(names) > _LISTED else names)
-        logger.info(f"problem_type={self.target.problem_type}, {len(names)} to be told: {listed}.")
+        logger.info(f"problem_type={self.target.problem_type}, labels: {len(names)} ({listed}).")
         return encoded
 
     def check(self, train: Dataset) -> None:
@@ -90,17 +92,17 @@ class Classification(Task):
     def prepare(self, rows: Dataset, split: str) -> Dataset:
         samples = self.samples(rows, split)
         if split == "train":
-            self.check(samples)  # once more: rows may have been bad, or have become several samples
+            self.check(samples)  # again, because bad rows are left out and others may have become several samples
         elif len(samples) < self.target.fewest:
             raise ValueError(
-                f"{len(samples)} of the validation data can be used, and nothing can be measured on fewer than "
+                f"Only {len(samples)} of the validation samples can be used, and the metrics need at least "
                 f"{self.target.fewest}. Raise --validation_split_percentage or --max_eval_samples, or give more data."
             )
         return samples
 
     @abstractmethod
     def samples(self, rows: Dataset, split: str) -> Dataset:
-        """What `prepare` makes of the rows."""
+        """Make samples of rows; `prepare` checks them."""
 
     def collator(self, training: bool) -> Collate:
         return LabelledCollator(self.inputs, self.target)
@@ -110,7 +112,7 @@ class Classification(Task):
 
     def loss(self, model: nn.Module, inputs: Mapping[str, Any]) -> tuple[Tensor, Any]:
         outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
-        # By place: without labels the logits come first, whatever a model calls them.
+        # Without labels, the logits are the first output, though models differ in their name.
         return self.target.loss(outputs[0], inputs["labels"], model.training), outputs
 
     def metrics(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
@@ -128,7 +130,7 @@ class Classification(Task):
         return self.target.on_features(method, train_x, train_y, test_x)
 
     def source_rows(self, dataset: Dataset) -> list[int]:
-        """(N,) number in the source of each sample's row."""
+        """(N,) for each sample, the number of its row in the source."""
         return dataset.with_format(None)["sample_index"][:]
 
     def draw(self, logits: np.ndarray, labels: np.ndarray, dataset: Dataset, directory: Path) -> list[Path]:
@@ -141,7 +143,7 @@ class Classification(Task):
         paths = [plot_confusion(labels, predicted, self.target.names, directory / "confusion.png")]
         margins = torch.tensor(logits).float().softmax(-1).amax(-1).numpy()
         wrong = np.flatnonzero(predicted != labels)
-        worst = wrong[np.argsort(-margins[wrong], kind="stable")][:_SHOWN].tolist()  # the surest ones
+        worst = wrong[np.argsort(-margins[wrong], kind="stable")][:_SHOWN].tolist()  # the most certain ones
         if worst:
             names = drawable_names(self.target.names)
             titles = [f"{names[labels[i]]}, taken for {names[predicted[i]]} ({margins[i]:.0%})" for i in worst]
@@ -151,8 +153,8 @@ class Classification(Task):
 
     @abstractmethod
     def picture(self, example: Mapping[str, Any]) -> Any:
-        """What a sample looks like: an image (H, W, 3), a waveform (S,), or text."""
+        """A sample as the figure of errors shows it: an image (H, W, 3), a waveform (S,), or text."""
 
 
-_LISTED = 20  # classes in the log
-_SHOWN = 12  # wrong predictions in the figure
+_LISTED = 20  # most classes that the log names
+_SHOWN = 12  # most wrong predictions in the figure
