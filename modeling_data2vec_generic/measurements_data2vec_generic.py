@@ -267,8 +267,8 @@ def _once(times: dict[str, int], name: str, clock: Iterator[int]) -> None:
 
 def _no_block_ran(encoder: PreTrainedModel, layout: BackboneLayout) -> UnsupportedBackboneError:
     return UnsupportedBackboneError(
-        f"{describe(encoder)} did not call {layout.blocks[0]} in its forward pass, which by its structure is the first "
-        "of its blocks, so their outputs can't be recorded."
+        f"{describe(encoder)} did not call {layout.blocks[0]} in its forward pass, which by its structure is the "
+        "first of its blocks, so their outputs can't be recorded."
     )
 
 

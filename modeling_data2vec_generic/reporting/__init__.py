@@ -1,4 +1,4 @@
-"""What a run leaves behind for a reader: a model card, predictions and comparisons, and the figures in them.
+"""Reports of finished runs for people to read: model cards, predictions, comparisons, and their figures.
 
-`run_report.py` and `model_card.py` are for pre-training, `finetuning.py` for fine-tuning; both draw with `figures/`.
+Read `run_report.py` and then `model_card.py` for pre-training, and `finetuning.py` for fine-tuning. Both use `figures/`.
 """

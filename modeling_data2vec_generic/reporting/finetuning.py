@@ -1,4 +1,4 @@
-"""What a fine-tuning run leaves for people to read: predictions, figures and the table of a comparison."""
+"""Reports of a fine-tuning run: predictions, figures and the table of a comparison."""
 
 import json
 import statistics
@@ -13,16 +13,18 @@ from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
 
-_OF_SPEED = ("_runtime", "_per_second")  # Trainer's metrics, which say nothing about an encoder
+_OF_SPEED = ("_runtime", "_per_second")  # endings of Trainer's metrics of speed, which are not compared
 
 
 def report_predictions(task: Any, result: Any, dataset: Dataset, paths: Mapping[int, str], output_dir: Path) -> None:
-    """Write `predictions.jsonl` and `figures/*.png`.
+    """Write `predictions.jsonl` and, if matplotlib is installed, `figures/*.png`.
 
     Args:
-        task: a `Task`.
-        result: a `RunResult` on `dataset`.
-        paths: of the rows' files, by the rows' numbers in the source; of rows that have one.
+        task: the `Task`.
+        result: the `RunResult` on `dataset`.
+        dataset: the validation samples.
+        paths: paths of the rows' files, by the number of the row in the source. Rows may have none.
+        output_dir: where the files are written.
     """
     with open(output_dir / "predictions.jsonl", "w", encoding="utf-8") as file:
         for row in task.predictions(result.logits, result.labels, dataset):
@@ -39,10 +41,15 @@ def report_predictions(task: Any, result: Any, dataset: Dataset, paths: Mapping[
 def report_comparison(
     metrics: Mapping[str, Sequence[Mapping[str, float]]], seeds: Sequence[int], main_metric: str, output_dir: Path
 ) -> None:
-    """Write `comparison.json`, `comparison.md`, `all_results.json` and `figures/comparison.png` of several runs.
+    """Write `comparison.json`, `comparison.md`, `all_results.json` and `figures/comparison.png`.
+
+    With several seeds, they hold means and 95% confidence intervals.
 
     Args:
-        metrics: by run, those of each of `seeds`, of which mean and confidence interval are reported.
+        metrics: for each method that was run, the metrics of each seed.
+        seeds: of the runs, in the order of the metrics.
+        main_metric: the metric that comes first and is drawn, without "eval_" in front.
+        output_dir: where the files are written. The figure needs matplotlib.
     """
     shared = set.intersection(*(set(values) for runs in metrics.values() for values in runs))
     compared = (name for name in shared if not name.endswith(_OF_SPEED))

@@ -1,11 +1,11 @@
-"""The README.md of a finished run: what the model is, how to load it, what it was trained on and how it did."""
+"""The model card of a run, README.md: what the model is, how to load it, its training data, settings and results."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# Modality: the class that loads the encoder's processor, if it has one, the encoder's pipeline tag on the Hub, and
-# what the encoder is called with.
+# For each modality: the class that loads the encoder's processor (None: it has none), the encoder's pipeline tag on
+# the Hub, and the arguments of a call of the encoder.
 PROCESSORS: dict[str, tuple[str | None, str, str]] = {
     "vision": ("AutoImageProcessor", "image-feature-extraction", '**processor(images, return_tensors="pt")'),
     "text": ("AutoTokenizer", "feature-extraction", '**processor(texts, padding=True, return_tensors="pt")'),
@@ -18,7 +18,7 @@ PROCESSORS: dict[str, tuple[str | None, str, str]] = {
     "video": ("AutoImageProcessor", "feature-extraction", '**processor(frames, return_tensors="pt")'),
 }
 
-# Figure name: what a reader should see in it.
+# Captions of the figures, by the names of their files.
 CAPTIONS = {
     "loss": "Loss per masked position. It says little by itself: the targets change as the teacher does.",
     "spread": "Spread of targets and predictions. Both near zero would mean that the model has collapsed.",
@@ -27,6 +27,7 @@ CAPTIONS = {
     "mask": "One sample and its mask.",
 }
 
+# Names of metrics in `all_results.json`, and what the card calls them.
 METRICS = {
     "train_loss": "training loss, mean over the run",
     "eval_loss": "validation loss",
@@ -42,18 +43,20 @@ METRICS = {
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What the card tells. The mappings are shown as tables in their own order; an entry that is None is left out.
+    """The contents of a model card.
 
-    Fields:
+    `data`, `objective` and `training` are shown as tables in the given order, without entries that are None.
+
+    Args:
         name: title of the card.
         model_type: the encoder's `config.model_type`.
-        modality: one of PROCESSORS.
-        num_parameters: of the encoder alone.
-        data: where the training data came from and how much of it there was.
-        objective: the settings of the objective and of the mask.
-        training: the settings of the optimisation.
-        results: `all_results.json`.
-        figures: paths of the PNG files, within the output directory.
+        modality: a key of PROCESSORS.
+        num_parameters: number of parameters of the encoder, without teacher and predictor.
+        data: source and amount of the training data.
+        objective: settings of the objective and of the masks.
+        training: settings of the optimisation.
+        results: contents of `all_results.json`.
+        figures: paths of the PNG files, inside the output directory.
     """
 
     name: str
@@ -68,7 +71,7 @@ class RunSummary:
 
 
 def table(header: tuple[str, str], rows: Mapping[str, object]) -> str:
-    """A Markdown table of two columns."""
+    """A Markdown table of two columns, without rows whose value is None."""
 
     def cell(value: object) -> str:
         text = f"{value:.4g}" if isinstance(value, float) else str(value)
@@ -79,7 +82,7 @@ def table(header: tuple[str, str], rows: Mapping[str, object]) -> str:
 
 
 def model_card(summary: RunSummary, output_dir: Path) -> str:
-    """The text of the card; figures are linked relative to `output_dir`."""
+    """The Markdown text of the card. Links to figures are relative to `output_dir`."""
     processor, pipeline_tag, call = PROCESSORS[summary.modality]
     imported, loaded, needs = "AutoModel", "", "The encoder is in `encoder/` and needs"
     if processor is not None:
@@ -149,7 +152,7 @@ model = Data2VecGenericForPreTraining.from_pretrained(".")
 
 
 def write_model_card(output_dir: Path, summary: RunSummary) -> Path:
-    """Writes `output_dir`/README.md and returns its path."""
+    """Write `output_dir`/README.md and return its path."""
     path = output_dir / "README.md"
     path.write_text(model_card(summary, output_dir), encoding="utf-8")
     return path

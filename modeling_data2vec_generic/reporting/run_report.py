@@ -1,4 +1,4 @@
-"""What a finished run leaves for people to read: figures and the model card."""
+"""The report of a finished pre-training run: its figures and its model card."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,16 @@ logger = logging.get_logger(__name__)
 
 
 def write_figures(log_history: Sequence[Mapping[str, Any]], plot_mask: Any, output_dir: Path) -> list[Path]:
-    """Draw `figures/*.png`: the curves of a run and, by `plot_mask(path)`, one sample's mask."""
+    """Draw `figures/*.png`: the curves of a run, and one sample with its mask.
+
+    Args:
+        log_history: Trainer's `state.log_history`.
+        plot_mask: draws the sample with its mask into a file, of which it is given the path.
+        output_dir: where `figures` is made.
+
+    Returns:
+        Paths of the figures; an empty list if matplotlib is not installed.
+    """
     if find_spec("matplotlib") is None:
         logger.warning("matplotlib is not installed, so no figures are drawn: `pip install matplotlib`.")
         return []
@@ -37,7 +46,13 @@ def report(
     objective: Mapping[str, object],
     training: Mapping[str, object],
 ) -> None:
-    """Write figures and model card of the run whose `all_results.json` is in `output_dir`."""
+    """Write the figures and the model card of the run whose `all_results.json` is in `output_dir`.
+
+    Args:
+        encoder: the trained encoder.
+        log_history, plot_mask: as for `write_figures`.
+        modality, data, objective, training: as for `RunSummary`.
+    """
     figures = write_figures(log_history, plot_mask, output_dir)
     write_model_card(
         output_dir,

@@ -1,4 +1,4 @@
-"""Speech recognition by CTC: the transcript of each clip."""
+"""Speech recognition with CTC: predicting the transcript of each clip."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -31,17 +31,18 @@ from .base import Collate, Splits, Task
 
 logger = logging.get_logger(__name__)
 
-_SHOWN = 15  # wrong predictions in the figure
-_LISTED = 100  # classes in the log
+_SHOWN = 15  # most wrong predictions in the figure
+_LISTED = 100  # most classes that the log names
 
 
 @dataclass(frozen=True)
 class TranscriptCollator:
-    """Clips (`audio`) to `input_values` and `attention_mask` (B, S), and their transcripts (`label`) to `labels`
-    (B, L), filled up with -100.
+    """Makes batches of clips (`audio`) and transcripts (`label`): the model's inputs and `labels`.
+
+    Inputs are `input_values` and `attention_mask`, (B, S) for S audio samples. Labels are (B, L), padded with -100.
 
     Args:
-        min_samples: fewest samples S of a batch; shorter ones are padded.
+        min_samples: smallest S of a batch; shorter batches are padded.
     """
 
     processor: Wav2Vec2Processor
@@ -58,15 +59,16 @@ class TranscriptCollator:
 
 
 class SpeechRecognition(Task):
-    """One clip with its transcript per row; the characters are the classes of each frame.
+    """One clip with its transcript per row. The classes of each frame are the characters.
 
-    The vocabulary is that of the training transcripts, unless --processor_name names a tokenizer: the head is new in
-    any case, so that there is nothing to gain from one that came with the encoder. Clips longer than
-    max_duration_in_seconds are left out, since it is not known what is said in a part of them.
+    The vocabulary is made of the training transcripts, unless --processor_name names a tokenizer. A tokenizer that
+    came with the encoder is not used, because the head is new in any case. Clips longer than --max_duration_in_seconds
+    are left out, because it is not known what is said in a part of them.
 
-    Encoders with group norm (wav2vec2-base), several positional convolutions (data2vec-audio), convolutions in their
-    blocks (wav2vec2-conformer) or frames that are merged (SEW) see the padding of a batch a little; with
-    --per_device_eval_batch_size 1 predictions are exactly those of a pipeline.
+    In some encoders, the padding of a batch has a small effect on the predictions: those with group norm
+    (wav2vec2-base), several positional convolutions (data2vec-audio), convolutions in their blocks
+    (wav2vec2-conformer) or merged frames (SEW). With --per_device_eval_batch_size 1, predictions are exactly those of
+    a pipeline.
     """
 
     name = "ctc"
@@ -83,10 +85,11 @@ class SpeechRecognition(Task):
         "mask_feature_prob",
         "mask_feature_length",
     )
-    # Both papers do as wav2vec 2.0, here with 10 hours of labels (fairseq's base_10h.yaml): learning rate 5e-5 in
-    # three stages, Adam's betas .9 and .98, the convolutions frozen, the encoder frozen in the first 10,000 of 20,000
-    # updates (here a share, or a shorter run would train the head alone), masks over time and channels. That many
-    # updates take --max_steps: epochs and batch are those of transformers' own example.
+    # Both papers fine-tune as wav2vec 2.0 does. The values are those for 10 hours of labels (fairseq's base_10h.yaml):
+    # learning rate 5e-5 in three stages, Adam's betas .9 and .98, frozen convolutions, an encoder that is frozen in
+    # the first 10,000 of 20,000 updates, masks over time and channels. The frozen steps are given as a share, because
+    # shorter runs would train only the head otherwise. Epochs and batch are those of transformers' own example; for
+    # 20,000 updates, set --max_steps.
     defaults = {
         "learning_rate": 5e-5,
         "per_device_train_batch_size": 16,
@@ -97,7 +100,7 @@ class SpeechRecognition(Task):
         "freeze_encoder_steps": 0.5,
         "mask_time_prob": 0.65,
         "mask_feature_prob": 0.5,
-        "greater_is_better": False,  # of error rates, should one be metric_for_best_model
+        "greater_is_better": False,  # if an error rate is metric_for_best_model
     }
 
     @classmethod
@@ -110,8 +113,9 @@ class SpeechRecognition(Task):
 
     def encode(self, splits: Splits) -> Splits:
         if (name := self.data_args.text_column_name) is not None:
-            raise ValueError(f"text_column_name={name!r} is for texts that are read. Use --label_column_name {name}.")
-        self.error_rates = [load_metric(name) for name in ("cer", "wer")]  # now, should their package be missing
+            raise ValueError(f"text_column_name={name!r} is for input texts. Use --label_column_name {name}.")
+        # They are loaded now, so that a missing package raises an error before training.
+        self.error_rates = [load_metric(name) for name in ("cer", "wer")]
         ignored, lower_case = self.task_args.chars_to_ignore or (), self.task_args.do_lower_case
         encoded = {}
         for split, dataset in splits.items():
@@ -127,7 +131,7 @@ class SpeechRecognition(Task):
         return encoded
 
     def check(self, train: Dataset) -> None:
-        """As ever; makes the tokenizer."""
+        """Check the training rows as described in the base class, and make the tokenizer."""
         given = self._given_tokenizer()
         self.tokenizer = given or new_tokenizer(train["label"][:])
         if given is None and len(self.tokenizer) == len(new_tokenizer([])):
@@ -138,6 +142,7 @@ class SpeechRecognition(Task):
         logger.info(f"{len(self.tokenizer)} classes: {' '.join(list(self.tokenizer.get_vocab())[:_LISTED])}")
 
     def _given_tokenizer(self) -> Wav2Vec2CTCTokenizer | None:
+        """The tokenizer that --processor_name names, or None."""
         name = self.modality.model_args.processor_name
         if name is None or not cached_file(name, "tokenizer_config.json", _raise_exceptions_for_missing_entries=False):
             return None
@@ -145,7 +150,7 @@ class SpeechRecognition(Task):
         if not isinstance(tokenizer, Wav2Vec2CTCTokenizer):
             raise ValueError(
                 f"processor_name={name!r} holds a {type(tokenizer).__name__}, and CTC needs a Wav2Vec2CTCTokenizer. "
-                "Leave it out, and one is made of the transcripts."
+                "Leave the flag out to have a tokenizer made of the transcripts."
             )
         return tokenizer
 
@@ -154,19 +159,20 @@ class SpeechRecognition(Task):
         return {
             "vocab_size": len(self.tokenizer),
             "pad_token_id": self.tokenizer.pad_token_id,
-            # The mean over clips of each one's loss per character, as in transformers' own example. It grows neither
-            # with the batch nor with what is said; fairseq's is the mean over clips alone.
+            # The mean over clips of the loss per character, as in transformers' own example. It depends neither on the
+            # size of the batch nor on the length of the transcripts. fairseq's loss is the mean over clips.
             "ctc_loss_reduction": "mean",
-            "ctc_zero_infinity": True,  # as published; no row that would need it is left
+            "ctc_zero_infinity": True,  # as published, though rows with an infinite loss have been left out
             "apply_spec_augment": True,
             "mask_time_prob": flags.mask_time_prob,
             "mask_time_length": flags.mask_time_length,
             "mask_feature_prob": flags.mask_feature_prob,
             "mask_feature_length": self.mask_feature_length,
-            "mask_feature_min_masks": 0,  # the default of all types but WavLM, which reads it and has none
+            "mask_feature_min_masks": 0,  # the default of other types; WavLM reads it but does not define it
         }
 
     def fit(self, encoder: PreTrainedModel) -> None:
+        """Fit the processor as the base class does, and choose the width of masks over channels."""
         self.modality.fit(encoder)
         config = encoder.config
         self.num_frames = frame_counter(config)
@@ -189,6 +195,7 @@ class SpeechRecognition(Task):
         return prepare_clips(rows, extractor, self.data_args, split, shortest, self._label_problem)
 
     def _label_problem(self, text: str, samples: int) -> str:
+        """Why a clip of this many audio samples can't be used with this transcript; "" if it can."""
         labels = self.tokenizer(text)["input_ids"]
         if not labels:
             return "no transcript"
@@ -198,6 +205,11 @@ class SpeechRecognition(Task):
         return f"its transcript needs {needed} frames, and there are {frames}" if frames < needed else ""
 
     def _report_unknown(self, rows: Dataset, split: str) -> None:
+        """Warn of characters that are not in the vocabulary.
+
+        Raises:
+            ValueError: they are more than half of the text.
+        """
         counts = Counter("".join(rows["label"][:]))
         unk = self.tokenizer.unk_token_id
         unknown = {c: n for c, n in counts.most_common() if unk in self.tokenizer(c)["input_ids"]}
@@ -207,8 +219,8 @@ class SpeechRecognition(Task):
         found = f"{len(unknown)} characters of the {split} transcripts are not in the vocabulary: {listed}"
         if sum(unknown.values()) > counts.total() / 2:
             raise ValueError(
-                f"{found}. These are most of the text: the vocabulary is that of another one. Check --do_lower_case, "
-                "--processor_name and the training rows."
+                f"{found}. These are most of the text, so the vocabulary does not belong to it. Check "
+                "--do_lower_case, --processor_name and the training rows."
             )
         logger.warning(f"{found}. They can't be predicted.")
 
@@ -218,12 +230,12 @@ class SpeechRecognition(Task):
     def collator(self, training: bool) -> Collate:
         if not training or not self.task_args.mask_time_prob:
             return TranscriptCollator(self.processor)
-        # transformers refuses to mask a batch that is shorter than a mask.
+        # transformers raises an error for a batch that is shorter than a mask.
         frames = self.modality.num_frames.samples_for(self.task_args.mask_time_length)  # type: ignore[attr-defined]
         return TranscriptCollator(self.processor, frames)
 
     def loss(self, model: nn.Module, inputs: Mapping[str, Any]) -> tuple[Tensor, Any]:
-        """As ever; the logits of frames that are padding say blank."""
+        """The model's loss, as in the base class. In the output, the logits of padding frames are set to blank."""
         outputs = model(**inputs)
         frames: Any = self.num_frames(inputs["attention_mask"].sum(-1))
         logits = outputs["logits"]
@@ -233,7 +245,7 @@ class SpeechRecognition(Task):
         return outputs["loss"], outputs
 
     def answers(self, logits: Tensor) -> Tensor:
-        """(B, T) best class of each frame."""
+        """(B, T), the best class of each frame."""
         return logits.argmax(-1)
 
     def metrics(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
@@ -266,7 +278,7 @@ class SpeechRecognition(Task):
 
 
 def frame_counter(config: Any) -> FrameCounter:
-    """Frames that the head gets, which an adapter may have made fewer."""
+    """How many frames the head reads, by the configuration of the encoder, whose adapter may reduce their number."""
     kernels, strides = tuple(config.conv_kernel), tuple(config.conv_stride)
     if getattr(config, "add_adapter", False):
         kernels += (1,) * config.num_adapter_layers

@@ -1,4 +1,4 @@
-"""Images: a class for each pixel (semantic segmentation)."""
+"""Semantic segmentation: a class for each pixel of an image."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -34,22 +34,28 @@ from .base import Collate, Splits, Task
 
 logger = logging.get_logger(__name__)
 
-# Types whose head in transformers reads four blocks, which the configuration names: the field, and how it counts the
-# first block. Those that their configurations name by default are of base models.
+# Types whose head in transformers reads the outputs of four blocks: the field of the configuration that lists these
+# blocks, and the number of the first block in it. The default values of the fields are for base models.
 _READS_FOUR_BLOCKS = {
     "beit": ("out_indices", 1),
     "data2vec-vision": ("out_indices", 1),
     "dpt": ("backbone_out_indices", 0),
 }
-_SHOWN = 4  # images in the figure of errors
-_FILLED = -100  # what Trainer fills up with
+_SHOWN = 4  # most images in the figure of errors
+_PADDING = -100  # value with which Trainer pads
 
 
 class TrainingMasks(DrawsByEpoch):
-    """Images and masks (PIL, keys `image` and `label`), cropped and mirrored alike and at random, to `pixel_values`
-    (B, C, H, W) and `labels` (B, H, W) uint8. A crop without a pixel that has a class is not made.
+    """Makes training batches of images and masks: `pixel_values`, (B, C, H, W), and `labels`, (B, H, W) uint8.
 
-    Every random choice is a function of (seed, epoch, sample_index).
+    An image and its mask (PIL images, `image` and `label`) are cropped and mirrored at random in the same way. If no
+    pixel of the crop has a class, the whole image is used. Every random choice depends on (seed, epoch, sample_index)
+    alone.
+
+    Args:
+        pixels: makes `pixel_values` of images.
+        crop: draws the crops.
+        seed: of all random choices.
     """
 
     def __init__(self, pixels: PixelPipeline, crop: RandomResizedCrop, seed: int):
@@ -73,11 +79,10 @@ class TrainingMasks(DrawsByEpoch):
 
 
 class ImageSegmentation(Task):
-    """An image per row, and a mask of its size: an image whose pixels are whole numbers, each of them a class, but
-    for --semantic_loss_ignore_index.
+    """One image and its mask per row. The pixels of the mask are whole numbers, the classes.
 
-    Masks are resized to what the encoder reads (nearest pixel), and so are logits (bilinear): that is the size at
-    which the metrics are taken.
+    Pixels of --semantic_loss_ignore_index have no class. Masks (by the nearest pixel) and logits (bilinear) are
+    resized to the size of image that the encoder reads, at which the metrics are computed.
     """
 
     name = "image-segmentation"
@@ -86,9 +91,9 @@ class ImageSegmentation(Task):
     own_head = Data2VecGenericForSemanticSegmentation
     own_flags = ("semantic_loss_ignore_index",)
     main_metric = "mean_iou"
-    # Neither paper has such a task. MAE's base model with UperNet on ADE20K, as MMSegmentation trains it: 160,000
-    # steps of 16 images (127 epochs), 1,500 of them to warm up, AdamW at 1e-4 with linear decay, weight decay .05,
-    # layer decay .65, drop path .1.
+    # Neither paper has such a task. The values are those of MMSegmentation for MAE's base model with UperNet on
+    # ADE20K: 160,000 steps of 16 images (127 epochs), a warm-up of 1,500 steps, AdamW at 1e-4 with linear decay,
+    # weight decay .05, layer decay .65, drop path .1.
     defaults = {
         "learning_rate": 1e-4,
         "per_device_train_batch_size": 16,
@@ -124,11 +129,12 @@ class ImageSegmentation(Task):
         if len(self.classes) > IGNORED:
             raise ValueError(
                 f"The training masks hold {len(self.classes)} different values, and at most {IGNORED} classes can be "
-                "told apart. Masks that number instances, or that were compressed with loss (JPEG), are not of use."
+                "told apart. Masks that number instances, or that were compressed with loss (JPEG), can't be used."
             )
         return encoded
 
     def check(self, train: Dataset) -> None:
+        """Warn of classes without a pixel in the training masks."""
         found = {value for values in train["values"][:] for value in values}
         if lacking := [str(value) for value in self.classes if value not in found]:
             logger.warning(
@@ -137,7 +143,10 @@ class ImageSegmentation(Task):
             )
 
     def fit(self, encoder: PreTrainedModel) -> None:
-        """As ever. The processor becomes that of BEiT, which sees all of an image and makes masks of logits."""
+        """Fit the processor as the base class does, and replace it by BEiT's.
+
+        BEiT's processor resizes the whole image without cropping it, and can make masks of logits.
+        """
         super().fit(encoder)
         self.config = encoder.config
         given = PixelPipeline(self.processor)
@@ -181,26 +190,30 @@ class ImageSegmentation(Task):
         return {**self.inputs(examples), "labels": torch.from_numpy(masks)}
 
     def loss(self, model: nn.Module, inputs: Mapping[str, Any]) -> tuple[Tensor, Any]:
-        # Labels are of 8 bits in the batch, an eighth of what the loss reads.
+        # The batch holds labels of 8 bits, and the loss needs 64.
         outputs = model(**{**inputs, "labels": inputs["labels"].long()})
         return outputs["loss"], outputs
 
     def answers(self, logits: Tensor) -> Tensor:
-        """(B, H, W) uint8, the class of each pixel."""
+        """(B, H, W) uint8, the best class of each pixel."""
         size = (self.pixels.height, self.pixels.width)
         return functional.interpolate(logits.float(), size, mode="bilinear").argmax(1).to(torch.uint8)
 
     def kept(self, answers: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """The pairs of class and predicted class that each image has, P at most: (B, P, 2) int32, the predicted class
-        and the number of pixels, and (B, P) int32, the class. Images with fewer pairs are filled up with -100."""
+        """Count the pixels of each image by pairs of class and predicted class.
+
+        Returns:
+            For each image the pairs that occur, at most P, padded with -100: (B, P, 2) int32 with the predicted class
+            and the number of pixels, and (B, P) int32 with the class.
+        """
         pairs = labels.long() * len(self.classes) + answers
         predicted, true = [], []
         for image, known in zip(pairs, labels != IGNORED, strict=True):
             values, pixels = image[known].unique(return_counts=True)
             predicted.append(torch.stack([values % len(self.classes), pixels], dim=-1).int())
             true.append(values.int() // len(self.classes))
-        filled = partial(pad_sequence, batch_first=True, padding_value=_FILLED)
-        return filled(predicted), filled(true)
+        padded = partial(pad_sequence, batch_first=True, padding_value=_PADDING)
+        return padded(predicted), padded(true)
 
     def metrics(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         counts = self._counts(logits, labels)
@@ -216,13 +229,15 @@ class ImageSegmentation(Task):
         return means | {f"iou_{name}": float(value) for name, value in by_class if not np.isnan(value)}
 
     def _counts(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """(K, K) of one image or of all of them: which class was taken for which."""
+        """(K, K) pixels by class and predicted class, of one image or of all images; arguments as kept."""
         predicted, pixels = logits[..., 0], logits[..., 1]
-        return confusion_counts(labels, predicted, len(self.classes), _FILLED, pixels)
+        return confusion_counts(labels, predicted, len(self.classes), _PADDING, pixels)
 
     def predictions(self, logits: np.ndarray, labels: np.ndarray, dataset: Dataset) -> Iterator[dict[str, Any]]:
-        """The share of right pixels of each image, and the intersection over union of each class that is in its mask
-        or was found in it."""
+        """Rows as described in the base class, with the share of correct pixels and the IoU of each class.
+
+        Classes that are neither in the mask nor in the prediction are left out.
+        """
         ids = dataset.with_format(None)["sample_index"][:]
         for number, counts in zip(ids, map(self._counts, logits, labels), strict=True):
             by_class = zip(self.target.names, intersection_over_union(counts), strict=True)
@@ -238,7 +253,7 @@ class ImageSegmentation(Task):
         return [plot_confusion_counts(self._counts(logits, labels), self.target.names, directory / "confusion.png")]
 
     def shown(self, logits: np.ndarray, labels: np.ndarray) -> list[int]:
-        """The images of which the largest shares are wrong."""
+        """The images with the largest shares of wrong pixels."""
         accuracies = [counts.trace() / counts.sum() for counts in map(self._counts, logits, labels)]
         return np.argsort(accuracies, kind="stable")[:_SHOWN].tolist()
 
@@ -255,7 +270,7 @@ class ImageSegmentation(Task):
 
 
 def _by_value(dataset: Dataset) -> Dataset:
-    """A row for each value of each mask, as `label`."""
+    """A dataset with a row for each value of each mask, as `label`, and the `sample_index` of the mask's row."""
     rows = dataset["values"][:]
     columns = {
         "label": [value for values in rows for value in values],

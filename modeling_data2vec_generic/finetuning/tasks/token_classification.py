@@ -1,5 +1,7 @@
-"""Words: a tag for each, such as its part of speech or the entity that it is part of; or for each residue of a
-protein."""
+"""Token classification: a tag for each word of a sentence or each residue of a protein.
+
+A tag is, for example, a part of speech or the entity that the word is a part of.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,16 +28,17 @@ logger = logging.get_logger(__name__)
 
 _IGNORED = -100  # label of positions without one, in torch and in transformers
 _ENTITY_PREFIXES = ("B-", "I-", "E-", "S-")
-_SHOWN = 12  # sentences in the figure of errors
+_SHOWN = 12  # most sentences in the figure of errors
 
 
 class TokenClassification(Task):
-    """A list of words per row, and a list of as many tags: classes, strings, or whole numbers. A string in place of
-    either stands for the list of its letters.
+    """A list of words and a list of as many tags per row. Tags are classes, strings or whole numbers.
 
-    The first token of each word is given its tag, the others none. Words beyond max_seq_length are left out of
-    training and metrics, and have no prediction. If the tags mark entities ("O", and "B-", "I-", "E-", "S-" and a
-    type), entities count, else words.
+    Instead of a list, words and tags may be a string, which is read as the list of its letters.
+
+    Only the first token of each word has the word's tag. Words beyond --max_seq_length are left out of training and
+    metrics, and have no prediction. If the tags mark entities ("O", and "B-", "I-", "E-" or "S-" with a type), the
+    metrics count entities; otherwise they count words.
     """
 
     name = "token-classification"
@@ -46,8 +49,9 @@ class TokenClassification(Task):
     reads_words = True
     reads_text_labels = True
     own_flags = ("class_weights", "label_smoothing_factor")
-    # Neither paper has such a task. BERT (arXiv 1810.04805, appendix A.3): batches of 16 or 32, 2 to 4 epochs,
-    # learning rates of 2e-5, 3e-5 and 5e-5; in its code, weight decay .01 and the first 10% of the steps to warm up.
+    # Neither paper has such a task. The values are those of BERT (arXiv 1810.04805, appendix A.3): batches of 16 or
+    # 32, 2 to 4 epochs, learning rates of 2e-5, 3e-5 and 5e-5; and, in its code, weight decay .01 and warm-up in the
+    # first 10% of the steps.
     defaults = {
         "learning_rate": 5e-5,
         "per_device_train_batch_size": 32,
@@ -58,11 +62,12 @@ class TokenClassification(Task):
     target: SingleLabel
 
     def read(self, train: Dataset) -> None:
-        super().read(train.with_transform(_joined))  # to train a tokenizer on
+        """Make `modality` as the base class does, with joined words, on which a tokenizer may be trained."""
+        super().read(train.with_transform(_joined))
 
     @classmethod
     def takes(cls, label: Any) -> bool:
-        return False  # lists of classes may be several of the row as well
+        return False  # lists of classes may also be several classes of the row, for text-classification
 
     @property
     def main_metric(self) -> str:
@@ -89,6 +94,11 @@ class TokenClassification(Task):
         return encoded
 
     def check(self, train: Dataset) -> None:
+        """Warn of tags without a word in the training rows, and set the class weights.
+
+        Raises:
+            ValueError: --class_weights can't be used with these tags.
+        """
         words = _by_word(train)
         counts = self.target.counts(words)
         lacking = [name for name, count in zip(self.target.names, counts, strict=True) if not count]
@@ -101,7 +111,7 @@ class TokenClassification(Task):
             if lacking and self.task_args.class_weights == "balanced":
                 raise ValueError(
                     f"class_weights='balanced' weighs tags by how often they occur, and {', '.join(lacking[:5])} "
-                    "never do in the training rows. Choose more rows or give a number for each tag."
+                    "never occur in the training rows. Choose more rows or give a number for each tag."
                 )
             self.target.weigh(self.task_args.class_weights, words)
 
@@ -124,7 +134,7 @@ class TokenClassification(Task):
         return self._collate
 
     def _collate(self, examples: list[dict[str, Any]]) -> dict[str, Tensor]:
-        """The inputs and `labels` (B, T), the tag at the first token of each word and -100 elsewhere."""
+        """The inputs and `labels`, (B, T): the tag at the first token of each word, and -100 elsewhere."""
         inputs = self.inputs(examples)
         labels = torch.full_like(inputs["input_ids"], _IGNORED)
         padding = inputs["input_ids"].shape[1] - torch.tensor([len(example["input_ids"]) for example in examples])
@@ -140,10 +150,11 @@ class TokenClassification(Task):
         return self.target.loss(logits, inputs["labels"].flatten(), model.training), outputs
 
     def answers(self, logits: Tensor) -> Tensor:
+        """(B, T), the best tag at each position."""
         return logits.argmax(-1)
 
     def metrics(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-        """Of (N, T) tags."""
+        """Metrics as described in the base class, of (N, T) predicted tags and (N, T) labels."""
         if self.has_entities:
             given = {"predictions": self._tags(logits, labels), "references": self._tags(labels, labels)}
             return load_metric("seqeval").compute(**given)
@@ -155,15 +166,17 @@ class TokenClassification(Task):
         }
 
     def _tags(self, values: np.ndarray, labels: np.ndarray) -> list[list[str]]:
-        """Names of the tags of each row's words."""
+        """The names of the tags in `values`, (N, T), at the positions of each row's words, which `labels` mark."""
         return [
             [self.target.names[value] for value in row[words]]
             for row, words in zip(values, labels != _IGNORED, strict=True)
         ]
 
     def predictions(self, logits: np.ndarray, labels: np.ndarray, dataset: Dataset) -> list[dict[str, Any]]:
-        """`tokens`, `labels` and `predictions`, lists of one length; a word without a token has None as its
-        prediction."""
+        """Rows with `id`, and `tokens`, `labels` and `predictions`, three lists of the same length.
+
+        The prediction for a word beyond --max_seq_length or without a token is None.
+        """
         rows = []
         for example, predicted in zip(dataset, self._tags(logits, labels), strict=True):
             found = iter(predicted)
@@ -192,7 +205,11 @@ class TokenClassification(Task):
 
 
 def _good(dataset: Dataset, split: str, args: DataArguments) -> Dataset:
-    """The rows with a tag for each word."""
+    """The rows that have a tag for each word.
+
+    Raises:
+        ValueError: the column has another type, or too many rows are bad.
+    """
     feature = dataset.features["label"]
     is_list = isinstance(feature, List | LargeList) and isinstance(feature.feature, ClassLabel | Value)
     if not (is_list or (isinstance(feature, Value) and feature.dtype in ("string", "large_string"))):
@@ -212,20 +229,21 @@ def _good(dataset: Dataset, split: str, args: DataArguments) -> Dataset:
 
 
 def _problem(words: Any, tags: Any) -> str:
+    """Why a row can't be used; "" if it can."""
     if not words:
         return "no words"
     if tags is None or len(tags) != len(words):
         return f"{len(words)} words and {len(tags or ())} tags"
     if any(word is None for word in words):
         return "a word is missing"
-    # -1 is the Hub's convention for a class that is kept secret, -100 transformers' for none.
+    # On the Hub, -1 stands for a class that is not published; in transformers, -100 stands for none.
     if any(tag is None or (isinstance(tag, int) and tag < 0) for tag in tags):
         return "a word without a tag"
     return ""
 
 
 def _by_word(dataset: Dataset) -> Dataset:
-    """A row for each word, with its tag as `label` and the `sample_index` of its row."""
+    """A dataset with a row for each word, its tag as `label`, and the `sample_index` of the word's row."""
     feature = dataset.features["label"]
     tag = feature.feature if isinstance(feature, List | LargeList) else feature
     rows = dataset["label"][:]
@@ -234,16 +252,17 @@ def _by_word(dataset: Dataset) -> Dataset:
         "sample_index": np.repeat(dataset["sample_index"][:], [len(tags) for tags in rows]),
     }
     features = Features({"label": tag, "sample_index": Value("int64")})
-    # Not by from_dict, which looks at each of a million tags.
+    # `from_dict` would check each tag in Python, of which there may be millions.
     return Dataset(InMemoryTable.from_pydict(columns, schema=features.arrow_schema))
 
 
 def _joined(batch: dict[str, list[Any]]) -> dict[str, list[str]]:
+    """Rows of a batch with their words joined by spaces."""
     return {"text": [" ".join(word or "" for word in words or ()) for words in batch["text"]]}
 
 
 def _marked(sentence: dict[str, Any]) -> str:
-    """The words, with the tags of those that are wrong: word[predicted, not label]."""
+    """The words of a sentence. A wrong prediction is written as word[predicted, not label]."""
     return " ".join(
         word if predicted in (None, tag) else f"{word}[{predicted}, not {tag}]"
         for word, tag, predicted in zip(sentence["tokens"], sentence["labels"], sentence["predictions"], strict=True)

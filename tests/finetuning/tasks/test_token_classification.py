@@ -310,7 +310,7 @@ def test_letters__each_with_a_label(finetune):
         ([*ENTITIES, "--labels_per_class", "3"], ["labels_per_class is for one class per row"]),
         ([*ENTITIES, "--knn"], ["--knn is not possible with token-classification"]),
         ([*ENTITIES, "--class_weights", "1,2"], ["class_weights='1,2'", "5 classes"]),
-        ([*ENTITIES, "--class_weights", "balanced", "--max_train_samples", "1"], ["never do in the training rows"]),
+        ([*ENTITIES, "--class_weights", "balanced", "--max_train_samples", "1"], ["never occur in the training rows"]),
         (["DATA/bert", "--train_dir", "DATA/bert"], ["modality='text'", "--train_file"]),
     ],
 )

@@ -1,4 +1,4 @@
-"""Sound: a class, several, or a number for each clip."""
+"""Classification and regression of sound clips."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,14 +14,17 @@ from .base import Classification
 
 
 class AudioClassification(Classification):
-    """One clip per row. Clips longer than max_duration_in_seconds are pieces with the label of the clip, each of which
-    counts by itself."""
+    """One clip per row.
+
+    Clips longer than --max_duration_in_seconds are split into pieces, each of which is a sample with the clip's label.
+    """
 
     name = "audio-classification"
     modality_name = "speech"
     auto_class = AutoModelForAudioClassification
-    # Neither paper has such a task. Those of transformers' own example (keyword spotting with wav2vec2-base): 5 epochs
-    # at batch 32, the first 10% of the steps to warm up; the convolutions stay frozen as in all of both papers' runs.
+    # Neither paper has such a task. The values are those of transformers' own example (keyword spotting with
+    # wav2vec2-base): 5 epochs at batch 32, warm-up in the first 10% of the steps. The convolutions are frozen, as in
+    # all fine-tuning runs of both papers.
     defaults = {
         "learning_rate": 3e-5,
         "per_device_train_batch_size": 32,
@@ -31,8 +34,10 @@ class AudioClassification(Classification):
     }
 
     def fit(self, encoder: PreTrainedModel) -> None:
+        """Fit the processor as the base class does, and turn off the encoder's spec augmentation."""
         self.modality.fit(encoder)
-        # Encoders that were pre-trained here come without it; it fails on clips shorter than one of its masks.
+        # It raises an error for clips that are shorter than one of its masks. Encoders that were pre-trained by this
+        # package have it turned off already.
         encoder.config.apply_spec_augment = False
 
     def samples(self, rows: Dataset, split: str) -> Dataset:

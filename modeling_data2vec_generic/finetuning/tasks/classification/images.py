@@ -1,4 +1,4 @@
-"""Images: a class, several, or a number for each."""
+"""Classification and regression of images."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -20,13 +20,18 @@ from .base import Classification, LabelledCollator
 
 
 class AugmentedCollator(DrawsByEpoch):
-    """Images or clips to `pixel_values` (B, C, H, W) or (B, F, C, H, W), cropped at random, and `labels`, mixed if
-    wanted.
+    """Makes training batches of images or clips: `pixel_values`, (B, C, H, W) or (B, F, C, H, W), and `labels`.
 
-    Every random choice is a function of (seed, epoch, sample_index), that of mixing of the batch's first sample.
+    Images are cropped and mirrored at random and, if `mix` is given, mixed. Every random choice depends on
+    (seed, epoch, sample_index) alone; for mixing, that is the index of the batch's first sample.
 
     Args:
-        column: what holds them, `image` (PIL) or `video` (lists of PIL images).
+        column: name of the column that holds them, `image` (PIL images) or `video` (lists of PIL images).
+        pixels: makes `pixel_values` of images or clips.
+        crop: draws the crops.
+        target: makes `labels`.
+        mix: mixup and cutmix; None for neither.
+        seed: of all random choices.
     """
 
     def __init__(
@@ -59,8 +64,9 @@ class ImageClassification(Classification):
     name = "image-classification"
     modality_name = "vision"
     auto_class: Any = AutoModelForImageClassification
-    # Base models on ImageNet, both papers, after BEiT and MAE: 100 epochs at batch 512, learning rate 1e-3, layer
-    # decay .65, drop path .1, mixup .7, cutmix 1, label smoothing .1; weight decay and warm-up of 5 epochs as in MAE.
+    # Both papers fine-tune base models on ImageNet as BEiT and MAE do: 100 epochs at batch 512, learning rate 1e-3,
+    # layer decay .65, drop path .1, mixup .7, cutmix 1, label smoothing .1. Weight decay and a warm-up of 5 epochs are
+    # those of MAE.
     defaults = {
         "learning_rate": 1e-3,
         "per_device_train_batch_size": 64,
@@ -80,6 +86,7 @@ class ImageClassification(Classification):
 
     @property
     def column(self) -> str:
+        """Name of the column that holds the images or clips."""
         return CONTENT_COLUMN[self.modality_name]
 
     def fit(self, encoder: PreTrainedModel) -> None:

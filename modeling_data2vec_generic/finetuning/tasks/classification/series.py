@@ -1,4 +1,4 @@
-"""Time series: a class, several, or a number for each."""
+"""Classification and regression of time series."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,26 +20,29 @@ from .base import Classification
 
 
 class AutoModelForTimeSeriesClassification(_BaseAutoModelClass):
-    """PatchTSTForClassification and its kin: transformers has the mapping, but no Auto class of it."""
+    """Loads models such as PatchTSTForClassification. transformers has the mapping, but no Auto class for it."""
 
-    _model_mapping = MODEL_FOR_TIME_SERIES_CLASSIFICATION_MAPPING  # type: ignore[assignment]  # None there
+    _model_mapping = MODEL_FOR_TIME_SERIES_CLASSIFICATION_MAPPING  # type: ignore[assignment]  # it is None in the base class
 
 
 class AutoModelForTimeSeriesRegression(_BaseAutoModelClass):
-    """PatchTSTForRegression and its kin, likewise."""
+    """Loads models such as PatchTSTForRegression. transformers has the mapping, but no Auto class for it."""
 
     _model_mapping = MODEL_FOR_TIME_SERIES_REGRESSION_MAPPING  # type: ignore[assignment]
 
 
 class SeriesClassification(Classification):
-    """One series per row. Series longer than the encoder's context_length are windows with the label of the series,
-    each of which counts by itself."""
+    """One series per row.
+
+    Series longer than the encoder's `context_length` are split into windows, each of which is a sample with the
+    series' label.
+    """
 
     name = "series-classification"
     modality_name = "series"
-    # Neither data2vec paper has series. Those of PatchTST's own script (arXiv 2211.14730): 20 epochs at batch 64, a
-    # rate that rises for the first 30% of the steps and falls as a cosine. It searches for the highest rate; 1e-4 is
-    # what it takes otherwise.
+    # Neither data2vec paper has series. The values are those of PatchTST's own script (arXiv 2211.14730): 20 epochs at
+    # batch 64, warm-up in the first 30% of the steps, and a cosine schedule. The script searches for the learning
+    # rate; 1e-4 is its default.
     defaults = {
         "learning_rate": 1e-4,
         "per_device_train_batch_size": 64,
@@ -55,8 +58,8 @@ class SeriesClassification(Classification):
         return encoded
 
     def settings(self) -> dict[str, Any]:
-        # The heads of transformers for series have a name of their own for the number of outputs, and could give a
-        # distribution in place of a number.
+        # transformers' heads for series have another name for the number of outputs, and with other losses they
+        # return a distribution instead of a number.
         return super().settings() | {"num_targets": len(self.target.names), "loss": "mse"}
 
     def samples(self, rows: Dataset, split: str) -> Dataset:

@@ -1,4 +1,4 @@
-"""Text and proteins: a class, several, or a number for each row."""
+"""Classification and regression of texts, pairs of texts and proteins."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,14 +14,14 @@ from .base import Classification
 
 
 class TextClassification(Classification):
-    """One sequence per row, of one text or of two that belong together, cut at max_seq_length."""
+    """One sequence per row, made of one text or of a pair of texts, and cut at --max_seq_length."""
 
     name = "text-classification"
     modality_name = "text"
     auto_class = AutoModelForSequenceClassification
     own_flags = (*Classification.own_flags, "text_pair_column_name")
-    # data2vec, appendix: GLUE as BERT and RoBERTa do it: batch 16 or 32, 10 epochs, the first 6% of the steps to warm
-    # up; learning rates of 1e-5, 2e-5, 4e-5 and 6e-5 were tried on each of its tasks.
+    # The appendix of data2vec fine-tunes on GLUE as BERT and RoBERTa do: batch 16 or 32, 10 epochs, warm-up in the
+    # first 6% of the steps. Learning rates of 1e-5, 2e-5, 4e-5 and 6e-5 were tried on each task.
     defaults = {
         "learning_rate": 2e-5,
         "per_device_train_batch_size": 32,
@@ -47,4 +47,4 @@ class TextClassification(Classification):
         return self.processor.decode(example["input_ids"], skip_special_tokens=True)
 
 
-_READ = ("input_ids", "token_type_ids")  # the latter of pairs alone
+_READ = ("input_ids", "token_type_ids")  # the latter only for pairs of texts

@@ -1,4 +1,4 @@
-"""Video: a class, several, or a number for each clip."""
+"""Classification and regression of video clips."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,15 +12,18 @@ from .images import ImageClassification
 
 
 class VideoClassification(ImageClassification):
-    """One clip per row, cropped and mixed as images are, all frames alike. Clips with more frames than the encoder's
-    num_frames are pieces with the label of the clip, each of which counts by itself."""
+    """One clip per row. All its frames are cropped and mixed in the same way, as images are.
+
+    Clips with more frames than the encoder's `num_frames` are split into pieces, each of which is a sample with the
+    clip's label.
+    """
 
     name = "video-classification"
     modality_name = "video"
     auto_class = AutoModelForVideoClassification
-    # Neither data2vec paper has video. VideoMAE (arXiv 2203.12602), base models on Kinetics-400 by its own script: 100
-    # epochs, learning rate 1e-3 per 256 clips, 5 epochs to warm up, weight decay .05, layer decay .75, drop path .1,
-    # mixup .8, cutmix 1, label smoothing .1.
+    # Neither data2vec paper has video. The values are those of VideoMAE's own script (arXiv 2203.12602) for base
+    # models on Kinetics-400: 100 epochs, learning rate 1e-3 at batch 256, a warm-up of 5 epochs, weight decay .05,
+    # layer decay .75, drop path .1, mixup .8, cutmix 1, label smoothing .1.
     defaults = {
         "learning_rate": 1e-3,
         "per_device_train_batch_size": 8,
