@@ -36,7 +36,7 @@ def test_several_labels__are_numbered_as_one_is(labels, feature, names, encoded)
 @pytest.mark.parametrize(
     ("labels", "feature", "message"),
     [
-        ([[0, 1, 0], [1, 0, 0]], Value("int64"), r"2 of 2 .*\[0, 1, 0\].*each once.*--task token-classification"),
+        ([[0, 1, 0], [1, 0, 0]], Value("int64"), r"2 of 2 .*\[0, 1, 0\].*expected once.*--task token-classification"),
         ([[0.0, 1.0], [1.0, 0.0]], Value("float64"), "expected as a list of strings or whole numbers"),
         ([[True, False], [False, False]], Value("bool"), "expected as a list of strings or whole numbers"),
         ([["a"], [None, "b"]], Value("string"), "1 of 2 train rows"),
