@@ -9,13 +9,13 @@ from transformers import CONFIG_MAPPING, MODEL_MAPPING, PreTrainedModel
 
 from ..backbone_data2vec_generic import masked_content
 from ..geometry_data2vec_generic import grid_of, patch_sides
+from ..inputs_data2vec_generic import main_input
 from ..layout_data2vec_generic import BackboneLayout, UnsupportedBackboneError, describe, find_layout
 from ..measurements_data2vec_generic import (
     BackboneMeasurements,
     encode,
     evaluation_mode,
     made_up_sample,
-    main_input,
     measure,
     visible_only_fault,
 )
