@@ -1,3 +1,4 @@
+import gc
 import os
 import resource
 from collections.abc import Iterator
@@ -9,6 +10,12 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 # Before torch is imported: tests run side by side, and several threads in each would wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection_finish() -> None:
+    """Take what has been imported out of reach of the garbage collector, which every run of the Trainer calls."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="module")
