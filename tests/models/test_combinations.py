@@ -1,5 +1,6 @@
 """Every legal combination of the objective's settings takes a training step."""
 
+from collections.abc import Iterator
 from itertools import product
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 
 from modeling_data2vec_generic import Data2VecGenericConfig, Data2VecGenericForPreTraining
 from modeling_data2vec_generic import modeling_data2vec_generic as modeling
+from modeling_data2vec_generic.measurements_data2vec_generic import BackboneMeasurements
 from modeling_data2vec_generic.training.teacher import EMATeacher
 
 from ..tiny_encoders import SAMPLES, TINY, VISIBLE
@@ -27,6 +29,23 @@ NORMS = [([], []), (["instance"], ["layer"]), (["batch", "layer"], ["batch", "in
 LOSSES = [{}, {"loss_beta": 0.5, "loss_scale": 0.25}]
 CLS_PARAMETERS = ("cls_token", "class_token", "class_embedding")
 CLS_LOSSES = [loss | {"cls_loss_weight": 0.5} for loss in LOSSES]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def measured_once() -> Iterator[None]:
+    """What an encoder is measured to be does not depend on the objective; that measuring works, other tests show."""
+    measured: dict[str, BackboneMeasurements] = {}
+
+    def remembered(encoder, *args):
+        settings = encoder.config.to_json_string()
+        if settings not in measured:
+            measured[settings] = measure(encoder, *args)
+        return measured[settings]
+
+    measure = modeling.measure
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(modeling, "measure", remembered)
+        yield
 
 
 def take_step(name: str, **fields) -> None:
