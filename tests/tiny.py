@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import pandas
 import PIL.Image
+import pytest
 import soundfile
 import transformers
 from transformers import CONFIG_MAPPING, AutoModel, PreTrainedModel
 
 import run_pretraining
+from modeling_data2vec_generic.reporting import run_report
 
 _BLOCKS = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 _PATCHES = {"image_size": 16, "patch_size": 4}  # 4 x 4 patches
@@ -55,8 +57,11 @@ def tiny_encoder(model_type: str, **changes: Any) -> PreTrainedModel:
     return AutoModel.from_config(config)
 
 
-def run(*flags: str, output_dir: Path, steps: int = 2) -> Any:
-    """One run of the script through its `main`; returns the trainer, which holds model and log."""
+def run(*flags: str, output_dir: Path, steps: int = 2, figures: bool = False) -> Any:
+    """One run of the script through its `main`; returns the trainer, which holds model and log.
+
+    Figures are left out unless a test reads them: drawing them takes as long as all the rest.
+    """
     trainers: list[Any] = []
 
     class Recorded(run_pretraining.Data2VecTrainer):  # type: ignore[name-defined,misc]
@@ -64,13 +69,15 @@ def run(*flags: str, output_dir: Path, steps: int = 2) -> Any:
             super().__init__(*args, **kwargs)
             trainers.append(self)
 
-    own, run_pretraining.Data2VecTrainer = run_pretraining.Data2VecTrainer, Recorded
-    try:
-        recipe = [flag for flag in flags[:1] if flag.endswith(".json")]
-        run_pretraining.main([*recipe, *run_flags(output_dir, steps), *flags[len(recipe) :]])
-    finally:
-        run_pretraining.Data2VecTrainer = own
-        transformers.logging.set_verbosity_warning()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_pretraining, "Data2VecTrainer", Recorded)
+        if not figures:
+            patch.setattr(run_report, "write_figures", lambda *_: [])
+        try:
+            recipe = [flag for flag in flags[:1] if flag.endswith(".json")]
+            run_pretraining.main([*recipe, *run_flags(output_dir, steps), *flags[len(recipe) :]])
+        finally:
+            transformers.logging.set_verbosity_warning()
     return trainers.pop()  # else it would be held by its own class, and its workers would take seconds to stop
 
 

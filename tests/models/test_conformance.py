@@ -25,8 +25,8 @@ PADDED_STUDENTS = [(name, student_input) for name, student_input in STUDENTS if 
 SHORT = 9
 
 
-# By type and settings: the model and the state of torch's generator behind it. Most of the time that a model takes goes
-# into measuring its encoder, which finds the same each time.
+# By type and settings: a model, and the state of torch's random numbers after it was built. Most of the time that a
+# model takes goes into measuring its encoder, which finds the same each time.
 _MODELS: dict[tuple, tuple[Data2VecGenericForPreTraining, Tensor]] = {}
 
 

@@ -92,7 +92,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Finish
         if name not in runs:
             case, folder = CASES[name], tmp_path_factory.mktemp("run")
             flags = [*encoder_flags(case.model_type), *case.source(folder), *case.flags.split()]
-            runs[name] = Finished(case, folder / "out", run(*flags, output_dir=folder / "out"))
+            runs[name] = Finished(case, folder / "out", run(*flags, output_dir=folder / "out", figures=True))
         return runs[name]
 
     return get

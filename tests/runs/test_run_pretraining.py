@@ -147,7 +147,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Finish
         if name not in runs:
             case, folder = CASES[name], tmp_path_factory.mktemp(name)
             flags = from_scratch(case.model_type) + case.source(folder)
-            trainer = run(*flags, output_dir=folder / "out", steps=case.steps)
+            trainer = run(*flags, output_dir=folder / "out", steps=case.steps, figures=True)
             rows = [trainer.eval_dataset[i] for i in (0, 1)]
             runs[name] = Finished(case, folder / "out", trainer, trainer.data_collator.plain(rows))
         return runs[name]
