@@ -73,7 +73,7 @@ def test_function__is_where_the_document_says(function, file):
 
 
 def test_names__occur_in_the_code():
-    sources = [*PACKAGE.rglob("*.py"), *(ROOT / script for script in SCRIPTS)]
+    sources = [*PACKAGE.rglob("*.py"), *(ROOT / "tests").rglob("*.py"), *(ROOT / script for script in SCRIPTS)]
     words = set(re.findall(r"\w+", "".join(path.read_text(encoding="utf-8") for path in sources)))
     named = re.findall(r"`([A-Za-z_]\w*(?:\.(?!json)[a-z_]\w+)?)`", ARCHITECTURE + CONTRIBUTING)
     lacking = {name for name in named if not set(name.split(".")) <= words and not (ROOT / name).exists()}
