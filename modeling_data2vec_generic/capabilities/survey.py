@@ -31,7 +31,7 @@ class Capability:
         model_type: the name in transformers' CONFIG_MAPPING.
         reads: the encoder's main input.
         layout: where data2vec reaches into it; `None` if nothing was found.
-        measurements: how it behaved; `None` if it could not be examined.
+        measurements: how it behaved; `None` if it could not be measured.
         mask_token, visible: whether `student_input` may be set to this; `None` where only real data can tell.
         reason: why one of the two may not; empty if both may.
     """

@@ -87,7 +87,7 @@ class Student:
 
     def __call__(self, mask: Tensor, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Content (B, M, T, C), zero where the student has none, predictions (N, C) and targets (N, C)."""
-        torch.manual_seed(1)  # Informer's attention draws the keys that it looks at
+        torch.manual_seed(1)  # Informer's attention draws some of its keys at random
         with torch.no_grad():
             output = self.model(mask=mask, **inputs)
         return self.content.reshape(*mask.shape, -1), output.predictions, output.targets
