@@ -23,7 +23,7 @@ CONTENT = {
 
 
 @pytest.mark.parametrize("model_type", BACKBONES)
-def test_seams__are_the_blocks_and_the_content(model_type):
+def test_layout__holds_the_blocks_and_the_content(model_type):
     encoder = tiny_encoder(model_type)
     layout = find_layout(encoder)
     assert len(layout.blocks) == 2

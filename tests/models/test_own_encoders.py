@@ -309,7 +309,7 @@ def built(encoder: PreTrainedModel) -> Data2VecGenericForPreTraining:
     return Data2VecGenericForPreTraining(Data2VecGenericConfig(), encoder=encoder)
 
 
-def test_encoder__with_all_three_seams_is_taken():
+def test_encoder__with_blocks_content_and_width_is_taken():
     model = built(Complete(OwnConfig()))
     mask = torch.tensor([[True, False, True, False]])
     assert model(mask, input_ids=torch.tensor([[3, 4, 5, 6]])).loss.item() > 0
@@ -320,12 +320,12 @@ def test_encoder__without_a_list_of_blocks_is_refused():
         built(Complete(OwnConfig(), blocks=nn.Sequential(Block(), Block())))
 
 
-def test_encoder__without_a_content_seam_is_refused():
+def test_encoder__without_a_content_module_is_refused():
     with pytest.raises(UnsupportedBackboneError, match=r"Incomplete .*does not say where its content is embedded.*"):
         built(Incomplete(OwnConfig()))
 
 
-def test_encoder__that_names_its_content_seam_as_others_do_is_taken():
+def test_encoder__that_names_its_content_module_as_others_do_is_taken():
     assert built(Incomplete(OwnConfig(), content="patch_embeddings")).layout.content == "patch_embeddings"
 
 
