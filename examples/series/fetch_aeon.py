@@ -1,8 +1,8 @@
-"""Sets of time series that the Python package aeon brings along, each as train.parquet and test.parquet.
+"""Data sets of time series from the Python package aeon, each as train.parquet and test.parquet.
 
-The package (BSD licence) is downloaded, not installed, and only its data are unpacked. The sets are those of the UCR
-and UEA archives of time series classification (timeseriesclassification.com), divided as they are there. The columns
-are `series`, T lists with a number per channel, and `label`.
+The package (BSD licence) is downloaded without being installed, and only its data are unpacked. The data sets and
+their splits are those of the UCR and UEA archives of time series classification (timeseriesclassification.com). The
+columns are `series` (T lists with a number per channel) and `label`.
 """
 
 import argparse
@@ -25,10 +25,13 @@ NAMES = ("OSULeaf", "BasicMotions")
 
 
 def read_ts(lines: Iterable[str]) -> tuple[list[list[list[float]]], list[str], list[str]]:
-    """The series (each T x channels), their classes, and all classes, of a file in aeon's format.
+    """Read the lines of a file in aeon's format.
 
-    A head of lines that begin with `@`, then a series per line: channels between colons, values between commas (`?`
-    where one is missing), and the class at the end.
+    The file begins with lines that start with `@`. Each other line is a series: its channels and its class, separated
+    by colons. The values of a channel are separated by commas, and `?` is a missing value.
+
+    Returns:
+        The series, each (T, channels), the class of each series, and the names of all classes.
     """
     classes: list[str] = []
     series, labels = [], []

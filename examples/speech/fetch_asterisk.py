@@ -1,13 +1,12 @@
-"""The English voice prompts of the Asterisk telephone exchange: one speaker, wav files, 8 kHz, some 25 minutes in all.
+"""The English voice prompts of the Asterisk telephone exchange: one speaker, wav files, 8 kHz, about 25 minutes.
 
-The data are those of Debian's packages asterisk-core-sounds-en-wav and asterisk-core-sounds-en (CC-BY-SA 3.0).
-Written are:
+The data are those of Debian's packages asterisk-core-sounds-en-wav and asterisk-core-sounds-en (CC-BY-SA 3.0). These
+files are written:
 
     train/CLASS/NAME.wav, validation/CLASS/NAME.wav   CLASS: digits, letters, phonetic (alphabet) or prompts
     metadata.csv                                      file_name, split, label and the spoken text of every file
 
-Silence and recordings that are no speech (beeps) are left out. A quarter of each class is held out, always the
-same files.
+Silence and recordings without speech (beeps) are left out. A quarter of each class is held out, always the same files.
 """
 
 import argparse
@@ -33,7 +32,7 @@ SPLIT_SEED = 0
 
 
 def transcripts(lines: Iterable[str]) -> dict[str, str]:
-    """The spoken text by prompt name, from lines `name: text`; a text in brackets tells of something else."""
+    """The spoken text by the name of the prompt, from lines `name: text`. A text in brackets is not spoken."""
     entries = (line.strip().split(": ", 1) for line in lines if ": " in line and not line.startswith(";"))
     return {name: text for name, text in entries if not text.startswith("[")}
 

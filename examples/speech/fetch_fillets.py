@@ -3,13 +3,13 @@
 The data are those of Debian's packages fillets-ng-data-cs and fillets-ng-data (GPL-2). Three tables, whose column
 `audio` holds FLAC files, 16 kHz and mono, and whose column `level` names the level:
 
-    pretraining.parquet   all sound of the training levels, without transcripts
-    train.parquet         what is transcribed of it, with the column `text`
-    validation.parquet    the transcribed sound of the held-out levels
+    pretraining.parquet   all clips of the training levels, without transcripts
+    train.parquet         those of them that have a transcript, with the column `text`
+    validation.parquet    the clips of the held-out levels that have a transcript
 
 A seventh of the levels is held out, always the same ones. Transcripts are lower-case words of Czech letters with
-single spaces between them, without punctuation. Clips whose text holds anything else (digits, Cyrillic, a place for a
-number) have no transcript that says what is spoken, and are in pretraining.parquet only.
+single spaces between them, without punctuation. If the text of a clip holds anything else (digits, Cyrillic, a
+placeholder for a number), it does not say what is spoken, and the clip is in pretraining.parquet only.
 """
 
 import argparse
@@ -40,7 +40,7 @@ SPLIT_SEED = 0
 
 
 class Clip(NamedTuple):
-    """A recording: FLAC bytes, their length in seconds, and the transcript, "" where there is none."""
+    """A recording: its level, FLAC bytes, length in seconds, and transcript, "" if there is none."""
 
     level: str
     flac: bytes
@@ -49,12 +49,12 @@ class Clip(NamedTuple):
 
 
 def transcripts(script: str) -> dict[str, str]:
-    """The text by dialogue, from a level's script in Lua; what stands between two `dialogId` belongs to the first."""
+    """The text of each dialogue in a level's script (Lua). A `dialogStr` belongs to the `dialogId` before it."""
     return dict(DIALOGUE.findall(script))
 
 
 def normalized(text: str) -> str:
-    """Lower-case words with single spaces between them; "" where anything but Czech letters is to be spoken."""
+    """Lower-case words with single spaces between them; "" if the text holds anything but Czech letters."""
     words = " ".join(re.findall(r"\w+", text.lower()))
     return words if LETTERS.issuperset(words.replace(" ", "")) else ""
 
@@ -66,7 +66,7 @@ def held_out(levels: Collection[str]) -> set[str]:
 
 
 def read_clip(path: Path, text: str) -> Clip:
-    """The recording sound/LEVEL/cs/NAME.ogg."""
+    """Read the recording sound/LEVEL/cs/NAME.ogg."""
     sound, found = soundfile.read(path, dtype="float32", always_2d=True)
     sound = soxr.resample(sound.mean(axis=1), found, RATE)
     buffer = io.BytesIO()
@@ -75,14 +75,14 @@ def read_clip(path: Path, text: str) -> Clip:
 
 
 def write(clips: list[Clip], path: Path, with_text: bool) -> None:
-    """A table of the clips."""
+    """Write a table of the clips."""
     columns: dict[str, list[Any]] = {
         "audio": [{"bytes": clip.flac, "path": None} for clip in clips],
         "level": [clip.level for clip in clips],
     }
     if with_text:
         columns["text"] = [clip.text for clip in clips]
-    # Cast, not made so: datasets takes bytes for Audio from Python only where torchcodec is installed.
+    # The column is cast afterwards, because `from_dict` needs torchcodec for columns of type Audio.
     Dataset.from_dict(columns).cast_column("audio", Audio(decode=False)).to_parquet(path)
     logger.info(f"{len(clips)} clips, {sum(clip.seconds for clip in clips) / 60:.1f} minutes in {path}")
 

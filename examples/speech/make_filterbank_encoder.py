@@ -1,11 +1,12 @@
-"""An untrained wav2vec 2.0 encoder of 4 blocks of 192 whose first convolution is a bank of band-pass filters.
+"""An untrained wav2vec 2.0 encoder of 4 blocks of width 192 whose first convolution is a bank of band-pass filters.
 
-No linear map reads the shape of the spectrum from what random filters make of sound: it is to be learned first.
-Here 40 bands, evenly spaced on the mel scale from 100 to 7,600 Hz, are given: each has four filters that differ by a
-quarter of a period, windowed to 25 ms, one value every 10 ms, so that after the GELU their sum follows the energy of
-the band. All other weights are random; all are trained. A frame is 40 ms.
+The output of random filters does not show the shape of the spectrum to a linear map, so that an encoder must learn its
+filters first. Here, filters for 40 bands are given, evenly spaced on the mel scale from 100 to 7,600 Hz. Each band has
+four filters that differ by a quarter of a period, in windows of 25 ms every 10 ms, so that the sum of their outputs
+after the GELU follows the energy of the band. All other weights are random, and all weights are trained. A frame is
+40 ms.
 
-Written is a folder that --model_name_or_path takes.
+The folder that is written can be given to --model_name_or_path.
 """
 
 import argparse
@@ -32,7 +33,7 @@ def mel_spaced(lowest: float, highest: float, count: int) -> np.ndarray:
 
 
 def filterbank() -> torch.Tensor:
-    """(BANDS * PHASES, 1, WINDOW) filters of length 1, the phases of a band beside one another."""
+    """(BANDS * PHASES, 1, WINDOW) filters of norm 1; the filters of a band are next to each other."""
     time = (np.arange(WINDOW) - (WINDOW - 1) / 2) / RATE
     turns = mel_spaced(LOWEST, HIGHEST, BANDS)[:, None, None] * time + (np.arange(PHASES) / PHASES)[:, None]
     filters = np.cos(2 * np.pi * turns) * np.hanning(WINDOW)
@@ -41,7 +42,7 @@ def filterbank() -> torch.Tensor:
 
 
 def new_encoder(seed: int) -> Wav2Vec2Model:
-    """The encoder, its random weights drawn by `seed`."""
+    """The encoder, whose random weights depend on `seed`."""
     set_seed(seed)
     config = Wav2Vec2Config(
         hidden_size=192,

@@ -1,10 +1,10 @@
 #!/usr/bin/env python
-"""What counting gives without an encoder: logistic regression on tf-idf, on rows that run_finetune.py would choose.
+"""A baseline without an encoder: logistic regression on tf-idf, on the rows that run_finetune.py would choose.
 
     python examples/text/count_words.py examples/text/finetuning/wordnet.json --seeds 0 1 2
     python examples/text/count_words.py examples/protein/finetuning/locations.json --seeds 0 1 2 --analyzer char
 
-Takes the flags and recipes of run_finetune.py; those about training change nothing.
+It takes the flags and recipes of run_finetune.py. Those about training have no effect.
 """
 
 import logging
@@ -27,9 +27,11 @@ logger = logging.getLogger("count_words")
 
 @dataclass
 class CountingArguments:
-    """What is counted."""
+    """The flags of this script alone."""
 
-    analyzer: str = field(default="word", metadata={"help": "word; or char: single characters, such as amino acids."})
+    analyzer: str = field(
+        default="word", metadata={"help": "What is counted: word, or char (single characters, such as amino acids)."}
+    )
 
 
 def main() -> None:

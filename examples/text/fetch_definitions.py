@@ -1,9 +1,9 @@
-"""Definitions without labels, to pre-train on: WordNet 3.0's glosses and the Collaborative International Dictionary of
-English (GCIDE, in the main Webster's of 1913), one file with the column `text`, a gloss or a sentence per row.
+"""Definitions without labels for pre-training, as train.parquet with the column `text`, a gloss or sentence per row.
 
-The data are those of Debian's packages wordnet-base (WordNet licence) and dict-gcide (GPL).
+They are the glosses of WordNet 3.0 and the sentences of the Collaborative International Dictionary of English (GCIDE,
+mainly Webster's of 1913), from Debian's packages wordnet-base (WordNet licence) and dict-gcide (GPL).
 
-What fetch_wordnet.py holds out is not in it: neither those glosses themselves, nor GCIDE's entries that quote WordNet.
+The glosses that fetch_wordnet.py holds out are left out, and so are the entries of GCIDE that quote WordNet.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from fetch_wordnet import held_out, read_glosses
 
 logger = logging.getLogger(__name__)
 
-FEWEST_WORDS = 4  # fewer are references: "See Coke."
+FEWEST_WORDS = 4  # sentences with fewer words are references: "See Coke."
 
 BRACKETS = re.compile(r"\[[^][]*\]")  # etymology, usage, source; may be nested
 PRONUNCIATION = re.compile(r"(?:--\s?)?\\[^\\]*\\(?: \([^)]*\))?[^A-Z(]*")  # and the part of speech that follows it
@@ -34,7 +34,7 @@ SENTENCE_END = re.compile(r'(?<=[.?!]["\s])\s*(?=[A-Z"])')
 
 
 def entries(lines: Iterable[str]) -> Iterator[list[str]]:
-    """The entries of GCIDE in dictd's form, each as its paragraphs; a line that is not indented begins an entry."""
+    """The entries of GCIDE in dictd's format, each as a list of paragraphs. A line without indent begins an entry."""
     paragraphs: list[str] = []
     lines_so_far: list[str] = []
     for line in [*lines, "end"]:
@@ -50,7 +50,7 @@ def entries(lines: Iterable[str]) -> Iterator[list[str]]:
 
 
 def sentences(entry: list[str]) -> Iterator[str]:
-    """The sentences of an entry without its head, its sources and dictd's marks; none if it quotes WordNet."""
+    """The sentences of an entry without its headword, sources and dictd's markup; none if it quotes WordNet."""
     if any("WordNet" in paragraph for paragraph in entry):
         return
     headword = entry[0].partition("\\")[0]

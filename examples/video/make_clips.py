@@ -1,9 +1,8 @@
-"""Clips of moving digits: scikit-learn's 1,797 handwritten ones, drifting and turning, as train.parquet and
-validation.parquet.
+"""Clips of scikit-learn's 1,797 handwritten digits that move and turn, as train.parquet and validation.parquet.
 
-Nothing is downloaded. Each digit (8 x 8 grey pixels, enlarged to 16 x 16) makes one clip of 24 x 24 pixels: it sets
-out from a random place in a random direction, bounces off the border, and turns evenly. The columns are `video`, a
-list of frames, and `label`, the digit. A fifth of each class is held out; everything is the same each time.
+Nothing is downloaded. Each digit (8 x 8 grey pixels, enlarged to 16 x 16) makes one clip of 24 x 24 pixels. It starts
+at a random place in a random direction, bounces off the border, and turns at a constant speed. The columns are
+`video`, a list of frames, and `label`, the digit. A fifth of each class is held out. Each call writes the same clips.
 """
 
 import argparse
@@ -25,12 +24,12 @@ MOST_TURN = 10.0  # degrees per frame
 
 
 def bounced(places: np.ndarray, room: float) -> np.ndarray:
-    """Places on a line, reflected at 0 and `room` as often as it takes to lie between them."""
+    """Places on a line, reflected at 0 and `room` until they lie between them."""
     return room - np.abs(places % (2 * room) - room)
 
 
 def clip(digit: np.ndarray, generator: np.random.Generator) -> list[PIL.Image.Image]:
-    """The frames of a digit (8, 8) uint8 on its way."""
+    """The frames of the clip of a digit, (8, 8) uint8."""
     picture = PIL.Image.fromarray(digit).resize((DIGIT_SIZE, DIGIT_SIZE), PIL.Image.Resampling.BICUBIC)
     room = SIZE - DIGIT_SIZE
     direction, speed = generator.uniform(0, 2 * np.pi), generator.uniform(SLOWEST, FASTEST)

@@ -23,7 +23,7 @@ CLASSES = "T-shirt/top Trouser Pullover Dress Coat Sandal Shirt Sneaker Bag Ankl
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """The uint8 array of a gzipped IDX file: a magic number whose last byte is the rank, the sizes, the values."""
+    """Read the uint8 array of a gzipped IDX file: a magic number with the rank as last byte, the sizes, the values."""
     content = gzip.decompress(path.read_bytes())
     rank = content[3]
     shape = np.frombuffer(content, dtype=">u4", count=rank, offset=4)

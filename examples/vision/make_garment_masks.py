@@ -1,7 +1,7 @@
 """Masks for Fashion-MNIST (from fetch_fashion_mnist.py): which pixels are the garment, and which garment it is.
 
-Writes masks_train.parquet and masks_test.parquet with the columns `image` and `label`, an image of 28 x 28 numbers: 0
-where the pixel is no brighter than `THRESHOLD`, else 1 + the class of the garment.
+It writes masks_train.parquet and masks_test.parquet with the columns `image` and `label`, an image of 28 x 28 numbers:
+0 where the pixel is at most as bright as `THRESHOLD`, else 1 + the class of the garment.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from datasets import Dataset, Features, Image, load_dataset
 
 logger = logging.getLogger(__name__)
 
-THRESHOLD = 32  # of 255: the background is 0, but for the rim of some garments
+THRESHOLD = 32  # of 255; the background is 0, except around the rim of some garments
 
 
 def mask_of(image: PIL.Image.Image, garment: int) -> PIL.Image.Image:
