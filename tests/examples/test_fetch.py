@@ -19,7 +19,7 @@ FOLDERS = ("digits/", "letters/", "phonetic/", "dictate/", "")
 
 
 def script(relative):
-    """The module of a script that is no part of the package; scripts find others by their own path."""
+    """Import a script, which is not part of the package; scripts find each other by their own path."""
     spec = importlib.util.spec_from_file_location(Path(relative).stem, EXAMPLES / relative)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

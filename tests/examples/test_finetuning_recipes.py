@@ -1,4 +1,4 @@
-"""Recipes of run_finetune.py: every flag of theirs exists, and their values are taken."""
+"""Recipes of run_finetune.py: all of their flags exist, and their values are valid."""
 
 import json
 from pathlib import Path

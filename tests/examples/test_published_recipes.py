@@ -30,7 +30,7 @@ RECIPES = sorted(path.relative_to(EXAMPLES).as_posix() for path in EXAMPLES.glob
 
 @dataclass(frozen=True)
 class Published:
-    """What paper and YAML say about a run; the README beside each recipe names the source of every value."""
+    """What the paper and its YAML file say about a run; the README beside each recipe names the sources."""
 
     blocks: int
     width: int
@@ -248,7 +248,7 @@ def read(name: str) -> dict[str, Any]:
 
 
 def resolved(name: str, positions: int) -> Published:
-    """What the script makes of a recipe."""
+    """The values that the script takes from a recipe."""
     model, data, mask, objective, training = run_pretraining.parse([str(EXAMPLES / name)])
     config = objective_config(objective, new_encoder_config(model), data.modality)
     drawn = mask_settings(mask, objective.objective, data.modality)

@@ -1,4 +1,4 @@
-"""The script as most tests here run it."""
+"""A fixture that runs the script as most tests in this folder do."""
 
 from collections.abc import Callable
 from pathlib import Path

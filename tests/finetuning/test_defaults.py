@@ -1,4 +1,4 @@
-"""A task's published settings: they hold unless the user says otherwise, however it is spelled."""
+"""A task's published settings: they are used unless the user gives another value, in any spelling of the flag."""
 
 import pytest
 from datasets import List, Value

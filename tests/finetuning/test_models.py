@@ -1,4 +1,4 @@
-"""From an encoder of any type to a model with a head: which head, which weights, and back from the disk."""
+"""Building a model with a head from an encoder of any type: its head, its weights, saving and loading."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The script from end to end: every task, what it leaves behind, what loads it again, and what stops it."""
+"""The script from end to end: every task, its files, loading them again, and its errors."""
 
 import json
 from collections.abc import Callable
@@ -445,7 +445,7 @@ def test_resumed__run_ends_where_an_uninterrupted_one_does(finetune, tmp_path):
     assert all(torch.equal(value, after[name]) for name, value in expected.items())
 
 
-# --- what stops it
+# --- errors
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What is read off an encoder without running it: its layout, its patches, its frames."""
+"""What is found out about an encoder without running it: its layout, its patches, its frames."""
 
 from types import SimpleNamespace
 
@@ -33,7 +33,7 @@ def test_layout__holds_the_blocks_and_the_content(model_type):
 
 
 @pytest.mark.parametrize("model_type", BACKBONES)
-def test_hooks__are_gone_after_an_examination(model_type):
+def test_hooks__are_gone_after_the_measurements(model_type):
     encoder = tiny_encoder(model_type)
     inputs = {"pixel_values": torch.randn(1, 3, 16, 16)}
     if BACKBONES[model_type][0] == "text":

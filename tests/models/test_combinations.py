@@ -13,14 +13,14 @@ from modeling_data2vec_generic.training.teacher import EMATeacher
 
 from ..tiny_encoders import SAMPLES, TINY, VISIBLE
 
-# What the student reads and what predicts; a student of visible positions alone needs a decoder that looks at them.
+# What the student reads and what predicts; a student that reads visible positions only needs a convolutional decoder.
 STUDENTS = [
     ("mask_token", "linear"),
     ("mask_token", "mlp"),
     ("mask_token", "conv"),
     ("visible", "conv"),
 ]
-# Of each kind one or two; vit takes the full product.
+# One or two encoders of each kind; vit is tested with all combinations.
 OTHERS = ["beit", "data2vec-vision", "bert", "roberta", "wav2vec2", "data2vec-audio", "t5", "whisper", "videomae"]
 NUM_MASKS = [1, 3]
 EMBEDDINGS = ["ema", "copy"]
@@ -162,7 +162,7 @@ def test_cls_loss__reads_cls_and_no_register(name, student_input, monkeypatch):
         cls = next(weight for key, weight in model.encoder.named_parameters() if key.endswith(CLS_PARAMETERS))
         cls += torch.randn_like(cls)
         model(mask=mask, **inputs)
-    # What the change of the parameter reaches before the blocks mix the rows is CLS.
+    # CLS is the row that the change of the parameter reaches before the blocks mix the rows.
     changed = (entered[0] != entered[1]).any(-1).any(0).nonzero().flatten().tolist()
     assert changed in ([0], list(range(cls.numel() // cls.shape[-1])))
     assert torch.equal(read[-1], encoded[-1][:, changed[0]])

@@ -1,4 +1,4 @@
-"""The configuration: what it holds, what it refuses, and that it survives saving."""
+"""The configuration: its fields, its errors, and that it is saved and loaded without a change."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What every encoder of the table must do, whatever its type: one test per promise, one row per type."""
+"""What every encoder of the table must do: one test per requirement, one row per type."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -31,9 +31,9 @@ _MODELS: dict[tuple, tuple[Data2VecGenericForPreTraining, Tensor]] = {}
 
 
 def model_of(tiny: Tiny, student_input: str = "mask_token", attention: str | None = None, **fields):
-    """In training mode, which differs from evaluation by nothing, as there is no dropout; a copy for each caller.
+    """A model in training mode, which computes the same as in evaluation mode because there is no dropout.
 
-    The decoder's input holds no noise, so that it is the student's output and nothing else.
+    Each caller gets a copy. The decoder's input holds no noise, so that it is the student's output and nothing else.
     """
     key = (repr(tiny), student_input, attention, *sorted(fields.items()))
     if key not in _MODELS:
@@ -61,7 +61,7 @@ def new_model(tiny: Tiny, student_input: str, attention: str | None, **fields) -
 
 
 def random_masks(num_masks: int, lengths: list[int], total: int) -> Tensor:
-    """(B, M, T) bool: a span of half of each sample's positions, somewhere, and one more position."""
+    """(B, M, T) bool: a random span of half of each sample's positions, and one more position."""
     mask = torch.zeros(len(lengths), num_masks, total, dtype=torch.bool)
     for sample, length in enumerate(lengths):
         for row in mask[sample]:
@@ -111,7 +111,7 @@ def test_blocks__are_all_that_run_and_of_one_width(name):
 
 
 def _extra(model: Data2VecGenericForPreTraining, tiny: Tiny) -> dict:
-    """What the table of quirks adds, written out: patches of ViTMAE in their own order, no predictor of V-JEPA 2."""
+    """The inputs that the quirks add, written out: ViTMAE's patches in order, and no predictor for V-JEPA 2."""
     model_type = model.encoder.config.model_type
     if model_type == "vit_mae":
         return {"noise": torch.arange(tiny.length).float().expand(SAMPLES, -1)}
@@ -156,7 +156,7 @@ def test_masked_content__does_not_leak(name, student_input):
 
 @pytest.mark.parametrize("name", TINY)
 def test_positions__survive_masking(name):
-    """One position is shown, or relative places would say nothing; the masked ones still differ."""
+    """One position is visible, because relative places need one; the predictions at masked positions differ."""
     tiny = TINY[name]
     mask = torch.ones(SAMPLES, 1, tiny.length, dtype=torch.bool)
     mask[..., 0] = False
@@ -212,7 +212,7 @@ CHANNELS_FIRST = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def attention_that_hides(keys: Tensor, counts: list[int]) -> dict[str, Callable[..., Tensor]]:
-    """Softmax and attention in which nobody sees these keys, (R, L) bool, True = hidden; counts their calls."""
+    """Softmax and attention that hide these keys, (R, L) bool, True = hidden, from all queries; counts the calls."""
     softmax, attend = torch.softmax, nn.functional.scaled_dot_product_attention
 
     def bias(shape: tuple[int, ...]) -> Tensor:
@@ -347,9 +347,9 @@ def test_visible_only__is_refused_at_construction_where_it_is_impossible(name):
 # --- padding
 
 
-# Convolutions over words or frames and landmarks among the positions do not ask what is padding.
+# Convolutions over words or frames, and landmarks among the positions, ignore the padding mask.
 READS_PADDING = {"convbert", "mobilebert", "nystromformer", "wav2vec2-conformer"}
-# Several convolutions with norms between them see where it begins, and so do blocks of keys.
+# Several convolutions with norms between them depend on where padding begins, and so do blocks of keys.
 SEES_PADDING = READS_PADDING | {"data2vec-audio", "longt5"}
 
 

@@ -1,4 +1,4 @@
-"""Every block of the student runs in every step, whatever its encoder would skip when it trains."""
+"""Every block of the student runs in every step, even if its encoder skips blocks in training."""
 
 import pytest
 import torch
@@ -11,12 +11,12 @@ from modeling_data2vec_generic.inputs_data2vec_generic import all_inputs
 from modeling_data2vec_generic.measurements_data2vec_generic import made_up_sample
 from modeling_data2vec_generic.modeling_data2vec_generic import encoder_of
 
-# One for each way in which encoders of transformers write it.
+# One type for each way in which encoders of transformers implement it.
 TYPES = """
     autoformer bart flaubert informer lasr_encoder led m2m_100 nemotron_asr_streaming_encoder nllb-moe parakeet_encoder
     seamless_m4t_v2 speech_to_text time_series_transformer wav2vec2 wav2vec2-bert wav2vec2-conformer wavlm whisper
 """.split()
-# Of parts that are not the encoder, and of the input.
+# Fields for parts that are not the encoder, and for the input.
 SMALL = {"max_source_positions": 20, "speech_encoder_layers": 1, "t2u_encoder_layers": 1, "t2u_decoder_layers": 1}
 
 
@@ -27,7 +27,7 @@ def rates_of(config_class: type) -> list[str]:
 
 @pytest.mark.parametrize("model_type", TYPES)
 def test_student__runs_all_blocks_where_its_encoder_would_skip_every_one(model_type):
-    """The types' own dropouts stay."""
+    """The dropouts of the configuration keep their values."""
     config = small_config(model_type)
     sizes = {name: size for name, size in SMALL.items() if hasattr(config, name)}
     for name, value in (sizes | dict.fromkeys(rates_of(type(config)), 1.0)).items():

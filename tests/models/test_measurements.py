@@ -1,4 +1,4 @@
-"""What surrounds an measurements, and what its encoder's weights happen to be, does not change what it finds."""
+"""Measurements do not depend on the surrounding context or on the values of the encoder's weights."""
 
 import copy
 import dataclasses
@@ -134,8 +134,8 @@ def test_exact_arithmetic__has_neither_tf32_nor_autocast_and_puts_both_back(choo
         assert torch.backends.cudnn.rnn.fp32_precision == "ieee"
 
 
-def test_first_batch__is_examined_without_tf32():
-    """Of an encoder for which no sample can be made up, as of text, whose length is new."""
+def test_first_batch__is_measured_without_tf32():
+    """For encoders without a made-up sample, and for texts, the first batch is measured."""
     encoder = text_encoder()
     model = Data2VecGenericForPreTraining(Data2VecGenericConfig(**VISIBLE), encoder).train()
     seen: list[set[str]] = []
@@ -172,7 +172,7 @@ def test_float32_copy__is_a_whole_float32_copy_and_leaves_the_encoder_alone():
             assert encoder_copy.state_dict()[name].data_ptr() != value.data_ptr()
 
 
-def test_first_batch__of_compiled_blocks_is_examined_on_plain_ones():
+def test_first_batch__of_compiled_blocks_is_measured_on_plain_ones():
     """The compiled code of a block would run within the copy, and hold the weights of the original."""
     model = Data2VecGenericForPreTraining(Data2VecGenericConfig(**VISIBLE), text_encoder()).train()
     called = []
@@ -195,7 +195,7 @@ def test_first_batch__of_compiled_blocks_is_examined_on_plain_ones():
 
 
 class LengthBiasBlock(nn.Module):
-    """Attention with a bias for each pair of places, cut to the length of what it is given: wrong for a part of the
+    """Attention with a bias for each pair of places, cut to the length of its input, which is wrong for a part of the
     positions."""
 
     def __init__(self, config: Any):
@@ -252,7 +252,7 @@ def test_self_test__sees_what_weights_that_start_at_zero_will_do(start, scale):
     assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
 
 
-def test_examination__leaves_the_random_numbers_as_they_were():
+def test_measurements__leave_the_random_numbers_as_they_were():
     encoder = text_encoder()
     torch.manual_seed(3)
     expected = torch.rand(4)
@@ -276,7 +276,7 @@ def test_weights__that_hold_nan_are_named(value, student_input):
 
 
 def test_placement__is_not_misled_by_rounding():
-    """The passes that are compared may use different algorithms: here each one has a rounding of its own."""
+    """Compared passes may use different algorithms, so here each pass has its own rounding."""
     tiny = TINY["vit"]
     encoder, runs = tiny.encoder(), []
 
@@ -310,7 +310,7 @@ def refuses(module: nn.Module, query: Tensor, *args: Any, **kwargs: Any) -> Any:
 @pytest.mark.parametrize("name", ["vit", "bert"])
 @pytest.mark.parametrize("student_input", ["mask_token", "visible"])
 @pytest.mark.parametrize("attention", ["flex_attention", "accelerated"])
-def test_attention__that_does_not_run_here_is_kept_and_does_without_in_the_examination(name, student_input, attention):
+def test_attention__that_does_not_run_here_is_kept_and_replaced_in_the_measurements(name, student_input, attention):
     AttentionInterface.register("accelerated", refuses)
     model = model_of(TINY[name], student_input, attention)
     plain = model_of(TINY[name], student_input)

@@ -201,7 +201,7 @@ def test_config_name__gives_a_new_encoder_of_its_own_class(workplace, tmp_path):
     assert_same_weights(loaded, trainer.model.encoder)
 
 
-# --- trust is asked for, never assumed
+# --- code is run only with trust_remote_code
 
 
 @pytest.mark.parametrize("flag", ["--model_name_or_path", "--config_name"])
@@ -260,7 +260,7 @@ def load_encoder_from_scratch(folder: Path) -> PreTrainedModel:
     return AutoModel.from_config(config, trust_remote_code=True)
 
 
-# --- what is wanting is named
+# --- errors name what is missing
 
 
 class OwnConfig(PreTrainedConfig):
@@ -282,7 +282,7 @@ class Block(nn.Module):
 
 
 class Incomplete(PreTrainedModel):
-    """Complete as it is; the tests take one thing away at a time."""
+    """A complete encoder, of which each test takes one thing away."""
 
     config_class = OwnConfig
 

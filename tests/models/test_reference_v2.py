@@ -182,7 +182,7 @@ def build(name: str, **changes) -> Case:
 
 
 def assert_close(actual: Tensor, expected: Tensor, what: str) -> None:
-    """Equal to 1e-5 of the largest expected number; where that is zero but for rounding (key biases), nearly zero."""
+    """Equal up to 1e-5 of the largest expected number; if that is zero up to rounding (key biases), nearly zero."""
     assert actual.shape == expected.shape, f"{what}: {tuple(actual.shape)} != {tuple(expected.shape)}"
     error, size = (actual.detach() - expected).abs().max().item(), expected.abs().max().item()
     assert error <= RTOL * size + 1e-9, f"{what}: off by {error}, where the largest number is {size}"
@@ -380,7 +380,7 @@ def test_alibi__of_a_negative_scale_is_off(monkeypatch):
 
 
 def equal_masks_of_ragged_rows(case: Case, num_masks: int, lengths: list[int], ignored: bool) -> Tensor:
-    """Half of the positions masked, if `ignored` among the real ones only."""
+    """A mask of half of the positions; with `ignored`, only of those that are not padding."""
     length = case.tensors["mask"].shape[1]
     mask = torch.zeros(len(lengths), num_masks, length, dtype=torch.bool)
     for sample, real in enumerate(lengths if ignored else [length] * len(lengths)):

@@ -1,4 +1,4 @@
-"""Encoders that can't be used, or not as they are: what they are is told apart, and the error says what to do."""
+"""Encoders that can't be used, or not as they are: the error says why, and what to do."""
 
 import pytest
 import torch
@@ -116,7 +116,7 @@ def test_codec__is_not_taken_for_the_encoder(model_type, content):
 
 @pytest.mark.parametrize("student_input", ["mask_token", "visible"])
 def test_codec__in_front_leaves_its_prefix_known(student_input):
-    """Its code reads cuDNN's older setting of TF32, which torch refuses where the newer ones contradict it."""
+    """Its code reads cuDNN's older setting of TF32, which raises an error in torch if the newer ones contradict it."""
     codec = {"model_type": "dac", "encoder_hidden_size": 4, "downsampling_ratios": [2, 2], "hidden_size": 16}
     heads = {"head_dim": 8, "num_key_value_heads": 2}
     config = CONFIG_MAPPING["pe_audio_encoder"](**SMALL | heads, dac_config=codec | {"codebook_dim": 4})

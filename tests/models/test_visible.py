@@ -1,4 +1,4 @@
-"""What the student reads, and how often: what does not depend on the type of the encoder, or on one type alone."""
+"""What the student reads and how often, tested on a few types because it does not depend on the type."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Labels as a source has them: what they become, and what no sense can be made of."""
+"""Several labels per row: how they are encoded, and which labels raise an error."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Numbers of any size are trained standardised; what is saved predicts them as they are."""
+"""Labels of any size are standardised in training; the saved model predicts in the units of the labels."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Learning rates by layer: where each parameter lies, and the formula, for encoders of different make."""
+"""Learning rates by layer: the depth of each parameter, and the formula, for encoders of several kinds."""
 
 import pytest
 import torch

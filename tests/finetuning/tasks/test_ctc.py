@@ -1,4 +1,4 @@
-"""Speech recognition by CTC: transcripts in, characters out, and what stops it."""
+"""Speech recognition with CTC: transcripts, predictions, and errors."""
 
 import itertools
 import json
@@ -453,7 +453,7 @@ def test_error_rates__are_better_when_lower():
     assert with_defaults(SpeechRecognition, None, flags, run_finetune.ARGUMENTS)[-1].greater_is_better is False
 
 
-# --- what stops it
+# --- errors
 
 
 @pytest.mark.parametrize(

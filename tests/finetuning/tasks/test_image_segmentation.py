@@ -1,4 +1,4 @@
-"""A class for each pixel: masks that stay with their images, what is measured, what is saved, and what stops a run."""
+"""Semantic segmentation: masks that fit their images, metrics, saved files, and errors."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Time series, video and proteins from end to end: what is trained, what loads it again, and what stops it."""
+"""Time series, video and proteins from end to end: training, loading the result again, and errors."""
 
 import json
 from pathlib import Path
@@ -209,7 +209,7 @@ def test_proteins__from_pretraining_to_a_pipeline(finetune, tmp_path):
     assert AutoModelForSequenceClassification.from_pretrained(out).config.problem_type == "regression"
 
 
-# --- what stops it
+# --- errors
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Tags for words: where they stand among the tokens, what is measured, what is saved, and what stops a run."""
+"""Token classification: the places of words among tokens, metrics, saved files, and errors."""
 
 import json
 from pathlib import Path
@@ -51,7 +51,7 @@ def spans_of(tags: list[str]) -> list[tuple[str, int, int]]:
 
 @pytest.fixture(scope="module")
 def tokenizer() -> PreTrainedTokenizerFast:
-    """Of so few merges that most words are several tokens."""
+    """A tokenizer with so few merges that most words are several tokens."""
     return train_tokenizer(sentences(40), 275)
 
 
