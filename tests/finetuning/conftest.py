@@ -15,16 +15,18 @@ def finetune(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> Callable[..., Path]:
     """Run the script, with the flags ALWAYS of the test's module before those of the test; returns the output
-    directory. DATA in a flag stands for the module's `data`. No figures where the module sets FIGURES to False."""
+    directory. DATA in a flag stands for the module's `data`. Figures are left out unless a test reads them: drawing
+    them takes longer than all the rest."""
     always: list[str] = getattr(request.module, "ALWAYS", [])
-    by_default: bool = getattr(request.module, "FIGURES", True)
 
-    def run(*flags: str, steps: int = 2, figures: bool = by_default) -> Path:
+    def run(*flags: str, steps: int = 2, figures: bool = False) -> Path:
         output_dir = tmp_path / "out"
-        if not figures:  # they take longer than all the rest
-            monkeypatch.setattr("modeling_data2vec_generic.reporting.finetuning.find_spec", lambda name: None)
         in_place = [flag.replace("DATA", str(data)) for flag in flags]
-        run_finetune.main([*run_flags(output_dir, steps), "--validation_split_percentage", "34", *always, *in_place])
+        with monkeypatch.context() as patch:
+            if not figures:
+                patch.setattr("modeling_data2vec_generic.reporting.finetuning.find_spec", lambda name: None)
+            shared = [*run_flags(output_dir, steps), "--validation_split_percentage", "34"]
+            run_finetune.main([*shared, *always, *in_place])
         return output_dir
 
     return run

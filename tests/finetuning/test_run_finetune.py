@@ -99,7 +99,7 @@ def predictions(output_dir: Path) -> list[dict[str, Any]]:
 
 
 def test_images__loads_by_its_auto_class_and_pipeline(finetune):
-    out = finetune("--model_name_or_path", "DATA/vit", *IMAGES)
+    out = finetune("--model_name_or_path", "DATA/vit", *IMAGES, figures=True)
     model, info = AutoModelForImageClassification.from_pretrained(out, output_loading_info=True)
     assert not info["missing_keys"]
     assert not info["unexpected_keys"]
@@ -132,7 +132,7 @@ def test_images__a_last_batch_of_one_passes_batch_norm(finetune, tmp_path):
     sizes = {"hidden_sizes": [16, 24, 32], "num_attention_heads": [2, 3, 4], "depths": [1, 1, 1], "key_dim": [4, 4, 4]}
     AutoModel.from_config(LevitConfig(image_size=64, **sizes)).save_pretrained(tmp_path / "levit")
     flags = ["--model_name_or_path", str(tmp_path / "levit"), *IMAGES, "--per_device_train_batch_size", "23"]
-    assert "eval_accuracy" in results(finetune(*flags, figures=False))  # of 24 training rows
+    assert "eval_accuracy" in results(finetune(*flags))  # of 24 training rows
 
 
 def test_sound__loads_by_its_auto_class_and_pipeline(finetune, data):
@@ -152,7 +152,7 @@ def assert_moved(source: Path, output_dir: Path, path: str) -> None:
 
 
 def test_sound__own_head_has_frozen_convolutions_too(finetune, data):
-    out = finetune("--model_name_or_path", "DATA/wav2vec2", *SOUND, "--pooling", "mean", figures=False)
+    out = finetune("--model_name_or_path", "DATA/wav2vec2", *SOUND, "--pooling", "mean")
     assert_moved(data / "wav2vec2", out, "encoder")
 
 
@@ -201,7 +201,7 @@ def test_training__learns_what_can_be_learned(finetune):
 
 
 def test_compare__runs_all_on_the_same_rows(finetune):
-    out = finetune("--model_name_or_path", "DATA/vit", *IMAGES, "--compare", "--labels_per_class", "4")
+    out = finetune("--model_name_or_path", "DATA/vit", *IMAGES, "--compare", "--labels_per_class", "4", figures=True)
     table = json.loads((out / "comparison.json").read_text())
     assert list(table) == ["from_scratch", "linear_probe", "knn", "finetuned"]
     ids = [[(row["id"], row["label"]) for row in predictions(out / method)] for method in table]
@@ -282,7 +282,7 @@ def test_sound__pieces_of_a_clip_bear_its_number(finetune):
 def test_rows__of_small_classes_are_held_out_and_what_lacks_is_said(finetune, tmp_path, caplog):
     table = {"text": sentences(60), "label": [f"c{i % 20:02}" for i in range(60)]}
     pandas.DataFrame(table).to_csv(tmp_path / "small.csv", index=False)
-    out = finetune(*TEXT, str(tmp_path / "small.csv"), "--knn", "--validation_split_percentage", "5", figures=False)
+    out = finetune(*TEXT, str(tmp_path / "small.csv"), "--knn", "--validation_split_percentage", "5")
     labels = [row["label"] for row in predictions(out)]
     assert len(labels) == len(set(labels)) == 10
     assert "10 of 60 training rows are held out" in caplog.text
@@ -293,7 +293,7 @@ def test_rows__of_small_classes_are_held_out_and_what_lacks_is_said(finetune, tm
 def test_knn__a_rare_class_does_not_make_one_neighbour_decide(finetune, tmp_path, caplog):
     labels = ["rare" if i in (7, 8) else CLASSES[i % 2] for i in range(60)]
     pandas.DataFrame({"text": sentences(60), "label": labels}).to_csv(tmp_path / "rare.csv", index=False)
-    out = finetune(*TEXT, str(tmp_path / "rare.csv"), "--knn", figures=False)
+    out = finetune(*TEXT, str(tmp_path / "rare.csv"), "--knn")
     assert "The 13 nearest of 40 training rows vote" in caplog.text
     votes = {round(13 * row["probability"], 3) for row in predictions(out)}
     assert votes <= set(range(1, 14))
@@ -310,7 +310,7 @@ def test_tokenizer__is_trained_on_rows_that_are_not_held_out(finetune, data, mon
     monkeypatch.setattr("modeling_data2vec_generic.modalities.text.modality.tokenizer_trained_on", trained)
     encoder = "--model_type bert --train_tokenizer --tokenizer_vocab_size 300 --from_scratch".split()
     sizes = "--config_overrides=hidden_size=16,num_hidden_layers=1,num_attention_heads=2,intermediate_size=16"
-    out = finetune(*encoder, sizes, "--train_file", "DATA/text.csv", figures=False)
+    out = finetune(*encoder, sizes, "--train_file", "DATA/text.csv")
     texts = pandas.read_csv(data / "text.csv")["text"].tolist()
     held_out = {row["id"] for row in predictions(out)}
     assert seen == [text for number, text in enumerate(texts) if number not in held_out]

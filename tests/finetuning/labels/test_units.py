@@ -26,7 +26,6 @@ from ...tiny_encoders import TINY
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
-FIGURES = False
 PRICES = [3e11 + 1e10 * (i % 7) for i in range(60)]
 TEXT = "--max_seq_length 20 --model_name_or_path DATA/bert --train_file DATA/prices.csv".split()
 RATES = "--learning_rate 1e-2 --weight_decay 0".split()

@@ -271,9 +271,6 @@ def test_own_head__reads_the_patches_of_any_encoder(model_type):
 # --- the script
 
 
-FIGURES = False
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")

@@ -120,7 +120,8 @@ def test_series__every_kind_of_label_loads_by_the_class_of_transformers(model_ty
 
 
 def test_series__compare_runs_all(finetune):
-    out = finetune(*on("patchtst", "series"), "--compare", "--labels_per_class", "4", "--freeze_encoder_steps", "1")
+    flags = ["--compare", "--labels_per_class", "4", "--freeze_encoder_steps", "1"]
+    out = finetune(*on("patchtst", "series"), *flags, figures=True)
     assert tuple(json.loads((out / "comparison.json").read_text())) == METHODS
     assert {path.name for path in (out / "finetuned" / "figures").iterdir()} >= {"confusion.png", "errors.png"}
 
@@ -161,7 +162,7 @@ def test_series__own_head_reads_each_channel(finetune):
 
 @pytest.mark.parametrize("model_type", ["videomae", "vivit"])
 def test_video__loads_by_its_auto_class(model_type, finetune):
-    out = finetune(*on(model_type, "clips"), "--mixup", "0.8", "--cutmix", "1")
+    out = finetune(*on(model_type, "clips"), "--mixup", "0.8", "--cutmix", "1", figures=True)
     model, info = AutoModelForVideoClassification.from_pretrained(out, output_loading_info=True)
     assert not info["missing_keys"] | info["unexpected_keys"]
     assert model.config.id2label == dict(enumerate(CLASSES_IN_ORDER))

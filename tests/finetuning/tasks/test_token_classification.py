@@ -195,7 +195,6 @@ def table(path: Path, **columns: list[Any]) -> None:
 
 
 ALWAYS = "--task token-classification --max_seq_length 32 --model_name_or_path".split()
-FIGURES = False
 ENTITIES = ["DATA/bert", "--train_file", "DATA/entities.parquet"]
 LENGTHS = "DATA/bert --label_column_name length --train_file DATA/lengths.jsonl".split()
 
