@@ -3,6 +3,7 @@ import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,15 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 # Before torch is imported: tests run side by side, and several threads in each would wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+FAST = "mark.fast"  # in the text of each file with a fast test
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With `-m fast`, files without a fast test are not even imported, which would take as long as the fast tests."""
+    if config.option.markexpr != "fast" or collection_path.suffix != ".py":
+        return None
+    return True if FAST not in collection_path.read_text(encoding="utf-8") else None
 
 
 def pytest_collection_finish() -> None:

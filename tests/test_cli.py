@@ -11,6 +11,8 @@ import run_finetune
 import run_pretraining
 from modeling_data2vec_generic import cli
 
+pytestmark = pytest.mark.fast
+
 NEW = ["--model_type", "vit", "--use_cpu"]
 
 

@@ -13,6 +13,8 @@ import run_pretraining
 
 from .package_imports import PACKAGE, ROOMS, ROOT, SCRIPTS, room_arrows
 
+pytestmark = pytest.mark.fast
+
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]

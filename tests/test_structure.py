@@ -2,11 +2,15 @@
 
 import ast
 from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
 
 import pytest
 
 from .package_imports import PACKAGE, ROOMS, TRAVELLING, imports, package_files, room_of
 
+pytestmark = pytest.mark.fast
+
+TESTS = Path(__file__).parent
 MOST_FILES = 15  # in one folder, besides `__init__`
 AT_THE_TOP = ("__init__.py", "cli.py", "errors.py")  # besides the files that travel with a checkpoint
 FOLDERS = sorted(path.parent for path in PACKAGE.rglob("__init__.py"))
@@ -71,4 +75,14 @@ def test_model_files__import_one_another_alone_and_all_travel():
     assert sorted(reached) == [file for file in package_files() if file.endswith(TRAVELLING)], (
         "A file that travels with a checkpoint imports only files that do, which lie beside it; and what is called "
         f"*{TRAVELLING} travels. Move what else it needs into one of them, and files that do not travel to a folder."
+    )
+
+
+@pytest.mark.parametrize("folder", FOLDERS[1:], ids=lambda folder: folder.relative_to(PACKAGE).as_posix())
+def test_folder__has_fast_tests(folder):
+    """In the folder of the same name, or in one around it where several folders share their tests."""
+    places = [TESTS / folder.relative_to(PACKAGE), *(TESTS / folder.relative_to(PACKAGE)).parents]
+    files = next(files for place in places if (files := list(place.glob("test_*.py"))))
+    assert any("mark.fast" in file.read_text(encoding="utf-8") for file in files), (
+        f"No test of {folder} runs with `-m fast`: mark what takes less than a second with pytest.mark.fast."
     )

@@ -8,6 +8,8 @@ import pytest
 from benchmarks import soak
 from benchmarks.soak import Sample, take, typical
 
+pytestmark = pytest.mark.fast
+
 
 def test_take__sees_memory_and_handles_of_a_process():
     before = take(os.getpid(), 0.0)

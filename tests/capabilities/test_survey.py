@@ -5,6 +5,8 @@ import torch
 
 from modeling_data2vec_generic.capabilities import SETTINGS, as_table, capability_of
 
+pytestmark = pytest.mark.fast
+
 
 @pytest.mark.parametrize(
     ("model_type", "mask_token", "visible", "prefix", "premix", "content", "block"),

@@ -17,6 +17,8 @@ from modeling_data2vec_generic.modalities.speech.waveforms import prepare_clips,
 from modeling_data2vec_generic.modalities.vision.images import prepare_images
 from modeling_data2vec_generic.modalities.vision.segmentation_labels import screen_masks
 
+pytestmark = pytest.mark.fast
+
 
 def table(folder: Path, column: str, names: list[str]) -> DataArguments:
     (folder / "list.csv").write_text("\n".join([column, *names]))

@@ -25,6 +25,8 @@ from modeling_data2vec_generic.data.sources.streamed_source import open_stream
 from modeling_data2vec_generic.modalities.speech.waveforms import prepare_speech
 from modeling_data2vec_generic.modalities.vision.images import prepare_images
 
+pytestmark = pytest.mark.fast
+
 
 @pytest.fixture(autouse=True)
 def _ends() -> Iterator[None]:

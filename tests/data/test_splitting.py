@@ -7,6 +7,8 @@ import pytest
 
 from modeling_data2vec_generic.data.splitting import held_out_count, split_positions, stratified, warn_of_validation
 
+pytestmark = pytest.mark.fast
+
 
 @pytest.mark.parametrize(
     ("sizes", "fraction", "expected"),

@@ -17,6 +17,8 @@ from modeling_data2vec_generic.data.sources.raw_datasets import load_raw_dataset
 from modeling_data2vec_generic.data.summary import log_summary, note, summarized
 from modeling_data2vec_generic.modalities.speech.waveforms import prepare_speech
 
+pytestmark = pytest.mark.fast
+
 
 def rows(count, **columns):
     return Dataset.from_dict({"sample_index": list(range(count)), **columns})

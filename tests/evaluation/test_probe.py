@@ -20,6 +20,8 @@ from modeling_data2vec_generic.evaluation.probe import (
     subset,
 )
 
+pytestmark = pytest.mark.fast
+
 
 class TinyEncoder(nn.Module):
     """Embeds tokens. Its dropout would change the result if it did not run in evaluation mode."""

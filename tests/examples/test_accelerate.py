@@ -6,6 +6,8 @@ import pytest
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 
+pytestmark = pytest.mark.fast
+
 FOLDER = Path(__file__).parents[2] / "examples" / "accelerate"
 EXPECTED = {
     "ddp": ("MULTI_GPU", {"multi_gpu": True}),

@@ -11,6 +11,8 @@ from transformers import AutoModel, AutoTokenizer, BertModel
 from ..tiny import run
 from .test_fetch import script
 
+pytestmark = pytest.mark.fast
+
 ROOT = Path(__file__).parents[2]
 MINILM = ROOT / "data" / "minilm"
 SENTENCES = [

@@ -14,6 +14,8 @@ from modeling_data2vec_generic.data.arguments import DataArguments
 from modeling_data2vec_generic.data.sources.raw_datasets import read_splits
 from modeling_data2vec_generic.modalities.speech.waveforms import decode_audio
 
+pytestmark = pytest.mark.fast
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FOLDERS = ("digits/", "letters/", "phonetic/", "dictate/", "")
 

@@ -8,6 +8,8 @@ import pytest
 import run_finetune
 from modeling_data2vec_generic import cli
 
+pytestmark = pytest.mark.fast
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 RECIPES = sorted(EXAMPLES.glob("*/finetuning/*.json"))
 

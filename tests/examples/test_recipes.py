@@ -8,6 +8,8 @@ from modeling_data2vec_generic.data.arguments import DataArguments
 from modeling_data2vec_generic.masking.sampler import MaskArguments
 from modeling_data2vec_generic.training.arguments import Data2VecTrainingArguments, ModelArguments, ObjectiveArguments
 
+pytestmark = pytest.mark.fast
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 RECIPES = sorted(EXAMPLES.glob("*/*.json"))
 GROUPS = (DataArguments, MaskArguments, ModelArguments, ObjectiveArguments, Data2VecTrainingArguments)

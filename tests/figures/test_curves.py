@@ -3,6 +3,8 @@ from matplotlib.image import imread
 
 from modeling_data2vec_generic.figures.curves import plot_training, series
 
+pytestmark = pytest.mark.fast
+
 UNLABELLED = [
     {"step": 10, "loss": 1.0, "target_std": 0.9, "prediction_std": 0.1, "learning_rate": 1e-3},
     {"step": 10, "eval_loss": 0.9, "eval_target_std": 0.9, "eval_prediction_std": 0.2, "eval_effective_rank": 7.0},

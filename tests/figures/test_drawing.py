@@ -3,6 +3,8 @@ import pytest
 
 from modeling_data2vec_generic.figures.drawing import runs
 
+pytestmark = pytest.mark.fast
+
 
 @pytest.mark.parametrize(
     ("mask", "expected"),

@@ -12,6 +12,8 @@ from matplotlib.text import Text
 from modeling_data2vec_generic.figures import fonts as fonts_module
 from modeling_data2vec_generic.figures.predictions import plot_confusion, plot_errors, plot_masks
 
+pytestmark = pytest.mark.fast
+
 NAMES = ["$5_$ and $\\x$", "in\ntwo lines", "of many words " * 10, "x"]
 LABELS, PREDICTED = np.array([0, 1, 2, 3]), np.array([1, 0, 2, 2])
 IMAGE, MASK = np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint8)

@@ -7,6 +7,8 @@ import run_finetune
 from modeling_data2vec_generic.finetuning.defaults import with_defaults
 from modeling_data2vec_generic.finetuning.tasks import TASKS
 
+pytestmark = pytest.mark.fast
+
 FLAGS = "--model_type vit --dataset_name digits --output_dir out --use_cpu".split()
 
 

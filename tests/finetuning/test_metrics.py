@@ -5,6 +5,8 @@ import pytest
 
 from modeling_data2vec_generic.finetuning.metrics import load_metric
 
+pytestmark = pytest.mark.fast
+
 PREDICTED, TRUE = [0, 1, 2, 1, 0, 2, 1], [0, 1, 1, 1, 0, 2, 2]
 
 

@@ -21,6 +21,8 @@ from modeling_data2vec_generic.training.arguments import ModelArguments
 from ..tiny import tiny_encoder
 from ..tiny_encoders import TINY
 
+pytestmark = pytest.mark.fast
+
 AUTO_CLASSES = {
     "input_ids": AutoModelForSequenceClassification,
     "pixel_values": AutoModelForImageClassification,

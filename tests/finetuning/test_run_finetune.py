@@ -98,6 +98,7 @@ def predictions(output_dir: Path) -> list[dict[str, Any]]:
 # --- tasks
 
 
+@pytest.mark.fast
 def test_images__loads_by_its_auto_class_and_pipeline(finetune):
     out = finetune("--model_name_or_path", "DATA/vit", *IMAGES, figures=True)
     model, info = AutoModelForImageClassification.from_pretrained(out, output_loading_info=True)

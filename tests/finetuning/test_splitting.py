@@ -7,6 +7,8 @@ import pytest
 
 from modeling_data2vec_generic.finetuning.splitting import by_group, fraction, per_class, require_apart
 
+pytestmark = pytest.mark.fast
+
 LABELS = np.array([0] * 50 + [1] * 30 + [2] * 20)
 NAMES = ["a", "b", "c"]
 

@@ -12,6 +12,8 @@ from modeling_data2vec_generic.masking.shapes import (
     span_mask,
 )
 
+pytestmark = pytest.mark.fast
+
 SAMPLERS = {
     "random": MaskSampler("random", 0.5),
     "span": MaskSampler("span", 0.5, length=3),

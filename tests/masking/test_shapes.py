@@ -18,6 +18,8 @@ from modeling_data2vec_generic.masking.shapes import (
     to_exact_count,
 )
 
+pytestmark = pytest.mark.fast
+
 BATCHES, BATCH = 250, 8
 REFERENCE = [
     json.loads(line) for line in (Path(__file__).parents[1] / "fixtures" / "mask_stats.jsonl").read_text().splitlines()

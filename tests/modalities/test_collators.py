@@ -19,6 +19,8 @@ from modeling_data2vec_generic.modalities.video.collator import DataCollatorForD
 from modeling_data2vec_generic.modalities.vision.collator import DataCollatorForData2VecVision
 from modeling_data2vec_generic.modalities.vision.pixels import RandomResizedCrop
 
+pytestmark = pytest.mark.fast
+
 VOCABULARY = ["[PAD]", "[CLS]", "[SEP]", "[MASK]", "[UNK]"] + [f"w{i}" for i in range(95)]
 
 

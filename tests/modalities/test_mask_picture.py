@@ -12,6 +12,8 @@ from modeling_data2vec_generic.modalities.text.mask_picture import plot_text_mas
 from modeling_data2vec_generic.modalities.video.mask_picture import plot_video_mask
 from modeling_data2vec_generic.modalities.vision.mask_picture import plot_image_mask
 
+pytestmark = pytest.mark.fast
+
 
 def painted_share(path):
     return float(np.all(np.abs(imread(path)[..., :3] - to_rgb(MASKED)) < 0.01, axis=-1).mean())

@@ -8,6 +8,8 @@ from modeling_data2vec_generic.masking.sampler import MaskArguments, MaskSampler
 from modeling_data2vec_generic.modalities.presets import OBJECTIVES, mask_settings, objective_config, preset_of
 from modeling_data2vec_generic.training.arguments import ObjectiveArguments
 
+pytestmark = pytest.mark.fast
+
 BASE = {"text": BertConfig(), "vision": ViTConfig(), "speech": Wav2Vec2Config()}  # 12 blocks of 768
 # The papers' base models, field by field.
 DATA2VEC = {

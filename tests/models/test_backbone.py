@@ -11,6 +11,8 @@ from modeling_data2vec_generic.measurements_data2vec_generic import measure
 
 from ..tiny import BACKBONES, tiny_encoder
 
+pytestmark = pytest.mark.fast
+
 CONTENT = {
     "vit": "embeddings.patch_embeddings",
     "beit": "embeddings.patch_embeddings",

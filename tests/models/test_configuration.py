@@ -9,6 +9,8 @@ from modeling_data2vec_generic import Data2VecGenericConfig, Data2VecGenericForP
 
 from ..tiny import tiny_encoder
 
+pytestmark = pytest.mark.fast
+
 
 def test_config__survives_saving_and_auto_config(tmp_path):
     config = Data2VecGenericConfig(

@@ -11,6 +11,8 @@ from modeling_data2vec_generic.inputs_data2vec_generic import all_inputs
 from modeling_data2vec_generic.measurements_data2vec_generic import made_up_sample
 from modeling_data2vec_generic.modeling_data2vec_generic import encoder_of
 
+pytestmark = pytest.mark.fast
+
 # One type for each way in which encoders of transformers implement it.
 TYPES = """
     autoformer bart flaubert informer lasr_encoder led m2m_100 nemotron_asr_streaming_encoder nllb-moe parakeet_encoder

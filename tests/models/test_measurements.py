@@ -22,6 +22,8 @@ from modeling_data2vec_generic.training.compilation import compile_parts
 from ..tiny_encoders import TINY
 from .test_conformance import model_of
 
+pytestmark = pytest.mark.fast
+
 LENGTHS = (30, 66, 128, 256)
 VISIBLE = {"student_input": "visible", "predictor": "conv", "decoder_dim": 32, "decoder_groups": 4}
 

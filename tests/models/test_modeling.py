@@ -13,6 +13,8 @@ from modeling_data2vec_generic import (
 
 from ..tiny import BACKBONES, tiny_encoder
 
+pytestmark = pytest.mark.fast
+
 GENERATOR = torch.Generator().manual_seed(0)
 INPUTS = {
     "vision": {"pixel_values": torch.randn(2, 3, 16, 16, generator=GENERATOR)},

@@ -14,6 +14,8 @@ from modeling_data2vec_generic.objective_data2vec_generic import (
 
 from ..reference import assert_matches, load, load_in_order, part
 
+pytestmark = pytest.mark.fast
+
 FLAGS = {  # fairseq's name -> (ours, norm)
     "batch_norm_target_layer": ("layer_norms", "batch"),
     "instance_norm_target_layer": ("layer_norms", "instance"),

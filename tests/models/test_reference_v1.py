@@ -26,6 +26,8 @@ from ..reference import (
     rename,
 )
 
+pytestmark = pytest.mark.fast
+
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 QKV = {"q": "query", "k": "key", "v": "value"}
 

@@ -26,6 +26,8 @@ from ..encoders import (
 from ..plain_data2vec2 import Settings, data2vec2
 from ..reference import RTOL, V2_BLOCKS, load, load_in_order, part, rename, v2_block
 
+pytestmark = pytest.mark.fast
+
 TEXT, IMAGE, AUDIO = (rf"modality_encoders\.{name}\." for name in ("TEXT", "IMAGE", "AUDIO"))
 NAMES = {
     "v2_text": [

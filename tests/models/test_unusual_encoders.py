@@ -23,6 +23,8 @@ from modeling_data2vec_generic.layout_data2vec_generic import UnsupportedBackbon
 from modeling_data2vec_generic.measurements_data2vec_generic import measure, visible_only_fault
 from modeling_data2vec_generic.modeling_data2vec_generic import encoder_of
 
+pytestmark = pytest.mark.fast
+
 SMALL = {"hidden_size": 16, "intermediate_size": 20, "num_hidden_layers": 1, "num_attention_heads": 2}
 TOKENS = {"input_ids": torch.arange(5, 17).view(2, 6)}
 

@@ -6,6 +6,8 @@ import yaml
 
 from modeling_data2vec_generic.reporting.model_card import RunSummary, model_card, table, write_model_card
 
+pytestmark = pytest.mark.fast
+
 
 def summary(tmp_path, **changes):
     values = {

@@ -22,7 +22,7 @@ from ..tiny import (
     tiny_encoder,
 )
 
-pytestmark = pytest.mark.usefixtures("own_cache")
+pytestmark = [pytest.mark.fast, pytest.mark.usefixtures("own_cache")]
 
 
 @pytest.fixture(scope="module")

@@ -98,7 +98,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Finish
     return get
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.fast) if "data2vec2" in name else name for name in CASES]
+)
 def test_run__trains_student_and_teacher(name, finished):
     trainer = finished(name).trainer
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]

@@ -170,7 +170,10 @@ def assert_same_weights(one: torch.nn.Module, other: torch.nn.Module) -> None:
 # --- training
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.fast) if name in ("vit", "bert", "wav2vec2") else name for name in CASES],
+)
 def test_run__trains_student_and_teacher(name, finished):
     done = finished(name)
     losses = [entry["loss"] for entry in done.trainer.state.log_history if "loss" in entry]

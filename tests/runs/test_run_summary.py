@@ -11,6 +11,8 @@ from modeling_data2vec_generic.data.bad_rows import BadRows
 
 from ..tiny import from_scratch, image_folder, run, run_flags, tiny_encoder
 
+pytestmark = pytest.mark.fast
+
 
 class BeforeFirstStep(Exception):
     pass

@@ -6,6 +6,8 @@ import pytest
 from modeling_data2vec_generic import Data2VecTrainingArguments
 from modeling_data2vec_generic.training.batch_schedule import BatchScaling
 
+pytestmark = pytest.mark.fast
+
 
 def arguments(tmp_path, **settings):
     schedule = {"ema_decay": 0.999, "ema_end_decay": 0.9999, "ema_anneal_steps": 1000, "warmup_steps": 200}

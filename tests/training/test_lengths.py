@@ -7,6 +7,8 @@ from datasets import Dataset
 
 from modeling_data2vec_generic.training.collation import TwoCollatorTrainer
 
+pytestmark = pytest.mark.fast
+
 
 def lengths(columns, strategy="group_by_length"):
     def fail(batch):

@@ -8,6 +8,8 @@ from modeling_data2vec_generic.training.teacher import EMATeacher, ema_decay_at
 
 from ..reference import assert_matches, load
 
+pytestmark = pytest.mark.fast
+
 SETTINGS, TENSORS = load("ema")
 
 

@@ -15,6 +15,8 @@ from modeling_data2vec_generic.finetuning.trainer import FinetuningTrainer
 
 from ..tiny_encoders import TINY
 
+pytestmark = pytest.mark.fast
+
 
 def decayed(trainer) -> set[str]:
     """Names of the trained weights in groups that decay."""

@@ -14,6 +14,8 @@ from modeling_data2vec_generic.data.sources.raw_datasets import infer_modality, 
 from modeling_data2vec_generic.data.sources.streamed_source import open_stream
 from modeling_data2vec_generic.modalities.vision.images import prepare_images
 
+pytestmark = pytest.mark.fast
+
 
 def encoded(kind="PNG"):
     stream = io.BytesIO()

@@ -8,6 +8,8 @@ from modeling_data2vec_generic.data.arguments import DataArguments
 from modeling_data2vec_generic.data.sources.raw_datasets import load_raw_datasets
 from modeling_data2vec_generic.data.sources.streamed_source import open_stream
 
+pytestmark = pytest.mark.fast
+
 
 def texts(folder: Path, *rows: str) -> Path:
     folder.mkdir(parents=True)

@@ -13,6 +13,8 @@ from modeling_data2vec_generic.data.arguments import DataArguments
 from modeling_data2vec_generic.data.sources.columns import encode_labels
 from modeling_data2vec_generic.data.sources.raw_datasets import infer_modality, load_raw_datasets, split_positions
 
+pytestmark = pytest.mark.fast
+
 
 def write_images(folder, count, size=(6, 5)):
     folder.mkdir(parents=True, exist_ok=True)

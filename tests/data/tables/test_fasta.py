@@ -13,6 +13,8 @@ from modeling_data2vec_generic.modalities.text.tokenizer import check_tokenizer,
 from modeling_data2vec_generic.modalities.text.tokens import prepare_text
 from modeling_data2vec_generic.modalities.text.words import prepare_words
 
+pytestmark = pytest.mark.fast
+
 PROTEINS = ">sp|P1 first\nMKVL\nAERT*\n\n>second\nmkxx\n; a comment\n>third\nAC DE\r\n"
 READ = ["MKVLAERT", "MKXX", "ACDE"]
 

@@ -22,6 +22,8 @@ from modeling_data2vec_generic.data.windowed_stream import WindowedStream
 from modeling_data2vec_generic.modalities.series.windows import prepare_series
 from modeling_data2vec_generic.modalities.vision.images import prepare_images
 
+pytestmark = pytest.mark.fast
+
 LATE = 1200  # rows before the odd one, more than the types of columns are inferred from
 
 

@@ -9,6 +9,8 @@ from datasets import ClassLabel, Dataset, Features, List, Value
 from modeling_data2vec_generic.data.arguments import DataArguments
 from modeling_data2vec_generic.finetuning.labels.multi_label import MultiLabel
 
+pytestmark = pytest.mark.fast
+
 ARGUMENTS = DataArguments(train_file="-")
 
 

@@ -11,6 +11,8 @@ from modeling_data2vec_generic.layout_data2vec_generic import UnsupportedBackbon
 from ...tiny import tiny_encoder
 from ...tiny_encoders import TINY
 
+pytestmark = pytest.mark.fast
+
 INPUTS = {
     "vit": {"pixel_values": torch.zeros(1, 3, 16, 16)},
     "beit": {"pixel_values": torch.zeros(1, 3, 16, 16)},

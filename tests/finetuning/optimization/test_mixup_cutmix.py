@@ -9,6 +9,8 @@ from torch.nn import functional
 from modeling_data2vec_generic.finetuning.labels.single_label import SingleLabel
 from modeling_data2vec_generic.finetuning.optimization.mixup_cutmix import Mix, box
 
+pytestmark = pytest.mark.fast
+
 LABELS = torch.tensor([0, 1, 2, 1])
 
 

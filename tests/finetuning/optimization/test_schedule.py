@@ -9,6 +9,8 @@ from torch import nn
 
 from modeling_data2vec_generic.finetuning.optimization.schedule import FreezeCallback, tri_stage_factor
 
+pytestmark = pytest.mark.fast
+
 
 @pytest.mark.parametrize(
     ("step", "expected"),

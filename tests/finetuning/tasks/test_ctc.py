@@ -162,6 +162,7 @@ def test_frames_needed__is_where_the_loss_turns_finite():
         assert min(finite, default=7) == min(frames_needed(labels), 7), labels
 
 
+@pytest.mark.fast
 def test_confusions__of_characters_left_out_put_in_and_replaced():
     assert confusions(["abc", "a"], ["axc", "ab"]) == {("b", "x"): 1, ("", "b"): 1}
     assert confusions(["abc", "b"], ["bc", "b"]) == {("a", ""): 1}

@@ -12,6 +12,8 @@ from modeling_data2vec_generic.training.arguments import ModelArguments
 
 from ...tiny import tiny_encoder
 
+pytestmark = pytest.mark.fast
+
 RAW = Dataset.from_dict({"series": [[[0.0] * 3] * 24, [[0.0] * 3] * 30], "sample_index": [0, 1]})
 PATCHES = {"context_length": 24, "num_input_channels": 3, "patch_length": 4, "patch_stride": 4, "d_model": 16}
 ENCODERS = {

@@ -15,6 +15,8 @@ from modeling_data2vec_generic.data.sources.raw_datasets import infer_modality, 
 from modeling_data2vec_generic.modalities.series.windows import prepare_series, series_of, usual_shape
 from modeling_data2vec_generic.modalities.window_counts import count_windows
 
+pytestmark = pytest.mark.fast
+
 
 def counting(length, channels=1):
     """A series (length, channels) with the values 0, 1, 2, ... in time, plus a tenth of the number of the channel."""

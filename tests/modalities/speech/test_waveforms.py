@@ -17,6 +17,8 @@ from modeling_data2vec_generic.data.sources.raw_datasets import load_raw_dataset
 from modeling_data2vec_generic.modalities.speech.mp3 import _first_frame, _frame
 from modeling_data2vec_generic.modalities.speech.waveforms import _inspect, decode_audio, prepare_speech
 
+pytestmark = pytest.mark.fast
+
 RATE = 16_000
 EXTRACTOR = SimpleNamespace(sampling_rate=RATE)
 

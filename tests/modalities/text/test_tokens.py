@@ -23,6 +23,8 @@ from modeling_data2vec_generic.modalities.text.tokens import (
     sequence_length,
 )
 
+pytestmark = pytest.mark.fast
+
 WORDS = ["red", "green", "blue", "teacher", "student", "mask", "layer", "norm"]
 TEXTS = [" ".join(WORDS[(number + step) % 8] for step in range(1 + number % 8)) for number in range(40)]
 

@@ -13,6 +13,8 @@ from modeling_data2vec_generic.data.arguments import DataArguments
 from modeling_data2vec_generic.data.sources.raw_datasets import infer_modality, load_raw_datasets
 from modeling_data2vec_generic.modalities.video.clips import FrameProcessor, prepare_video
 
+pytestmark = pytest.mark.fast
+
 
 def frame(level, size=(6, 5)):
     buffer = io.BytesIO()

@@ -12,6 +12,8 @@ from modeling_data2vec_generic.training.arguments import ModelArguments
 
 from ...tiny import tiny_encoder
 
+pytestmark = pytest.mark.fast
+
 BLOCKS = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 ENCODERS = {
     "videomae": BLOCKS | {"image_size": 16, "patch_size": 4, "num_frames": 6, "tubelet_size": 2},

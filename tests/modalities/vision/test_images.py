@@ -17,6 +17,8 @@ from modeling_data2vec_generic.data.arguments import DataArguments
 from modeling_data2vec_generic.data.sources.raw_datasets import load_raw_datasets
 from modeling_data2vec_generic.modalities.vision.images import decode_image, prepare_images, to_rgb
 
+pytestmark = pytest.mark.fast
+
 
 def encoded(image, **options):
     buffer = io.BytesIO()

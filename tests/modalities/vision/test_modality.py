@@ -6,6 +6,8 @@ import pytest
 
 from modeling_data2vec_generic.modalities.vision.modality import check_num_channels
 
+pytestmark = pytest.mark.fast
+
 
 @pytest.mark.parametrize("channels", [2, 4])
 def test_check_num_channels__that_no_image_has(channels):

@@ -13,6 +13,8 @@ from transformers import (
 from modeling_data2vec_generic.masking.sample_rng import RowGenerators
 from modeling_data2vec_generic.modalities.vision.pixels import PixelPipeline, RandomResizedCrop
 
+pytestmark = pytest.mark.fast
+
 GREY = {"image_mean": [0.3], "image_std": [0.4]}
 PROCESSORS = {
     "vit": lambda: ViTImageProcessor(size={"height": 24, "width": 24}),

@@ -9,6 +9,8 @@ import pytest
 from modeling_data2vec_generic import Data2VecTrainingArguments
 from modeling_data2vec_generic.training.checkpointing.output_dir import claim, resumed_checkpoint
 
+pytestmark = pytest.mark.fast
+
 
 @pytest.fixture
 def out(tmp_path: Path) -> Path:

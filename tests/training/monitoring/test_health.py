@@ -99,6 +99,7 @@ def signs(**changes: float) -> dict[str, float]:
     return healthy | depths | changes
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize(
     ("then", "now", "state"),
     [
@@ -118,11 +119,13 @@ def test_verdict__by_what_has_changed(then, now, state):
     assert verdict([signs(**then), signs(**now)]).state == state
 
 
+@pytest.mark.fast
 def test_verdict__compares_with_the_best_that_there_was():
     assert verdict([signs(rank_top=3.0), signs(rank_top=20.0), signs(rank_top=4.0)]).state == PARTIAL
     assert verdict([signs(rank_top=3.0), signs(rank_top=4.0)]).state == HEALTHY
 
 
+@pytest.mark.fast
 def test_mean_cosine__of_all_pairs():
     features = torch.randn(7, 5)
     pairs = [
@@ -135,6 +138,7 @@ def test_mean_cosine__of_all_pairs():
     assert float(mean_cosine(features)) == pytest.approx(np.mean(pairs), abs=1e-6)
 
 
+@pytest.mark.fast
 def test_vital_signs__of_real_tokens_at_three_depths():
     torch.manual_seed(0)
     model = Data2VecGenericForPreTraining(Data2VecGenericConfig(), tiny_encoder("bert", num_hidden_layers=3))
