@@ -7,8 +7,6 @@ import pytest
 from modeling_data2vec_generic.capabilities import BEGIN, ENCODER_TYPES, END, SETTINGS, whole_table, written
 from modeling_data2vec_generic.capabilities import __main__ as command
 
-pytestmark = pytest.mark.fast
-
 DOCUMENTATION = Path(__file__).parents[2] / "docs" / "backbones.md"
 
 
