@@ -30,8 +30,8 @@ from modeling_data2vec_generic.finetuning.tasks import refuse_flags_of_others
 from modeling_data2vec_generic.reporting.finetuning import report_comparison, report_predictions
 from modeling_data2vec_generic.training.arguments import ModelArguments
 from modeling_data2vec_generic.training.checkpointing.output_dir import claim
-from modeling_data2vec_generic.training.devices import refuse_several_devices
 from modeling_data2vec_generic.training.encoders import main_input_of
+from modeling_data2vec_generic.training.settings import refuse_several_devices
 
 ARGUMENTS = (ModelArguments, DataArguments, TaskArguments, FinetuningArguments)
 

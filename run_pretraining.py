@@ -32,9 +32,8 @@ from modeling_data2vec_generic.modalities.presets import mask_settings, objectiv
 from modeling_data2vec_generic.reporting.run_report import report
 from modeling_data2vec_generic.training.arguments import Data2VecTrainingArguments, ModelArguments, ObjectiveArguments
 from modeling_data2vec_generic.training.checkpointing.output_dir import claim, resumed_checkpoint
-from modeling_data2vec_generic.training.devices import refuse_several_devices
 from modeling_data2vec_generic.training.encoders import load_encoder, main_input_of, new_encoder, new_encoder_config
-from modeling_data2vec_generic.training.settings import check_evaluation
+from modeling_data2vec_generic.training.settings import check_evaluation, refuse_several_devices
 from modeling_data2vec_generic.training.trainer import Data2VecTrainer
 
 REPORTED_TRAINING = (
@@ -137,7 +136,7 @@ def main(argv: list[str] | None = None) -> None:
         eval_data_collator=collator.for_evaluation(),
         processing_class=modality.processor,
         feature_metrics=probe,
-        stream_identity=source and source.identity,
+        stream_identity=None if source is None else source.identity,
     )
     run(trainer, checkpoint)
     if trainer.is_world_process_zero():

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from modeling_data2vec_generic.training.checkpointing.stop_signals import STOPPED
+from modeling_data2vec_generic.training.checkpointing.signals import STOPPED
 
 from .step import table
 

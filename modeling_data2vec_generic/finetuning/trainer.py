@@ -1,4 +1,23 @@
-"""The trainer of fine-tuning: Trainer with learning rates by layer, the tri-stage schedule and the task's own loss."""
+"""The trainer of fine-tuning: learning rates by layer, the tri-stage schedule, and the task's own loss and metrics.
+
+What it adds to methods of transformers' Trainer, besides `training/base_trainer.py`:
+
+| Method | What it adds | Why |
+| --- | --- | --- |
+| `__init__` | collators, processor and metrics of the task; callbacks | a task defines them |
+| `create_optimizer` | the learning rate of each layer | layer-wise decay, as in BEiT |
+| `create_scheduler` | the tri-stage schedule | transformers does not have it |
+| `compute_loss` | the task's loss; a single sample is read twice | batch norm is not defined for one sample |
+| `prediction_step` | the task's answers and labels, as it keeps them | nothing more is gathered |
+
+Its callbacks run after those of the base trainer, in this order:
+
+| Callback | What it does | Why in this place |
+| --- | --- | --- |
+| `BestMetricCallback` | checks `metric_for_best_model` | before anything is trained |
+| `ReloadCallback` | reloads rescaled layers after a save | any place would do: no other callback acts on a save |
+| `FreezeCallback` | freezes the encoder in the first steps, if asked to | any place would do |
+"""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -10,18 +29,35 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.lr_scheduler import LambdaLR
-from torch.utils.data import SequentialSampler
+from transformers import TrainerCallback
 
-from ..training.collation import TwoCollatorTrainer
+from ..training.base_trainer import ResumableTrainer
 from ..training.monitoring.best_metric import BestMetricCallback
-from ..training.weight_decay import MatrixDecayTrainer
 from .arguments import FinetuningArguments
 from .optimization.layer_rates import grouped_by_rate
 from .optimization.schedule import FreezeCallback, tri_stage_factor
 from .tasks.base import Task
 
 
-class FinetuningTrainer(TwoCollatorTrainer, MatrixDecayTrainer):
+class ReloadCallback(TrainerCallback):
+    """Loads layers from their own state dict after each save.
+
+    Converting weights to the units of the labels and back may change the last bit: this run continues with what a
+    resumed one will load.
+
+    Args:
+        layers: layers whose state dict is in other units than their weights.
+    """
+
+    def __init__(self, layers: Sequence[nn.Module]):
+        self.layers = layers
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        for layer in self.layers:
+            layer.load_state_dict(layer.state_dict())
+
+
+class FinetuningTrainer(ResumableTrainer):
     """Trains a model with a head on a [`Task`]. [`FinetuningArguments`] describes the settings.
 
     Args:
@@ -32,6 +68,7 @@ class FinetuningTrainer(TwoCollatorTrainer, MatrixDecayTrainer):
     """
 
     args: FinetuningArguments
+    evaluates_in_order = True  # predictions are matched with rows by their order
 
     def __init__(
         self,
@@ -43,7 +80,7 @@ class FinetuningTrainer(TwoCollatorTrainer, MatrixDecayTrainer):
         **kwargs: Any,
     ):
         self.task = task
-        self.rates, self.rescaled = rates or {}, rescaled
+        self.rates = rates or {}
         super().__init__(
             *args,
             data_collator=task.collator(training=True),
@@ -60,6 +97,7 @@ class FinetuningTrainer(TwoCollatorTrainer, MatrixDecayTrainer):
         self.has_batch_norm = any(isinstance(module, _BatchNorm) for module in saved.modules())
         self.loss_is_scaled_for_ga = False  # the loss is a mean over its own batch
         self.add_callback(BestMetricCallback(self))
+        self.add_callback(ReloadCallback(rescaled))
         if self.args.freeze_encoder_steps:
             self.add_callback(FreezeCallback(encoder, self.args.freeze_encoder_steps))
 
@@ -74,13 +112,6 @@ class FinetuningTrainer(TwoCollatorTrainer, MatrixDecayTrainer):
             return {"loss", wanted}
         found = self.evaluation_loop(self.get_eval_dataloader(), description="Metrics").metrics or {}
         return {name.removeprefix("eval_") for name in found}
-
-    def _get_eval_sampler(self, eval_dataset: Dataset) -> SequentialSampler:
-        """Evaluate in the order of the data set, by which predictions are matched with rows.
-
-        The base class groups samples by length if training does.
-        """
-        return SequentialSampler(eval_dataset)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Create the optimizer as the base class does, and split its groups by the learning rate of each layer."""
@@ -100,13 +131,6 @@ class FinetuningTrainer(TwoCollatorTrainer, MatrixDecayTrainer):
         self.lr_scheduler = LambdaLR(scheduled, lambda step: tri_stage_factor(step, num_training_steps, shares))
         self._created_lr_scheduler = True
         return self.lr_scheduler
-
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """Save a checkpoint as the base class does, and then load the rescaled layers as a resumed run will."""
-        super()._save_checkpoint(model, trial)
-        # Converting weights to the units of the labels and back may change the last bit.
-        for layer in self.rescaled:
-            layer.load_state_dict(layer.state_dict())
 
     def compute_loss(
         self,

@@ -1,8 +1,16 @@
 """The teacher's weights: an exponential moving average of the student's, accumulated in float32."""
 
+from pathlib import Path
+
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
+
+from ..modeling_data2vec_generic import Data2VecGenericForPreTraining
+
+TEACHER_STATE_NAME = "teacher.safetensors"
+_ACCUMULATOR = "accumulator."  # before the names of the float32 average
 
 
 def ema_decay_at(update: int, start: float, end: float, anneal_steps: int) -> float:
@@ -87,6 +95,55 @@ class EMATeacher:
                 mesh, placements = accumulator.device_mesh, accumulator.placements
                 saved = distribute_tensor(saved.to(accumulator.device), mesh, placements, src_data_rank=None)
             _local(accumulator).copy_(_local(saved))
+
+
+class TeacherProgress:
+    """How far the teacher of a run has come: the number of its updates and, in half precision, its float32 average.
+
+    Attributes:
+        updates: updates of the whole run, also before it was resumed.
+        ema: what updates the teacher; None before the first update.
+    """
+
+    def __init__(self) -> None:
+        self.updates = 0
+        self.ema: EMATeacher | None = None
+        self._loaded: dict[str, Tensor] = {}
+
+    def step(self, model: Data2VecGenericForPreTraining, decay: float) -> None:
+        """One update of the model's teacher towards its student."""
+        if self.ema is None:  # not earlier: a forward pass shows what "copy" covers, and weights are on their devices
+            self.ema = EMATeacher(model.teacher, model.encoder, model.copied_parameters())
+            if self._loaded:
+                self.ema.load_state_dict(self._loaded)
+                self._loaded = {}
+        self.updates += 1
+        self.ema.step(decay)
+
+    def save(self, checkpoint: Path, should_save: bool) -> None:
+        """Write `teacher.safetensors` on processes that `should_save`. All processes must call this where weights are
+        sharded."""
+        accumulators = self._loaded if self.ema is None else self.ema.state_dict()
+        if should_save:
+            state = {f"{_ACCUMULATOR}{name}": tensor for name, tensor in accumulators.items()}
+            save_file(state | {"updates": torch.tensor(self.updates)}, checkpoint / TEACHER_STATE_NAME)
+
+    def load(self, checkpoint: Path) -> None:
+        """Read what `save` wrote; the average goes into the teacher at its next update.
+
+        Raises:
+            FileNotFoundError: the checkpoint was saved with `save_only_model`.
+        """
+        path = checkpoint / TEACHER_STATE_NAME
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{checkpoint} has no {TEACHER_STATE_NAME}, so how far the teacher's decay had risen is unknown. "
+                "Resume from a checkpoint that was saved without save_only_model."
+            )
+        state = load_file(path)
+        self.updates = int(state.pop("updates"))
+        self.ema = None
+        self._loaded = {name.removeprefix(_ACCUMULATOR): tensor for name, tensor in state.items()}
 
 
 def _local(tensor: Tensor) -> Tensor:

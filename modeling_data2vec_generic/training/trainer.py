@@ -1,50 +1,81 @@
-"""transformers' Trainer with a teacher that follows the student, and what self-supervised training must log."""
+"""The trainer of pre-training: a teacher that follows the student, and what self-supervised training must log.
+
+What it adds to methods of transformers' Trainer, besides `base_trainer.py`:
+
+| Method | What it adds | Why |
+| --- | --- | --- |
+| `__init__` | metrics of the features, a stream's identity, callbacks | they are no settings |
+| `create_accelerator_and_postprocess` | FSDP shards by blocks | an evaluation without training shards the model too |
+| `call_model_init` | compiles the model | no other place sees each new model |
+| `get_train_dataloader` | batches of a stream | a stream divides its batches among processes itself |
+| `set_initial_training_values` | begins to read a resumed stream | its loader has just been made |
+| `get_batch_samples` | no repeated samples; counts masked positions | the loss is a mean over all processes' |
+| `training_step` | notes samples, and whether they are finite | `BadSteps` names those that are not |
+| `_get_grad_norm` | drops gradients that are not finite | it is the last call before the optimizer step |
+| `compute_loss` | notes spreads and operations; 0 for repeated samples | the loss alone does not show a collapse |
+| `prediction_step` | the loss of the global batch, nothing repeated | it is the same with any number of processes |
+| `evaluation_loop` | spreads, and metrics of the features | the loss alone does not show what features are worth |
+| `floating_point_ops` | operations of student, teacher and predictor | Trainer counts one model on all positions |
+| `log` | means since the last log, decay, bad steps | they are known when a step is logged |
+| `_load_best_model` | loads the teacher's count and average | its weights come with the model's |
+
+Its callbacks run after those of the base trainer, in this order:
+
+| Callback | What it does | Why in this place |
+| --- | --- | --- |
+| `BadSteps` | skips steps that met NaN or infinity | the teacher must not take over such weights |
+| `HealthCallback` | measures the model | of a sharded model (FSDP2) no part may run before the whole has |
+| `TeacherCallback` | measures features at the start; moves the teacher | after the two above |
+| `BestMetricCallback` | checks `metric_for_best_model` | `TeacherCallback` has logged the features' metrics |
+"""
 
 import dataclasses
 import math
 import os
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput
 from transformers.utils import logging
 
-from ..geometry_data2vec_generic import real_positions
+from ..data.windowed_stream import POSITION, Position, WindowedStream
 from ..modeling_data2vec_generic import Data2VecGenericForPreTraining
-from ..objective_data2vec_generic import spread
 from .arguments import Data2VecTrainingArguments, ObjectiveArguments
+from .base_trainer import ResumableTrainer
 from .batch_schedule import BatchScaling
-from .checkpointing.integrity import check_checkpoint
+from .checkpointing.stream_position import load_position, save_position
 from .compilation import compile_student
 from .encoders import save_encoder
-from .global_batch import REPEATED, GlobalBatchTrainer
+from .global_batch import REPEATED, masks_as_labels, own_samples, search_unused_parameters, shard_by_blocks
+from .loaders import stream_loader
 from .monitoring.bad_steps import SAMPLE_INDEX, BadSteps, WithSampleIndex
 from .monitoring.best_metric import BestMetricCallback
 from .monitoring.flops import StepFlops
 from .monitoring.health import HealthCallback
-from .monitoring.running_stats import Means, RunningSpread
-from .streaming import StreamingTrainer
-from .teacher import EMATeacher, ema_decay_at
-from .weight_decay import MatrixDecayTrainer
+from .monitoring.running_stats import PassStatistics
+from .teacher import TeacherProgress, ema_decay_at
 
 logger = logging.get_logger(__name__)
 
-TEACHER_STATE_NAME = "teacher.safetensors"
 ENCODER_DIR = "encoder"
 
 
-class _StepCallback(TrainerCallback):
-    """Moves the teacher right after each optimizer step."""
+class TeacherCallback(TrainerCallback):
+    """Measures the features before the first step, and moves the teacher right after each optimizer step.
+
+    Args:
+        trainer: the trainer whose teacher it moves.
+    """
 
     def __init__(self, trainer: "Data2VecTrainer"):
-        # Not a cycle: dataloaders with workers are to be freed with the trainer, not by the garbage collector.
+        # Not a cycle: dataloaders with workers must be freed with the trainer, not by the garbage collector.
         self.trainer = weakref.proxy(trainer)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -57,7 +88,7 @@ class _StepCallback(TrainerCallback):
             self.trainer.step_teacher()
 
 
-class Data2VecTrainer(StreamingTrainer, GlobalBatchTrainer, MatrixDecayTrainer):
+class Data2VecTrainer(ResumableTrainer):
     """Trains a [`Data2VecGenericForPreTraining`].
 
     The teacher takes one step after each optimizer step, whatever the gradient accumulation, none after a step that
@@ -68,10 +99,24 @@ class Data2VecTrainer(StreamingTrainer, GlobalBatchTrainer, MatrixDecayTrainer):
     `feature_metrics` returns. Checkpoints hold the number of teacher updates and, for half-precision models, the
     float32 average.
 
+    On any number of processes:
+
+    - The loss is divided by the masked positions of all micro-batches of all processes. A mean of the processes' means
+      would give positions of processes that have few of them more weight.
+    - Samples that accelerate repeats, so that all processes have full last batches, are taken out again, both in
+      training and in evaluation. A stream, whose length is not known, keeps them.
+    - `eval_loss` is that of one process with the same global batch.
+    - FSDP shards student and teacher by their blocks.
+    - DDP does not search for parameters without a gradient: they are frozen when the encoder is measured.
+
+    `train_dataset` may be a `WindowedStream`. A checkpoint then holds the stream's position behind the last batch that
+    was trained on (`stream.json`), and a resumed run begins to read there.
+
     Args:
-        model, args, and all further arguments: see `TwoCollatorTrainer`.
+        model, args, and all further arguments: see [`ResumableTrainer`].
         feature_metrics: called with the student's encoder before the first step and at each evaluation; returns
             metrics by name, which are logged with "init_" and "eval_" in front.
+        stream_identity: what the stream was made of; a checkpoint of another stream is refused.
     """
 
     model: Data2VecGenericForPreTraining
@@ -81,75 +126,100 @@ class Data2VecTrainer(StreamingTrainer, GlobalBatchTrainer, MatrixDecayTrainer):
         self,
         *args: Any,
         feature_metrics: Callable[[PreTrainedModel], dict[str, float]] | None = None,
+        stream_identity: dict[str, Any] | None = None,
         **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
         self.feature_metrics = feature_metrics
-        self.teacher_updates = 0
-        self._ema: EMATeacher | None = None
-        self._ema_state: dict[str, Tensor] = {}
-        self._means = Means()
-        self._eval_spreads = self._new_spreads()
-        self.bad_steps = BadSteps(self)
-        self.add_callback(self.bad_steps)
-        # Before the probe of the first encoder: of a sharded model (FSDP2), no part may run before the whole has.
-        self.add_callback(HealthCallback(self))
-        self.add_callback(_StepCallback(self))
-        self.add_callback(BestMetricCallback(self))
-        self._scaling = BatchScaling(self.args)
+        self.stream_identity = stream_identity
+        self.teacher_progress = TeacherProgress()
+        self._stream_position = ""
+        self._resumed_batches: Iterator[Any] | None = None
+        self._statistics = PassStatistics()
         self._flops = StepFlops(self.model)
-        self._num_predictions = 0
+        self._scaling = BatchScaling(self.args)
+        self.bad_steps = BadSteps(self)
+        for callback in (self.bad_steps, HealthCallback(self), TeacherCallback(self), BestMetricCallback(self)):
+            self.add_callback(callback)
         model_init: Any = self.model_init
         if self.args.torch_compile and model_init is None:
             compile_student(self.model, self.accelerator, self.args)
 
+    # --- the beginning of a run
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """Make the accelerator; FSDP, if it is used, shards student and teacher by their blocks."""
+        super().create_accelerator_and_postprocess()
+        if self.model is not None:  # with `model_init` there is none yet
+            shard_by_blocks(self.accelerator, self.model)
+
     def call_model_init(self, trial: Any = None) -> nn.Module:
-        """As ever, compiled if it is to be."""
+        """Make a new model, compiled with `torch_compile`."""
         model: Any = super().call_model_init(trial)
         if self.args.torch_compile:
             compile_student(model, self.accelerator, self.args)
         return model
 
-    def begin_anew(self, batch_size: int) -> None:
-        """The teacher's count and decay, and the means, begin with the run; its schedules fit the batch."""
-        super().begin_anew(batch_size)
-        self.teacher_updates, self._ema, self._ema_state, self._means = 0, None, {}, Means()
+    def begin_attempt(self, batch_size: int) -> None:
+        """The teacher, all means and the stream begin with the attempt; schedules are those for its batch."""
+        super().begin_attempt(batch_size)
+        self.teacher_progress = TeacherProgress()
+        self._statistics = PassStatistics()
         self._flops = StepFlops(self.model)
         self._scaling.apply(batch_size * self.args.gradient_accumulation_steps * self.args.world_size)
+        shard_by_blocks(self.accelerator, self.model)
+        if self.args.ddp_find_unused_parameters is None:
+            search_unused_parameters(self.accelerator, self.model)
+        self._resumed_batches = None
+        if isinstance(self.train_dataset, WindowedStream):
+            resumed, identity = self._resumed_from, self.stream_identity
+            start = Position() if resumed is None else load_position(resumed, identity)
+            self.train_dataset.start, self._stream_position = start, start.to_json()
 
-    @staticmethod
-    def _new_spreads() -> dict[str, RunningSpread]:
-        return {name: RunningSpread() for name in ("target_std", "prediction_std")}
+    def get_train_dataloader(self) -> DataLoader:
+        """The loader of the training batches, of a data set or a stream."""
+        if isinstance(self.train_dataset, WindowedStream):
+            return stream_loader(self.train_dataset, self._train_batch_size, self.training_collator(), self.args)
+        return super().get_train_dataloader()
 
-    def step_teacher(self) -> None:
-        """One update of the teacher towards the student (data2vec, section 3.3)."""
-        if self._ema is None:  # not earlier: a forward pass shows what "copy" covers, and the devices are settled
-            self._ema = EMATeacher(self.model.teacher, self.model.encoder, self.model.copied_parameters())
-            if self._ema_state:
-                self._ema.load_state_dict(self._ema_state)
-                self._ema_state = {}
-        self.teacher_updates += 1
-        self._ema.step(self.ema_decay)
+    def set_initial_training_values(self, args: Any, dataloader: Any) -> Any:
+        """Count steps and epochs, check the run, and begin to read a stream that is resumed."""
+        values = super().set_initial_training_values(args, dataloader)
+        if isinstance(self.train_dataset, WindowedStream) and self._resumed_from is not None:
+            self._resumed_batches = iter(dataloader)
+        return values
 
-    @property
-    def ema_decay(self) -> float:
-        """The decay of the latest teacher update; before the first, the one it begins with."""
-        anneal_steps = self.args.ema_anneal_steps or self.state.max_steps
-        return ema_decay_at(max(self.teacher_updates, 1), self.args.ema_decay, self.args.ema_end_decay, anneal_steps)
+    def training_collator(self) -> Callable[..., Any]:
+        """The collator, whose batches also hold `sample_index`."""
+        return WithSampleIndex(super().training_collator())
+
+    # --- a training step
+
+    def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> tuple:
+        """The micro-batches of an optimizer step without repeated samples, and their masked positions, a count over
+        all processes."""
+        # Trainer's own iterator would skip the batches that were trained on, and a resumed stream begins behind them.
+        iterator = epoch_iterator if self._resumed_batches is None else self._resumed_batches
+        batches, _ = super().get_batch_samples(map(self._own_samples, iterator), num_batches, device)
+        for batch in batches:
+            self._stream_position = batch.pop(POSITION, self._stream_position)
+        return batches, self._get_num_items_in_batch(masks_as_labels(batches), device)
+
+    def _own_samples(self, batch: dict[str, Any]) -> dict[str, Any]:
+        return own_samples(batch, self.accelerator.gradient_state)
 
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
-        """As ever; notes which samples they were and whether they and the loss are finite."""
+        """Forward and backward pass of a micro-batch; notes its samples, and whether they and the loss are finite."""
         samples = inputs.pop(SAMPLE_INDEX, None)
         loss = super().training_step(model, inputs, num_items_in_batch)
         self.bad_steps.note(inputs, samples, loss)
         return loss
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Tensor | float | None = None) -> Tensor | float | None:
-        """As ever; Trainer's last call before the optimizer step, which is not to be taken on NaN or infinity."""
         grad_norm = super()._get_grad_norm(model, grad_norm)
-        self.bad_steps.judge(grad_norm)
+        self.bad_steps.check(grad_norm)
         return grad_norm
 
     def compute_loss(
@@ -159,63 +229,152 @@ class Data2VecTrainer(StreamingTrainer, GlobalBatchTrainer, MatrixDecayTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, Any]:
-        """As ever; notes the spread of targets and predictions on the way, without waiting for the device."""
+        """The model's loss, 0 for repeated samples; notes operations and statistics without waiting for the device."""
+        read = {name: value for name, value in inputs.items() if name != REPEATED}
         with self._flops.watched(inputs["mask"]) if model.training else nullcontext():
-            loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
-        if REPEATED not in inputs:
-            with torch.no_grad():
-                rows = {"target_std": outputs["targets"], "prediction_std": outputs["predictions"]}
-                if model.training:
-                    self._num_predictions = len(outputs["targets"])
-                    self._means.add({"mask_ratio": self._mask_ratio(inputs)})
-                    if len(outputs["targets"]) > 1:  # one row has no spread
-                        self._means.add({name: spread(values) for name, values in rows.items()})
-                else:
-                    for name, values in rows.items():
-                        self._eval_spreads[name].add(values)
+            loss, outputs = super().compute_loss(model, read, True, num_items_in_batch)
+        if REPEATED in inputs:
+            loss = loss * 0
+        else:
+            self._statistics.add(self.model, read, outputs, training=model.training)
         return (loss, outputs) if return_outputs else loss
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Operations, forward and backward, of the micro-batch that was trained on last, which `inputs` are; see
-        `modeling_data2vec_generic.training.monitoring.flops`. Logged as `total_flos`."""
-        return 0 if REPEATED in inputs else self._flops.count(inputs, self._num_predictions)
+        `monitoring.flops`. Logged as `total_flos`."""
+        return 0 if REPEATED in inputs else self._flops.count(inputs, self._statistics.num_predictions)
 
-    def _mask_ratio(self, inputs: dict[str, Any]) -> Tensor:
-        mask, measurements = inputs["mask"], self.model.measurements
-        assert measurements is not None  # the forward pass has been made
-        real = real_positions(self.model.encoder, inputs, mask.shape[-1], measurements.stride)
-        return mask.float().mean() if real is None else mask.sum() / (real.sum() * mask[0].numel() / mask.shape[-1])
+    # --- the teacher
 
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Adds the means since the last log to a training log."""
-        if "loss" in logs:
-            logs = {**logs, **self._means.pop(), "ema_decay": self.ema_decay, "bad_steps": self.bad_steps.total}
-        super().log(logs, start_time)
+    @property
+    def teacher_updates(self) -> int:
+        """Updates of the teacher in the whole run, also before it was resumed."""
+        return self.teacher_progress.updates
+
+    @property
+    def ema_decay(self) -> float:
+        """The decay of the latest teacher update; before the first, the one it begins with."""
+        return self._decay_at(max(self.teacher_updates, 1))
+
+    def _decay_at(self, update: int) -> float:
+        anneal_steps = self.args.ema_anneal_steps or self.state.max_steps
+        return ema_decay_at(update, self.args.ema_decay, self.args.ema_end_decay, anneal_steps)
+
+    def step_teacher(self) -> None:
+        """One update of the teacher towards the student (data2vec, section 3.3)."""
+        self.teacher_progress.step(self.model, self._decay_at(self.teacher_updates + 1))
+
+    def require_a_step(self) -> None:
+        """A run without an update of the teacher is a failure too.
+
+        Raises:
+            ValueError: no optimizer step moved the weights.
+        """
+        super().require_a_step()
+        if self.teacher_updates == 0:
+            raise ValueError(
+                f"Not one of {self.state.global_step} optimizer steps was taken ({self.bad_steps.total} met NaN or "
+                "infinity; the others were skipped by fp16's loss scaling): the weights are those that the run began "
+                "with, so nothing is saved. Look at the samples that the warnings above name, or use --bf16 in place "
+                "of --fp16."
+            )
+
+    # --- checkpoints
+
+    def running_state(self) -> dict[str, Tensor]:
+        """The base trainer's sums, and those of the statistics."""
+        return super().running_state() | self._statistics.means.state_dict()
+
+    def load_running_state(self, state: dict[str, Tensor]) -> None:
+        """Continue from what `running_state` returned."""
+        super().load_running_state(state)
+        self._statistics.means.load_state_dict(state)
+
+    def save_own_state(self, checkpoint: Path) -> None:
+        """Write the base trainer's state, the teacher's progress and the position in a stream."""
+        super().save_own_state(checkpoint)
+        self.teacher_progress.save(checkpoint, self.args.should_save)
+        if self._stream_position and self.args.should_save:
+            save_position(checkpoint, self.stream_identity, self._stream_position)
+
+    def load_own_state(self, checkpoint: Path) -> None:
+        """Read what `save_own_state` wrote, except for the position, where the stream has begun already."""
+        super().load_own_state(checkpoint)
+        self.teacher_progress.load(checkpoint)
+
+    def _load_best_model(self) -> None:
+        super()._load_best_model()
+        if not self.args.save_only_model:
+            self.teacher_progress.load(Path(str(self.state.best_model_checkpoint)))
 
     def settings_of_run(self) -> dict[str, Any]:
-        """As ever, with the objective."""
+        """The base trainer's settings, and the objective."""
         names = {field.name for field in dataclasses.fields(ObjectiveArguments)}
         objective = {name: value for name, value in self.model.config.to_dict().items() if name in names}
         return super().settings_of_run() | objective
 
-    def running_state(self) -> dict[str, Tensor]:
-        return super().running_state() | self._means.state_dict()
+    def save_encoder(self) -> None:
+        """Write the student's encoder and its processor to `encoder/`, for anyone to load with AutoModel."""
+        state = self.accelerator.get_state_dict(self.model)  # each process has its part of weights that are sharded
+        if self.args.should_save:
+            weights = {name.removeprefix("encoder."): w for name, w in state.items() if name.startswith("encoder.")}
+            with self.whole_files("The encoder", os.path.join(str(self.args.output_dir), ENCODER_DIR)) as directory:
+                save_encoder(self.model.encoder, directory, weights)
+                if self.processing_class is not None:
+                    self.processing_class.save_pretrained(directory)
 
-    def load_running_state(self, state: dict[str, Tensor]) -> None:
-        super().load_running_state(state)
-        self._means.load_state_dict(state)
+    # --- evaluation
 
-    def initial_metrics(self) -> dict[str, float]:
-        """What `feature_metrics` gave before the first step, also of a run that was resumed since."""
-        entries = {name: value for entry in self.state.log_history for name, value in entry.items()}
-        return {name: value for name, value in entries.items() if name.startswith("init_")}
+    def prediction_step(
+        self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None
+    ) -> tuple[Tensor | None, Any, Any]:
+        """Evaluate one batch without repeated samples; the loss is that of the global batch."""
+        own = self._own_samples(inputs)
+        loss, logits, labels = super().prediction_step(model, own, prediction_loss_only, ignore_keys)
+        return self.accelerator.reduce(loss, "mean"), logits, labels
+
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """Evaluate; metrics also hold the spreads of targets and predictions and the features' metrics."""
+        self._statistics.begin_evaluation()
+        output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
+        if not math.isfinite((output.metrics or {}).get(f"{metric_key_prefix}_loss", 0.0)):
+            logger.warning(
+                f"{metric_key_prefix}_loss is NaN or infinite at step {self.state.global_step}: a sample of the "
+                "evaluation data is, or the model makes it so. Training goes on."
+            )
+        metrics = self._statistics.evaluation_spreads()
+        if self.feature_metrics is not None:
+            metrics |= self.feature_metrics(self.model.encoder)
+        named = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
+        return output._replace(metrics=(output.metrics or {}) | named)
 
     def evaluation_metrics(self) -> set[str]:
         """Names of what an evaluation measures, without "eval_"."""
         features: Any = {name.removeprefix("init_") for name in self.initial_metrics()}
-        if not features and self.feature_metrics is not None:  # a run that was resumed and had none when it began
+        if not features and self.feature_metrics is not None:  # a resumed run that had none when it began
             features = self.feature_metrics(self.model.encoder)
-        return {"loss", *self._eval_spreads, *features}
+        return {"loss", *self._statistics.spreads, *features}
+
+    # --- what is logged
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log values; a training log also holds the means since the last one."""
+        if "loss" in logs:
+            means = self._statistics.means.pop()
+            logs = {**logs, **means, "ema_decay": self.ema_decay, "bad_steps": self.bad_steps.total}
+        super().log(logs, start_time)
+
+    def initial_metrics(self) -> dict[str, float]:
+        """What `feature_metrics` returned before the first step, also of a run that was resumed since."""
+        entries = {name: value for entry in self.state.log_history for name, value in entry.items()}
+        return {name: value for name, value in entries.items() if name.startswith("init_")}
 
     def final_metrics(self) -> dict[str, float]:
         """Evaluation metrics of the model as training left it: those of its last step if it was evaluated there."""
@@ -232,85 +391,3 @@ class Data2VecTrainer(StreamingTrainer, GlobalBatchTrainer, MatrixDecayTrainer):
         """The latest vital signs, as `health_...`, and the verdict, as `health`; also of a run that was resumed."""
         logged = [entry for entry in self.state.log_history if "health" in entry]
         return {name: value for name, value in logged[-1].items() if name.startswith("health")} if logged else {}
-
-    def save_encoder(self) -> None:
-        """Write the student's encoder and its processor to `encoder/`, for anyone to load with AutoModel."""
-        state = self.accelerator.get_state_dict(self.model)  # each process has its part of weights that are sharded
-        if self.args.should_save:
-            weights = {name.removeprefix("encoder."): w for name, w in state.items() if name.startswith("encoder.")}
-            with self.whole_files("The encoder", os.path.join(str(self.args.output_dir), ENCODER_DIR)) as directory:
-                save_encoder(self.model.encoder, directory, weights)
-                if self.processing_class is not None:
-                    self.processing_class.save_pretrained(directory)
-
-    def evaluation_loop(
-        self,
-        dataloader: DataLoader,
-        description: str,
-        prediction_loss_only: bool | None = None,
-        ignore_keys: list[str] | None = None,
-        metric_key_prefix: str = "eval",
-    ) -> EvalLoopOutput:
-        """As ever, plus the spreads and the metrics of the encoder's features."""
-        self._eval_spreads = self._new_spreads()
-        output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
-        if not math.isfinite((output.metrics or {}).get(f"{metric_key_prefix}_loss", 0.0)):
-            logger.warning(
-                f"{metric_key_prefix}_loss is NaN or infinite at step {self.state.global_step}: a sample of the "
-                "evaluation data is, or the model makes it so. Training goes on."
-            )
-        metrics = {name: rows.value() for name, rows in self._eval_spreads.items()}
-        if self.feature_metrics is not None:
-            metrics |= self.feature_metrics(self.model.encoder)
-        named = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
-        return output._replace(metrics=(output.metrics or {}) | named)
-
-    def _require_a_step(self) -> None:
-        super()._require_a_step()
-        if self.teacher_updates == 0:
-            raise ValueError(
-                f"Not one of {self.state.global_step} optimizer steps was taken ({self.bad_steps.total} met NaN or "
-                "infinity; the others were skipped by fp16's loss scaling): the weights are those that the run began "
-                "with, so nothing is saved. Look at the samples that the warnings above name, or use --bf16 in place "
-                "of --fp16."
-            )
-
-    def training_collator(self) -> Callable[..., Any]:
-        return WithSampleIndex(super().training_collator())
-
-    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        super()._save_optimizer_and_scheduler(output_dir)
-        # Each process has its part of accumulators that are sharded.
-        accumulators = self._ema_state if self._ema is None else self._ema.state_dict()
-        if self.args.should_save:
-            state = {f"accumulator.{name}": tensor for name, tensor in accumulators.items()}
-            save_file(
-                state | {"updates": torch.tensor(self.teacher_updates)}, os.path.join(output_dir, TEACHER_STATE_NAME)
-            )
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        check_checkpoint(resume_from_checkpoint)
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
-
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is not None:
-            self._load_teacher_state(checkpoint)
-
-    def _load_best_model(self) -> None:
-        """As ever; the teacher's weights come with the model's, its float32 average and its count apart."""
-        super()._load_best_model()
-        if not self.args.save_only_model:
-            self._load_teacher_state(str(self.state.best_model_checkpoint))
-
-    def _load_teacher_state(self, checkpoint: str) -> None:
-        path = os.path.join(checkpoint, TEACHER_STATE_NAME)
-        if not os.path.isfile(path):
-            raise FileNotFoundError(
-                f"{checkpoint} has no {TEACHER_STATE_NAME}, so how far the teacher's decay had risen is unknown. "
-                "Resume from a checkpoint that was saved without save_only_model."
-            )
-        state = load_file(path)
-        self.teacher_updates = int(state.pop("updates"))
-        self._ema = None
-        self._ema_state = {name.removeprefix("accumulator."): tensor for name, tensor in state.items()}

@@ -4,7 +4,7 @@ import pytest
 
 from modeling_data2vec_generic import Data2VecTrainer, Data2VecTrainingArguments
 from modeling_data2vec_generic.training.arguments import RunArguments
-from modeling_data2vec_generic.training.collation import TwoCollatorTrainer
+from modeling_data2vec_generic.training.base_trainer import ResumableTrainer
 
 from ..tiny import from_scratch, run
 from .test_full_evaluation import new_trainer
@@ -19,7 +19,7 @@ def three_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_several_gpus__are_refused_by_the_trainer(tmp_path):
     model = new_trainer(tmp_path, "vit").model
-    for trainer_class in (Data2VecTrainer, TwoCollatorTrainer):
+    for trainer_class in (Data2VecTrainer, ResumableTrainer):
         arguments = Data2VecTrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none")
         arguments._n_gpu = 3
         with pytest.raises(ValueError, match=WHAT_TO_DO):

@@ -391,7 +391,7 @@ def test_resume__equals_the_run_that_was_not_interrupted(dtype, lines, collator,
         assert len(logged(resumed, key)) == 7
     assert resumed.teacher_updates == whole.teacher_updates == 7
     assert_close(weights(resumed.model), weights(whole.model), 0.0)
-    mine, its = resumed._ema.state_dict(), whole._ema.state_dict()
+    mine, its = resumed.teacher_progress.ema.state_dict(), whole.teacher_progress.ema.state_dict()
     assert bool(mine) == (dtype == torch.bfloat16)
     assert_close(mine, its, 0.0)
 
@@ -417,7 +417,7 @@ def test_load_best_model__with_the_average_and_count_of_that_step(lines, collato
     assert trainer.teacher_updates == 2
     trainer.step_teacher()
     wanted = load_file(tmp_path / "checkpoint-2" / "teacher.safetensors")
-    for name, accumulator in trainer._ema.state_dict().items():
+    for name, accumulator in trainer.teacher_progress.ema.state_dict().items():
         moved = torch.lerp(
             wanted[f"accumulator.{name}"], model.encoder.get_parameter(name).float(), 1 - trainer.ema_decay
         )

@@ -78,6 +78,28 @@ def place_files(folder: Path, destination: Path) -> None:
         _sync_entry(parent)
 
 
+@contextmanager
+def whole_files(what: str, directory: str | os.PathLike, output_dir: str | os.PathLike) -> Iterator[str]:
+    """A folder whose files are moved to `directory` once all are written, so that older ones are never half replaced.
+
+    Args:
+        what: what is written, for an error message.
+        directory: where the files belong.
+        output_dir: of the run. The folder lies in it if `directory` does, else in `directory`: files can't be renamed
+            across disks.
+
+    Raises:
+        DiskFullError: the disk is full; the older files are unchanged.
+    """
+    output_dir, directory = Path(output_dir), Path(directory)
+    nearby = output_dir if directory.is_relative_to(output_dir) else directory
+    with staging(nearby, what) as folder:
+        (folder / "files").mkdir()
+        yield str(folder / "files")
+        place_files(folder / "files", directory)
+    clear(nearby)
+
+
 def discard(folder: Path) -> None:
     """Delete a folder so that no half of it is ever seen under its name: it is renamed first."""
     folder = _set_aside(folder)
@@ -95,6 +117,13 @@ def rotate(directory: Path, limit: int | None, keep: set[str]) -> None:
     old = [path for path in checkpoints if path not in {str(Path(kept)) for kept in keep}]
     for path in old[: max(excess, 0)]:
         discard(Path(path))
+
+
+def place_checkpoint(folder: Path, destination: Path, limit: int | None, best: str | None) -> None:
+    """Give a whole checkpoint its final name, then delete the oldest ones beyond `limit`, never this one or `best`."""
+    place_folder(folder, destination)
+    rotate(destination.parent, limit, {str(destination)} | ({best} if best is not None else set()))
+    clear(destination.parent)
 
 
 def sync(folder: Path) -> None:

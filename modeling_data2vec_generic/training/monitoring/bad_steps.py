@@ -36,7 +36,7 @@ class WithSampleIndex:
 
 @dataclass
 class _MicroBatch:
-    """What is known of one forward and backward pass; the flags are scalars that stay on their device."""
+    """What is noted of one forward and backward pass; the flags are scalars that stay on their device."""
 
     samples: Tensor | None
     inputs: list[Tensor]
@@ -44,7 +44,7 @@ class _MicroBatch:
     finite_loss: Tensor
 
     def suspects(self) -> tuple[str, list[int] | None]:
-        """Where the first NaN or infinity showed, "" if not in this batch, and the `sample_index` of what it is in."""
+        """Where the first NaN or infinity is, "" if not in this batch, and the `sample_index` of its samples."""
         if not self.finite_inputs:
             finite = torch.stack([value.isfinite().flatten(1).all(1) for value in self.inputs]).all(0)
             return "input", None if self.samples is None else self.samples[~finite].tolist()
@@ -59,8 +59,8 @@ class BadSteps(TrainerCallback):
 
     A step is bad if an input, the loss or a gradient of any of its micro-batches, on any process, is not finite. Then
     weights, optimizer state, teacher and the student's buffers (batch norm's statistics) stay bit for bit as they
-    were, the step is left out of the logged losses, and a warning names its samples. The learning rate's schedule goes
-    on. An overflow that fp16's loss scaling caused is not bad: it is skipped as ever, and not counted.
+    were, the step is left out of the logged losses, and a warning names its samples. The learning rate's schedule
+    continues. An overflow that fp16's loss scaling caused is not bad: Trainer skips it, and it is not counted.
 
     Attributes:
         total: bad steps of the whole run, also before it was resumed; logged as `bad_steps`.
@@ -72,7 +72,7 @@ class BadSteps(TrainerCallback):
     """
 
     def __init__(self, trainer: Any):
-        self.trainer: Any = weakref.proxy(trainer)  # not a cycle: see the trainer's own callback
+        self.trainer: Any = weakref.proxy(trainer)  # not a cycle: see ResumeCallback
         self.total = 0
         self.in_a_row = 0
         self._skipped = False
@@ -88,7 +88,7 @@ class BadSteps(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.total = max((entry.get("bad_steps", 0) for entry in state.log_history), default=0)
-        self.trainer._initial_global_step += self.total  # see `judge`
+        self.trainer._initial_global_step += self.total  # see `check`
         self.in_a_row, self._skipped, self._cause = 0, False, ""
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -97,7 +97,7 @@ class BadSteps(TrainerCallback):
         self._buffers = [(buffer, buffer.clone()) for buffer in self.trainer.model.encoder.buffers()]
 
     def note(self, inputs: Mapping[str, Any], samples: Tensor | None, loss: Tensor) -> None:
-        """Take down a micro-batch after its backward pass, without waiting for the device.
+        """Note a micro-batch after its backward pass, without waiting for the device.
 
         Args:
             inputs: what the model read.
@@ -109,11 +109,11 @@ class BadSteps(TrainerCallback):
         finite_inputs = torch.stack(finite).all() if finite else torch.ones_like(loss, dtype=torch.bool)
         self._batches.append(_MicroBatch(samples, floats, finite_inputs, loss.isfinite()))
 
-    def judge(self, grad_norm: Tensor | float | None) -> None:
-        """Right before the optimizer step: drop the gradients if it is not to be taken.
+    def check(self, grad_norm: Tensor | float | None) -> None:
+        """Right before the optimizer step: drop the gradients if any of them, or of what led to them, is not finite.
 
         Args:
-            grad_norm: norm of all gradients, reduced over processes and unscaled; None (DeepSpeed): not known.
+            grad_norm: norm of all gradients, reduced over processes and unscaled; None if it is not known (DeepSpeed).
         """
         trainer = self.trainer
         device = self._batches[0].finite_loss.device
@@ -121,13 +121,13 @@ class BadSteps(TrainerCallback):
         norm = torch.as_tensor(0.0 if grad_norm is None else grad_norm, device=device)
         finite_grads = whole(norm).isfinite()
         failed = (~torch.stack([passed.all(), finite_grads])).float()
-        # All processes must decide alike, and one that read good data cannot see another's. Waiting for the device
-        # here is what it costs to know before the step; Trainer's logging_nan_inf_filter, which waits twice for each
-        # micro-batch, is off in exchange.
+        # All processes must decide alike, and one that read good data cannot see another's. To know before the step,
+        # this must wait for the device; in exchange Trainer's logging_nan_inf_filter, which waits twice for each
+        # micro-batch, is off.
         bad_batch, bad_grads = (count > 0 for count in trainer.accelerator.reduce(failed, "sum").tolist())
         self._skipped = bad_batch or bad_grads
         if self._skipped:
-            # No optimizer moves what has no gradient. The scaler has made its checks with the gradients' norm.
+            # No optimizer moves a weight without a gradient. The scaler made its checks when the norm was computed.
             trainer.optimizer.zero_grad(set_to_none=True)
         if not bad_batch and (not bad_grads or self._is_overflow()):
             self.in_a_row = self.in_a_row if bad_grads else 0
@@ -138,7 +138,7 @@ class BadSteps(TrainerCallback):
         for buffer, before in self._buffers:
             buffer.copy_(before)
         trainer._tr_loss.copy_(self._loss_before)
-        # Neither of Trainer's means, the logged one and that of the run, is to count this step.
+        # Neither of Trainer's means, the logged one and that of the run, must count this step.
         trainer._globalstep_last_logged += 1
         trainer._initial_global_step += 1
         self._cause = self._find_cause(bad_batch)
@@ -148,10 +148,10 @@ class BadSteps(TrainerCallback):
         )
 
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Before the teacher and any checkpoint take them over."""
+        """Make sure that the new weights are finite, before the teacher and any checkpoint take them over."""
         trained = {name: weight for name, weight in self.trainer.model.named_parameters() if weight.requires_grad}
-        # Norms in float32, which half precision's own could overflow; one kernel for all, and one wait for the device:
-        # finite gradients do not make finite weights.
+        # Finite gradients do not make finite weights. Norms are in float32, since half precision could overflow; one
+        # kernel for all, and one wait for the device.
         total = torch.linalg.vector_norm(
             torch.stack(torch._foreach_norm([weight.detach() for weight in trained.values()], 2, dtype=torch.float32))
         )
@@ -168,7 +168,7 @@ class BadSteps(TrainerCallback):
             return
         should_log = control.should_log
         self.trainer.log({"bad_steps": self.total})
-        control.should_log = should_log  # of the means since the last log, which are still to come
+        control.should_log = should_log  # the means since the last log are still to be logged
         if self.in_a_row >= args.max_bad_steps:
             raise FloatingPointError(
                 f"{self.in_a_row} optimizer steps in a row met NaN or infinity, up to step {state.global_step}: "
@@ -179,7 +179,7 @@ class BadSteps(TrainerCallback):
             )
 
     def _is_overflow(self) -> bool:
-        """Whether fp16's loss scaling explains the gradients: it does until it has come down to no scaling at all."""
+        """Whether fp16's loss scaling explains the gradients: it does as long as the scale is above 1."""
         scaler = self.trainer.accelerator.scaler
         return scaler is not None and scaler.get_scale() > 1
 
@@ -214,7 +214,7 @@ def _file_of(dataset: Any, sample: int) -> str:
     if not isinstance(dataset, datasets.Dataset) or SAMPLE_INDEX not in dataset.column_names:
         return ""
     rows = dataset.with_format(None)
-    position = bisect_left(rows[SAMPLE_INDEX], sample)  # ascending; read where it is looked at only
+    position = bisect_left(rows[SAMPLE_INDEX], sample)  # ascending, and read only where it is compared
     row = rows[position] if position < len(rows) else {}
     if row.get(SAMPLE_INDEX) != sample:
         return ""

@@ -1,12 +1,16 @@
 """What is logged of many batches, on all processes: means of scalars, and how far rows spread."""
 
+from collections.abc import Mapping
 from functools import reduce
+from typing import Any
 
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from ...objective_data2vec_generic import SPREAD_EPS
+from ...geometry_data2vec_generic import real_positions
+from ...modeling_data2vec_generic import Data2VecGenericForPreTraining
+from ...objective_data2vec_generic import SPREAD_EPS, spread
 
 
 class Means:
@@ -40,7 +44,7 @@ class Means:
 
 
 class RunningSpread:
-    """The spread (see `spread`) of rows that come in batches and lie on several processes."""
+    """The spread (see `spread`) of rows that come in batches, on one or several processes."""
 
     def __init__(self) -> None:
         self._moments: list[Tensor] = []  # none or one, (3, C): count, mean and sum of squared deviations
@@ -56,6 +60,62 @@ class RunningSpread:
         """The spread of the rows of all processes, each of which must ask; NaN for a single row."""
         count, _, squares = reduce(_merged, gather_object([moments.cpu() for moments in self._moments]))
         return torch.sqrt(squares / (count - 1) + SPREAD_EPS).mean().item()
+
+
+class PassStatistics:
+    """What is noted of each pass of the model, without waiting for the device.
+
+    Attributes:
+        means: of training, since the last log: `mask_ratio`, `target_std`, `prediction_std`.
+        spreads: `target_std` and `prediction_std` over all masked positions of the evaluation.
+        num_predictions: masked positions of the latest training pass.
+    """
+
+    def __init__(self) -> None:
+        self.means = Means()
+        self.num_predictions = 0
+        self.begin_evaluation()
+
+    def begin_evaluation(self) -> None:
+        """Forget the rows of earlier evaluations."""
+        self.spreads = {name: RunningSpread() for name in ("target_std", "prediction_std")}
+
+    @torch.no_grad()
+    def add(
+        self,
+        model: Data2VecGenericForPreTraining,
+        inputs: Mapping[str, Any],
+        outputs: Mapping[str, Any],
+        training: bool,
+    ) -> None:
+        """Note one pass.
+
+        Args:
+            inputs: what the model read.
+            outputs: what it returned.
+            training: whether it was a pass of training or of evaluation.
+        """
+        rows = {"target_std": outputs["targets"], "prediction_std": outputs["predictions"]}
+        if not training:
+            for name, values in rows.items():
+                self.spreads[name].add(values)
+            return
+        self.num_predictions = len(outputs["targets"])
+        self.means.add({"mask_ratio": mask_ratio(model, inputs)})
+        if self.num_predictions > 1:  # one row has no spread
+            self.means.add({name: spread(values) for name, values in rows.items()})
+
+    def evaluation_spreads(self) -> dict[str, float]:
+        """The spreads over all processes, each of which must call this."""
+        return {name: rows.value() for name, rows in self.spreads.items()}
+
+
+def mask_ratio(model: Data2VecGenericForPreTraining, inputs: Mapping[str, Any]) -> Tensor:
+    """The share of real positions that are masked, a scalar; padding is not counted."""
+    mask, measurements = inputs["mask"], model.measurements
+    assert measurements is not None  # the forward pass has been made
+    real = real_positions(model.encoder, inputs, mask.shape[-1], measurements.stride)
+    return mask.float().mean() if real is None else mask.sum() / (real.sum() * mask[0].numel() / mask.shape[-1])
 
 
 def _merged(one: Tensor, other: Tensor) -> Tensor:

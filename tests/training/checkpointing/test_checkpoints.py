@@ -22,8 +22,8 @@ from modeling_data2vec_generic import (
     Data2VecTrainer,
     Data2VecTrainingArguments,
 )
+from modeling_data2vec_generic.training.checkpointing.signals import _init_worker
 from modeling_data2vec_generic.training.checkpointing.staging import DiskFullError
-from modeling_data2vec_generic.training.checkpointing.worker_signals import _init_worker
 
 from ...tiny import tiny_encoder
 
@@ -395,7 +395,7 @@ def full_rust(*args: Any, **kwargs: Any) -> None:
     ("where", "error"),
     [
         ("modeling_data2vec_generic.training.checkpointing.staging.os.fsync", full_disk),
-        ("modeling_data2vec_generic.training.checkpoints.save_file", full_rust),
+        ("modeling_data2vec_generic.training.checkpointing.running_state.save_file", full_rust),
     ],
 )
 def test_full_disk__leaves_the_last_checkpoint_and_says_what_to_do(where, error, tmp_path, monkeypatch):
@@ -446,7 +446,7 @@ def test_other_errors__stay_what_they_are_and_leave_nothing(tmp_path, monkeypatc
     def broken(*args: Any, **kwargs: Any) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr("modeling_data2vec_generic.training.checkpoints.save_file", broken)
+    monkeypatch.setattr("modeling_data2vec_generic.training.checkpointing.running_state.save_file", broken)
     with pytest.raises(PermissionError, match="Permission denied"):
         trainer(tmp_path).train()
     assert list(tmp_path.iterdir()) == []

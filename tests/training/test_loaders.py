@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from datasets import Dataset
 
-from modeling_data2vec_generic.training.collation import TwoCollatorTrainer
+from modeling_data2vec_generic.training.loaders import with_lengths
 
 pytestmark = pytest.mark.fast
 
@@ -16,7 +16,7 @@ def lengths(columns, strategy="group_by_length"):
 
     dataset = Dataset.from_dict(columns).with_transform(fail)
     arguments = SimpleNamespace(train_sampling_strategy=strategy, length_column_name="length")
-    found = TwoCollatorTrainer._with_lengths(SimpleNamespace(args=arguments), dataset)
+    found = with_lengths(dataset, arguments)
     return dataset is found, None if dataset is found else found["length"][:]
 
 

@@ -1,0 +1,94 @@
+"""The batches of training and of evaluation: collators, grouping by length, and streams."""
+
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from datasets import Dataset
+from torch.utils.data import DataLoader
+from transformers import TrainerCallback, TrainingArguments
+
+from ..data.windowed_stream import StreamCollator, WindowedStream
+from .checkpointing.signals import ignore_stop_signals_in_workers
+
+
+class EpochCallback(TrainerCallback):
+    """Tells a collator that draws by epoch which epoch begins.
+
+    Args:
+        trainer: whose `data_collator` may have `set_epoch`.
+    """
+
+    def __init__(self, trainer: Any):
+        # Not a cycle: dataloaders with workers must be freed with the trainer, not by the garbage collector.
+        self.trainer: Any = weakref.proxy(trainer)
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if hasattr(self.trainer.data_collator, "set_epoch"):
+            self.trainer.data_collator.set_epoch(int(state.epoch or 0))
+
+
+@contextmanager
+def replaced(owner: Any, **values: Any) -> Iterator[None]:
+    """Give attributes of an object these values as long as the context lasts."""
+    former = {name: getattr(owner, name) for name in values}
+    try:
+        for name, value in values.items():
+            setattr(owner, name, value)
+        yield
+    finally:
+        for name, value in former.items():
+            setattr(owner, name, value)
+
+
+def reading_lengths(sampler_fn: Callable[[Any], Any] | None, arguments: TrainingArguments) -> Callable[[Any], Any]:
+    """A function that makes Trainer's sampler of a data set without decoding a sample (see `with_lengths`)."""
+
+    def sampler(dataset: Any) -> Any:
+        return None if sampler_fn is None else sampler_fn(with_lengths(dataset, arguments))
+
+    return sampler
+
+
+def with_lengths(dataset: Any, arguments: TrainingArguments) -> Any:
+    """What Trainer groups by length: a data set of the samples' lengths alone, which are read without decoding.
+
+    Without a column of lengths, Trainer counts tokens and sound itself; images, clips and windows of series all have
+    one length.
+    """
+    name = arguments.length_column_name
+    if arguments.train_sampling_strategy != "group_by_length" or not isinstance(dataset, Dataset):
+        return dataset
+    if name in dataset.column_names:
+        return dataset.with_format(None).select_columns(name)
+    if not {"input_ids", "audio"} & set(dataset.column_names):
+        return Dataset.from_dict({name: [1] * len(dataset)})
+    return dataset
+
+
+def stream_loader(
+    stream: WindowedStream, batch_size: int, collator: Callable[..., Any], arguments: TrainingArguments
+) -> DataLoader:
+    """A loader of this process's batches of a stream, each with the position behind it.
+
+    It is not prepared by accelerate, which would divide among processes what the stream has divided already.
+
+    Args:
+        batch_size: samples per batch of this process.
+    """
+    stream.batch_size = batch_size
+    stream.rank, stream.num_processes = arguments.process_index, arguments.world_size
+    loader: DataLoader = DataLoader(
+        stream,
+        batch_size=batch_size,
+        collate_fn=StreamCollator(collator),
+        num_workers=arguments.dataloader_num_workers,
+        pin_memory=arguments.dataloader_pin_memory,
+        persistent_workers=arguments.dataloader_persistent_workers,
+        prefetch_factor=arguments.dataloader_prefetch_factor,
+        multiprocessing_context=arguments.dataloader_multiprocessing_context,
+    )
+    if arguments.dataloader_num_workers > 0:
+        ignore_stop_signals_in_workers(loader)
+    return loader
