@@ -1,4 +1,4 @@
-"""A recipe written for one batch size, run with another: schedules kept the same in samples, not in steps."""
+"""`--reference_batch_size`: schedules of a recipe that stay the same in samples when the batch differs."""
 
 from transformers.utils import logging
 
@@ -10,14 +10,14 @@ logger = logging.get_logger(__name__)
 
 
 class BatchScaling:
-    """Rescales warm-up and the teacher's schedule from `reference_batch_size` to the batch that the run really has.
+    """Rescales warm-up and the teacher's schedule from `reference_batch_size` to the batch of the run.
 
-    Warm-up and EMA annealing take the same number of samples as in the recipe, and so does the teacher to forget half
-    of its old weights: a decay d per step of n samples becomes d^(m / n) per step of m. Learning rate and `max_steps`
-    stay as they are. Without `reference_batch_size` nothing changes.
+    Warm-up and EMA annealing take the same number of samples as in the recipe. The teacher forgets half of its old
+    weights within the same number of samples: a decay d per step of n samples becomes d^(m / n) per step of m.
+    Learning rate and `max_steps` are not changed. Without `reference_batch_size` nothing changes.
 
     Args:
-        arguments: those that are changed.
+        arguments: the arguments of the run, which are changed in place.
     """
 
     def __init__(self, arguments: Data2VecTrainingArguments):
@@ -26,8 +26,11 @@ class BatchScaling:
         self._scaled: dict[str, int | float] = {}
 
     def apply(self, batch: int) -> None:
-        """Scale what was written for the reference to `batch` samples per optimizer step, whatever it was scaled to
-        before; what somebody, such as a trial of a search, has set since is taken as written."""
+        """Scale the values written for the reference to `batch` samples per optimizer step.
+
+        An earlier scaling is undone first. Values that were set since, such as by a trial of a search, count as
+        written.
+        """
         for name, value in self._scaled.items():
             if getattr(self.arguments, name) == value:
                 setattr(self.arguments, name, self._written[name])
@@ -45,7 +48,7 @@ def _scale(arguments: Data2VecTrainingArguments, batch: int) -> None:
         "ema_decay": arguments.ema_decay**ratio,
         "ema_end_decay": arguments.ema_end_decay**ratio,
     }
-    if arguments.warmup_steps >= 1:  # below 1 it is a share of the run, which needs no scaling
+    if arguments.warmup_steps >= 1:  # below 1 it is a share of the run
         scaled["warmup_steps"] = max(1, round(arguments.warmup_steps / ratio))
     if arguments.ema_anneal_steps is not None:
         scaled["ema_anneal_steps"] = max(1, round(arguments.ema_anneal_steps / ratio))

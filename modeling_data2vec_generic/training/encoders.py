@@ -1,4 +1,4 @@
-"""From flags to an encoder, an existing one or a new one of any type, and back to a folder that AutoModel loads."""
+"""Loads an encoder or makes a new one, as flags say, and saves it to a folder that AutoModel loads."""
 
 import ast
 import copy
@@ -26,8 +26,10 @@ _CHECK_FIELDS = "Check the sizes and types of its fields"
 
 
 def load_encoder(arguments: ModelArguments) -> PreTrainedModel:
-    """The encoder of `model_name_or_path`, in float32; of a data2vec checkpoint its student, of an encoder-decoder its
-    encoder. Weights are read from safetensors only.
+    """The encoder of `model_name_or_path`, in float32.
+
+    It is the student of a data2vec checkpoint, and the encoder of an encoder-decoder. Weights are read from
+    safetensors only.
 
     Raises:
         ValueError: there are no such weights, a file is missing or damaged, or the model is too large.
@@ -36,11 +38,11 @@ def load_encoder(arguments: ModelArguments) -> PreTrainedModel:
 
 
 def load_encoder_and_gaps(arguments: ModelArguments) -> tuple[PreTrainedModel, set[str], set[str]]:
-    """As `load_encoder`, and two sets of names.
+    """Like `load_encoder`, with the names of weights that were not loaded.
 
     Returns:
-        The encoder; its weights that the source lacks, which are new; weights of the source that it does not take,
-        such as those of a head for another task or of a decoder.
+        The encoder; names of its weights that the source lacks, which are new; names of the source's weights that it
+        does not use, such as those of a head for another task or of a decoder.
     """
     source, trust = str(arguments.model_name_or_path), arguments.trust_remote_code
     require_safetensors(source)
@@ -49,7 +51,7 @@ def load_encoder_and_gaps(arguments: ModelArguments) -> tuple[PreTrainedModel, s
         "Check that it is a folder or a Hub id with a config.json and model.safetensors that belong together"
         f"{_or_attention(arguments.attn_implementation)}.",
     ):
-        if not trust:  # code that is trusted may take what it likes
+        if not trust:  # trusted code may use as much memory as it likes
             check_size(AutoConfig.from_pretrained(source, trust_remote_code=False))
         model, info = AutoModel.from_pretrained(
             source,
@@ -70,13 +72,13 @@ def load_encoder_and_gaps(arguments: ModelArguments) -> tuple[PreTrainedModel, s
             f"encoder: it holds {_some_names(info['unexpected_keys'])}, and {_some_names(missing)} are expected. Its "
             "config.json and model.safetensors belong to different models."
         )
-    own = {weight.data_ptr() for weight in encoder.state_dict().values()}  # some under two names: shared embeddings
+    own = {weight.data_ptr() for weight in encoder.state_dict().values()}  # shared embeddings have two names
     others = {name for name, weight in model.state_dict().items() if weight.data_ptr() not in own}
     return _reading_all(encoder), missing, set(info["unexpected_keys"]) | (others - set(info["missing_keys"]))
 
 
 def _reading_all(encoder: PreTrainedModel) -> PreTrainedModel:
-    """The encoder, which hides nothing of its input by itself any more."""
+    """The encoder, with settings by which it does not mask parts of its input itself."""
     for name, value in quirks_of(encoder.config.model_type).settings.items():
         if getattr(encoder.config, name) != value:
             logger.info(
@@ -91,7 +93,7 @@ def _some_names(names: set[str]) -> str:
 
 
 def check_size(config: Any) -> None:
-    """Raise ValueError if the weights of a configuration would not fit into the memory of this machine, in float32."""
+    """Raise ValueError if float32 weights of a configuration would not fit into the memory of this machine."""
     for name, value in config.to_dict().items():
         if name.endswith("layers") and isinstance(value, int) and value > _MOST_LAYERS:
             raise ValueError(f"{name}={value} is more than {_MOST_LAYERS}.")
@@ -107,8 +109,10 @@ def check_size(config: Any) -> None:
 
 
 def main_input_of(arguments: ModelArguments) -> str | None:
-    """The main input of the encoder that the flags name, as "pixel_values", by its type alone; None where that says
-    nothing, as of a type that transformers does not know."""
+    """The main input, such as "pixel_values", of the encoder that the flags name.
+
+    It follows from the encoder's type; None for a type that transformers does not know.
+    """
     source = arguments.model_name_or_path or arguments.config_name
     if source is not None and arguments.trust_remote_code:
         return None
@@ -127,9 +131,9 @@ def new_encoder_config(arguments: ModelArguments, defaults: dict[str, Any] | Non
     """Configuration of an encoder from scratch.
 
     Args:
-        arguments: `model_type` or `config_name` (of a data2vec checkpoint: its student's), and `config_overrides`,
-            which win.
-        defaults: what the data ask for, e.g. a vocabulary size, where the configuration has such a field.
+        arguments: `model_type` or `config_name` (for a data2vec checkpoint, that of its student), and
+            `config_overrides`, which come first.
+        defaults: values that the data require, e.g. a vocabulary size, for fields that the configuration has.
 
     Raises:
         ValueError: the model type is unknown, or an override names no field of its configuration.
@@ -153,19 +157,19 @@ def new_encoder_config(arguments: ModelArguments, defaults: dict[str, Any] | Non
             f"config_overrides sets {unknown}, which a {default.model_type} configuration does not have."
             + (f" Did you mean {' or '.join(close)}?" if close else "")
         )
-    # From the fields as given, not from `default`: it holds what was derived from those that are overridden.
+    # From the given fields, not from `default`, which holds values derived from fields that are overridden.
     fitting = {name: value for name, value in (defaults or {}).items() if hasattr(default, name)}
     with loading(
         f"A {default.model_type} configuration cannot be made of config_overrides={overrides}", f"{_CHECK_FIELDS}."
     ):
-        # The name says where code that comes with the configuration lies.
+        # The name says where the configuration's own code is.
         config = type(default).from_dict(saved | fitting | overrides, name_or_path=arguments.config_name or "")
     config._attn_implementation = arguments.attn_implementation
     return config
 
 
 def new_encoder(config: PreTrainedConfig, trust_remote_code: bool = False) -> PreTrainedModel:
-    """An encoder with new weights; of an encoder-decoder its encoder.
+    """An encoder with new weights; for an encoder-decoder, its encoder.
 
     Raises:
         ValueError: fields of the configuration contradict each other, or it is too large for this machine.
@@ -178,7 +182,7 @@ def new_encoder(config: PreTrainedConfig, trust_remote_code: bool = False) -> Pr
 
 
 def _or_attention(attn_implementation: str | None) -> str:
-    """The end of a remedy where an attention was chosen, which the encoder or this machine may lack."""
+    """The end of an error message where an attention was chosen that the encoder or this machine may lack."""
     if attn_implementation is None:
         return ""
     return f", and that attn_implementation={attn_implementation!r} is installed and made for this type of encoder"
@@ -191,8 +195,8 @@ def save_encoder(
 
     `weights`: its whole state dict, where its own parameters are sharded; default: its own.
 
-    `AutoModel` takes the configuration of an encoder-decoder to the whole of it, so the encoder of one is saved within
-    the whole; the decoder is that of the model that the encoder was loaded from, or else new.
+    `AutoModel` loads an encoder-decoder from the configuration of one, so its encoder is saved as a part of it. The
+    decoder is that of the model from which the encoder was loaded, or else a new one.
     """
     config: Any = encoder.config
     is_part = type(config).is_encoder_decoder and type(config) in MODEL_MAPPING

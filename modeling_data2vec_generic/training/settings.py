@@ -1,4 +1,4 @@
-"""Settings of a run that cannot work, refused before anything is read."""
+"""Checks of a run's settings, made before any data are read."""
 
 import json
 import math
@@ -18,7 +18,7 @@ from transformers.utils import is_liger_kernel_available
 from ..errors import loading
 
 LARGEST_SEED = 2**32 - 1  # of numpy's generators
-# Smallest value of each; those that are left out (None) have none.
+# The smallest value of each; None is allowed.
 _AT_LEAST: Mapping[str, int] = {
     "per_device_train_batch_size": 1,
     "per_device_eval_batch_size": 1,
@@ -36,13 +36,13 @@ _AT_LEAST: Mapping[str, int] = {
     "eval_delay": 0,
     "save_total_limit": 0,
 }
-_EVERY = ("logging", "eval", "save")  # what has a strategy, and steps of it
+_EVERY = ("logging", "eval", "save")  # each has a strategy, and a number of steps
 _FILES_OR_JSON = ("accelerator_config", "fsdp_config", "deepspeed")
 _JSON = ("lr_scheduler_kwargs", "activation_checkpointing_kwargs", "gradient_checkpointing_kwargs")
 
 
 def check_ranges(arguments: TrainingArguments) -> None:
-    """Raise a ValueError that names the first setting out of its range. To be called before transformers reads any."""
+    """Raise a ValueError that names the first setting out of its range. Called before transformers reads any."""
     for name, lowest in _AT_LEAST.items():
         _require(arguments, name, lowest)
     for name in ("seed", "data_seed"):
@@ -71,23 +71,25 @@ def check_ranges(arguments: TrainingArguments) -> None:
 
 
 def check_seed(name: str, value: int | None) -> None:
-    """Raise ValueError if random numbers cannot start from this value of the flag `name`."""
+    """Raise ValueError if this value of the flag `name` can't seed random numbers."""
     if value is not None and not 0 <= value <= LARGEST_SEED:
         raise ValueError(f"{name}={value} must be between 0 and {LARGEST_SEED}.")
 
 
 def check_packages(arguments: TrainingArguments) -> None:
-    """Raise a ValueError that names what a setting needs and is not installed, or why an optimizer or schedule cannot
-    be made. To be called after transformers has read the settings."""
+    """Raise a ValueError that names a missing package, or says why the optimizer or the schedule cannot be made.
+
+    Called after transformers has read the settings.
+    """
     known, installed = sorted(INTEGRATION_TO_CALLBACK), get_available_reporting_integrations()
     for name in arguments.report_to or []:
         if name not in known:
             raise ValueError(f"report_to={name!r} is unknown: choose among {', '.join(known)}, all or none.")
-        if name not in installed and name != "flyte":  # transformers does not say whether that is
+        if name not in installed and name != "flyte":  # transformers can't tell whether flyte is installed
             raise ValueError(_missing(f"report_to={name!r}", name))
     if arguments.use_liger_kernel and not is_liger_kernel_available():
         raise ValueError(_missing("use_liger_kernel", "liger-kernel"))
-    if arguments.optim_target_modules is None:  # others are made of the model's own layers
+    if arguments.optim_target_modules is None:  # otherwise it is made for layers of the model
         with loading(
             f"optim={_plain(arguments.optim)!r} cannot be used",
             "Install what it needs, or choose another with --optim.",
@@ -146,7 +148,7 @@ def _require(arguments: TrainingArguments, name: str, lowest: int) -> None:
 
 
 def _plain(value: Any) -> str:
-    """A setting that transformers keeps as an enumeration, as the flag has it."""
+    """A setting that transformers keeps as an enumeration, as it is written in the flag."""
     return str(getattr(value, "value", value))
 
 

@@ -24,14 +24,14 @@ def ema_decay_at(update: int, start: float, end: float, anneal_steps: int) -> fl
 class EMATeacher:
     """Moves a teacher towards its student, `teacher = decay * teacher + (1 - decay) * student`, one call per update.
 
-    Where the teacher's weights are not float32, float32 accumulators carry the average and the weights are their
-    rounded copy: in half precision a step of 1 - decay is below the rounding and the teacher would stand still.
+    Where the teacher's weights are not float32, the average is kept in float32 accumulators, and the weights are their
+    rounded copy: in half precision a step of 1 - decay is lost to rounding, and the teacher would not move.
 
-    Where weights are sharded (FSDP2), each process averages its own shards, without communication. The models must be
-    sharded alike, and be so already when this is made.
+    Where weights are sharded (FSDP2), each process averages its own shards, without communication. Both models must
+    already be sharded, in the same way.
 
     Args:
-        teacher, student: models of one structure; the teacher starts as it is.
+        teacher, student: models of the same structure; the average starts from the teacher's present weights.
         copied: names of parameters that are copied instead of averaged. Parameters that are not trained are copied
             too, and so are buffers.
     """
@@ -66,9 +66,9 @@ class EMATeacher:
         _copy(self._copied)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Accumulators that the teacher's own weights do not hold: empty for a float32 teacher.
+        """Accumulators that differ from the teacher's own weights: none for a float32 teacher.
 
-        They are whole; where they are sharded, each process must call this and needs room for all of them.
+        They are gathered: where they are sharded, each process must call this and needs memory for all of them.
         """
         return {
             name: whole(self._accumulators[name])
@@ -78,7 +78,7 @@ class EMATeacher:
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Restore what `state_dict` gave.
+        """Restore what `state_dict` returned.
 
         Raises:
             ValueError: the state belongs to another teacher.
@@ -91,7 +91,7 @@ class EMATeacher:
             )
         for name in expected:
             accumulator, saved = self._accumulators[name], state[name]
-            if isinstance(accumulator, DTensor):  # every process has read the whole, so none needs to send it
+            if isinstance(accumulator, DTensor):  # every process has read all of it, so none needs to send it
                 mesh, placements = accumulator.device_mesh, accumulator.placements
                 saved = distribute_tensor(saved.to(accumulator.device), mesh, placements, src_data_rank=None)
             _local(accumulator).copy_(_local(saved))
@@ -152,7 +152,7 @@ def _local(tensor: Tensor) -> Tensor:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """All of a tensor, which each process must ask for where it is sharded."""
+    """All of a tensor. Where it is sharded, each process must call this."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 

@@ -1,8 +1,8 @@
-"""Whether what a checkpoint holds can be read, before a run is resumed from it.
+"""Checks that the files of a checkpoint can be read, before a run is resumed from it.
 
 Weights, the teacher and running sums are safetensors. Trainer keeps optimizer, scheduler and random states as pickles
-and reads them by `torch.load(weights_only=True)`, which makes tensors and plain values and runs no code; nothing reads
-`training_args.bin`, which would need more than that.
+and reads them by `torch.load(weights_only=True)`, which makes tensors and plain values and runs no code. Nothing
+reads `training_args.bin`, which would need more than that.
 """
 
 import os
@@ -24,10 +24,10 @@ _COUNTS = ("global_step", "max_steps", "num_train_epochs", "logging_steps", "eva
 
 
 def check_checkpoint(folder: str | os.PathLike) -> None:
-    """Read the head of every file that a resumed run will read; tensors stay on the disk.
+    """Read the header of every file that a resumed run will read; tensors stay on the disk.
 
     Raises:
-        ValueError: the weights are a pickle, or a file is damaged or holds something other than it should.
+        ValueError: the weights are a pickle, or a file is damaged or holds unexpected values.
     """
     require_safetensors(folder)
     for path in sorted(Path(folder).iterdir()):
@@ -35,7 +35,7 @@ def check_checkpoint(folder: str | os.PathLike) -> None:
         if reader is not None:
             try:
                 reader(path)
-            except Exception as error:  # torch's, safetensors' and json's, of any type, by what is wrong
+            except Exception as error:  # errors of torch, safetensors and json have many types
                 reason = str(error).partition("\n")[0]
                 raise ValueError(
                     f"The checkpoint cannot be resumed: {str(path)!r} is damaged or not what Trainer wrote "
@@ -67,7 +67,7 @@ def _read_state(path: Path) -> None:
     state: Any = TrainerState.load_from_json(str(path))
     for name in _COUNTS:
         value = getattr(state, name)
-        # sys.maxsize is what Trainer takes for the number of epochs of a stream.
+        # Trainer uses sys.maxsize as the number of epochs of a stream.
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= sys.maxsize:
             raise ValueError(f"{name}={value!r} is not a count")
     history = state.log_history

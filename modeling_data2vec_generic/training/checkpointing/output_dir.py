@@ -1,4 +1,4 @@
-"""Whose output directory is it: a new run's, or that of a run that is to be resumed."""
+"""Which checkpoint a run resumes, and whether a new run may use its output directory."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def resumed_checkpoint(arguments: RunArguments) -> str | None:
     resumes it.
 
     Raises:
-        ValueError: a folder is named that is not there, or that neither is nor holds a checkpoint.
+        ValueError: the named folder does not exist, or neither is nor holds a checkpoint.
     """
     wanted = arguments.resume_from_checkpoint
     if wanted is None or str(wanted).lower() == "false":
@@ -72,7 +72,7 @@ def claim(arguments: RunArguments) -> None:
     output_dir = Path(str(arguments.output_dir))
     if output_dir.exists() and not output_dir.is_dir():
         raise ValueError(f"output_dir={str(output_dir)!r} is a file. Name a folder.")
-    with arguments.main_process_first(local=False, desc="looking at the output directory"):
+    with arguments.main_process_first(local=False, desc="checking the output directory"):
         require_writable(output_dir, "output_dir", "Name another with --output_dir, or change its permissions.")
         checkpoints = sorted(output_dir.glob(f"{PREFIX_CHECKPOINT_DIR}-*"))
         finished = [path for name in FINISHED for path in [output_dir / name] if path.exists()]

@@ -1,4 +1,4 @@
-"""Is the run that goes on from a checkpoint the one that the checkpoint is of: the same data, the same settings."""
+"""Checks that a resumed run has the data and the settings of the run that saved the checkpoint."""
 
 import dataclasses
 import hashlib
@@ -16,26 +16,26 @@ from transformers.utils import logging
 RUN_NAME = "run.json"
 SAMPLED_ROWS = 32
 
-# What makes a step what it is. How long the run is, and what is logged, evaluated and saved, and where, may change.
+# Settings that determine what a step computes. The length of a run, its logs, evaluations and saves may change.
 ARGUMENTS = (
     "learning_rate weight_decay adam_beta1 adam_beta2 adam_epsilon optim optim_args lr_scheduler_type "
     "lr_scheduler_kwargs warmup_steps max_grad_norm seed data_seed bf16 fp16 dataloader_drop_last "
     "train_sampling_strategy label_smoothing_factor ema_decay ema_end_decay ema_anneal_steps layer_decay tri_stage "
     "freeze_encoder_steps freeze_convolutions"
 ).split()
-# Loading the optimizer's state puts these back.
+# Loading the optimizer's state restores these.
 RESTORED = ("learning_rate", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon")
 
 logger = logging.get_logger(__name__)
 
 
 def describe_arguments(arguments: Any) -> dict[str, Any]:
-    """Those of ARGUMENTS that there are."""
+    """By name, those of ARGUMENTS that these arguments have."""
     return {name: getattr(arguments, name) for name in ARGUMENTS if hasattr(arguments, name)}
 
 
 def describe_collator(collator: Any) -> dict[str, Any]:
-    """Numbers and words that a collator was made of, and those of its masks and crops."""
+    """By name, numbers and strings among the fields of a collator, and among those of its masks and crops."""
     if not dataclasses.is_dataclass(collator):
         return {}
     found: dict[str, Any] = {}
@@ -49,8 +49,10 @@ def describe_collator(collator: Any) -> dict[str, Any]:
 
 
 def describe_data(dataset: Any) -> dict[str, Any]:
-    """How many rows training data have and, of a `datasets.Dataset`, a digest of some from all over it. Files count by
-    their names and sizes, so that the data may be moved."""
+    """The number of rows of training data and, for a `datasets.Dataset`, a digest of some rows from all parts of it.
+
+    Files count by their names and sizes, so that the data may be moved. Streams have no length and give nothing.
+    """
     if not hasattr(dataset, "__len__"):
         return {}
     described: dict[str, Any] = {"rows": len(dataset)}
@@ -62,7 +64,7 @@ def describe_data(dataset: Any) -> dict[str, Any]:
 
 
 def _movable(value: Any) -> Any:
-    """A value of a row, without the folders in which its files lie."""
+    """A value of a row, without the folders of its files."""
     if isinstance(value, Mapping):
         if set(value) == {"bytes", "path"}:
             path = value["path"]
@@ -78,7 +80,7 @@ def _nests(value: Any) -> bool:
 
 
 def write_run(folder: str | os.PathLike, data: dict[str, Any], settings: dict[str, Any]) -> None:
-    """Say in a checkpoint what run it is of."""
+    """Write `run.json` into a checkpoint: which run it belongs to."""
     Path(folder, RUN_NAME).write_text(json.dumps(_plain({"data": data, "settings": settings}), indent=2), "utf-8")
 
 
@@ -86,7 +88,7 @@ def read_run(path: Path) -> dict[str, Any]:
     """What `write_run` wrote.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: the file holds something else.
     """
     saved = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(saved, dict) or not all(isinstance(saved.get(part), dict) for part in ("data", "settings")):
@@ -97,14 +99,14 @@ def read_run(path: Path) -> dict[str, Any]:
 def require_same_run(
     checkpoint: str | os.PathLike, data: dict[str, Any], settings: dict[str, Any], any_data: bool
 ) -> None:
-    """Compare with what `write_run` has put into a checkpoint; settings that differ are warned of.
+    """Compare with what `write_run` wrote into a checkpoint; warn of settings that differ.
 
     Args:
-        data, settings: of the run that is about to go on.
-        any_data: warn of other data too, in place of refusing them.
+        data, settings: of the run that resumes.
+        any_data: warn of other data too, instead of refusing them.
 
     Raises:
-        ValueError: the data are others.
+        ValueError: the data differ.
     """
     path = Path(checkpoint, RUN_NAME)
     if not path.is_file():
@@ -147,5 +149,5 @@ def require_same_run(
 
 
 def _plain(value: Any) -> Any:
-    """As JSON gives it back."""
+    """The value as it comes back from JSON."""
     return json.loads(json.dumps(value, default=lambda odd: odd.value if isinstance(odd, Enum) else str(odd)))

@@ -1,4 +1,4 @@
-"""Files and folders that appear under their names only when they are whole."""
+"""Files and folders that get their final names only when they are whole."""
 
 import errno
 import os
@@ -16,14 +16,14 @@ PROBE_BYTES = 1 << 20
 
 
 class DiskFullError(OSError):
-    """A save failed since the disk, or a quota, is full. Nothing of it is left, and what was there before is whole."""
+    """A save failed because the disk, or a quota, is full. What it wrote is removed; older files are whole."""
 
 
 @contextmanager
 def staging(directory: Path, what: str) -> Iterator[Path]:
-    """The folder `directory/_unfinished` to write `what` into, on the same disk, so that renaming it is atomic.
+    """The folder `directory/_unfinished` to write `what` into, on the same disk, so that renaming is atomic.
 
-    It is gone when the block fails; a block that succeeds has moved out what it wrote and calls `clear`.
+    If the block fails, the folder is deleted. A block that succeeds moves its files out and calls `clear`.
 
     Raises:
         DiskFullError: the disk or a quota is full.
@@ -41,14 +41,14 @@ def staging(directory: Path, what: str) -> Iterator[Path]:
 
 
 def clear(directory: Path) -> None:
-    """Delete what a save, or a deletion, left unfinished in `directory`."""
+    """Delete what an unfinished save or deletion left in `directory`."""
     folder = directory / UNFINISHED_DIR
     if folder.is_dir():
         shutil.rmtree(folder)
 
 
 def place_folder(folder: Path, destination: Path) -> None:
-    """Give a whole folder its final name. A folder that has this name already is set aside first, then deleted."""
+    """Give a whole folder its final name. A folder that already has this name is renamed first, then deleted."""
     sync(folder)
     set_aside = None
     if destination.is_dir():
@@ -60,9 +60,9 @@ def place_folder(folder: Path, destination: Path) -> None:
 
 
 def place_files(folder: Path, destination: Path) -> None:
-    """Move the files of `folder` to where they belong under `destination`; each replaces an older one at once.
+    """Move the files of `folder` to the same places under `destination`; each replaces an older one at once.
 
-    Weights of an older save that are not among them, such as shards, go: `from_pretrained` might prefer them.
+    Other weights of an older save, such as shards, are deleted: `from_pretrained` might prefer them.
     """
     sync(folder)
     files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
@@ -101,7 +101,7 @@ def whole_files(what: str, directory: str | os.PathLike, output_dir: str | os.Pa
 
 
 def discard(folder: Path) -> None:
-    """Delete a folder so that no half of it is ever seen under its name: it is renamed first."""
+    """Rename a folder, then delete it, so that half of it is never seen under its name."""
     folder = _set_aside(folder)
     shutil.rmtree(folder)
     if not any(folder.parent.iterdir()):
@@ -109,7 +109,7 @@ def discard(folder: Path) -> None:
 
 
 def rotate(directory: Path, limit: int | None, keep: set[str]) -> None:
-    """Delete the oldest checkpoints beyond `limit`, as Trainer does, but for those in `keep`. None or 0 = no limit."""
+    """Delete the oldest checkpoints beyond `limit`, as Trainer does, except those in `keep`. None or 0: no limit."""
     if not limit:
         return
     checkpoints = sort_checkpoints(str(directory), use_mtime=True)
@@ -127,7 +127,7 @@ def place_checkpoint(folder: Path, destination: Path, limit: int | None, best: s
 
 
 def sync(folder: Path) -> None:
-    """Wait until a folder and all it holds are on the disk, or after a crash its new name might be and they not."""
+    """Wait until a folder and its files are on the disk: after a crash its new name could be there without them."""
     for parent, _, files in os.walk(folder):
         for path in (*(os.path.join(parent, file) for file in files), parent):
             _sync_entry(Path(path))
@@ -139,14 +139,14 @@ def size(folder: Path) -> int:
 
 
 def is_full_disk(error: BaseException | None, folder: Path) -> bool:
-    """Whether an error, or one that it came from, is that of a full disk or quota."""
+    """Whether an error, or one that caused it, is that of a full disk or quota."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in FULL:
             return True
-        # safetensors and tokenizers are written in Rust, which has the number in the text only.
+        # safetensors and tokenizers are written in Rust, whose errors have the number in their text only.
         if any(re.search(rf"\(os error {code}\)", str(error)) for code in FULL):
             return True
-        # torch.save says no more than that its file is shorter than it should be.
+        # torch.save only says that its file is shorter than it should be.
         if isinstance(error, RuntimeError) and re.search("inline_container|PytorchStreamWriter", str(error)):
             return not _has_room(folder)
         error = error.__cause__ or error.__context__

@@ -1,5 +1,5 @@
-"""What is watched while a model trains.
+"""Measurements and checks while a model trains.
 
-Read `health.py` first, which takes `vital_signs.py` and asks `verdict.py`; then `bad_steps.py`, about NaN and
-infinity.
+Read `health.py` first, which measures `vital_signs.py` and interprets them by `verdict.py`; then `bad_steps.py`, about
+NaN and infinity.
 """

@@ -1,8 +1,8 @@
 """Floating-point operations of a training step, in the usual convention.
 
 A weight of a linear layer or a convolution costs 2 operations (a product and a sum) at each position it is applied to,
-and 4 more in the backward pass: 2·N·tokens forward, 6·N·tokens forward and backward. As usual the products of pairs
-within attention, norms, activations and the optimizer are left out.
+and 4 more in the backward pass: 2·N·tokens forward, 6·N·tokens forward and backward. As usual, the products of pairs
+in attention, norms, activations and the optimizer are not counted.
 """
 
 from collections.abc import Iterator, Mapping
@@ -24,10 +24,10 @@ class _Costs:
     """Operations of one forward pass of an encoder.
 
     Args:
-        content: up to the content module, by position of the content.
-        between: of what comes after it but is in no block, by position of the content.
-        blocks: of all blocks, by position that the first block gives.
-        entered: positions that the first block gives for one of the content, prefix tokens included.
+        content: up to the content module, per position of the content.
+        between: after it but outside of the blocks, per position of the content.
+        blocks: of all blocks, per position that the first block returns.
+        entered: positions that the first block returns per position of the content, prefix tokens included.
     """
 
     content: float
@@ -39,10 +39,10 @@ class _Costs:
 class StepFlops:
     """Counts the operations of student, teacher and predictor, forward and backward, of each batch.
 
-    What each weight of the encoder is applied to is looked up in the teacher's pass over the first batch.
+    To how many positions each weight of the encoder is applied is found in the teacher's pass over the first batch.
 
     Args:
-        model: whose steps are counted.
+        model: the model whose steps are counted.
     """
 
     def __init__(self, model: Data2VecGenericForPreTraining):
@@ -52,7 +52,7 @@ class StepFlops:
 
     @contextmanager
     def watched(self, mask: Tensor) -> Iterator[None]:
-        """A context around a pass of the model, in which is noted how many positions the student's blocks read.
+        """A context around a pass of the model that notes how many positions the student's blocks read.
 
         Args:
             mask: (B, M, T) or (B, T), of the batch.
@@ -71,11 +71,11 @@ class StepFlops:
             self._costs = spent.by_position(len(mask) * mask.shape[-1])
 
     def count(self, inputs: Mapping[str, Any], num_predictions: int) -> int:
-        """Of the batch that was watched last.
+        """Operations of the batch that was watched last, forward and backward.
 
         Args:
             inputs: what the model read.
-            num_predictions: masked positions of it.
+            num_predictions: its masked positions.
         """
         mask = inputs["mask"]
         rows = mask[..., 0].numel()
@@ -101,7 +101,7 @@ class StepFlops:
 
 @dataclass
 class _Spent:
-    """Operations of one pass of the teacher, by part, and the positions that its first block gave."""
+    """Operations of one pass of the teacher, by part, and the positions that its first block returned."""
 
     content: float = 0.0
     between: float = 0.0
@@ -110,7 +110,7 @@ class _Spent:
     in_content: bool = True
 
     def by_position(self, content: int) -> _Costs:
-        """Of a pass over so many positions of the content."""
+        """The costs per position, of a pass over this many positions of the content."""
         return _Costs(
             self.content / content, self.between / content, self.blocks / self.entered, self.entered / content
         )
@@ -118,8 +118,10 @@ class _Spent:
 
 @contextmanager
 def _spending(model: Data2VecGenericForPreTraining) -> Iterator[_Spent]:
-    """What the teacher spends in the one pass that is made within the context. It is the model's own: no part of a
-    sharded model (FSDP2) may run by itself."""
+    """Counts the teacher's operations in the one pass that is made within the context.
+
+    It is a pass of the whole model: no part of a sharded model (FSDP2) may run by itself.
+    """
     teacher, layout, spent = model.teacher, model.layout, _Spent()
 
     def spend(name: str) -> Any:
@@ -150,6 +152,6 @@ def _spending(model: Data2VecGenericForPreTraining) -> Iterator[_Spent]:
 
 
 def _positions(output: Any, model: Data2VecGenericForPreTraining) -> int:
-    """Of all rows, in what a block returns."""
+    """Positions of all rows in what a block returns."""
     hidden = as_sequence(first(output), model.layout.quirks.channels_first)
     return hidden.numel() // hidden.shape[-1]

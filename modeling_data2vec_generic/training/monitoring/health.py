@@ -1,4 +1,4 @@
-"""Takes the vital signs of a run, judges them and warns: the callback."""
+"""The callback that measures the vital signs of a run, interprets them, and warns."""
 
 import math
 import weakref
@@ -24,32 +24,32 @@ SAMPLES = 128
 
 
 class HealthCallback(TrainerCallback):
-    """Looks at the model on a fixed batch before the first step and at each evaluation, or, in a run without
-    evaluation, at each log, and says how the run is.
+    """Measures the model on a fixed batch and says how the run is: before the first step and at each evaluation or,
+    in a run without evaluation, at each log.
 
     Vital signs are logged as `health_...`; the verdict goes to the log and, as `health`, into the log history. Before
     the first step and until warm-up is over it is "too early": while the learning rate rises, ranks may fall and come
     back. With `stop_on_collapse` a run stops that has collapsed twice in a row.
 
     Args:
-        trainer: whose model is looked at; the batch is drawn from its evaluation data, or else its training data, and
+        trainer: whose model is measured. The batch is drawn from its evaluation data, or else its training data, and
             collated as for evaluation.
     """
 
     def __init__(self, trainer: Any):
-        self.trainer = weakref.proxy(trainer)  # not a cycle: workers of loaders are to end with the trainer
+        self.trainer = weakref.proxy(trainer)  # not a cycle: see ResumeCallback
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        # The batch is read now, also in a resumed run: a stream must not be opened anew while training reads it.
+        # The batch is read now, also in a resumed run: a stream must not be opened again while training reads it.
         if self._batches and not _history(state):
-            self._look(args, state, control)
+            self._measure(args, state, control)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._look(args, state, control)
+        self._measure(args, state, control)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         if args.eval_strategy == "no" and "loss" in logs:
-            self._look(args, state, control)
+            self._measure(args, state, control)
 
     @cached_property
     def _batches(self) -> list[Mapping[str, Tensor]]:
@@ -63,9 +63,9 @@ class HealthCallback(TrainerCallback):
         masks = [batch["mask"].float() for batch in self._batches]
         return float(sum(mask.sum() for mask in masks) / sum(mask.numel() for mask in masks))
 
-    def _look(self, args: Any, state: Any, control: Any) -> None:
+    def _measure(self, args: Any, state: Any, control: Any) -> None:
         signs = vital_signs(self.trainer.model, self._batches)
-        warn = logger.warning if state.is_world_process_zero else logger.debug  # processes find the same
+        warn = logger.warning if state.is_world_process_zero else logger.debug  # all processes find the same
         if not all(map(math.isfinite, signs.values())):
             bad = ", ".join(name for name, value in signs.items() if not math.isfinite(value))
             warn(f"Step {state.global_step}: the health of the run is unknown, not finite: {bad}.")
@@ -88,7 +88,7 @@ class HealthCallback(TrainerCallback):
             return
         warn(f"{message} What helps: {remedies(self.trainer.model.config, args, self._mask_ratio)}.")
         verdicts = [entry["health"] for entry in state.log_history if "health" in entry]
-        if args.stop_on_collapse and verdicts[-2:] == [COLLAPSED] * 2:  # one alone may pass
+        if args.stop_on_collapse and verdicts[-2:] == [COLLAPSED] * 2:  # a single one may be an exception
             control.should_training_stop = True
             saved = last_checkpoint(args)
             kept = f"The last checkpoint is {saved}." if saved else "No checkpoint had been saved."
@@ -105,7 +105,7 @@ def _history(state: Any) -> list[dict[str, float]]:
 
 
 def _some_rows(dataset: Any) -> list[Any]:
-    """At most SAMPLES rows, always the same, from all over the dataset: files are often sorted by class."""
+    """At most SAMPLES rows, always the same, from all parts of the data set: files are often sorted by class."""
     if isinstance(dataset, dict):
         dataset = next(iter(dataset.values()))
     if isinstance(dataset, WindowedStream):

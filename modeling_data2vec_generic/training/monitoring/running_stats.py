@@ -1,4 +1,4 @@
-"""What is logged of many batches, on all processes: means of scalars, and how far rows spread."""
+"""Statistics over many batches and all processes: means of scalars, and spreads of rows."""
 
 from collections.abc import Mapping
 from functools import reduce
@@ -14,7 +14,7 @@ from ...objective_data2vec_generic import SPREAD_EPS, spread
 
 
 class Means:
-    """Running means of the finite among scalars, which stay on their device until they are asked for."""
+    """Running means of scalars, without those that are not finite; they stay on their device until they are read."""
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
@@ -36,7 +36,7 @@ class Means:
         return {name: (total / count).item() for name, (total, count) in totals.items()}
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What `load_state_dict` takes: (sum, count) by name."""
+        """(sum, count) by name, for `load_state_dict`."""
         return {f"sum.{name}": counted for name, counted in self._sums.items()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
@@ -50,14 +50,14 @@ class RunningSpread:
         self._moments: list[Tensor] = []  # none or one, (3, C): count, mean and sum of squared deviations
 
     def add(self, rows: Tensor) -> None:
-        """Count rows (N, C) in."""
+        """Add rows (N, C)."""
         rows = rows.float()
         mean = rows.mean(0)
         moments = torch.stack([torch.full_like(mean, len(rows)), mean, (rows - mean).square().sum(0)])
         self._moments = [reduce(_merged, [*self._moments, moments])]
 
     def value(self) -> float:
-        """The spread of the rows of all processes, each of which must ask; NaN for a single row."""
+        """The spread of the rows of all processes, each of which must call this; NaN for a single row."""
         count, _, squares = reduce(_merged, gather_object([moments.cpu() for moments in self._moments]))
         return torch.sqrt(squares / (count - 1) + SPREAD_EPS).mean().item()
 

@@ -1,7 +1,7 @@
-"""Is a run learning, or collapsing: what vital signs mean in words, and what to change.
+"""What vital signs mean: whether a run learns or collapses, and what to change.
 
-The loss alone can't tell. It may rise in a run that is well, and fall in one that has collapsed to a constant that is
-easy to predict.
+The loss alone does not show this. It may rise in a run that learns, and fall in one that has collapsed to a constant,
+which is easy to predict.
 """
 
 from dataclasses import dataclass
@@ -17,24 +17,24 @@ COLLAPSED = "collapsed"
 TOO_EARLY = "too early"
 STATES = (HEALTHY, RISING, PARTIAL, COLLAPSED, TOO_EARLY)
 
-# Beside what the run itself has shown, since spread, rank and cosine of an untrained encoder depend on its type, its
-# position embeddings and its input, so that no absolute limit holds for all. Digits that learn lose at most a fifth of
-# their rank on the way, WordNet two thirds during its warm-up, which come back; without normalised targets, or at
-# fifty times the learning rate, digits lose over nine tenths within thirty steps.
+# Limits are relative to earlier values of the same run: spread, rank and cosine of an untrained encoder depend on its
+# type, its position embeddings and its input, so no absolute limit suits all. Runs on digits that learn lose at most a
+# fifth of their rank on the way; runs on WordNet lose two thirds during warm-up and regain them. Without normalised
+# targets, or at fifty times the learning rate, runs on digits lose over nine tenths within thirty steps.
 COLLAPSED_SPREAD = 0.1  # of the targets' spread before the first step
 COLLAPSED_LOSS_OF_RANK = 0.85  # of the effective rank above 1 that the last block once had
 PARTIAL_LOSS_OF_RANK = 0.5  # the same, at any depth
-LOWEST_RANK = 1.5  # what never had more directions than this can't be judged by losing them
-RISE = 1.05  # of the loss above its lowest, and of the targets' spread above what it was then
+LOWEST_RANK = 1.5  # a smaller rank is too small for a loss of rank to mean anything
+RISE = 1.05  # of the loss, relative to its lowest value, and of the targets' spread, relative to its value then
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a run is.
+    """The state of a run.
 
     Args:
         state: one of STATES.
-        reason: what shows it, in words and figures.
+        reason: what shows this state, in words and numbers.
     """
 
     state: str
@@ -42,10 +42,10 @@ class Verdict:
 
 
 def verdict(history: list[dict[str, float]]) -> Verdict:
-    """What the latest vital signs mean beside the earlier ones.
+    """What the latest vital signs mean, compared with the earlier ones.
 
     Args:
-        history: what `vital_signs` gave, oldest first, beginning before the first step.
+        history: results of `vital_signs`, oldest first; the first one is from before the first step.
     """
     now, start = history[-1], history[0]
     if now["target_std"] < COLLAPSED_SPREAD * start["target_std"]:
@@ -77,7 +77,7 @@ def verdict(history: list[dict[str, float]]) -> Verdict:
 
 
 def _lost_rank(history: list[dict[str, float]], depth: str) -> float:
-    """The share of the effective rank above 1, its least, that is gone since it was highest."""
+    """The share of the effective rank, counted from its minimum 1, that was lost since it was highest."""
     ranks = [signs[f"rank_{depth}"] for signs in history]
     return (max(ranks) - ranks[-1]) / (max(ranks) - 1) if max(ranks) > LOWEST_RANK else 0.0
 
@@ -92,7 +92,7 @@ def _fall_of_rank(history: list[dict[str, float]], depth: str) -> str:
 
 
 def remedies(config: Data2VecGenericConfig, args: Data2VecTrainingArguments, mask_ratio: float) -> str:
-    """Which settings to change in a run that collapses, with their present values, the likeliest first.
+    """Which settings to change in a run that collapses, with their present values, the most promising first.
 
     `mask_ratio` is the share of positions that are masked.
     """

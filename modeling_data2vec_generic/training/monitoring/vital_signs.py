@@ -1,4 +1,4 @@
-"""What a fixed batch shows of a model: spreads, ranks and cosines, which the loss alone does not tell."""
+"""Measurements of a model on fixed batches: spreads, ranks and cosines, which the loss alone does not show."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -20,18 +20,18 @@ DEPTHS = ("embeddings", "middle", "top")
 
 @torch.no_grad()
 def vital_signs(model: Data2VecGenericForPreTraining, batches: Iterable[Mapping[str, Tensor]]) -> dict[str, float]:
-    """What a model makes of fixed batches with fixed masks, in evaluation mode.
+    """Measure a model on fixed batches with fixed masks, in evaluation mode.
 
     Args:
-        batches: what the collator gives: the encoder's inputs and `mask`.
+        batches: what the collator returns: the encoder's inputs and `mask`.
 
     Returns:
-        - `loss`, and `loss_to_trivial`: its share of what predicting the mean target everywhere would cost; from 1 on,
+        - `loss`, and `loss_to_trivial`: as a share of the loss of always predicting the mean target; from 1 on,
           nothing has been learned.
         - `target_std`, `prediction_std`: see `spread`, over masked positions.
         - `rank_DEPTH`, `cosine_DEPTH`: effective rank (RankMe, arXiv 2210.02885) and mean cosine of all pairs of
-          samples, of the student's features on full input, averaged over the content of each sample, at the input of
-          the first block ("embeddings"), at the middle block and at the last one ("top").
+          samples. Features are those of the student on unmasked input, averaged over the content of each sample, at
+          the input of the first block ("embeddings"), at the middle block and at the last one ("top").
         - `teacher_distance`: 1 minus the cosine of the student's and the teacher's features at the top.
     """
     losses, targets, predictions, masked = [], [], [], 0
@@ -75,7 +75,7 @@ def mean_cosine(features: Tensor) -> Tensor:
 
 
 def _features(model: Data2VecGenericForPreTraining, encoder: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """(B, C) at each depth: means over the content of what the encoder makes of its full input."""
+    """By depth, (B, C): the encoder's features of unmasked input, averaged over the content."""
     measurements, layout = model.measurements, model.layout
     assert measurements is not None  # the model has run
     inputs = {name: value for name, value in batch.items() if name != "mask" and not name.startswith("student_")}
