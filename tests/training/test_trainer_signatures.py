@@ -27,8 +27,8 @@ import modeling_data2vec_generic
 from modeling_data2vec_generic.finetuning.arguments import FinetuningArguments
 from modeling_data2vec_generic.finetuning.trainer import FinetuningTrainer
 
-from ..tiny import new_encoder
-from .test_full_evaluation import new_trainer
+from ..tiny import tiny_encoder
+from .small_runs import trainer as new_trainer
 
 PACKAGE = Path(modeling_data2vec_generic.__file__).parent
 
@@ -85,7 +85,7 @@ ATTRIBUTES = {
 
 # Private names elsewhere: where they are found, and the signature of those that are called with arguments.
 def layer_with_activation_checkpointing() -> Any:
-    model = new_encoder("vit")
+    model = tiny_encoder("vit")
     model.activation_checkpointing_enable()
     return next(module for module in model.modules() if getattr(module, "gradient_checkpointing", False))
 
@@ -296,11 +296,11 @@ def test_table__has_each_method_that_is_overridden(name):
 def test_tables__have_the_callbacks_in_their_order(tmp_path):
     task: Any = SimpleNamespace(collator=lambda training: None, processor=None)
     arguments = FinetuningArguments(output_dir=str(tmp_path), freeze_encoder_steps=1, use_cpu=True, report_to="none")
-    model = transformers.AutoModelForImageClassification.from_config(new_encoder("vit").config)
+    model = transformers.AutoModelForImageClassification.from_config(tiny_encoder("vit").config)
     finetuning = FinetuningTrainer(model=model, args=arguments, task=task, encoder=model.vit)
     base = rows("training/base_trainer.py", "Callback")
     for trainer, file in (
-        (new_trainer(tmp_path, "vit"), "training/trainer.py"),
+        (new_trainer(tmp_path), "training/trainer.py"),
         (finetuning, "finetuning/trainer.py"),
     ):
         kinds = [type(callback) for callback in trainer.callback_handler.callbacks]

@@ -19,7 +19,7 @@ from modeling_data2vec_generic import (
 )
 
 from ...tiny import tiny_encoder
-from .test_checkpoints import Images
+from ..small_runs import Images
 
 
 def new_model() -> Data2VecGenericForPreTraining:

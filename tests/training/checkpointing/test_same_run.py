@@ -18,7 +18,7 @@ from modeling_data2vec_generic.training.checkpointing.same_run import (
     write_run,
 )
 
-from .test_checkpoints import Images, trainer
+from ..small_runs import Images, trainer
 
 
 class OtherImages(Images):
