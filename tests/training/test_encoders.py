@@ -11,10 +11,10 @@ from modeling_data2vec_generic import Data2VecGenericConfig, Data2VecGenericForP
 from modeling_data2vec_generic.training.arguments import ModelArguments
 from modeling_data2vec_generic.training.encoders import (
     load_encoder,
-    tiny_encoder,
     new_encoder_config,
     parse_overrides,
     save_encoder,
+    tiny_encoder,
 )
 
 from ..tiny import run, text_file, tiny_encoder

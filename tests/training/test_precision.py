@@ -17,7 +17,7 @@ from modeling_data2vec_generic import (
 )
 
 from ..examples.test_published_recipes import EXAMPLES, data_flags, narrow, read
-from ..tiny import from_scratch, image_folder, tiny_encoder, run, sound_folder
+from ..tiny import from_scratch, image_folder, run, sound_folder, tiny_encoder
 
 
 @pytest.fixture(scope="module")
