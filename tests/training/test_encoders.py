@@ -11,10 +11,10 @@ from modeling_data2vec_generic import Data2VecGenericConfig, Data2VecGenericForP
 from modeling_data2vec_generic.training.arguments import ModelArguments
 from modeling_data2vec_generic.training.encoders import (
     load_encoder,
+    new_encoder,
     new_encoder_config,
     parse_overrides,
     save_encoder,
-    tiny_encoder,
 )
 
 from ..tiny import run, text_file, tiny_encoder
@@ -90,7 +90,7 @@ def test_new_config__unknown_names_are_refused_with_a_hint():
 
 def test_new_encoder__has_the_sizes_of_its_configuration():
     overrides = "hidden_size=16,num_hidden_layers=2,num_attention_heads=2,intermediate_size=32,vocab_size=50"
-    encoder = tiny_encoder(new_encoder_config(ModelArguments(model_type="roberta", config_overrides=overrides)))
+    encoder = new_encoder(new_encoder_config(ModelArguments(model_type="roberta", config_overrides=overrides)))
     assert encoder.get_input_embeddings().weight.shape == (50, 16)
 
 
@@ -159,7 +159,7 @@ def test_load__of_an_encoder_that_hides_patches_by_itself_reads_all(tmp_path):
     config = tiny.config()
     config.mask_ratio = 0.75
     AutoModel.from_config(config).save_pretrained(tmp_path)
-    for encoder in (load_encoder(ModelArguments(model_name_or_path=str(tmp_path))), tiny_encoder(config)):
+    for encoder in (load_encoder(ModelArguments(model_name_or_path=str(tmp_path))), new_encoder(config)):
         with torch.no_grad():
             assert encoder(**tiny.inputs()).last_hidden_state.shape[1] == tiny.prefix + tiny.length
 
@@ -198,7 +198,7 @@ def test_save__gives_a_new_encoder_a_new_decoder(model_type, tmp_path):
         model_type=model_type,
         config_overrides=",".join(f"{name}={value}" for name, value in ENCODER_DECODERS[model_type].items()),
     )
-    encoder = tiny_encoder(new_encoder_config(arguments))
+    encoder = new_encoder(new_encoder_config(arguments))
     assert type(encoder) is type(whole(model_type).get_encoder())
     save_encoder(encoder, tmp_path)
     assert_same(AutoModel.from_pretrained(tmp_path).get_encoder().state_dict(), encoder.state_dict())
@@ -261,7 +261,7 @@ TINY_VIT = "hidden_size=32,num_hidden_layers=2,num_attention_heads=2,intermediat
 
 def test_attention__is_the_chosen_one_of_new_and_of_loaded_encoders(tmp_path):
     chosen = ModelArguments(model_type="vit", config_overrides=TINY_VIT, attn_implementation="flex_attention")
-    encoder = tiny_encoder(new_encoder_config(chosen))
+    encoder = new_encoder(new_encoder_config(chosen))
     assert encoder.config._attn_implementation == "flex_attention"
     model = Data2VecGenericForPreTraining(Data2VecGenericConfig(), encoder)
     model.save_pretrained(tmp_path / "whole")
@@ -274,4 +274,4 @@ def test_attention__is_the_chosen_one_of_new_and_of_loaded_encoders(tmp_path):
 def test_attention__that_there_is_none_of_is_refused():
     chosen = ModelArguments(model_type="vit", config_overrides=TINY_VIT, attn_implementation="nonsense")
     with pytest.raises(ValueError, match="that attn_implementation='nonsense' is installed and made for this type"):
-        tiny_encoder(new_encoder_config(chosen))
+        new_encoder(new_encoder_config(chosen))
