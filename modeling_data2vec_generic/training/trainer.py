@@ -9,7 +9,8 @@ What it adds to methods of transformers' Trainer, besides `base_trainer.py`:
 | `call_model_init` | compiles the model | no other place sees each new model |
 | `get_train_dataloader` | batches of a stream | a stream divides its batches among processes itself |
 | `set_initial_training_values` | begins to read a resumed stream | its loader has just been made |
-| `get_batch_samples` | no repeated samples; counts masked positions | the loss is a mean over all processes' |
+| `get_batch_samples` | no repeated samples; a resumed stream's batches | a sample counts once; see the row above |
+| `_get_num_items_in_batch` | masked positions of all processes | the loss is a mean over them |
 | `training_step` | notes samples, and whether they are finite | `BadSteps` names those that are not |
 | `_get_grad_norm` | drops gradients that are not finite | it is the last call before the optimizer step |
 | `compute_loss` | notes spreads and operations; 0 for repeated samples | the loss alone does not show a collapse |
@@ -196,14 +197,16 @@ class Data2VecTrainer(ResumableTrainer):
     # --- a training step
 
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> tuple:
-        """The micro-batches of an optimizer step without repeated samples, and their masked positions, a count over
-        all processes."""
+        """The micro-batches of an optimizer step without repeated samples, and their masked positions."""
         # Trainer's own iterator would skip the batches that were trained on, and a resumed stream begins behind them.
         iterator = epoch_iterator if self._resumed_batches is None else self._resumed_batches
-        batches, _ = super().get_batch_samples(map(self._own_samples, iterator), num_batches, device)
+        batches, num_items = super().get_batch_samples(map(self._own_samples, iterator), num_batches, device)
         for batch in batches:
             self._stream_position = batch.pop(POSITION, self._stream_position)
-        return batches, self._get_num_items_in_batch(masks_as_labels(batches), device)
+        return batches, num_items
+
+    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Tensor | int | None:
+        return super()._get_num_items_in_batch(masks_as_labels(batch_samples), device)
 
     def _own_samples(self, batch: dict[str, Any]) -> dict[str, Any]:
         return own_samples(batch, self.accelerator.gradient_state)
