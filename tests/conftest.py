@@ -4,6 +4,7 @@ import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,8 +23,18 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if FAST not in collection_path.read_text(encoding="utf-8") else None
 
 
-def pytest_collection_finish() -> None:
-    """Take what has been imported out of reach of the garbage collector, which every run of the Trainer calls."""
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Each process runs whole files as far as possible, so that what a file makes for all its tests is made once."""
+    from xdist.scheduler import WorkStealingScheduling  # which an ordinary run does without
+
+    return WorkStealingScheduling(config, log) if config.option.dist == "load" else None
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _short_garbage_collections() -> None:
+    """Collections leave out what was there before a file's tests, such as imported modules: each run of the Trainer
+    begins with a full collection, which would take longer than the run itself."""
     gc.collect()
     gc.freeze()
 
