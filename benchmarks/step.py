@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from transformers.utils import logging
 
-from modeling_data2vec_generic.training.compilation import compile_parts
+from modeling_data2vec_generic.training.acceleration.compilation import compile_parts
 
 from .bare import BareLoop
 from .cases import CASES, OBJECTIVES, QUICK_CASES, Case

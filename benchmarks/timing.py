@@ -19,7 +19,7 @@ from modeling_data2vec_generic import (
     Data2VecTrainingArguments,
     modeling_data2vec_generic,
 )
-from modeling_data2vec_generic.training.compilation import compile_parts
+from modeling_data2vec_generic.training.acceleration.compilation import compile_parts
 from modeling_data2vec_generic.training.teacher import EMATeacher
 
 from .bare import BareLoop

@@ -1,5 +1,5 @@
 """Pre-training: flags, encoder, teacher and trainer.
 
-Read `arguments.py`, then `trainer.py`, whose first lines say what it adds to the Trainer of transformers and where;
-`checkpointing/` and `monitoring/` hold what it calls.
+Read `arguments.py`, then `base_trainer.py` and `trainer.py`, whose first lines say what they add to the Trainer of
+transformers and where; `checkpointing/`, `monitoring/` and `acceleration/` hold what they call.
 """

@@ -55,6 +55,8 @@ from transformers.trainer_utils import (
 from transformers.utils import logging
 
 from ..quirks_data2vec_generic import MASK_PARAMETERS
+from .acceleration.global_batch import unsharded_class
+from .acceleration.precision import evaluation_dtype, kept_weights, rounded
 from .arguments import RunArguments
 from .checkpointing.integrity import check_checkpoint
 from .checkpointing.interruption import ResumeCallback, StopCallback
@@ -63,9 +65,7 @@ from .checkpointing.running_state import load_running_state, save_running_state
 from .checkpointing.same_run import describe_arguments, describe_collator, describe_data, require_same_run, write_run
 from .checkpointing.signals import STOPPED, ignore_stop_signals_in_workers
 from .checkpointing.staging import discard, place_checkpoint, staging, whole_files
-from .global_batch import unsharded_class
 from .loaders import EpochCallback, reading_lengths, replaced
-from .precision import evaluation_dtype, kept_weights, rounded
 from .settings import refuse_several_devices
 
 NEVER_DECAYED = (*MASK_PARAMETERS, "mask_embedding")

@@ -48,13 +48,19 @@ from transformers.utils import logging
 
 from ..data.windowed_stream import POSITION, Position, WindowedStream
 from ..modeling_data2vec_generic import Data2VecGenericForPreTraining
+from .acceleration.compilation import compile_student
+from .acceleration.global_batch import (
+    REPEATED,
+    masks_as_labels,
+    own_samples,
+    search_unused_parameters,
+    shard_by_blocks,
+)
 from .arguments import Data2VecTrainingArguments, ObjectiveArguments
 from .base_trainer import ResumableTrainer
 from .batch_schedule import BatchScaling
 from .checkpointing.stream_position import load_position, save_position
-from .compilation import compile_student
 from .encoders import save_encoder
-from .global_batch import REPEATED, masks_as_labels, own_samples, search_unused_parameters, shard_by_blocks
 from .loaders import stream_loader
 from .monitoring.bad_steps import SAMPLE_INDEX, BadSteps, WithSampleIndex
 from .monitoring.best_metric import BestMetricCallback

@@ -17,7 +17,7 @@ from modeling_data2vec_generic.backbone_data2vec_generic import visible_only
 from modeling_data2vec_generic.float32_copy_data2vec_generic import EncoderTemplate, exact_arithmetic
 from modeling_data2vec_generic.layout_data2vec_generic import UnsupportedBackboneError, find_layout
 from modeling_data2vec_generic.measurements_data2vec_generic import made_up_sample, measure, visible_only_fault
-from modeling_data2vec_generic.training.compilation import compile_parts
+from modeling_data2vec_generic.training.acceleration.compilation import compile_parts
 
 from ..tiny_encoders import TINY
 from .test_conformance import model_of

@@ -14,10 +14,10 @@ from transformers import AutoModel
 from modeling_data2vec_generic.objective_data2vec_generic import spread
 from modeling_data2vec_generic.training.monitoring.running_stats import Means, RunningSpread
 
-from . import runs_of_processes
-from .runs_of_processes import CASES, DTYPES, SHARDED, STEPS
+from .. import runs_of_processes
+from ..runs_of_processes import CASES, DTYPES, SHARDED, STEPS
 
-CONFIGURATION = Path(__file__).parents[2] / "examples" / "accelerate" / "ddp.yaml"
+CONFIGURATION = Path(__file__).parents[3] / "examples" / "accelerate" / "ddp.yaml"
 CLOCK = ("runtime", "per_second", "total_flos")  # the last counts the samples that accelerate repeats
 OF_A_PROCESS = ("target_std", "prediction_std", "mask_ratio")  # means of the processes' own
 

@@ -11,7 +11,7 @@ from accelerate.state import GradientState
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
-from ..modeling_data2vec_generic import Data2VecGenericForPreTraining
+from ...modeling_data2vec_generic import Data2VecGenericForPreTraining
 
 REPEATED = "repeated"
 """Key of a batch all of whose samples another process has too. It goes through the model, since all processes must run

@@ -6,7 +6,7 @@ from accelerate import Accelerator
 from transformers import ViTConfig
 
 from modeling_data2vec_generic import Data2VecGenericConfig, Data2VecGenericForPreTraining, Data2VecTrainingArguments
-from modeling_data2vec_generic.training.compilation import compile_student
+from modeling_data2vec_generic.training.acceleration.compilation import compile_student
 
 ENCODER = ViTConfig(
     hidden_size=32, num_hidden_layers=3, num_attention_heads=4, intermediate_size=64, image_size=16, patch_size=4

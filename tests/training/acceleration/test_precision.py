@@ -16,8 +16,8 @@ from modeling_data2vec_generic import (
     Data2VecTrainingArguments,
 )
 
-from ..examples.test_published_recipes import EXAMPLES, data_flags, narrow, read
-from ..tiny import from_scratch, image_folder, run, sound_folder, tiny_encoder
+from ...examples.test_published_recipes import EXAMPLES, data_flags, narrow, read
+from ...tiny import from_scratch, image_folder, run, sound_folder, tiny_encoder
 
 
 @pytest.fixture(scope="module")

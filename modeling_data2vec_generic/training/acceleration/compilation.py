@@ -4,8 +4,8 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DynamoBackend
 
-from ..modeling_data2vec_generic import Data2VecGenericForPreTraining
-from .arguments import Data2VecTrainingArguments
+from ...modeling_data2vec_generic import Data2VecGenericForPreTraining
+from ..arguments import Data2VecTrainingArguments
 
 
 def compile_student(
