@@ -46,6 +46,7 @@ def test_bf16__gives_nearly_the_losses_of_float32_and_checkpoints_in_float32(fla
     assert max(distance) < 1e-3
 
 
+@pytest.mark.fast
 def test_fp16__on_a_cpu_is_one_clear_error(flags, tmp_path):
     with pytest.raises(ValueError, match=r"fp16=True needs an accelerator, and this run is on the CPU. Use --bf16"):
         run(*flags, "--fp16", "true", output_dir=tmp_path / "out")
