@@ -7,7 +7,7 @@ from tempfile import TemporaryFile
 
 
 @contextmanager
-def loading(what: str, remedy: str) -> Iterator[None]:
+def as_value_error(what: str, remedy: str) -> Iterator[None]:
     """Turns any exception raised inside the `with` block into a ValueError, with the original as its cause.
 
     Use it around calls of transformers, tokenizers, safetensors or torch that read files. The type of what they raise

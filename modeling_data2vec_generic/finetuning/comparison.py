@@ -13,7 +13,7 @@ from datasets import Dataset
 from transformers import set_seed
 from transformers.utils import logging
 
-from ..errors import loading
+from ..errors import as_value_error
 from ..evaluation.probe import extract_features
 from ..layout_data2vec_generic import UnsupportedBackboneError
 from ..measurements_data2vec_generic import undisturbed
@@ -122,7 +122,11 @@ class Comparison:
         encoder: Any = model.get_submodule(path)
         inputs = task.inputs([samples["train"][0]])
         refused = f"{type(model).__name__} can't read the training samples"
-        with loading(refused, "Choose an encoder of another type or size."), torch.no_grad(), undisturbed(model):
+        with (
+            as_value_error(refused, "Choose an encoder of another type or size."),
+            torch.no_grad(),
+            undisturbed(model),
+        ):
             model(**inputs)
         rescaled = task.fit_head(model, encoder, inputs)
         if not pretrained:

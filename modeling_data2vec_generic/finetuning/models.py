@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from ..configuration_data2vec_generic import Data2VecGenericConfig
-from ..errors import loading
+from ..errors import as_value_error
 from ..modeling_data2vec_generic import Data2VecGenericPreTrainedModel
 from ..training.arguments import ModelArguments
 from ..training.encoders import load_encoder_and_gaps, new_encoder, new_encoder_config
@@ -81,7 +81,7 @@ def build_model(
                 f"drop_path={drop_path}, but a {config.model_type} encoder has no drop path (no drop_path_rate in its "
                 "configuration). Leave it out."
             )
-        with loading(f"drop_path={drop_path} can't be set for a {config.model_type} encoder", "Leave it out."):
+        with as_value_error(f"drop_path={drop_path} can't be set for a {config.model_type} encoder", "Leave it out."):
             config.drop_path_rate = drop_path
     model = None if own_head else _with_head_of_transformers(source.encoder, auto_class, config, settings)
     if model is None:
@@ -131,7 +131,7 @@ def _with_head_of_transformers(
     config.architectures = config.architectures or []  # DeiT has two heads, and choosing one fails with None here
     for name, value in settings.items():
         setattr(config, name, value)
-    with loading(
+    with as_value_error(
         f"{auto_class.__name__} can't be made of this {config.model_type} configuration",
         "Choose an encoder of another type or size.",
     ):

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from transformers.utils import cached_file, logging
 
 from ..data.arguments import DataArguments
-from ..errors import loading
+from ..errors import as_value_error
 from ..evaluation.probe import ContentMask
 from ..masking.sampler import MaskSampler
 from ..training.arguments import ModelArguments
@@ -69,7 +69,7 @@ class Modality(ABC):
 
     def load_processor(self, auto_class: Any, **options: Any) -> Any:
         """Like `saved_processor`, but raises ValueError if there is no processor, too."""
-        with loading(
+        with as_value_error(
             f"{auto_class.__name__} cannot load {self.source!r}",
             "Repair its files, or name another folder or Hub id with --processor_name.",
         ):

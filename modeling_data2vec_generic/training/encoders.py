@@ -13,7 +13,7 @@ from transformers import CONFIG_MAPPING, MODEL_MAPPING, AutoConfig, AutoModel, P
 from transformers.utils import logging
 
 from ..configuration_data2vec_generic import Data2VecGenericConfig
-from ..errors import loading
+from ..errors import as_value_error
 from ..modeling_data2vec_generic import Data2VecGenericModel, encoder_of
 from ..quirks_data2vec_generic import quirks_of
 from ..remote_code_data2vec_generic import require_safetensors
@@ -46,7 +46,7 @@ def load_encoder_and_gaps(arguments: ModelArguments) -> tuple[PreTrainedModel, s
     """
     source, trust = str(arguments.model_name_or_path), arguments.trust_remote_code
     require_safetensors(source)
-    with loading(
+    with as_value_error(
         f"model_name_or_path={source!r} cannot be loaded as an encoder",
         "Check that it is a folder or a Hub id with a config.json and model.safetensors that belong together"
         f"{_or_attention(arguments.attn_implementation)}.",
@@ -117,7 +117,9 @@ def main_input_of(arguments: ModelArguments) -> str | None:
     if source is not None and arguments.trust_remote_code:
         return None
     if source is not None:
-        with loading(f"{source!r} cannot be loaded as an encoder", "Check that it is a folder or Hub id of a model."):
+        with as_value_error(
+            f"{source!r} cannot be loaded as an encoder", "Check that it is a folder or Hub id of a model."
+        ):
             config: Any = AutoConfig.from_pretrained(source)
     else:
         config = _default_config(str(arguments.model_type))
@@ -139,7 +141,7 @@ def new_encoder_config(arguments: ModelArguments, defaults: dict[str, Any] | Non
         ValueError: the model type is unknown, or an override names no field of its configuration.
     """
     if arguments.config_name is not None:
-        with loading(
+        with as_value_error(
             f"config_name={arguments.config_name!r} cannot be loaded as a configuration",
             "Check that it is a folder or a Hub id with the config.json of an encoder.",
         ):
@@ -159,7 +161,7 @@ def new_encoder_config(arguments: ModelArguments, defaults: dict[str, Any] | Non
         )
     # From the given fields, not from `default`, which holds values derived from fields that are overridden.
     fitting = {name: value for name, value in (defaults or {}).items() if hasattr(default, name)}
-    with loading(
+    with as_value_error(
         f"A {default.model_type} configuration cannot be made of config_overrides={overrides}", f"{_CHECK_FIELDS}."
     ):
         # The name says where the configuration's own code is.
@@ -175,7 +177,7 @@ def new_encoder(config: PreTrainedConfig, trust_remote_code: bool = False) -> Pr
         ValueError: fields of the configuration contradict each other, or it is too large for this machine.
     """
     remedy = f"{_CHECK_FIELDS}{_or_attention(config._attn_implementation)}."
-    with loading(f"No {config.model_type} encoder can be made of its configuration", remedy):
+    with as_value_error(f"No {config.model_type} encoder can be made of its configuration", remedy):
         if not trust_remote_code:
             check_size(config)
         return _reading_all(encoder_of(AutoModel.from_config(config, trust_remote_code=trust_remote_code)))

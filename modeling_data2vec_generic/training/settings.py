@@ -15,7 +15,7 @@ from transformers.integrations import (
 )
 from transformers.utils import is_liger_kernel_available
 
-from ..errors import loading
+from ..errors import as_value_error
 
 LARGEST_SEED = 2**32 - 1  # of numpy's generators
 # The smallest value of each; None is allowed.
@@ -90,12 +90,12 @@ def check_packages(arguments: TrainingArguments) -> None:
     if arguments.use_liger_kernel and not is_liger_kernel_available():
         raise ValueError(_missing("use_liger_kernel", "liger-kernel"))
     if arguments.optim_target_modules is None:  # otherwise it is made for layers of the model
-        with loading(
+        with as_value_error(
             f"optim={_plain(arguments.optim)!r} cannot be used",
             "Install what it needs, or choose another with --optim.",
         ):
             Trainer.get_optimizer_cls_and_kwargs(arguments, torch.nn.Identity())  # type: ignore[arg-type]
-    with loading(
+    with as_value_error(
         f"lr_scheduler_type={_plain(arguments.lr_scheduler_type)!r} cannot be used with lr_scheduler_kwargs="
         f"{arguments.lr_scheduler_kwargs}",
         "Change these, or choose another schedule.",

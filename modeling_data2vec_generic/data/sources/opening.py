@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import datasets
 from datasets import Dataset
 
-from ...errors import loading, require_writable
+from ...errors import as_value_error, require_writable
 from ..arguments import DataArguments
 from ..summary import note
 from .built_in import BUILT_IN
@@ -79,6 +79,6 @@ def _labelled_by_cls(rows: Any) -> Any:
 
 def loading_hub(name: str) -> AbstractContextManager[None]:
     """Turns errors of datasets about the dataset `name` into a ValueError that says what --dataset_name accepts."""
-    return loading(
+    return as_value_error(
         f"dataset_name={name!r} cannot be loaded", "Name a dataset of the Hub or a folder; a file is for --train_file."
     )

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from ...errors import loading
+from ...errors import as_value_error
 from ...masking.sample_rng import UniformSource
 
 _ASPECT_RATIOS = (3 / 4, 4 / 3)
@@ -92,7 +92,7 @@ class PixelPipeline:
 
     def __init__(self, image_processor: Any):
         self.processor = image_processor
-        with loading(
+        with as_value_error(
             f"The settings of {type(image_processor).__name__} do not give pixels for an encoder",
             "Change them in its preprocessor_config.json, or name another processor with --processor_name.",
         ):
