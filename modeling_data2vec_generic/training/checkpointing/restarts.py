@@ -9,7 +9,7 @@ from torch import Tensor, nn
 class StartingPoint:
     """Weights and optimizer state as a run found them, kept in the memory of the CPU.
 
-    Trainer continues with the weights and the optimizer state of an attempt that ran out of memory.
+    Without it, Trainer would continue with the weights and the optimizer state of an attempt that ran out of memory.
 
     Args:
         model: whose weights are kept.
