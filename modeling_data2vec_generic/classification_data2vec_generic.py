@@ -188,7 +188,8 @@ class Data2VecGenericForSemanticSegmentation(_LinearHead):
         size = pixel_values.shape[-2:]
         if self._places is None or self._places[0] != size:
             layout = find_layout(self.encoder)
-            measurements = measure(self.encoder, layout, {"pixel_values": pixel_values}, self._template)
+            encoder_copy = self._template.float32_copy(self.encoder)
+            measurements = measure(self.encoder, layout, {"pixel_values": pixel_values}, encoder_copy)
             self._places = size, layout, measurements.prefix, measurements.length
         _, layout, prefix, length = self._places
         hidden = self.hidden_states(all_inputs(layout, {"pixel_values": pixel_values, **inputs}, length))

@@ -25,6 +25,21 @@ NOISE_STD = 0.1  # of the noise that is added to such weights
 MOST_NAMED = 3  # weights that an error names
 
 
+def float32_copy(encoder: PreTrainedModel) -> PreTrainedModel:
+    """A copy of the encoder in float32, on which it can be measured.
+
+    In the copy, noise is added to trainable weights that are still about zero, so that their effect can be measured.
+    Attention that needs an accelerator is replaced by "sdpa" or "eager".
+
+    Args:
+        encoder: neither compiled nor sharded; see `EncoderTemplate`.
+
+    Raises:
+        ValueError: a weight holds NaN or infinity.
+    """
+    return _with_values(encoder, _tensors(encoder))
+
+
 class EncoderTemplate:
     """The modules of an encoder as they are now, without the values of its weights.
 
@@ -39,10 +54,7 @@ class EncoderTemplate:
         self._modules = copy.deepcopy(encoder, {id(tensor): _on_meta(tensor) for tensor in _tensors(encoder).values()})
 
     def float32_copy(self, encoder: PreTrainedModel) -> PreTrainedModel:
-        """A copy of the encoder in float32 that is neither sharded nor compiled.
-
-        In the copy, noise is added to trainable weights that are still about zero, so that their effect can be
-        measured. Attention that needs an accelerator is replaced by "sdpa" or "eager".
+        """A copy as by `float32_copy` that is neither sharded nor compiled.
 
         Args:
             encoder: the encoder of this template, from which the values of the weights are taken. If it is sharded,
@@ -51,15 +63,19 @@ class EncoderTemplate:
         Raises:
             ValueError: a weight holds NaN or infinity.
         """
-        values = _tensors(encoder)
-        encoder_copy: PreTrainedModel = copy.deepcopy(
-            self._modules, {id(mine): _in_float32(values[name]) for name, mine in _tensors(self._modules).items()}
-        )
-        _check_and_add_noise(encoder_copy)
-        config: Any = encoder_copy.config
-        if config._attn_implementation not in RUNS_EVERYWHERE:
-            encoder_copy.set_attn_implementation("sdpa" if encoder_copy._supports_sdpa else "eager")
-        return encoder_copy
+        return _with_values(self._modules, _tensors(encoder))
+
+
+def _with_values(modules: PreTrainedModel, values: dict[str, Tensor]) -> PreTrainedModel:
+    """A copy of the modules that holds these values, in float32, and can be measured."""
+    encoder_copy: PreTrainedModel = copy.deepcopy(
+        modules, {id(tensor): _in_float32(values[name]) for name, tensor in _tensors(modules).items()}
+    )
+    _check_and_add_noise(encoder_copy)
+    config: Any = encoder_copy.config
+    if config._attn_implementation not in RUNS_EVERYWHERE:
+        encoder_copy.set_attn_implementation("sdpa" if encoder_copy._supports_sdpa else "eager")
+    return encoder_copy
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:
@@ -161,4 +177,4 @@ def _older_setting_allows_tf32() -> bool:
         return False
 
 
-__all__ = ["EncoderTemplate", "exact_arithmetic"]
+__all__ = ["EncoderTemplate", "exact_arithmetic", "float32_copy"]

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from .backbone_data2vec_generic import as_sequence, content_of, first, hooked, recorded_layers, visible_only
-from .float32_copy_data2vec_generic import EncoderTemplate, exact_arithmetic
+from .float32_copy_data2vec_generic import exact_arithmetic, float32_copy
 from .inputs_data2vec_generic import all_inputs, first_sample, made_up_inputs, main_input, repeated
 from .layout_data2vec_generic import (
     BackboneLayout,
@@ -93,12 +93,12 @@ def encode(
 
 
 def made_up_sample(
-    encoder: PreTrainedModel, layout: BackboneLayout, template: EncoderTemplate | None = None
+    encoder: PreTrainedModel, layout: BackboneLayout, encoder_copy: PreTrainedModel | None = None
 ) -> dict[str, Tensor] | None:
     """Make up one sample that the encoder can read: its main input, in float32 or as tokens.
 
     Args:
-        encoder, layout, template: see `measure`. The sample is tried on a copy of the encoder.
+        encoder, layout, encoder_copy: see `measure`. The sample is tried on the copy.
 
     Returns:
         The main input by its name; `None` if the encoder's configuration does not describe it, or if the encoder
@@ -110,7 +110,7 @@ def made_up_sample(
     inputs = made_up_inputs(encoder)
     if inputs is None:
         return None
-    encoder_copy = (template or EncoderTemplate(encoder)).float32_copy(encoder)
+    encoder_copy = encoder_copy or float32_copy(encoder)
     try:
         with _measuring(encoder_copy):
             encoder_copy(**all_inputs(layout, inputs, 0) if layout.quirks.ordered_input is None else inputs)
@@ -154,7 +154,7 @@ def measure(
     encoder: PreTrainedModel,
     layout: BackboneLayout,
     inputs: Mapping[str, Any],
-    template: EncoderTemplate | None = None,
+    encoder_copy: PreTrainedModel | None = None,
 ) -> BackboneMeasurements:
     """Run a float32 copy of an encoder on one sample of a batch and record what happens.
 
@@ -162,7 +162,8 @@ def measure(
         encoder: it is not changed.
         layout: of the encoder.
         inputs: a batch, from which the first sample without NaN and infinity is taken.
-        template: of the encoder; needed if the encoder has been compiled or sharded.
+        encoder_copy: a float32 copy of the encoder; by default one is made. An `EncoderTemplate` makes the copy of an
+            encoder that has been compiled or sharded.
 
     Raises:
         UnsupportedBackboneError: the encoder does not run on these inputs, none of its blocks runs, the batch is not
@@ -170,9 +171,7 @@ def measure(
         ValueError: a weight or the sample holds NaN or infinity.
     """
     with naming_parts(encoder):
-        return _measure_copy(
-            (template or EncoderTemplate(encoder)).float32_copy(encoder), layout, first_sample(inputs)
-        )
+        return _measure_copy(encoder_copy or float32_copy(encoder), layout, first_sample(inputs))
 
 
 def _measure_copy(encoder: PreTrainedModel, layout: BackboneLayout, sample: dict[str, Any]) -> BackboneMeasurements:
@@ -395,7 +394,7 @@ def visible_only_fault(
     layout: BackboneLayout,
     measurements: BackboneMeasurements,
     inputs: Mapping[str, Any],
-    template: EncoderTemplate | None = None,
+    encoder_copy: PreTrainedModel | None = None,
 ) -> str | None:
     """Test on one sample whether the blocks can run on visible positions alone (`visible_only`).
 
@@ -405,7 +404,7 @@ def visible_only_fault(
     twice the same output as if they were given once.
 
     Args:
-        encoder, layout, inputs, template: see `measure`. A float32 copy of the encoder is tested.
+        encoder, layout, inputs, encoder_copy: see `measure`. The copy is tested.
         measurements: what `measure` returned, with the `length` of these inputs.
 
     Returns:
@@ -416,7 +415,7 @@ def visible_only_fault(
     """
     if layout.hierarchical:
         return "it works in stages that merge neighbouring positions"
-    encoder = (template or EncoderTemplate(encoder)).float32_copy(encoder)
+    encoder = encoder_copy or float32_copy(encoder)
     sample = first_sample(inputs)
     if layout.reads_tokens and "attention_mask" in inspect.signature(encoder.forward).parameters:
         sample = {"attention_mask": torch.ones_like(sample[main_input(encoder)]), **sample}
@@ -463,13 +462,13 @@ def require_visible_only(
     layout: BackboneLayout,
     measurements: BackboneMeasurements,
     inputs: Mapping[str, Any],
-    template: EncoderTemplate | None = None,
+    encoder_copy: PreTrainedModel | None = None,
 ) -> None:
     """Raise an `UnsupportedBackboneError` if the blocks can't run on visible positions alone.
 
     Arguments and other errors are those of `visible_only_fault`.
     """
-    fault = visible_only_fault(encoder, layout, measurements, inputs, template)
+    fault = visible_only_fault(encoder, layout, measurements, inputs, encoder_copy)
     if fault is not None:
         raise UnsupportedBackboneError(
             f"student_input='visible' is not possible with {describe(encoder)}: {fault}. Set "

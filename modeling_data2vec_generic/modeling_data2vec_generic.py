@@ -236,13 +236,14 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         """
         if self.measurements is not None or any(parameter.is_meta for parameter in self.encoder.parameters()):
             return
-        inputs = made_up_sample(self.encoder, self.layout, self._template)
+        encoder_copy = self._template.float32_copy(self.encoder)
+        inputs = made_up_sample(self.encoder, self.layout, encoder_copy)
         if inputs is not None:
-            self.measurements = self._measure_and_check(inputs)
+            self.measurements = self._measure_and_check(inputs, encoder_copy)
 
-    def _measure_and_check(self, inputs: dict[str, Any]) -> BackboneMeasurements:
+    def _measure_and_check(self, inputs: dict[str, Any], encoder_copy: PreTrainedModel) -> BackboneMeasurements:
         """Measure the encoder on these inputs and check that the configuration is possible with it."""
-        measurements = measure(self.encoder, self.layout, inputs, self._template)
+        measurements = measure(self.encoder, self.layout, inputs, encoder_copy)
         wanted = self.config.average_top_k_layers or 1
         if wanted > measurements.num_layers:
             raise ValueError(
@@ -255,19 +256,21 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
                 f"{type(self.encoder).__name__} has none. Set it to 0."
             )
         if self.config.student_input == "visible":
-            require_visible_only(self.encoder, self.layout, measurements, inputs, self._template)
+            require_visible_only(self.encoder, self.layout, measurements, inputs, encoder_copy)
         return measurements
 
     def _measurements_for(self, inputs: dict[str, Any]) -> BackboneMeasurements:
         """The measurements, which are made on the first batch if they could not be made before."""
         if self.measurements is None:
-            self.measurements = self._measure_and_check(longest_text(inputs) if self.layout.reads_tokens else inputs)
+            sample = longest_text(inputs) if self.layout.reads_tokens else inputs
+            self.measurements = self._measure_and_check(sample, self._template.float32_copy(self.encoder))
             self._freeze()
         elif not self._saw_batch and self.layout.reads_tokens and self.config.student_input == "visible":
             # Some encoders use another attention in long texts than in the short text that was made up.
             text = longest_text(inputs)
             seen = dataclasses.replace(self.measurements, length=text[self.main_input_name].shape[1])
-            require_visible_only(self.encoder, self.layout, seen, text, self._template)
+            encoder_copy = self._template.float32_copy(self.encoder)
+            require_visible_only(self.encoder, self.layout, seen, text, encoder_copy)
         self._saw_batch = True
         return self.measurements
 

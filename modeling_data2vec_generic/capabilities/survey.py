@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers import CONFIG_MAPPING, MODEL_MAPPING, PreTrainedModel
 
 from ..backbone_data2vec_generic import masked_content
+from ..float32_copy_data2vec_generic import float32_copy
 from ..geometry_data2vec_generic import grid_of, patch_sides
 from ..inputs_data2vec_generic import main_input
 from ..layout_data2vec_generic import BackboneLayout, UnsupportedBackboneError, describe, find_layout
@@ -73,18 +74,19 @@ def _measured(model_type: str, encoder: PreTrainedModel) -> Capability:
         layout = find_layout(encoder)
     except UnsupportedBackboneError as error:
         return Capability(model_type, reads, reason=_without_name(error, encoder))
-    inputs = made_up_sample(encoder, layout)
+    encoder_copy = float32_copy(encoder)
+    inputs = made_up_sample(encoder, layout, encoder_copy)
     if inputs is None:
         reason = f"no sample of {reads} alone could be made up that it reads"
         return Capability(model_type, reads, layout, mask_token=None, visible=None, reason=reason)
     try:
-        measurements = measure(encoder, layout, inputs)
+        measurements = measure(encoder, layout, inputs, encoder_copy)
     except UnsupportedBackboneError as error:
         return Capability(model_type, reads, layout, reason=_without_name(error, encoder))
     if _shows_masked_content(encoder, layout, measurements, inputs):
         reason = "what it makes of a sample that is masked throughout still depends on the sample"
         return Capability(model_type, reads, layout, measurements, reason=reason)
-    fault = visible_only_fault(encoder, layout, measurements, inputs)
+    fault = visible_only_fault(encoder, layout, measurements, inputs, encoder_copy)
     return Capability(
         model_type, reads, layout, measurements, mask_token=True, visible=fault is None, reason=fault or ""
     )

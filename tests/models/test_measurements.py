@@ -188,7 +188,9 @@ def test_first_batch__of_compiled_blocks_is_measured_on_plain_ones():
 
     compile_parts(model, backend)
     measurements = dataclasses.replace(model.measurements, length=30)
-    fault = visible_only_fault(model.encoder, model.layout, measurements, batch_of(30), model._template)
+    fault = visible_only_fault(
+        model.encoder, model.layout, measurements, batch_of(30), model._template.float32_copy(model.encoder)
+    )
     assert fault is None
     assert not called
 
