@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from transformers import AutoModel
 
 from modeling_data2vec_generic import Data2VecGenericConfig, Data2VecGenericForPreTraining
-from modeling_data2vec_generic.backbone_data2vec_generic import recorded_layers
+from modeling_data2vec_generic.backbone_data2vec_generic import hooked, recorded_layers
+from modeling_data2vec_generic.float32_copy_data2vec_generic import float32_copy
 from modeling_data2vec_generic.layout_data2vec_generic import UnsupportedBackboneError
 from modeling_data2vec_generic.measurements_data2vec_generic import measure, visible_only_fault
 from modeling_data2vec_generic.training.encoders import save_encoder
@@ -30,20 +32,27 @@ SHORT = 9
 _MODELS: dict[tuple, tuple[Data2VecGenericForPreTraining, Tensor]] = {}
 
 
-def model_of(tiny: Tiny, student_input: str = "mask_token", attention: str | None = None, **fields):
+def shared_model_of(tiny: Tiny, student_input: str = "mask_token") -> Data2VecGenericForPreTraining:
     """A model in training mode, which computes the same as in evaluation mode because there is no dropout.
 
-    Each caller gets a copy. The decoder's input holds no noise, so that it is the student's output and nothing else.
+    It is for tests that change nothing about it. The decoder's input holds no noise, so that it is the student's
+    output and nothing else.
     """
-    key = (repr(tiny), student_input, attention, *sorted(fields.items()))
+    key = repr(tiny), student_input
     if key not in _MODELS:
-        _MODELS[key] = new_model(tiny, student_input, attention, **fields), torch.get_rng_state()
+        _MODELS[key] = new_model(tiny, student_input), torch.get_rng_state()
     model, rng_state = _MODELS[key]
     torch.set_rng_state(rng_state)
-    return copy_of(model)
+    with_statistics = any(isinstance(module, _BatchNorm) for module in model.modules())
+    return copy_of(model) if with_statistics else model  # a pass in training mode changes running statistics
 
 
-def new_model(tiny: Tiny, student_input: str, attention: str | None, **fields) -> Data2VecGenericForPreTraining:
+def model_of(tiny: Tiny, student_input: str = "mask_token") -> Data2VecGenericForPreTraining:
+    """A copy of the shared model, which the caller may change."""
+    return copy_of(shared_model_of(tiny, student_input))
+
+
+def new_model(tiny: Tiny, student_input: str) -> Data2VecGenericForPreTraining:
     torch.manual_seed(0)
     config = Data2VecGenericConfig(
         student_input=student_input,
@@ -54,10 +63,8 @@ def new_model(tiny: Tiny, student_input: str, attention: str | None, **fields) -
         decoder_kernel_size=3,
         decoder_groups=4,
         mask_noise_std=0.0,
-        **fields,
     )
-    options = {} if attention is None else {"attn_implementation": attention}
-    return Data2VecGenericForPreTraining(config, encoder=tiny.encoder(**options)).train()
+    return Data2VecGenericForPreTraining(config, encoder=tiny.encoder()).train()
 
 
 def random_masks(num_masks: int, lengths: list[int], total: int) -> Tensor:
@@ -83,12 +90,12 @@ class Student:
     def __init__(self, model: Data2VecGenericForPreTraining):
         self.model = model
         self.content = torch.empty(0)
-        model.predictor.register_forward_pre_hook(lambda module, args: setattr(self, "content", args[0]))
 
     def __call__(self, mask: Tensor, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Content (B, M, T, C), zero where the student has none, predictions (N, C) and targets (N, C)."""
         torch.manual_seed(1)  # Informer's attention draws some of its keys at random
-        with torch.no_grad():
+        keep = lambda module, args: setattr(self, "content", args[0])  # noqa: E731
+        with torch.no_grad(), hooked(self.model.predictor.register_forward_pre_hook, keep):
             output = self.model(mask=mask, **inputs)
         return self.content.reshape(*mask.shape, -1), output.predictions, output.targets
 
@@ -99,7 +106,7 @@ class Student:
 @pytest.mark.parametrize("name", TINY)
 def test_blocks__are_all_that_run_and_of_one_width(name):
     tiny = TINY[name]
-    model = model_of(tiny)
+    model = shared_model_of(tiny)
     depth = 3
     assert model.measurements.num_layers == depth
     with recorded_layers(model.teacher, model.layout, "block") as layers, torch.no_grad():
@@ -121,7 +128,7 @@ def _extra(model: Data2VecGenericForPreTraining, tiny: Tiny) -> dict:
 @pytest.mark.parametrize("name", TINY)
 def test_masked_content__is_invisible_if_everything_is_masked(name):
     tiny = TINY[name]
-    student = Student(model_of(tiny))
+    student = Student(shared_model_of(tiny))
     mask = torch.ones(SAMPLES, 2, tiny.length, dtype=torch.bool)
     one, predictions, targets = student(mask, tiny.inputs())
     other, other_predictions, other_targets = student(mask, tiny.inputs())
@@ -139,7 +146,7 @@ HIDES_NOTHING = {"moonshine"}
 @pytest.mark.parametrize(("name", "student_input"), [pair for pair in STUDENTS if pair[0] not in HIDES_NOTHING])
 def test_masked_content__does_not_leak(name, student_input):
     tiny = TINY[name]
-    model = model_of(tiny, student_input)
+    model = shared_model_of(tiny, student_input)
     student = Student(model)
     inputs, mask = tiny.inputs(), masks_of(tiny, 1 if name in ROWS_MEET else 2)
     before, predictions, targets = student(mask, inputs)
@@ -160,7 +167,7 @@ def test_positions__survive_masking(name):
     tiny = TINY[name]
     mask = torch.ones(SAMPLES, 1, tiny.length, dtype=torch.bool)
     mask[..., 0] = False
-    content, *_ = Student(model_of(tiny))(mask, tiny.inputs())
+    content, *_ = Student(shared_model_of(tiny))(mask, tiny.inputs())
     masked = content[:, :, 1:]
     assert (masked - masked[:, :, :1]).abs().amax((0, 1, 3))[1:].min() > 1e-4
 
@@ -291,7 +298,7 @@ def _first(output) -> Tensor:
 @pytest.mark.parametrize("name", VISIBLE)
 def test_visible_only__equals_full_length_with_masked_keys_hidden(name, num_masks):
     tiny = TINY[name]
-    model = model_of(tiny, "visible")
+    model = shared_model_of(tiny, "visible")
     inputs, mask = tiny.inputs(), masks_of(tiny, num_masks)
     content, *_ = Student(model)(mask, inputs)
     counts: list[int] = []
@@ -307,7 +314,7 @@ def test_visible_only__equals_full_length_with_masked_keys_hidden(name, num_mask
 def test_visible_only__of_ragged_rows_equals_full_length_too(name):
     tiny = TINY[name]
     short = short_of(tiny)
-    model = model_of(tiny, "visible")
+    model = shared_model_of(tiny, "visible")
     inputs, mask = tiny.ragged(short), random_masks(2, [tiny.length, short], tiny.length)
     content, *_ = Student(model)(mask, inputs)
     full = full_length_run(model, tiny, inputs, mask, [])
@@ -324,10 +331,11 @@ def short_of(tiny: Tiny) -> int:
 @pytest.mark.parametrize("name", TINY)
 def test_self_test__says_what_is_so(name):
     tiny = TINY[name]
-    model = model_of(tiny)
+    model = shared_model_of(tiny)
     inputs = tiny.inputs()
-    measurements = measure(model.encoder, model.layout, inputs)
-    fault = visible_only_fault(model.encoder, model.layout, measurements, inputs)
+    encoder_copy = float32_copy(model.encoder)
+    measurements = measure(model.encoder, model.layout, inputs, encoder_copy)
+    fault = visible_only_fault(model.encoder, model.layout, measurements, inputs, encoder_copy)
     assert measurements.length == tiny.length
     assert (fault is None) == (not tiny.visible)
     assert tiny.visible in (fault or "")
@@ -357,7 +365,7 @@ SEES_PADDING = READS_PADDING | {"data2vec-audio", "longt5"}
 def test_padding__may_hold_anything(name, student_input):
     tiny = TINY[name]
     short = short_of(tiny)
-    model = model_of(tiny, student_input)
+    model = shared_model_of(tiny, student_input)
     student = Student(model)
     inputs, mask = tiny.ragged(short), random_masks(2, [tiny.length, short], tiny.length)
     before, *results = student(mask, inputs)
@@ -376,7 +384,7 @@ def test_padding__may_hold_anything(name, student_input):
 def test_padding__changes_nothing_at_real_positions(name, student_input):
     tiny = TINY[name]
     short = short_of(tiny)
-    student = Student(model_of(tiny, student_input))
+    student = Student(shared_model_of(tiny, student_input))
     inputs, mask = tiny.ragged(short), random_masks(2, [tiny.length, short], tiny.length)
     content, predictions, targets = student(mask, inputs)
     alone = {key: value[1:] for key, value in tiny.crop(inputs, short).items()}
@@ -395,7 +403,8 @@ def test_padding__changes_nothing_at_real_positions(name, student_input):
 @pytest.mark.parametrize("name", [name for name, tiny in TINY.items() if tiny.feed_forward])
 def test_targets__are_the_mean_of_the_feed_forward_outputs_normalised(name):
     tiny = TINY[name]
-    model = model_of(tiny, average_top_k_layers=2)
+    model = model_of(tiny)
+    model.config.average_top_k_layers = 2
     inputs, mask = tiny.inputs(), masks_of(tiny)
     seen: list[Tensor] = []
     blocks = [model.teacher.get_submodule(block) for block in model.layout.blocks]
@@ -498,7 +507,7 @@ def test_saved__loads_bit_equal(name, tmp_path: Path):
 @pytest.mark.parametrize("name", TINY)
 def test_encoder__loads_by_plain_auto_model_in_the_right_class(name, tmp_path: Path):
     tiny = TINY[name]
-    model = model_of(tiny)
+    model = shared_model_of(tiny)
     save_encoder(model.encoder, tmp_path)
     plain = AutoModel.from_pretrained(tmp_path)
     assert type(plain) is type(AutoModel.from_config(tiny.config()))
@@ -514,12 +523,12 @@ def test_encoder__loads_by_plain_auto_model_in_the_right_class(name, tmp_path: P
 @pytest.mark.parametrize(("name", "student_input"), STUDENTS)
 def test_activation_checkpointing__changes_no_gradient(name, student_input):
     tiny = TINY[name]
+    if not shared_model_of(tiny, student_input).encoder.supports_gradient_checkpointing:
+        pytest.skip(f"{name} has no activation checkpointing")
     gradients = []
     for enabled in (False, True):
         model = model_of(tiny, student_input)
         if enabled:
-            if not model.encoder.supports_gradient_checkpointing:
-                pytest.skip(f"{name} has no activation checkpointing")
             model.activation_checkpointing_enable()
         model(mask=masks_of(tiny), **tiny.inputs()).loss.backward()
         gradients.append({key: weight.grad for key, weight in model.named_parameters() if weight.requires_grad})
@@ -530,15 +539,18 @@ def test_activation_checkpointing__changes_no_gradient(name, student_input):
 @pytest.mark.parametrize(("name", "student_input"), STUDENTS)
 def test_attention__eager_and_sdpa_agree(name, student_input):
     tiny = TINY[name]
-    model = model_of(tiny, student_input)
+    model = shared_model_of(tiny, student_input)
     own_attention = model.encoder.config._attn_implementation
     attention = "eager" if own_attention == "sdpa" else "sdpa"
     try:
-        other = model_of(tiny, student_input, attention)
+        tiny.encoder(attn_implementation=attention)
     except ValueError as error:
         if "does not support an attention implementation" not in str(error):
             raise
         pytest.skip(f"{name} has no {attention} attention")
+    other = model_of(tiny, student_input)
+    for encoder in (other.encoder, other.teacher):
+        encoder.set_attn_implementation(attention)
     rng_state = torch.get_rng_state()
     results = []
     for each in (model, other):
