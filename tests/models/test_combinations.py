@@ -1,6 +1,6 @@
 """Every legal combination of the objective's settings takes a training step."""
 
-from collections.abc import Iterator
+from functools import cache
 from itertools import product
 
 import pytest
@@ -8,9 +8,9 @@ import torch
 
 from modeling_data2vec_generic import Data2VecGenericConfig, Data2VecGenericForPreTraining
 from modeling_data2vec_generic import modeling_data2vec_generic as modeling
-from modeling_data2vec_generic.measurements_data2vec_generic import BackboneMeasurements
 from modeling_data2vec_generic.training.teacher import EMATeacher
 
+from ..copies import copy_of
 from ..tiny_encoders import SAMPLES, TINY, VISIBLE
 
 # What the student reads and what predicts; a student that reads visible positions only needs a convolutional decoder.
@@ -31,30 +31,31 @@ CLS_PARAMETERS = ("cls_token", "class_token", "class_embedding")
 CLS_LOSSES = [loss | {"cls_loss_weight": 0.5} for loss in LOSSES]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def measured_once() -> Iterator[None]:
-    """What an encoder is measured to be does not depend on the objective; that measuring works, other tests show."""
-    measured: dict[str, BackboneMeasurements] = {}
+@cache
+def built(name: str, **fields) -> Data2VecGenericForPreTraining:
+    """A model with these settings, of which the callers take copies: most of the time of building goes into measuring
+    the encoder, which finds the same each time."""
+    torch.manual_seed(0)
+    config = Data2VecGenericConfig(decoder_dim=16, decoder_layers=2, decoder_kernel_size=3, decoder_groups=4, **fields)
+    return Data2VecGenericForPreTraining(config, encoder=TINY[name].encoder()).train()
 
-    def remembered(encoder, *args):
-        settings = encoder.config.to_json_string()
-        if settings not in measured:
-            measured[settings] = measure(encoder, *args)
-        return measured[settings]
 
-    measure = modeling.measure
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(modeling, "measure", remembered)
-        yield
+def model_of(name: str, student_input: str, predictor: str, **fields) -> Data2VecGenericForPreTraining:
+    """A model whose modules follow from what is built, and all else from the fields."""
+    checked = {key: fields[key] for key in fields if key == "cls_loss_weight"}
+    model = copy_of(built(name, student_input=student_input, predictor=predictor, **checked))
+    settings = {"student_input": student_input, "predictor": predictor, "average_top_k_layers": 2, **fields}
+    valid = Data2VecGenericConfig(**settings)
+    for key in settings:
+        setattr(model.config, key, getattr(valid, key))
+    return model
 
 
 def take_step(name: str, **fields) -> None:
-    torch.manual_seed(0)
     tiny = TINY[name]
-    config = Data2VecGenericConfig(
-        average_top_k_layers=2, decoder_dim=16, decoder_layers=2, decoder_kernel_size=3, decoder_groups=4, **fields
-    )
-    model = Data2VecGenericForPreTraining(config, encoder=tiny.encoder()).train()
+    model = model_of(name, **fields)
+    config = model.config
+    torch.manual_seed(0)
     inputs = tiny.inputs()
     shape = SAMPLES, config.num_masks, tiny.length
     mask = torch.rand(shape).argsort(-1) < tiny.length // 2
