@@ -1,4 +1,4 @@
-"""What data2vec can do with each encoder type of transformers, found out by building a small one and examining it.
+"""What data2vec can do with each encoder type of transformers, found out by building a small one and measuring it.
 
 python -m modeling_data2vec_generic.capabilities vit                          # one type
 python -m modeling_data2vec_generic.capabilities                              # the whole table
