@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass, field
 
-CONTENT_COLUMN = {"vision": "image", "text": "text", "speech": "audio", "series": "series", "video": "video"}
-MODALITIES = ("text", "vision", "speech", "series", "video")
+from .kinds_of_data import KINDS
 
 
 @dataclass
@@ -214,8 +213,8 @@ class DataArguments:
     )
 
     def __post_init__(self) -> None:
-        if self.modality is not None and self.modality not in MODALITIES:
-            raise ValueError(f"modality={self.modality!r} is unknown: choose one of {', '.join(MODALITIES)}.")
+        if self.modality is not None and self.modality not in KINDS:
+            raise ValueError(f"modality={self.modality!r} is unknown: choose one of {', '.join(KINDS)}.")
         if self.shuffle_buffer_size < 1:
             raise ValueError(f"shuffle_buffer_size={self.shuffle_buffer_size} must be 1 row or more.")
         if self.streaming and self.preprocessing_num_workers is not None:

@@ -11,21 +11,18 @@ from typing import Any
 
 from datasets.utils.file_utils import xopen
 
+from .kinds_of_data import FILE_TYPES
+
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 # datasets gives these addresses to files in archives and in Hub repositories: zip://FILE::ARCHIVE,
 # hf://datasets/NAME/FILE.
 _OPENED = frozenset({"zip", "tar", "gzip", "bz2", "xz", "lz4", "zstd", "hf"})
 _LARGEST = 1 << 31  # bytes of a file in an archive; a small archive may hold a huge file (a "zip bomb")
 
-# The first bytes of encoded files, by which base64 text is recognised.
-_SIGNATURES = {
-    "vision": rb"\x89PNG\r\n|\xff\xd8\xff|GIF8|BM|II\*\0|MM\0\*|RIFF....WEBP|\0\0\0\x0cjP|....ftypavif",
-    "speech": rb"RIFF....WAVE|fLaC|OggS|ID3|\xff[\xfb\xf3\xf2]|FORM....AIF|\.snd",
-}
 _BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
 _DATA_URL = re.compile(r"data:[^,]{0,100};base64,")
 LONGEST_PATH = 4096  # characters, the limit of Linux
-_BEGINNING = 32  # characters of base64 text that are enough for any signature
+_BEGINNING = 32  # characters of base64 text that are enough for the first bytes of any file type
 
 
 def base64_content(text: str) -> bytes | None:
@@ -38,9 +35,9 @@ def base64_content(text: str) -> bytes | None:
 
 
 def modality_of(content: bytes) -> str | None:
-    """The modality of an encoded file by its first bytes: "vision", "speech", or None if it is neither."""
-    for modality, signature in _SIGNATURES.items():
-        if re.match(signature, content, re.DOTALL):
+    """The modality of an encoded file (a key of FILE_TYPES) by its first bytes; None if they are not known."""
+    for modality, file_type in FILE_TYPES.items():
+        if re.match(file_type.first_bytes, content, re.DOTALL):
             return modality
     return None
 

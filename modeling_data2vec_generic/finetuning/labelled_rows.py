@@ -8,9 +8,9 @@ from datasets import Dataset
 from transformers.utils import logging
 
 from ..data.arguments import DataArguments
+from ..data.kinds_of_data import KINDS
 from ..data.screening import path_of
-from ..data.sources.columns import CONTENT_COLUMN, holds
-from ..data.sources.raw_datasets import FILES, infer_modality, limited, read_splits
+from ..data.sources.raw_datasets import infer_modality, limited, read_splits
 from ..data.splitting import SPLIT_SEED, split_positions, warn_of_validation
 from ..data.summary import note
 from . import splitting
@@ -111,8 +111,9 @@ def paths_of(rows: Dataset, modality: str) -> dict[int, str]:
 
     If a row has several files (the images of a clip), it is the path of the first.
     """
-    column = CONTENT_COLUMN[modality]
-    if not holds(rows.features[column], modality) or modality not in FILES:
+    kind = KINDS[modality]
+    column = kind.column
+    if kind.file_type is None or not kind.column_holds(rows.features[column]):
         return {}
     found: dict[int, str] = {}
     for batch in rows.with_format(None).select_columns(["sample_index", column]).iter(_BATCH):

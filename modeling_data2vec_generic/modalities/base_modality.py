@@ -33,22 +33,27 @@ class Modality(ABC):
             there is none.
         reads: the main input of an encoder for this kind of data, such as "pixel_values".
         suggestions: types of encoders that messages suggest.
+        processor_class: the Auto class that loads `processor`; None if there is none.
+        pipeline_tag: the encoder's pipeline tag on the Hub.
+        encoder_call: the arguments of a call of the encoder, as code for the model card.
     """
 
     processor: Any
     reads: ClassVar[str]
     suggestions: ClassVar[str]
+    processor_class: ClassVar[Any]
+    pipeline_tag: ClassVar[str] = "feature-extraction"
+    encoder_call: ClassVar[str]
 
     def __init__(self, model_args: ModelArguments, data_args: DataArguments, raw: Dataset):
         self.model_args, self.data_args = model_args, data_args
         self.source = model_args.processor_name or model_args.model_name_or_path or model_args.config_name
 
-    def saved_processor(self, auto_class: Any, **options: Any) -> Any:
+    def saved_processor(self, **options: Any) -> Any:
         """Loads the processor that is saved beside the encoder, or that --processor_name names.
 
         Args:
-            auto_class: the class to load it with, such as AutoImageProcessor.
-            options: for `from_pretrained`.
+            options: for `from_pretrained` of `processor_class`.
 
         Returns:
             None, with a warning, if no processor is saved beside the encoder.
@@ -65,7 +70,7 @@ class Modality(ABC):
         ):
             logger.warning(f"{self.source} holds no processor; one is made from the encoder's configuration.")
             return None
-        return self.load_processor(auto_class, **options)
+        return self.load_processor(self.processor_class, **options)
 
     def load_processor(self, auto_class: Any, **options: Any) -> Any:
         """Like `saved_processor`, but raises ValueError if there is no processor, too."""

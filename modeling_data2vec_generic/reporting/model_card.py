@@ -4,19 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# For each modality: the class that loads the encoder's processor (None: it has none), the encoder's pipeline tag on
-# the Hub, and the arguments of a call of the encoder.
-PROCESSORS: dict[str, tuple[str | None, str, str]] = {
-    "vision": ("AutoImageProcessor", "image-feature-extraction", '**processor(images, return_tensors="pt")'),
-    "text": ("AutoTokenizer", "feature-extraction", '**processor(texts, padding=True, return_tensors="pt")'),
-    "speech": (
-        "AutoFeatureExtractor",
-        "feature-extraction",
-        '**processor(waves, sampling_rate=processor.sampling_rate, padding=True, return_tensors="pt")',
-    ),
-    "series": (None, "feature-extraction", "past_values=series"),
-    "video": ("AutoImageProcessor", "feature-extraction", '**processor(frames, return_tensors="pt")'),
-}
+from ..modalities import modality_class
 
 # Captions of the figures, by the names of their files.
 CAPTIONS = {
@@ -50,7 +38,7 @@ class RunSummary:
     Args:
         name: title of the card.
         model_type: the encoder's `config.model_type`.
-        modality: a key of PROCESSORS.
+        modality: the name of a modality.
         num_parameters: number of parameters of the encoder, without teacher and predictor.
         data: source and amount of the training data.
         objective: settings of the objective and of the masks.
@@ -83,9 +71,10 @@ def table(header: tuple[str, str], rows: Mapping[str, object]) -> str:
 
 def model_card(summary: RunSummary, output_dir: Path) -> str:
     """The Markdown text of the card. Links to figures are relative to `output_dir`."""
-    processor, pipeline_tag, call = PROCESSORS[summary.modality]
+    modality = modality_class(summary.modality)
     imported, loaded, needs = "AutoModel", "", "The encoder is in `encoder/` and needs"
-    if processor is not None:
+    if modality.processor_class is not None:
+        processor = modality.processor_class.__name__
         imported, loaded = f"AutoModel, {processor}", f'processor = {processor}.from_pretrained("encoder")\n'
         needs = "The encoder and its processor are in `encoder/` and need"
     results = {METRICS[name]: summary.results[name] for name in METRICS if name in summary.results}
@@ -96,7 +85,7 @@ def model_card(summary: RunSummary, output_dir: Path) -> str:
     return (
         f"""---
 library_name: transformers
-pipeline_tag: {pipeline_tag}
+pipeline_tag: {modality.pipeline_tag}
 tags:
 - data2vec
 - self-supervised
@@ -118,7 +107,7 @@ that sees part of the input predicts, at the masked places, what a slow moving a
 from transformers import {imported}
 
 {loaded}encoder = AutoModel.from_pretrained("encoder")
-features = encoder({call}).last_hidden_state
+features = encoder({modality.encoder_call}).last_hidden_state
 ```
 
 The top of the directory holds the whole model, with teacher and predictor, for further pre-training:

@@ -3,7 +3,7 @@
 import pytest
 from transformers import BertConfig, PatchTSTConfig, VideoMAEConfig, ViTConfig, Wav2Vec2Config
 
-from modeling_data2vec_generic.data.arguments import MODALITIES
+from modeling_data2vec_generic.data.kinds_of_data import KINDS
 from modeling_data2vec_generic.masking.sampler import MaskArguments, MaskSampler
 from modeling_data2vec_generic.modalities.presets import OBJECTIVES, mask_settings, objective_config, preset_of
 from modeling_data2vec_generic.training.arguments import ObjectiveArguments
@@ -88,7 +88,7 @@ SERIES = {
     "target_layer_norms": ["instance"],
     "average_top_k_layers": 8,
 }
-CHOICES = [(objective, modality) for objective in OBJECTIVES for modality in MODALITIES]
+CHOICES = [(objective, modality) for objective in OBJECTIVES for modality in KINDS]
 
 
 @pytest.mark.parametrize("modality", DATA2VEC)

@@ -14,17 +14,13 @@ from typing import Any
 from datasets import Dataset, Features, List, Value, concatenate_datasets
 from transformers.utils import logging
 
-from ..arguments import CONTENT_COLUMN
-from ..file_types import EXTENSIONS, IMAGE_FORMATS
+from ..kinds_of_data import FILE_TYPES, KINDS, FileType
 from ..summary import note
 from ..tables.formats import load_file
 from .splits_and_classes import Sample, are_few, labelled, named, sample_at, splits_of
 
 logger = logging.get_logger(__name__)
 
-_NOUNS = {"vision": "images", "speech": "sounds", "video": "clips"}
-_FILES = {"vision": "images", "speech": "sound"}
-_WANTED = {"vision": "images", "speech": "sound", "video": "clips, that is, folders of images"}
 _HEIC = (".heic", ".heif")
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 # Files and folders that file servers, archivers and operating systems create, besides those whose names begin with a
@@ -84,14 +80,16 @@ def kinds(paths: Iterable[Path]) -> Counter[str]:
 
 
 def modalities_of(paths: Sequence[Path]) -> list[str]:
-    """The modalities (keys of EXTENSIONS) of the files, by their extensions.
+    """The modalities (keys of FILE_TYPES) of the files, by their extensions.
 
     If no extension is known, files without an extension count by their content.
     """
     found = kinds(paths)
-    by_ending = [modality for modality, extensions in EXTENSIONS.items() if extensions & found.keys()]
+    by_ending = [modality for modality, file_type in FILE_TYPES.items() if file_type.extensions & found.keys()]
     return by_ending or [
-        modality for modality in EXTENSIONS if any(_is_content(path, modality) for path in paths if not path.suffix)
+        modality
+        for modality, file_type in FILE_TYPES.items()
+        if any(_is_content(path, file_type) for path in paths if not path.suffix)
     ]
 
 
@@ -117,7 +115,7 @@ def load_folder(folder: str, flag: str, modality: str | None, labels_wanted: boo
     Args:
         folder: its path.
         flag: the flag that gave it, for messages.
-        modality: "vision", "speech" or "video".
+        modality: a kind of data whose rows are files.
         labels_wanted: whether the user asked for labels.
 
     Returns:
@@ -128,19 +126,22 @@ def load_folder(folder: str, flag: str, modality: str | None, labels_wanted: boo
     Raises:
         ValueError: there is no such folder, it has no suitable file, or labels are wanted and there are none.
     """
-    if modality not in _NOUNS:
+    kind = None if modality is None else KINDS[modality]
+    if kind is None or kind.file_type is None:
         raise ValueError(
             f"{flag}={folder!r} goes with images, sound or video, not with modality={modality!r}: use --train_file."
         )
     everything = walk(folder, flag)
-    kind = "vision" if modality == "video" else modality
-    files = [path for path in everything if _is_of(path, kind)]
+    files = [path for path in everything if _is_of(path, kind.file_type)]
     if not files:
-        endings = " ".join(sorted(EXTENSIONS[kind]))
-        raise ValueError(nothing_found(folder, flag, f"{_WANTED[modality]} ({endings})", everything))
-    note(_split_of(flag), f"{len(files)} files of {_FILES[kind]}: {_counted(kinds(files))}.")
-    source, noun, root = _split_of(flag), _NOUNS[modality], Path(os.path.abspath(folder))
-    frames = _frames(files) if modality == "video" else None
+        wanted = kind.file_type.noun
+        if kind.several_files:
+            wanted = f"{kind.noun}, that is, folders of {wanted}"
+        endings = " ".join(sorted(kind.file_type.extensions))
+        raise ValueError(nothing_found(folder, flag, f"{wanted} ({endings})", everything))
+    note(_split_of(flag), f"{len(files)} files of {kind.file_type.noun}: {_counted(kinds(files))}.")
+    source, noun, root = _split_of(flag), kind.noun, Path(os.path.abspath(folder))
+    frames = _frames(files) if kind.several_files else None
     samples = [sample_at(path, root) for path in frames or files]
     table, entries, tables = _metadata(everything, root, flag)
     if table is not None and _are_used(entries, samples, tables, root, noun, source, labels_wanted):
@@ -171,7 +172,7 @@ def load_folder(folder: str, flag: str, modality: str | None, labels_wanted: boo
                 note(noted_split, f"There are no classes: {why_none}.")
         elif "label" not in table.column_names and all(len(sample.folders) == 1 for sample in found):
             labels = [sample.folders[0] for sample in found]
-        rows[split] = _rows(found, labels, frames, modality, table)
+        rows[split] = _rows(found, labels, frames, kind.column, table)
     return rows
 
 
@@ -204,29 +205,12 @@ def _is_utf8(path: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in path)
 
 
-def _is_of(path: Path, kind: str) -> bool:
-    return path.suffix.lower() in EXTENSIONS[kind] or (not path.suffix and _is_content(path, kind))
+def _is_of(path: Path, file_type: FileType) -> bool:
+    return path.suffix.lower() in file_type.extensions or (not path.suffix and _is_content(path, file_type))
 
 
-def _is_content(path: Path, kind: str) -> bool:
-    """Whether a file has the header of an image (`kind` "vision") or of sound ("speech") that can be read."""
-    if not path.is_file():  # opening a pipe would block
-        return False
-    if kind == "speech":
-        import soundfile  # an optional dependency, as Pillow is
-
-        try:
-            soundfile.info(str(path))
-        except soundfile.LibsndfileError:
-            return False
-        return True
-    import PIL.Image
-
-    try:
-        PIL.Image.open(path, formats=IMAGE_FORMATS).close()
-    except Exception:  # for broken files, decoders raise exceptions of many types
-        return False
-    return True
+def _is_content(path: Path, file_type: FileType) -> bool:
+    return path.is_file() and file_type.can_read(path)  # opening a pipe would block
 
 
 def _frames(files: list[Path]) -> dict[Path, list[str]]:
@@ -333,10 +317,9 @@ def _rows(
     samples: list[Sample],
     labels: list[str] | None,
     frames: dict[Path, list[str]] | None,
-    modality: str,
+    column: str,
     table: Dataset | None,
 ) -> Dataset:
-    column = CONTENT_COLUMN[modality]
     content: list[Any] = [str(sample.path) for sample in samples]
     features: dict[str, Any] = {column: Value("string")}
     if frames is not None:

@@ -6,17 +6,19 @@ The canonical names are `image`, `text`, `audio`, `series` or `video` for the da
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import pyarrow
-from datasets import Array2D, Audio, ClassLabel, Dataset, Features, Image, LargeList, List, Value
+from datasets import ClassLabel, Dataset, Features, Value
 from transformers.utils import logging
 
-from ..arguments import CONTENT_COLUMN, DataArguments
+from ..arguments import DataArguments
 from ..cache_keys import renewed
+from ..column_types import is_list, is_number, is_text, is_whole_number
 from ..encoded_files import base64_content
+from ..kinds_of_data import FILE_TYPES, KINDS
 from ..screening import good_rows
 from ..summary import note
 from ..tables.value_types import PROBLEM, typed_labels
@@ -24,19 +26,13 @@ from ..tables.value_types import PROBLEM, typed_labels
 logger = logging.get_logger(__name__)
 
 _WORDS_COLUMN = "tokens"  # the usual name in datasets for token classification; its canonical name is `text`
-_UNDECODED = {"vision": Image(decode=False), "speech": Audio(decode=False), "video": List(Image(decode=False))}
 _LABELS = frozenset(("label", "labels", "category", "categories", "class", "classes", "target", "targets"))
 # Usual names of columns of paths, for paths whose extensions do not show what the files are.
 _PATHS = ("file_name", "file", "path", "filename", "filepath", "file_path")
 _FEWEST_TIMES = 4  # with fewer numbered columns they are not taken as the times of a series
 _LISTED = 10  # classes and columns that are named in the summary
 _MOST_CLASSES = 100_000
-# What columns must hold. Columns of files are not listed: casting them to the types above shows whether they can be.
-_EXPECTED = {
-    "text": "strings",
-    "words": "lists of words, or strings of which each letter is one",
-    "series": "lists of numbers, or of lists with a number per channel",
-}
+_WORDS_EXPECTED = "lists of words, or strings of which each letter is one"
 _LAYOUT = {
     "series": (
         " A row is a series: one column of lists of numbers (jsonl, parquet), or a column of numbers for each time "
@@ -46,43 +42,19 @@ _LAYOUT = {
 
 
 def holds(feature: Any, kind: str) -> bool:
-    """Whether a column of this type can hold data of a modality, or "words", that is, text that is split already."""
-    if kind == "text":
-        return isinstance(feature, Value) and feature.dtype in ("string", "large_string", "string_view")
+    """Whether a column of this type can hold a kind of data, or "words", that is, text that is split already."""
     if kind == "words":
-        return holds(feature, "text") or _is_list(feature, lambda item: holds(item, "text"))
-    if kind == "series":
-        return isinstance(feature, Array2D) or _is_numbers(feature) or _is_list(feature, _is_numbers)
-    if kind == "video":
-        return _is_list(feature, lambda item: isinstance(item, Image))
-    return isinstance(feature, Image if kind == "vision" else Audio)
+        return is_text(feature) or is_list(feature, is_text)
+    return KINDS[kind].column_holds(feature)
 
 
 def may_hold(columns: Mapping[str, Any], modality: str) -> bool:
     """Whether a table with these columns (types by name) can be read as a modality."""
-    if CONTENT_COLUMN[modality] in columns or any(holds(feature, modality) for feature in columns.values()):
+    if KINDS[modality].column in columns or any(holds(feature, modality) for feature in columns.values()):
         return True
-    if modality in ("vision", "speech"):
+    if modality in FILE_TYPES:
         return bool(_path_columns(columns, ()))
     return modality == "series" and bool(times_of(columns))
-
-
-def is_whole_number(feature: Any) -> bool:
-    """Whether a column of this type holds whole numbers."""
-    return isinstance(feature, Value) and feature.dtype.startswith(("int", "uint"))
-
-
-def is_number(feature: Any) -> bool:
-    """Whether a column of this type holds numbers, with a fraction or without."""
-    return is_whole_number(feature) or (isinstance(feature, Value) and feature.dtype.startswith("float"))
-
-
-def _is_list(feature: Any, holds_item: Callable[[Any], bool]) -> bool:
-    return isinstance(feature, List | LargeList) and holds_item(feature.feature)
-
-
-def _is_numbers(feature: Any) -> bool:
-    return _is_list(feature, is_number)
 
 
 def chosen_columns(
@@ -123,7 +95,7 @@ def chosen_columns(
         _require(features, label, "label_column_name", split)
         if label == content:
             raise ValueError(f"label_column_name={content!r} is the column of the data. Name another one.")
-    chosen[CONTENT_COLUMN[modality]] = content
+    chosen[KINDS[modality].column] = content
     _note_other_labels(features, args, split)
     if label in features and label != content:
         chosen["label"] = label
@@ -153,13 +125,13 @@ def content_column(
     considered. For series it may be a tuple of columns, one for each time.
     """
     kind = "words" if words else modality
-    usual = _WORDS_COLUMN if words else CONTENT_COLUMN[modality]
-    flag = f"{CONTENT_COLUMN[modality]}_column_name"
+    usual = _WORDS_COLUMN if words else KINDS[modality].column
+    flag = KINDS[modality].column_flag
     chosen = getattr(args, flag)
     if chosen is None:
         of_type = [name for name, feature in features.items() if holds(feature, kind) and name not in others]
         times = times_of(features, others) if modality == "series" and not of_type else ()
-        paths = _path_columns(features, others) if modality in ("vision", "speech") and not of_type else []
+        paths = _path_columns(features, others) if modality in FILE_TYPES and not of_type else []
         if usual in features:
             chosen = usual
         elif times:
@@ -173,13 +145,14 @@ def content_column(
             )
     _require(features, chosen, flag, split)
     found = features[chosen]
+    expected = _WORDS_EXPECTED if words else KINDS[modality].expected
     as_text = untyped and kind in ("text", "words") and isinstance(found, Value)
-    if kind in _EXPECTED and not (holds(found, kind) or as_text or (untyped and found == Value("null"))):
+    if expected and not (holds(found, kind) or as_text or (untyped and found == Value("null"))):
         raise ValueError(
-            f"{flag}={chosen!r} holds {found} in the {split} data, not {_EXPECTED[kind]}. "
+            f"{flag}={chosen!r} holds {found} in the {split} data, not {expected}. "
             f"Choose another column: {_listed(features)}."
         )
-    if modality in _UNDECODED and is_number(found):
+    if KINDS[modality].file_type is not None and is_number(found):
         raise _no_files(f"{flag}={chosen!r}", found, split, modality)
     return str(chosen)
 
@@ -204,7 +177,7 @@ def times_of(features: Mapping[str, Any], others: Collection[str] = ()) -> tuple
 
 
 def _path_columns(features: Mapping[str, Any], others: Collection[str]) -> list[str]:
-    return [name for name in _PATHS if name in features and name not in others and holds(features[name], "text")]
+    return [name for name in _PATHS if name in features and name not in others and is_text(features[name])]
 
 
 def _note_columns(chosen: Mapping[str, str | tuple[str, ...]], features: Features, split: str, layout: str) -> None:
@@ -247,7 +220,7 @@ def canonical(dataset: Dataset, modality: str, args: DataArguments, split: str, 
     Raises:
         ValueError: strings are not UTF-8, the column of the data does not hold files, or too many rows are bad.
     """
-    usual = CONTENT_COLUMN[modality]
+    usual, flag = KINDS[modality].column, KINDS[modality].column_flag
     if labels is None:
         dataset = _without_label(dataset)
     try:  # the readers of parquet and JSON do not check strings, which would fail only later in Python
@@ -257,9 +230,9 @@ def canonical(dataset: Dataset, modality: str, args: DataArguments, split: str, 
             f"The {split} data are damaged: {error}. Columns of strings ({', '.join(dataset.features)}) have to be "
             "UTF-8."
         ) from error
-    if modality in _UNDECODED:
-        column = getattr(args, f"{usual}_column_name") or usual
-        dataset = undecoded(dataset, usual, modality, args, split, f"{usual}_column_name={column!r}")
+    if KINDS[modality].file_type is not None:
+        column = getattr(args, flag) or usual
+        dataset = undecoded(dataset, usual, modality, args, split, f"{flag}={column!r}")
     dataset = dataset.add_column("sample_index", np.arange(len(dataset)))
     if PROBLEM in dataset.features:
         dataset = _without_problems(dataset, args, split, labels or "any")
@@ -294,7 +267,7 @@ def undecoded(dataset: Dataset, column: str, modality: str, args: DataArguments,
     Args:
         dataset: the rows.
         column: the column with the files.
-        modality: "vision", "speech" or "video".
+        modality: the modality, whose rows are files.
         args: the flags.
         split: the split of the rows.
         flag: what the column is called in messages.
@@ -307,7 +280,7 @@ def undecoded(dataset: Dataset, column: str, modality: str, args: DataArguments,
     if table is not None or args.dataset_name is not None:  # paths of load_folder are complete already
         dataset = _located(dataset, column, modality, _start_of_paths(args, table))
     try:
-        return renewed(dataset.cast_column(column, _UNDECODED[modality]), column)
+        return renewed(dataset.cast_column(column, KINDS[modality].feature), column)
     except (TypeError, ValueError, NotImplementedError) as error:  # depends on the type that was found
         raise _no_files(flag, found, split, modality) from error
 
@@ -325,7 +298,7 @@ def _start_of_paths(args: DataArguments, table: str | None) -> str:
 def _no_files(flag: str, found: Any, split: str, modality: str) -> ValueError:
     return ValueError(
         f"{flag} holds {found} in the {split} data, which cannot be read as {modality}: expected "
-        f"{'lists of ' if modality == 'video' else ''}encoded files (bytes) or paths to them."
+        f"{'lists of ' if KINDS[modality].several_files else ''}encoded files (bytes) or paths to them."
     )
 
 
@@ -335,10 +308,10 @@ def _located(dataset: Dataset, column: str, modality: str, folder: str) -> Datas
     A string is a path, relative to `folder`, or a file as base64 text. Columns of other types stay as they are.
     """
     feature = dataset.features[column]
-    if not (holds(feature, "text") or _is_list(feature, lambda item: holds(item, "text"))):
+    if not holds(feature, "words"):
         return dataset
     # Not by a cast, since datasets cannot cast large strings, which csv files give, to files.
-    features = Features({**dataset.features, column: _UNDECODED[modality]})
+    features = Features({**dataset.features, column: KINDS[modality].feature})
     options = {"column": column, "folder": folder}
     return dataset.map(_as_files, batched=True, input_columns=column, fn_kwargs=options, features=features)
 

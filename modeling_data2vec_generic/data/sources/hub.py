@@ -13,7 +13,6 @@ from datasets.packaged_modules.folder_based_builder.folder_based_builder import 
 from datasets.utils.metadata import MetadataConfigs
 from huggingface_hub import DatasetCard
 
-from ..file_types import escaped
 from ..folders.loading import note_others, walk
 
 
@@ -54,7 +53,7 @@ def _files_below(name: str) -> dict[str, list[str]] | None:
         ValueError: the path has such characters, and the README of the folder defines configurations.
     """
     folder = Path(name).absolute()
-    root = escaped(folder)
+    root = "".join(f"[{character}]" if character in "*?[" else character for character in str(folder))
     if not folder.is_dir() or root == str(folder):
         return None
     readme = folder / "README.md"

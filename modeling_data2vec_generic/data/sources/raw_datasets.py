@@ -15,28 +15,18 @@ from transformers.utils import logging
 
 from ..arguments import DataArguments
 from ..folders.loading import load_folder, modalities_of, nothing_found, walk
+from ..kinds_of_data import KINDS
 from ..splitting import SPLIT_SEED, split_positions, stratified, warn_of_validation
 from ..summary import note
 from ..tables.formats import Table, UntypedTable, open_file
 from .built_in import BUILT_IN
-from .columns import CONTENT_COLUMN, canonical, chosen_columns, encode_labels, holds, may_hold, renamed, times_of
+from .columns import canonical, chosen_columns, encode_labels, holds, may_hold, renamed, times_of
 from .hub import builder_of
 from .opening import VALIDATION_SPLITS, loading_hub, open_splits
 from .streamed_source import stream_types
 from .table_folders import tables_of_folder
 
 logger = logging.get_logger(__name__)
-
-FILES = ("vision", "speech", "video")  # modalities whose columns hold files
-# The modalities that an encoder with this main input can read.
-_READ_AS = {
-    "pixel_values": ("vision", "video"),
-    "pixel_values_videos": ("video",),
-    "input_values": ("speech",),
-    "input_features": ("speech",),
-    "input_ids": ("text",),
-    "past_values": ("series",),
-}
 
 
 def infer_modality(args: DataArguments, encoder_reads: Callable[[], str | None] = lambda: None) -> str:
@@ -53,7 +43,7 @@ def infer_modality(args: DataArguments, encoder_reads: Callable[[], str | None] 
     _check_source(args)
     if args.modality is not None:
         return args.modality
-    named = [modality for modality, column in CONTENT_COLUMN.items() if getattr(args, f"{column}_column_name")]
+    named = [modality for modality, kind in KINDS.items() if getattr(args, kind.column_flag)]
     if args.dataset_name in BUILT_IN:
         found = [BUILT_IN[args.dataset_name][0]]
     elif named:
@@ -79,13 +69,14 @@ def infer_modality(args: DataArguments, encoder_reads: Callable[[], str | None] 
 def _modalities_of_columns(features: Features, label: str, encoder_reads: str | None) -> list[str]:
     """The modalities that columns with these types and names may have. If it is clear, there is only one."""
     columns = {column: feature for column, feature in features.items() if column != label}
-    fitting = [name for name in _READ_AS.get(encoder_reads or "", ()) if may_hold(columns, name)]
+    fitting = [name for name, kind in KINDS.items() if encoder_reads in kind.read_by and may_hold(columns, name)]
     if len(fitting) == 1:
         return fitting
     # Any data may have a column of strings (captions, paths, names) or of lists of numbers (features). The modality is
     # therefore text or series only if no other column or name decides.
-    found = [name for name in FILES if any(holds(feature, name) for feature in features.values())]
-    found = found or [name for name, column in CONTENT_COLUMN.items() if name != "text" and column in features]
+    of_files = [name for name, kind in KINDS.items() if kind.file_type is not None]
+    found = [name for name in of_files if any(holds(feature, name) for feature in features.values())]
+    found = found or [name for name, kind in KINDS.items() if name != "text" and kind.column in features]
     found = found or ["text"] * ("text" in features)
     found = found or [name for name in ("text", "series") if any(holds(feature, name) for feature in columns.values())]
     return found or ["series"] * bool(times_of(features, [label]))

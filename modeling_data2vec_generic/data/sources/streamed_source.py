@@ -11,6 +11,7 @@ from transformers.utils import logging
 
 from ..arguments import DataArguments
 from ..folders.loading import load_folder
+from ..kinds_of_data import KINDS
 from ..summary import note
 from ..tables.formats import Choice, Table, UntypedTable, open_file
 from .columns import canonical, chosen_columns, encode_labels, renamed
@@ -25,10 +26,11 @@ _ORDER_SEED = 0  # of the order of the files in a folder
 _TYPED_BY = 100  # rows from which the types of columns are inferred if the source does not state them
 # The flags that determine which samples a stream has, and in which order.
 _IDENTITY = (
-    "dataset_name dataset_config_name train_file train_dir text_column_name image_column_name audio_column_name "
-    "series_column_name video_column_name max_train_samples shuffle_buffer_size max_seq_length line_by_line "
-    "min_duration_in_seconds max_duration_in_seconds"
-).split()
+    *("dataset_name", "dataset_config_name", "train_file", "train_dir"),
+    *(kind.column_flag for kind in KINDS.values()),
+    *("max_train_samples", "shuffle_buffer_size", "max_seq_length", "line_by_line"),
+    *("min_duration_in_seconds", "max_duration_in_seconds"),
+)
 
 
 @dataclass

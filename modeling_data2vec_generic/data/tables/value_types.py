@@ -7,14 +7,13 @@ from pathlib import PurePath
 from typing import Any
 
 import pyarrow
-from datasets import Audio, Features, Image, List, Value
+from datasets import Features, List, Value
 
 from ..encoded_files import LONGEST_PATH, base64_content, modality_of
-from ..file_types import EXTENSIONS
+from ..kinds_of_data import FILE_TYPES
 
 PROBLEM = "problem"  # column of csv and JSON tables that says what is wrong with a row; None if nothing
 
-_FILE_FEATURES = {"vision": Image(decode=False), "speech": Audio(decode=False)}
 _FILES_AT_LEAST = 0.9  # share of a column's strings that have to name files if it is to be a column of files
 # Whole numbers as Python writes them; 007 and +5 are names. More digits do not fit into 64 bits.
 _WHOLE = re.compile(r"-?(0|[1-9]\d{0,17})")
@@ -34,7 +33,8 @@ def infer_feature(values: Iterable[Any]) -> Any:
     if not present:
         return Value("null")
     if kinds == {str}:
-        return _FILE_FEATURES.get(_named_files(present) or "", Value("string"))
+        named = _named_files(present)
+        return Value("string") if named is None else FILE_TYPES[named].feature
     if kinds == {list}:
         return List(infer_feature(item for value in present for item in value))
     if kinds == {bool}:
@@ -173,11 +173,12 @@ def _lists(values: list[Any]) -> list[Any]:
 
 def _named_files(texts: list[str]) -> str | None:
     """The modality of the files that at least 90% of the strings name, or hold as base64 text; otherwise None."""
-    counts = dict.fromkeys(EXTENSIONS, 0)
+    counts = dict.fromkeys(FILE_TYPES, 0)
     for text in texts:
         content = base64_content(text)
-        for modality, extensions in EXTENSIONS.items():
-            counts[modality] += _ending(text) in extensions if content is None else modality_of(content) == modality
+        for modality, file_type in FILE_TYPES.items():
+            named = _ending(text) in file_type.extensions if content is None else modality_of(content) == modality
+            counts[modality] += named
     modality, most = max(counts.items(), key=lambda entry: entry[1])
     return modality if most >= _FILES_AT_LEAST * len(texts) else None
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from ...data.arguments import DataArguments
-from ...data.sources.columns import holds, in_order, is_whole_number
+from ...data.column_types import is_text, is_whole_number
+from ...data.sources.columns import in_order
 from ...evaluation.probe import linear_classifier
 from ..metrics import load_metric
 from .base_target import Scores, Splits, Target, knn_regressor, with_label
@@ -103,7 +104,7 @@ def _lists_of_names(dataset: Dataset, split: str) -> list[list[str]]:
     """
     feature = dataset.features["label"]
     of = feature.feature if isinstance(feature, List | LargeList) else None
-    if not (is_whole_number(of) or isinstance(of, ClassLabel) or holds(of, "text")):
+    if not (is_whole_number(of) or isinstance(of, ClassLabel) or is_text(of)):
         raise ValueError(
             f"The labels of the {split} data are {feature}, and several labels per row are expected as a list of "
             "strings or whole numbers."

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from ...data.arguments import DataArguments
-from ...data.sources.columns import is_number
+from ...data.column_types import is_number
 from ..metrics import load_metric
 from .base_target import Scores, Splits, Target, knn_regressor, with_label
 from .units import Units, output_layers, save_in_units

@@ -33,7 +33,7 @@ class Task(ABC):
 
     Attributes:
         name: as in --task.
-        modality_name: which of `MODALITIES` it reads.
+        modality_name: which of `KINDS` it reads.
         auto_class: the Auto class of transformers that loads a model for the task; None if there is none.
         own_head: this package's model for the task, for encoders whose type has none in transformers; None if there
             is none.

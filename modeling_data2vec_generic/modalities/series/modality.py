@@ -26,7 +26,8 @@ class Series(Modality):
 
     reads = "past_values"
     suggestions = "patchtst or patchtsmixer"
-    processor = None
+    processor = processor_class = None
+    encoder_call = "past_values=series"
 
     def __init__(self, model_args: ModelArguments, data_args: DataArguments, raw: Dataset):
         super().__init__(model_args, data_args, raw)

@@ -20,6 +20,8 @@ class Speech(Modality):
 
     reads = "input_values"
     suggestions = "wav2vec2 or data2vec-audio"
+    processor_class = AutoFeatureExtractor
+    encoder_call = '**processor(waves, sampling_rate=processor.sampling_rate, padding=True, return_tensors="pt")'
 
     def fit(self, encoder: PreTrainedModel) -> None:
         self.check_encoder(encoder)
@@ -31,7 +33,7 @@ class Speech(Modality):
                 "--modality."
             )
         self.num_frames = FrameCounter(tuple(config.conv_kernel), tuple(config.conv_stride))
-        saved = self.saved_processor(AutoFeatureExtractor)
+        saved = self.saved_processor()
         self.processor = saved or Wav2Vec2FeatureExtractor(return_attention_mask=True)
 
     def check(self, mask: MaskSampler) -> None:

@@ -24,11 +24,13 @@ class Text(Modality):
 
     reads = "input_ids"
     suggestions = "bert or roberta"
+    processor_class = AutoTokenizer
+    encoder_call = '**processor(texts, padding=True, return_tensors="pt")'
 
     def __init__(self, model_args: ModelArguments, data_args: DataArguments, raw: Dataset):
         super().__init__(model_args, data_args, raw)
         if self.source is not None and not data_args.train_tokenizer:
-            self.processor = self.load_processor(AutoTokenizer)
+            self.processor = self.load_processor(self.processor_class)
         else:
             self.processor = self._new_tokenizer(raw)
             if data_args.max_seq_length is not None:

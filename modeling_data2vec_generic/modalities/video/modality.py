@@ -27,6 +27,8 @@ class Video(Modality):
 
     reads = "pixel_values"
     suggestions = "videomae or vivit"
+    processor_class = AutoImageProcessor
+    encoder_call = '**processor(frames, return_tensors="pt")'
 
     def fit(self, encoder: PreTrainedModel) -> None:
         self.fit_processor(encoder)
@@ -61,7 +63,7 @@ class Video(Modality):
         check_num_channels(config)
         height, width = image_size(config)
         self.num_frames = config.num_frames
-        saved = self.saved_processor(AutoImageProcessor, backend="pil")
+        saved = self.saved_processor(backend="pil")
         half = [0.5] * config.num_channels
         self.processor = saved or VideoMAEImageProcessorPil(
             size={"height": height, "width": width}, do_center_crop=False, image_mean=half, image_std=half

@@ -23,6 +23,9 @@ class Vision(Modality):
 
     reads = "pixel_values"
     suggestions = "vit or beit"
+    processor_class = AutoImageProcessor
+    pipeline_tag = "image-feature-extraction"
+    encoder_call = '**processor(images, return_tensors="pt")'
 
     def fit(self, encoder: PreTrainedModel) -> None:
         self.fit_processor(encoder)
@@ -43,7 +46,7 @@ class Vision(Modality):
                 f"Choose e.g. {self.suggestions}, or give clips with --modality video."
             )
         check_num_channels(config)
-        saved = self.saved_processor(AutoImageProcessor, backend="pil")
+        saved = self.saved_processor(backend="pil")
         if getattr(config, "image_size", None) is not None:
             self.size = image_size(config)
         elif saved is not None:

@@ -8,7 +8,7 @@ from datasets import Dataset
 from torch import Tensor
 from transformers import AutoModelForImageClassification, PreTrainedModel
 
-from ....data.sources.columns import CONTENT_COLUMN
+from ....data.kinds_of_data import KINDS
 from ....masking.sample_rng import CROP, DrawsByEpoch, RowGenerators
 from ....modalities.video.clips import ClipPipeline
 from ....modalities.vision.images import prepare_images
@@ -87,7 +87,7 @@ class ImageClassification(Classification):
     @property
     def column(self) -> str:
         """Name of the column that holds the images or clips."""
-        return CONTENT_COLUMN[self.modality_name]
+        return KINDS[self.modality_name].column
 
     def fit(self, encoder: PreTrainedModel) -> None:
         super().fit(encoder)

@@ -1,0 +1,50 @@
+"""What columns of a table hold, by their types in `datasets`."""
+
+from collections.abc import Callable
+from typing import Any
+
+from datasets import Array2D, Audio, Image, LargeList, List, Value
+
+
+def is_text(feature: Any) -> bool:
+    """Whether a column of this type holds strings."""
+    return isinstance(feature, Value) and feature.dtype in ("string", "large_string", "string_view")
+
+
+def is_whole_number(feature: Any) -> bool:
+    """Whether a column of this type holds whole numbers."""
+    return isinstance(feature, Value) and feature.dtype.startswith(("int", "uint"))
+
+
+def is_number(feature: Any) -> bool:
+    """Whether a column of this type holds numbers, with a fraction or without."""
+    return is_whole_number(feature) or (isinstance(feature, Value) and feature.dtype.startswith("float"))
+
+
+def is_list(feature: Any, holds_item: Callable[[Any], bool]) -> bool:
+    """Whether a column of this type holds lists, and `holds_item` is true for the type of their items."""
+    return isinstance(feature, List | LargeList) and holds_item(feature.feature)
+
+
+def is_series(feature: Any) -> bool:
+    """Whether a column of this type holds lists of numbers, or lists of such lists."""
+    return isinstance(feature, Array2D) or _is_numbers(feature) or is_list(feature, _is_numbers)
+
+
+def is_image(feature: Any) -> bool:
+    """Whether a column of this type holds images."""
+    return isinstance(feature, Image)
+
+
+def is_sound(feature: Any) -> bool:
+    """Whether a column of this type holds sound."""
+    return isinstance(feature, Audio)
+
+
+def is_clip(feature: Any) -> bool:
+    """Whether a column of this type holds lists of images."""
+    return is_list(feature, is_image)
+
+
+def _is_numbers(feature: Any) -> bool:
+    return is_list(feature, is_number)
