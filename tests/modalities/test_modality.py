@@ -1,8 +1,5 @@
 """The modalities: how they fit processors and masks to encoders, and errors if encoder and data do not match."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -157,24 +154,6 @@ def test_position_limit__is_what_the_encoder_can_read(model_type, limit):
 
 def test_position_limit__of_an_encoder_without_learned_positions():
     assert position_limit(tiny_encoder("wav2vec2")) is None
-
-
-IMPORTS = """
-import sys
-for name in ("PIL", "soundfile", "soxr", "matplotlib"):
-    sys.modules[name] = None  # importing it now fails, as if it were not installed
-from modeling_data2vec_generic.modalities import modality_class
-modality_class("text")
-modality_class("series")
-del sys.modules["PIL"]
-modality_class("vision")
-modality_class("video")
-"""
-
-
-def test_modalities__need_no_packages_of_one_another():
-    done = subprocess.run([sys.executable, "-c", IMPORTS], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
 
 
 @pytest.mark.parametrize(
