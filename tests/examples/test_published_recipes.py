@@ -303,7 +303,7 @@ def test_published_recipe__spells_the_objective_out(name):
 def data_flags(recipe: dict[str, Any], folder: Path) -> list[str]:
     """Tiny data in place of the recipe's own; built-in data stay, but few of them."""
     if "dataset_name" in recipe:
-        return ["--max_train_samples", "32", "--max_eval_samples", "32"]
+        return ["--max_train_samples", "32", "--max_eval_samples", "8"]
     splits = {"train": folder / "train", "validation": folder / "validation"}
     tables = {"series": series_parquet, "video": video_parquet}
     if recipe["modality"] in tables:
@@ -315,9 +315,9 @@ def data_flags(recipe: dict[str, Any], folder: Path) -> list[str]:
     elif recipe["modality"] == "vision" and "train_file" in recipe:
         files = {split: image_parquet(path.with_suffix(".parquet")) for split, path in splits.items()}
     elif recipe["modality"] == "vision":
-        files = {split: image_folder(path, 8) for split, path in splits.items()}
+        files = {split: image_folder(path, 4) for split, path in splits.items()}
     else:
-        files = {split: sound_folder(path, 8, seconds=2.0) for split, path in splits.items()}
+        files = {split: sound_folder(path, 4, seconds=2.0) for split, path in splits.items()}
     kind = "dir" if files["train"].is_dir() else "file"
     flags = [flag for split, path in files.items() for flag in (f"--{split}_{kind}", str(path))]
     if recipe["modality"] == "vision" and kind == "file":
@@ -344,7 +344,8 @@ def test_recipe__takes_a_step_at_reduced_width(name, tmp_path, monkeypatch):
     recipe = read(name)
     flags = [*data_flags(recipe, tmp_path), *narrow(recipe), "--gradient_accumulation_steps", "1"]
     # The batch is tiny, but what is logged shall be the recipe's own schedule.
-    flags += ["--reference_batch_size", "4", "--dataloader_num_workers", "0", "--eval_strategy", "no"]
+    flags += ["--per_device_train_batch_size", "2", "--reference_batch_size", "2"]
+    flags += ["--dataloader_num_workers", "0", "--eval_strategy", "no"]
     trainer = run(str(EXAMPLES / name), *flags, output_dir=tmp_path / "out", steps=1)
     logged = next(entry for entry in trainer.state.log_history if "loss" in entry)
     assert math.isfinite(logged["loss"])
