@@ -47,14 +47,13 @@ POLL_S = 0.0005
 TIMEOUT_S = 300
 
 processes = multiprocessing.get_context("forkserver")  # imports modules once; children do not inherit threads
-processes.set_forkserver_preload(
-    [
-        "run_pretraining",
-        "modeling_data2vec_generic.modalities.vision.modality",
-        "sklearn.linear_model",
-        "matplotlib.figure",
-    ]
+PRELOADED = (
+    "run_pretraining",
+    "modeling_data2vec_generic.modalities.vision.modality",
+    "sklearn.linear_model",
+    "matplotlib.figure",
 )
+processes.set_forkserver_preload([*PRELOADED])
 
 
 class _StepCounter(TrainerCallback):

@@ -1,15 +1,12 @@
-"""Measures the peak memory of one configuration, in a new process, since the peak of a process never falls.
+"""Measures the peak memory of one configuration, in a new process, since the peak of a process never falls."""
 
-`python -m benchmarks.memory NAME OBJECTIVE THREADS [SETTING=N ...] [--gradient_checkpointing]` prints a line of JSON.
-"""
-
-import json
+import multiprocessing
 import resource
-import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +15,14 @@ from torch import Tensor, nn
 
 from modeling_data2vec_generic.objective_data2vec_generic import ConvDecoder
 
-from .cases import CASES, OBJECTIVES, QUICK_CASES, Case
+from .cases import Case
 from .timing import LibraryLoop, adamw
 
 MIB = 2**20
+
+processes = multiprocessing.get_context("forkserver")  # imports modules once; children have no memory but of imports
+PRELOADED = ("benchmarks.memory",)
+processes.set_forkserver_preload([*PRELOADED])
 
 
 @dataclass(frozen=True)
@@ -47,16 +48,16 @@ class Memory:
     checkpointed_step: float
 
 
-def peak_memory(name: str, objective: str, case: Case, threads: int) -> Memory:
+def peak_memory(case: Case, objective: str, threads: int) -> Memory:
     """Measures one case in new processes."""
-    settings = [f"batch_size={case.batch_size}"]
-    settings += [] if case.decoder_dim is None else [f"decoder_dim={case.decoder_dim}"]
-    command = [sys.executable, "-m", "benchmarks.memory", name, objective, str(threads), *settings]
-    plain, checkpointed = (
-        json.loads(subprocess.run(command + flags, check=True, capture_output=True, text=True).stdout)
-        for flags in ([], ["--gradient_checkpointing"])
-    )
+    plain, checkpointed = (_measure_alone(case, objective, threads, flag) for flag in (False, True))
     return Memory(**plain, checkpointed_step=checkpointed["step"])
+
+
+def _measure_alone(case: Case, objective: str, threads: int, gradient_checkpointing: bool) -> dict[str, float]:
+    """`measure` in a process of its own."""
+    with ProcessPoolExecutor(1, processes, torch.set_num_threads, (threads,)) as process:
+        return process.submit(measure, case, objective, gradient_checkpointing).result()
 
 
 def measure(case: Case, objective: str, gradient_checkpointing: bool = False) -> dict[str, float]:
@@ -142,17 +143,3 @@ def _peak(since_now: bool = False) -> float:
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
     return peak / (MIB if sys.platform == "darwin" else 1024)
-
-
-def main() -> None:
-    arguments = [argument for argument in sys.argv[1:] if argument != "--gradient_checkpointing"]
-    name, objective, threads, *settings = arguments
-    assert objective in OBJECTIVES
-    torch.set_num_threads(int(threads))
-    changes = {setting: int(value) for setting, _, value in (item.partition("=") for item in settings)}
-    case = replace((CASES | QUICK_CASES)[name], **changes)
-    json.dump(measure(case, objective, len(arguments) < len(sys.argv[1:])), sys.stdout)
-
-
-if __name__ == "__main__":
-    main()

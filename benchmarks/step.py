@@ -102,7 +102,7 @@ def _measured(name: str, case: Case, objective: str, repeats: int, torch_compile
         objective=objective,
         times=step_times(case, objective, repeats, torch_compile),
         shares=shares(case, objective, repeats),
-        memory=peak_memory(name, objective, case, torch.get_num_threads()),
+        memory=peak_memory(case, objective, torch.get_num_threads()),
         losses=losses(case, objective, torch_compile) if torch_compile else None,
     )
 

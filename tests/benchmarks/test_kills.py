@@ -2,15 +2,17 @@
 
 import os
 import signal
-import socket
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from benchmarks import kills
+
+from ..processes import start_two
 
 SMALL = ["--max_steps", "14", "--eval_strategy", "no", "--dataloader_num_workers", "1"]
 
@@ -36,18 +38,12 @@ def test_kills__see_the_smallest_difference(change, tmp_path):
     assert len(list(kills.differences(tmp_path / "one", tmp_path / "other"))) == 1
 
 
-def train_as(rank: int, port: int, *arguments: object) -> None:
-    """Runs one of two processes, with the environment that torchrun would give it."""
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    os.setpgid(0, 0)
-    kills.train(*arguments)  # type: ignore[arg-type]
+def train_as(rank: int, flags: list[str], folder: Path, *steps: Any) -> None:
+    """Runs one of two processes. `steps` are two counters for each of them."""
+    kills.train(flags, folder / f"{rank}.log", *steps[2 * rank : 2 * rank + 2])
 
 
 def test_sigterm__to_one_process_and_its_workers_stops_all_at_one_step(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     steps = [kills.processes.Value("q", 0, lock=False) for _ in range(4)]
     flags = [
         *kills.FLAGS,
@@ -59,11 +55,7 @@ def test_sigterm__to_one_process_and_its_workers_stops_all_at_one_step(tmp_path)
         "--save_strategy",
         "no",
     ]
-    started = []
-    for rank in range(2):
-        arguments = (rank, port, flags, tmp_path / f"{rank}.log", steps[2 * rank], steps[2 * rank + 1])
-        started.append(kills.processes.Process(target=train_as, args=arguments))
-        started[-1].start()
+    started = start_two(train_as, flags, tmp_path, *steps, logs=tmp_path)
     while min(steps[0].value, steps[2].value) < 3 and all(process.is_alive() for process in started):
         time.sleep(0.01)
     os.killpg(started[1].pid, signal.SIGTERM)  # also reaches the loader workers

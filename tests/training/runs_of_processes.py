@@ -1,12 +1,8 @@
-"""Small runs that tests repeat with one process and with two.
-
-`torchrun --nproc_per_node 2 --module tests.training.runs_of_processes FOLDER` writes what came out of each.
-"""
+"""Small runs that tests repeat with one process and with two."""
 
 import dataclasses
 import itertools
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,6 +37,7 @@ from ..tiny import sentences, tiny_encoder
 
 VOCABULARY = 300
 STEPS = 20
+SHORT = 8  # steps of the runs that are slow
 GLOBAL_BATCH = 8
 CASES = ("images", "images_2", "text")
 SHARDED = ("images_2", "text", "text_2")
@@ -222,6 +219,7 @@ FSDP2 = {
     "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT",
 }
 ADAM = {"optim": "adamw_torch", "learning_rate": 1e-3}  # state dicts of optimizers without state can't be sharded
+SHORT_RUN = ADAM | {"max_steps": SHORT, "eval_steps": SHORT // 2, "save_steps": SHORT // 2}
 
 
 @contextmanager
@@ -243,28 +241,25 @@ def fsdp2_of_accelerate() -> Iterator[None]:
         yield
 
 
-def main(folder: Path) -> None:
+def main(rank: int, folder: Path) -> None:
+    """What one of two processes does; it writes what came out to files that end with its rank."""
     for case in CASES:
         trainer = new_trainer(case, folder / case, processes=2)
         trainer.train()
-        torch.save(outcome(trainer), folder / f"{case}_{trainer.args.process_index}.pt")
+        torch.save(outcome(trainer), folder / f"{case}_{rank}.pt")
     for case, dtype in itertools.product(SHARDED, DTYPES):
         found = stepped(case, getattr(torch, dtype), sharded=True)
-        torch.save(found, folder / f"sharded_{case}_{dtype}_{trainer.args.process_index}.pt")
+        torch.save(found, folder / f"sharded_{case}_{dtype}_{rank}.pt")
     resumed = new_trainer(CASES[0], folder / "resumed", processes=2)
     resumed.train(resume_from_checkpoint=str(folder / CASES[0] / "checkpoint-10"))
-    torch.save(outcome(resumed), folder / f"resumed_{resumed.args.process_index}.pt")
+    torch.save(outcome(resumed), folder / f"resumed_{rank}.pt")
     with fsdp2_of_accelerate():
-        sharded = new_trainer("images_2", folder / "fsdp2", processes=2, **ADAM)
+        sharded = new_trainer("images_2", folder / "fsdp2", processes=2, **SHORT_RUN)
         sharded.train()
         sharded.save_model()
         sharded.save_encoder()
-        resumed = new_trainer("images_2", folder / "fsdp2_resumed", processes=2, **ADAM)
-        resumed.train(resume_from_checkpoint=str(folder / "fsdp2" / "checkpoint-10"))
+        resumed = new_trainer("images_2", folder / "fsdp2_resumed", processes=2, **SHORT_RUN)
+        resumed.train(resume_from_checkpoint=str(folder / "fsdp2" / f"checkpoint-{SHORT // 2}"))
         resumed.save_model()
         logs = {"log": sharded.state.log_history, "resumed": resumed.state.log_history}
-        torch.save(logs, folder / f"fsdp2_{sharded.args.process_index}.pt")
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+        torch.save(logs, folder / f"fsdp2_{rank}.pt")

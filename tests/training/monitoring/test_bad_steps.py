@@ -4,8 +4,6 @@ import copy
 import itertools
 import logging
 import math
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from transformers import AutoModel, PatchTSTConfig, TrainerCallback, set_seed
 from modeling_data2vec_generic import Data2VecGenericConfig, Data2VecGenericForPreTraining, Data2VecTrainingArguments
 from modeling_data2vec_generic.training.trainer import Data2VecTrainer
 
+from ...processes import run_two
 from ...tiny import tiny_encoder
 
 Tensors = dict[str, torch.Tensor]
@@ -297,7 +296,7 @@ def test_weights_that_are_not_finite__reach_neither_teacher_nor_checkpoint(tmp_p
 # --- processes
 
 
-def train_one_of_several(output_dir: Path) -> None:
+def train_one_of_several(process: int, output_dir: Path) -> None:
     """Three steps of two processes. The second one's second batch holds NaN that neither loss nor gradients show."""
     model, seen = new_model(), Snapshots()
     for encoder in (model.encoder, model.teacher):
@@ -310,14 +309,11 @@ def train_one_of_several(output_dir: Path) -> None:
     logging.getLogger("modeling_data2vec_generic.training.monitoring.bad_steps").addHandler(handler)
     trainer = new_trainer(output_dir, samples, model, [seen])
     trainer.train()
-    process = trainer.args.process_index
     torch.save((seen.states, messages, trainer.teacher_updates), output_dir / f"{process}.pt")
 
 
 def test_processes__skip_a_step_together(tmp_path):
-    command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "--module", __name__]
-    result = subprocess.run([sys.executable, *command, str(tmp_path)], capture_output=True, text=True, timeout=300)
-    assert result.returncode == 0, result.stderr[-3000:]
+    run_two(train_one_of_several, tmp_path, logs=tmp_path)
     (first, others_words, _), (second, own_words, updates) = (torch.load(tmp_path / f"{i}.pt") for i in range(2))
     assert_equal(first[1], first[0])
     assert_equal(dict(enumerate(first)), dict(enumerate(second)))
@@ -400,7 +396,3 @@ def test_overflow__that_no_loss_scaling_explains_is_bad(scaled, tmp_path):
     scaled(trainer, 8.0)  # three overflows, then the scale is 1
     with pytest.raises(FloatingPointError, match="3 optimizer steps in a row met NaN or infinity, up to step 6"):
         trainer.train()
-
-
-if __name__ == "__main__":
-    train_one_of_several(Path(sys.argv[1]))
