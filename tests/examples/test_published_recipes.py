@@ -311,7 +311,7 @@ def data_flags(recipe: dict[str, Any], folder: Path) -> list[str]:
     elif recipe.get("train_file", "").endswith(".fasta"):
         files = {split: protein_file(path.with_suffix(".fasta")) for split, path in splits.items()}
     elif recipe["modality"] == "text":
-        files = {split: text_file(path.with_suffix(".parquet"), 120) for split, path in splits.items()}
+        files = {split: text_file(path.with_suffix(".parquet"), 72) for split, path in splits.items()}
     elif recipe["modality"] == "vision" and "train_file" in recipe:
         files = {split: image_parquet(path.with_suffix(".parquet")) for split, path in splits.items()}
     elif recipe["modality"] == "vision":
@@ -345,7 +345,9 @@ def test_recipe__takes_a_step_at_reduced_width(name, tmp_path, monkeypatch):
     flags = [*data_flags(recipe, tmp_path), *narrow(recipe), "--gradient_accumulation_steps", "1"]
     # The batch is tiny, but what is logged shall be the recipe's own schedule.
     flags += ["--per_device_train_batch_size", "2", "--reference_batch_size", "2"]
-    flags += ["--dataloader_num_workers", "0", "--eval_strategy", "no"]
+    # Health is measured, on two samples, before the step and at the evaluation after it.
+    flags += ["--dataloader_num_workers", "0", "--eval_strategy", "steps", "--eval_steps", "100"]
+    monkeypatch.setattr("modeling_data2vec_generic.training.monitoring.health.SAMPLES", 2)
     trainer = run(str(EXAMPLES / name), *flags, output_dir=tmp_path / "out", steps=1)
     logged = next(entry for entry in trainer.state.log_history if "loss" in entry)
     assert math.isfinite(logged["loss"])
