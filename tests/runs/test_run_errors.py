@@ -146,7 +146,10 @@ def test_data__sound_cut_off(fails, tmp_path):
         ("--model_type vit --config_overrides hiden_size=16", ["hiden_size", "Did you mean hidden_size"]),
         ("--model_type vit --config_overrides hidden_size", ["'hidden_size'", "name=value"]),
         ("--model_name_or_path DATA/vit --config_overrides hidden_size=8", ["config_overrides", "--config_name"]),
-        ("--model_type vit --config_overrides image_size=16,patch_size=5", ["patch_size=5", "image_size=16"]),
+        (
+            "--model_type vit --config_overrides hidden_size=16,num_attention_heads=2,image_size=16,patch_size=5",
+            ["patch_size=5", "image_size=16"],
+        ),
     ],
 )
 def test_encoder__that_cannot_be_made(flags, parts, fails):

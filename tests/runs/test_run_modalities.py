@@ -213,7 +213,7 @@ def fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]
         ("series", "--config_overrides num_input_channels=3", ["2 channels, the encoder reads 3"]),
         (
             "series",
-            "--model_type vit --config_overrides image_size=16",
+            f"--model_type vit --config_overrides {BLOCKS},image_size=16",
             ["A vit encoder reads pixel_values", "past_values", "patchtst"],
         ),
         ("proteins", f"--max_seq_length 39 --config_overrides {BLOCKS},max_position_embeddings=40", ["at most 38"]),
@@ -223,7 +223,7 @@ def fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]
             f"--config_overrides {BLOCKS},image_size=16,patch_size=4,num_frames=16",
             ["9 of 9", "too short (8 frames, the encoder reads 16)"],
         ),
-        ("video", "--model_type vit --config_overrides image_size=16", ["A vit encoder has no num_frames"]),
+        ("video", f"--model_type vit --config_overrides {BLOCKS},image_size=16", ["A vit encoder has no num_frames"]),
     ],
 )
 def test_run__that_makes_no_sense(name, flags, parts, fails, tmp_path):
