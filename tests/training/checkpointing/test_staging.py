@@ -59,12 +59,21 @@ class DiedInSave(BaseException):
     pass
 
 
+THREE_SAVES = {"save_steps": 1, "max_steps": 3}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The files of each checkpoint of a run that was left alone."""
+    out = tmp_path_factory.mktemp("whole")
+    trainer(out, **THREE_SAVES).train()
+    return {path.name: files(path) for path in out.glob("checkpoint-*")}
+
+
 @pytest.mark.parametrize("moment", ["fsync", "rename", "rmtree"])
-def test_checkpoints__death_within_a_save_leaves_whole_ones_only(moment, tmp_path, monkeypatch):
+def test_checkpoints__death_within_a_save_leaves_whole_ones_only(moment, whole, tmp_path, monkeypatch):
     """Dies at the first, the second, ... call of `moment`: whatever has a checkpoint's name can be resumed from."""
-    flags = {"save_steps": 1, "max_steps": 3, "save_total_limit": 1}
-    trainer(tmp_path / "whole", **flags | {"save_total_limit": None}).train()
-    whole = {path.name: files(path) for path in (tmp_path / "whole").glob("checkpoint-*")}
+    flags = THREE_SAVES | {"save_total_limit": 1}
     module = {"fsync": os, "rename": Path, "rmtree": shutil}[moment]
     for deadly in DEADLY[moment]:
         out = tmp_path / f"died-{deadly}"
