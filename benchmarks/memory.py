@@ -20,9 +20,7 @@ from .timing import LibraryLoop, adamw
 
 MIB = 2**20
 
-processes = multiprocessing.get_context("forkserver")  # imports modules once; children have no memory but of imports
-PRELOADED = ("benchmarks.memory",)
-processes.set_forkserver_preload([*PRELOADED])
+processes = multiprocessing.get_context("spawn")  # a forked process would not count the libraries that it has loaded
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from benchmarks import kills, memory
+from benchmarks import kills
 
 CONFIGURATION = Path(__file__).parents[1] / "examples" / "accelerate" / "ddp.yaml"
 TIMEOUT_S = 300
@@ -23,7 +23,7 @@ pathlib.Path(__file__).with_name(os.environ["RANK"] + ".json").write_text(json.d
 """
 
 # One server is enough for all tests, whichever of them starts it.
-kills.processes.set_forkserver_preload([*kills.PRELOADED, *memory.PRELOADED, "tests.training.runs_of_processes"])
+kills.processes.set_forkserver_preload([*kills.PRELOADED, "benchmarks.memory", "tests.training.runs_of_processes"])
 
 
 def start_two(function: Callable[..., None], *arguments: Any, logs: Path) -> list[BaseProcess]:
