@@ -31,6 +31,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return WorkStealingScheduling(config, log) if config.option.dist == "load" else None
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Runs of several processes come first. Their file has the slowest fixture, which would be made twice if its tests
+    were shared out between processes, as happens to the last ones."""
+    items.sort(key=lambda item: "test_global_batch" not in item.nodeid)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _short_garbage_collections() -> None:
     """Collections leave out what was there before a file's tests, such as imported modules: each run of the Trainer
