@@ -20,7 +20,7 @@ from modeling_data2vec_generic.measurements_data2vec_generic import made_up_samp
 from modeling_data2vec_generic.training.acceleration.compilation import compile_parts
 
 from ..tiny_encoders import TINY
-from .test_conformance import model_of
+from .test_conformance import model_of, new_model
 
 pytestmark = pytest.mark.fast
 
@@ -316,7 +316,7 @@ def refuses(module: nn.Module, query: Tensor, *args: Any, **kwargs: Any) -> Any:
 @pytest.mark.parametrize("attention", ["flex_attention", "accelerated"])
 def test_attention__that_does_not_run_here_is_kept_and_replaced_in_the_measurements(name, student_input, attention):
     AttentionInterface.register("accelerated", refuses)
-    model = model_of(TINY[name], student_input, attention)
+    model = new_model(TINY[name], student_input, attention)
     plain = model_of(TINY[name], student_input)
     assert model.measurements == plain.measurements
     assert model.encoder.config._attn_implementation == attention
