@@ -1,10 +1,11 @@
 """Evaluation in half precision that leaves the weights unchanged."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+from accelerate.utils.operations import recursively_apply
 from torch import Tensor, nn
 from transformers import TrainingArguments
 
@@ -18,11 +19,11 @@ def evaluation_dtype(arguments: TrainingArguments) -> torch.dtype | None:
 
 def rounded(data: Any, dtype: torch.dtype) -> Any:
     """A batch, of nested mappings, lists and tuples, with its floating-point tensors in this type."""
-    if isinstance(data, Mapping):
-        return type(data)({name: rounded(value, dtype) for name, value in data.items()})  # type: ignore[call-arg]
-    if isinstance(data, list | tuple):
-        return type(data)(rounded(value, dtype) for value in data)
-    return data.to(dtype) if isinstance(data, Tensor) and data.is_floating_point() else data
+    return recursively_apply(
+        lambda tensor: tensor.to(dtype),
+        data,
+        test_type=lambda value: isinstance(value, Tensor) and value.is_floating_point(),
+    )
 
 
 @contextmanager
