@@ -24,7 +24,7 @@ from .backbone_data2vec_generic import VisiblePositions, masked_content, recorde
 from .configuration_data2vec_generic import Data2VecGenericConfig
 from .float32_copy_data2vec_generic import EncoderTemplate
 from .geometry_data2vec_generic import grid_of, patch_sides, real_positions
-from .inputs_data2vec_generic import all_inputs, longest_text, main_input, repeated
+from .inputs_data2vec_generic import all_inputs, longest_text, made_up_inputs, main_input, repeated
 from .layout_data2vec_generic import BackboneLayout, UnsupportedBackboneError, describe, find_layout
 from .measurements_data2vec_generic import BackboneMeasurements, encode, made_up_sample, measure, require_visible_only
 from .objective_data2vec_generic import (
@@ -235,6 +235,8 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         `from_pretrained` ends with a call of `eval`, and so of `train`, which measures the encoder then.
         """
         if self.measurements is not None or any(parameter.is_meta for parameter in self.encoder.parameters()):
+            return
+        if made_up_inputs(self.encoder) is None:  # a copy would be made for nothing
             return
         encoder_copy = self._template.float32_copy(self.encoder)
         inputs = made_up_sample(self.encoder, self.layout, encoder_copy)
