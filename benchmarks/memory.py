@@ -20,7 +20,11 @@ from .timing import LibraryLoop, adamw
 
 MIB = 2**20
 
-processes = multiprocessing.get_context("spawn")  # a forked process would not count the libraries that it has loaded
+# New processes import the library again and count its pages. For tiny encoders, which are only to see that everything
+# runs, that is not worth its time: they get forks of one process that has imported it.
+NEW = multiprocessing.get_context("spawn")
+FORKED = multiprocessing.get_context("forkserver")
+FORKED.set_forkserver_preload([__name__])
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,8 @@ def peak_memory(case: Case, objective: str, threads: int) -> Memory:
 
 def _measure_alone(case: Case, objective: str, threads: int, gradient_checkpointing: bool) -> dict[str, float]:
     """`measure` in a process of its own."""
-    with ProcessPoolExecutor(1, processes, torch.set_num_threads, (threads,)) as process:
+    context = FORKED if case.size == "quick" else NEW
+    with ProcessPoolExecutor(1, context, torch.set_num_threads, (threads,)) as process:
         return process.submit(measure, case, objective, gradient_checkpointing).result()
 
 

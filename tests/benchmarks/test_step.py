@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from benchmarks import kills, memory
 from benchmarks.bare import BareLoop
 from benchmarks.cases import OBJECTIVES, QUICK_CASES
 from benchmarks.memory import measure
@@ -62,8 +61,7 @@ def test_memory__with_gradient_checkpointing_the_decoder_keeps_less():
     assert checkpointed["predictor"] < 0.6 * plain["predictor"]
 
 
-def test_main__prints_whole_tables(capsys, monkeypatch):
-    monkeypatch.setattr(memory, "processes", kills.processes)  # which import the library once
+def test_main__prints_whole_tables(capsys):
     main(["--case", "images-64-quick", "--batch_size", "2", "--repeats", "1"])
 
     lines = capsys.readouterr().out.splitlines()
