@@ -27,6 +27,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 import run_pretraining
 from modeling_data2vec_generic.training.checkpointing.staging import UNFINISHED_DIR
+from modeling_data2vec_generic.training.monitoring.speed import MEASURED
 
 from .step import table
 
@@ -41,7 +42,6 @@ FLAGS = (
     "--use_cpu --disable_tqdm true --report_to none --dataloader_num_workers 2 --resume_from_checkpoint true"
 ).split()
 COLUMNS = ("run", "kills", "of them during a save", "steps done twice", "equal")
-CLOCK = ("runtime", "per_second")
 START_S, STEP_S, SAVE_S = 4.0, 0.1, 0.15  # about how long the start, a step and a save take, in seconds
 POLL_S = 0.0005
 TIMEOUT_S = 300
@@ -214,7 +214,7 @@ def _bytes(tensor: torch.Tensor) -> bytes:
 
 def _without_clock(value: Any) -> Any:
     if isinstance(value, dict):
-        return {k: _without_clock(v) for k, v in value.items() if not k.endswith((*CLOCK, "best_model_checkpoint"))}
+        return {k: _without_clock(v) for k, v in value.items() if not k.endswith((*MEASURED, "best_model_checkpoint"))}
     if isinstance(value, list):
         return [_without_clock(item) for item in value]
     return value

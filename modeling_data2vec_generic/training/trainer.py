@@ -9,7 +9,7 @@ What it adds to methods of transformers' Trainer, besides `base_trainer.py`:
 | `call_model_init` | compiles the model | no other place sees each new model |
 | `get_train_dataloader` | batches of a stream | a stream divides its batches among processes itself |
 | `set_initial_training_values` | begins to read a resumed stream | its loader has just been made |
-| `get_batch_samples` | no repeated samples; a resumed stream's batches | a sample counts once; see the row above |
+| `get_batch_samples` | no repeated samples; a resumed stream's batches; notes time | a sample counts once; see above |
 | `_get_num_items_in_batch` | masked positions of all processes | the loss is a mean over them |
 | `training_step` | notes samples, and whether they are finite | `BadSteps` names those that are not |
 | `_get_grad_norm` | drops gradients that are not finite | it is the last call before the optimizer step |
@@ -17,7 +17,8 @@ What it adds to methods of transformers' Trainer, besides `base_trainer.py`:
 | `prediction_step` | the loss of the global batch, nothing repeated | it is the same with any number of processes |
 | `evaluation_loop` | spreads, and metrics of the features | the loss alone does not show what features are worth |
 | `floating_point_ops` | operations of student, teacher and predictor | Trainer counts one model on all positions |
-| `log` | means since the last log, decay, bad steps | they are known when a step is logged |
+| `_maybe_log_save_evaluate` | stops the clock of the steps | evaluations and saves are no training |
+| `log` | means since the last log, decay, bad steps, speed | they are known when a step is logged |
 | `_load_best_model` | loads the teacher's count and average | its weights come with the model's |
 
 Its callbacks run after those of the base trainer, in this order:
@@ -67,6 +68,7 @@ from .monitoring.best_metric import BestMetricCallback
 from .monitoring.flops import StepFlops
 from .monitoring.health import HealthCallback
 from .monitoring.running_stats import PassStatistics
+from .monitoring.speed import Speedometer
 from .teacher import TeacherProgress, ema_decay_at
 
 logger = logging.get_logger(__name__)
@@ -102,9 +104,9 @@ class Data2VecTrainer(ResumableTrainer):
     fp16's loss scaling skipped or that met NaN or infinity (see [`BadSteps`]). Logged besides the loss and the
     learning rate: `ema_decay`, `target_std` and `prediction_std` (mean over channels of the standard deviation over
     rows; towards 0 means collapse), `mask_ratio` (share of real positions that are masked), which are means over steps
-    and processes, and `bad_steps`. Evaluation adds the spreads over all of its masked positions and what
-    `feature_metrics` returns. Checkpoints hold the number of teacher updates and, for half-precision models, the
-    float32 average.
+    and processes, `bad_steps`, and how fast the run is (see [`Speedometer`]). Evaluation adds the spreads over all of
+    its masked positions and what `feature_metrics` returns. Checkpoints hold the number of teacher updates and, for
+    half-precision models, the float32 average.
 
     On any number of processes:
 
@@ -145,6 +147,7 @@ class Data2VecTrainer(ResumableTrainer):
         self._statistics = PassStatistics()
         self._flops = StepFlops(self.model)
         self._scaling = BatchScaling(self.args)
+        self.speed = self._new_speedometer()
         self.bad_steps = BadSteps(self)
         for callback in (self.bad_steps, HealthCallback(self), TeacherCallback(self), BestMetricCallback(self)):
             self.add_callback(callback)
@@ -173,6 +176,7 @@ class Data2VecTrainer(ResumableTrainer):
         self.teacher_progress = TeacherProgress()
         self._statistics = PassStatistics()
         self._flops = StepFlops(self.model)
+        self.speed = self._new_speedometer()
         self._scaling.apply(batch_size * self.args.gradient_accumulation_steps * self.args.world_size)
         shard_by_blocks(self.accelerator, self.model)
         if self.args.ddp_find_unused_parameters is None:
@@ -205,8 +209,10 @@ class Data2VecTrainer(ResumableTrainer):
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> tuple:
         """The micro-batches of an optimizer step without repeated samples, and their masked positions."""
         # Trainer's own iterator would skip the batches that were trained on, and a resumed stream begins behind them.
-        iterator = epoch_iterator if self._resumed_batches is None else self._resumed_batches
+        iterator = self.speed.batches(epoch_iterator if self._resumed_batches is None else self._resumed_batches)
+        self.speed.start(self.state.total_flos)
         batches, num_items = super().get_batch_samples(map(self._own_samples, iterator), num_batches, device)
+        self.speed.count_step(sum(len(batch["mask"]) for batch in batches if REPEATED not in batch))
         for batch in batches:
             self._stream_position = batch.pop(POSITION, self._stream_position)
         return batches, num_items
@@ -373,11 +379,24 @@ class Data2VecTrainer(ResumableTrainer):
 
     # --- what is logged
 
+    def _new_speedometer(self) -> Speedometer:
+        dtypes = {"bf16": torch.bfloat16, "fp16": torch.float16}
+        model: Any = self.model
+        dtype = torch.float32 if model is None else model.dtype
+        return Speedometer(self.accelerator, dtypes.get(self.accelerator.mixed_precision, dtype))
+
+    def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
+        """Log, evaluate and save where it is due. An evaluation or a save does not count as time of a step."""
+        due = self.control.should_evaluate or self.control.should_save
+        with self.speed.paused() if due else nullcontext():
+            super()._maybe_log_save_evaluate(*args, **kwargs)
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log values; a training log also holds the means since the last one."""
         if "loss" in logs:
             means = self._statistics.means.pop()
             logs = {**logs, **means, "ema_decay": self.ema_decay, "bad_steps": self.bad_steps.total}
+            logs |= self.speed.pop(self.state.total_flos)
         super().log(logs, start_time)
 
     def initial_metrics(self) -> dict[str, float]:

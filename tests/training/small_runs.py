@@ -15,10 +15,10 @@ from modeling_data2vec_generic import (
     Data2VecTrainer,
     Data2VecTrainingArguments,
 )
+from modeling_data2vec_generic.training.monitoring.speed import MEASURED
 
 from ..tiny import tiny_encoder
 
-CLOCK = ("runtime", "per_second")
 PATCHES = 16
 
 
@@ -83,7 +83,7 @@ def last_checkpoint(folder: Path) -> str:
 
 def history(run: Any) -> list[dict[str, float]]:
     """What was logged, to the last bit, but for what a clock says."""
-    return [{k: v for k, v in entry.items() if not k.endswith(CLOCK)} for entry in run.state.log_history]
+    return [{k: v for k, v in entry.items() if not k.endswith(MEASURED)} for entry in run.state.log_history]
 
 
 def everything(run: Any) -> dict[str, torch.Tensor]:

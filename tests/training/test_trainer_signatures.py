@@ -46,6 +46,8 @@ METHODS = {
     "ignore_keys_for_eval=None)",
     "_load_best_model": "(self)",
     "_load_rng_state": "(self, checkpoint)",
+    "_maybe_log_save_evaluate": "(self, tr_loss, grad_norm, model, trial, epoch, ignore_keys_for_eval, start_time, "
+    "learning_rate=None)",
     "_move_model_to_device": "(self, model, device)",
     "_push_from_checkpoint": "(self, checkpoint_folder)",
     "_run_epoch": "(self, model, epoch, train_dataloader, steps_in_epoch, num_update_steps_per_epoch, trial, "

@@ -11,12 +11,13 @@ from transformers import AutoModel
 
 from modeling_data2vec_generic.objective_data2vec_generic import spread
 from modeling_data2vec_generic.training.monitoring.running_stats import Means, RunningSpread
+from modeling_data2vec_generic.training.monitoring.speed import MEASURED
 
 from ...processes import run_two
 from .. import runs_of_processes
 from ..runs_of_processes import CASES, DTYPES, SHARDED, SHORT, STEPS
 
-CLOCK = ("runtime", "per_second", "total_flos")  # the last counts the samples that accelerate repeats
+CLOCK = (*MEASURED, "total_flos")  # the last counts the samples that accelerate repeats
 OF_A_PROCESS = ("target_std", "prediction_std", "mask_ratio")  # means of the processes' own
 
 

@@ -17,6 +17,7 @@ from modeling_data2vec_generic import (
     Data2VecTrainer,
     Data2VecTrainingArguments,
 )
+from modeling_data2vec_generic.training.monitoring.speed import MEASURED
 
 from ...tiny import tiny_encoder
 from ..small_runs import Images
@@ -44,7 +45,7 @@ def new_trainer(output_dir: Path, callbacks: Any = (), model_init: Any = None, *
 
 
 def logs(trainer: Data2VecTrainer) -> list[dict[str, float]]:
-    clock = ("runtime", "per_second", "total_flos")
+    clock = (*MEASURED, "total_flos")
     return [{k: v for k, v in entry.items() if not k.endswith(clock)} for entry in trainer.state.log_history]
 
 
