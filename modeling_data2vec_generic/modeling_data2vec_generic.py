@@ -10,7 +10,7 @@ import dataclasses
 import math
 import os
 import re
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from .backbone_data2vec_generic import VisiblePositions, masked_content, recorde
 from .configuration_data2vec_generic import Data2VecGenericConfig
 from .float32_copy_data2vec_generic import EncoderTemplate
 from .geometry_data2vec_generic import grid_of, patch_sides, real_positions
+from .half_copy_data2vec_generic import HalfPrecisionCopy
 from .inputs_data2vec_generic import all_inputs, longest_text, made_up_inputs, main_input, repeated
 from .layout_data2vec_generic import BackboneLayout, UnsupportedBackboneError, describe, find_layout
 from .measurements_data2vec_generic import BackboneMeasurements, encode, made_up_sample, measure, require_visible_only
@@ -186,6 +187,10 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         encoder: the student to start from instead of a new one from the config. Its own masking (spec augmentation)
             and layer drop are turned off: the data collator makes the masks, and all layers of the teacher must run.
 
+    Attributes:
+        teacher_copy: copies of the teacher's weights that its passes under autocast read. The Trainer sets it while it
+            trains; `None` lets autocast cast the weights in every pass.
+
     Raises:
         UnsupportedBackboneError: data2vec does not find what it needs in the encoder.
         ValueError: `average_top_k_layers` is larger than the number of blocks, `decoder_groups` does not divide the
@@ -207,6 +212,7 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         self._saw_batch = False
         self._measure_on_made_up_input()
         self.teacher = copy.deepcopy(self.encoder)
+        self.teacher_copy: HalfPrecisionCopy | None = None
         width = self.layout.width
         self.reads_images = self.main_input_name == "pixel_values" and not hasattr(self.encoder.config, "num_frames")
         self.predictor: nn.Module
@@ -410,7 +416,8 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
     ) -> Tensor:
         """(B, T, C) float32: the targets, which the teacher makes of the full input (data2vec, section 3.3)."""
         prefix = measurements.prefix
-        with recorded_layers(self.teacher, self.layout, self.config.target_source) as layers:
+        cast = nullcontext() if self.teacher_copy is None else self.teacher_copy.used()
+        with cast, recorded_layers(self.teacher, self.layout, self.config.target_source) as layers:
             self.teacher(**all_inputs(self.layout, inputs, length))
         if layers[0].shape[1] < prefix + length:
             raise ValueError(

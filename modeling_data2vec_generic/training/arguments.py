@@ -204,6 +204,14 @@ class Data2VecTrainingArguments(RunArguments):
     ema_anneal_steps: int | None = field(
         default=None, metadata={"help": "Optimizer steps over which the decay rises. Default: all of the run's."}
     )
+    teacher_half_copy: bool = field(
+        default=True,
+        metadata={
+            "help": "With --bf16 or --fp16, keep half-precision copies of the weights of the teacher's linear layers "
+            "and convolutions during training, so that autocast does not cast them again in every pass. Nothing else "
+            "changes. They take 2 bytes per weight. Not used with FSDP and DeepSpeed."
+        },
+    )
     reference_batch_size: int | None = field(
         default=None,
         metadata={

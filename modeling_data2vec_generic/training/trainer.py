@@ -27,7 +27,7 @@ Its callbacks run after those of the base trainer, in this order:
 | --- | --- | --- |
 | `BadSteps` | skips steps that met NaN or infinity | the teacher must not take over such weights |
 | `HealthCallback` | measures the model | of a sharded model (FSDP2) no part may run before the whole has |
-| `TeacherCallback` | measures features at the start; moves the teacher | after the two above |
+| `TeacherCallback` | features at the start; the teacher and its half-precision copy | after the two above |
 | `BestMetricCallback` | checks `metric_for_best_model` | `TeacherCallback` has logged the features' metrics |
 """
 
@@ -48,6 +48,7 @@ from transformers.trainer_utils import EvalLoopOutput
 from transformers.utils import logging
 
 from ..data.windowed_stream import POSITION, Position, WindowedStream
+from ..half_copy_data2vec_generic import HalfPrecisionCopy
 from ..modeling_data2vec_generic import Data2VecGenericForPreTraining
 from .acceleration.compilation import compile_student
 from .acceleration.global_batch import (
@@ -77,7 +78,8 @@ ENCODER_DIR = "encoder"
 
 
 class TeacherCallback(TrainerCallback):
-    """Measures the features before the first step, and moves the teacher right after each optimizer step.
+    """Measures the features before the first step, moves the teacher right after each optimizer step, and keeps a
+    half-precision copy of its weights from the beginning to the end of training.
 
     Args:
         trainer: the trainer whose teacher it moves.
@@ -88,6 +90,7 @@ class TeacherCallback(TrainerCallback):
         self.trainer = weakref.proxy(trainer)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.trainer.keep_teacher_copy()
         if state.global_step == 0 and self.trainer.feature_metrics is not None:
             metrics = self.trainer.feature_metrics(self.trainer.model.encoder)
             self.trainer.log({f"init_{name}": value for name, value in metrics.items()})
@@ -95,6 +98,9 @@ class TeacherCallback(TrainerCallback):
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.trainer.bad_steps.step_was_taken:
             self.trainer.step_teacher()
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.trainer.model.teacher_copy = None
 
 
 class Data2VecTrainer(ResumableTrainer):
@@ -278,6 +284,16 @@ class Data2VecTrainer(ResumableTrainer):
     def step_teacher(self) -> None:
         """One update of the teacher towards the student (data2vec, section 3.3)."""
         self.teacher_progress.step(self.model, self._decay_at(self.teacher_updates + 1))
+
+    def keep_teacher_copy(self) -> None:
+        """Let the teacher's passes under autocast read copies of its weights, with `teacher_half_copy`.
+
+        There are none with FSDP and DeepSpeed, which may gather a layer's weights only when it runs.
+        """
+        sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        self.model.teacher_copy = (
+            HalfPrecisionCopy(self.model.teacher) if self.args.teacher_half_copy and not sharded else None
+        )
 
     def require_a_step(self) -> None:
         """A run without an update of the teacher is a failure too.

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch.utils.data import default_collate
-from transformers import set_seed
+from transformers import TrainerCallback, set_seed
 
 from modeling_data2vec_generic import (
     Data2VecGenericConfig,
@@ -18,6 +18,7 @@ from modeling_data2vec_generic import (
 
 from ...examples.test_published_recipes import EXAMPLES, data_flags, narrow, read
 from ...tiny import from_scratch, image_folder, run, sound_folder, tiny_encoder
+from .. import small_runs
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +88,34 @@ def test_bf16__base_recipes_take_two_steps_at_full_length(name, tmp_path, monkey
     assert torch.tensor(losses).isfinite().all()
     batch = trainer.data_collator([trainer.train_dataset[row] for row in range(len(trainer.train_dataset))])
     assert batch["mask"].shape[-1] >= BASE_RECIPES[name]
+
+
+# --- the half-precision copy of the teacher
+
+
+def test_teacher_half_copy__leaves_runs_checkpoints_and_resuming_as_they_are(tmp_path):
+    used = []
+
+    class Notes(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            copy = kwargs["model"].teacher_copy
+            used.append(None if copy is None else {tensor.dtype for tensor in copy._copies})
+
+    def half_run(name: str, **flags: Any) -> Any:
+        best = {"load_best_model_at_end": True, "eval_strategy": "steps", "eval_steps": 2, "max_steps": 4}
+        return small_runs.trainer(tmp_path / name, bf16=True, callbacks=[Notes()], **best | flags)
+
+    plain = half_run("plain", teacher_half_copy=False)
+    plain.train()
+    rng = torch.get_rng_state()
+    copied = half_run("copied")
+    copied.train()
+    small_runs.assert_same_run(copied, plain, rng)
+    assert used == [None] * 4 + [{torch.bfloat16}] * 4
+    assert copied.model.teacher_copy is None
+    resumed = half_run("resumed", seed=1)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "plain/checkpoint-2"))
+    small_runs.assert_same_run(resumed, plain, rng)
 
 
 # --- evaluation in half precision
