@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -89,7 +90,7 @@ def _autocast_dtype(device_type: str) -> torch.dtype | None:
     return torch.get_autocast_dtype(device_type) if torch.is_autocast_enabled(device_type) else None
 
 
-def _forward(layer: nn.Module, weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
+def _forward(layer: Any, weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
     """What the layer returns, of copies of its weights wherever autocast would cast these."""
     if _autocast_dtype(x.device.type) != weight.dtype:  # an encoder may turn autocast off for some of its layers
         return type(layer).forward(layer, x)

@@ -99,6 +99,7 @@ ELSEWHERE: dict[str, tuple[Any, str | None]] = {
     "_attn_implementation": (PreTrainedConfig(), None),
     "_auto_class": (PreTrainedModel, None),
     "_buffers": (torch.nn.Module(), None),
+    "_conv_forward": (torch.nn.Conv1d(1, 1, 1), "(input, weight, bias)"),
     "_fingerprint": (datasets.Dataset.from_dict({}), None),
     "_foreach_copy_": (torch, None),
     "_foreach_lerp_": (torch, None),
@@ -108,8 +109,10 @@ ELSEWHERE: dict[str, tuple[Any, str | None]] = {
     "_gradient_checkpointing_func": (layer_with_activation_checkpointing(), None),
     "_model_mapping": (transformers.AutoModelForImageClassification, None),
     "_no_split_modules": (PreTrainedModel, None),
+    "_parameters": (torch.nn.Module(), None),
     "_split_generators": (datasets.DatasetBuilder, None),
     "_supports_sdpa": (PreTrainedModel, None),
+    "_version": (torch.zeros(()), None),
 }
 DOCUMENTED = {"_exit", "_fields", "_replace"}  # of os and of named tuples: private by their names only
 
