@@ -170,7 +170,9 @@ class StreamCollator:
     collator: Callable[[list[dict[str, Any]]], dict[str, Any]]
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
-        return {**self.collator(examples), POSITION: examples[-1][POSITION]}
+        batch = self.collator(examples)
+        batch[POSITION] = examples[-1][POSITION]
+        return batch
 
 
 @contextmanager

@@ -4,11 +4,13 @@ Every random choice depends on (seed, epoch, sample_index, number of the mask) a
 masks and the same crop in any batch, with any number of loader workers and of processes.
 """
 
+import copy
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import torch
+from accelerate.utils import send_to_device
 
 from ..masking.sample_rng import DrawsByEpoch
 
@@ -16,10 +18,34 @@ Example = Mapping[str, Any]
 Batch = dict[str, torch.Tensor]
 
 
+class UnfinishedBatch(dict[str, Any]):
+    """A batch whose last step is left to the device: `to` moves it and returns the finished batch, a plain dict.
+
+    accelerate calls `to` on the batches of the loaders that it prepares, as on a `BatchFeature` of transformers.
+
+    Args:
+        batch: what leaves the loader's worker.
+        last_step: makes the finished batch, on the device that the batch is on. It goes through the worker's queue
+            with the batch, so it is small and can be pickled.
+    """
+
+    def __init__(self, batch: Mapping[str, Any], last_step: Callable[[dict[str, Any]], dict[str, Any]]):
+        super().__init__(batch)
+        self.last_step = last_step
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> dict[str, Any]:
+        return self.last_step(send_to_device(dict(self), device, non_blocking=non_blocking))
+
+
 class MaskingCollator(DrawsByEpoch):
-    """Base class of the collators: checks `num_masks`, holds the epoch and reads the numbers of samples."""
+    """Base class of the collators: checks `num_masks`, holds the epoch and reads the numbers of samples.
+
+    Attributes:
+        finishes: whether batches are finished, or leave their last step to the device (see `finished_on_device`).
+    """
 
     num_masks: int
+    finishes = True
 
     def __post_init__(self) -> None:
         if self.num_masks < 1:
@@ -29,6 +55,21 @@ class MaskingCollator(DrawsByEpoch):
     def for_evaluation(self) -> Self:
         """A copy of the collator whose epoch stays 0, so that all evaluations have the same masks."""
         return dataclasses.replace(self)  # type: ignore[type-var]  # each subclass is a dataclass
+
+    def finished_on_device(self) -> Self:
+        """A collator of the same batches, whose last step is left to the device if it has one (`UnfinishedBatch`).
+
+        Both have the same epoch. Subclasses outside of this package with a `__call__` of their own, which may expect
+        finished batches, are returned as they are.
+        """
+        if type(self).__call__.__module__.partition(".")[0] != __name__.partition(".")[0]:
+            return self
+        unfinished = copy.copy(self)
+        unfinished.finishes = False
+        return unfinished
+
+    def _finished(self, batch: Batch, last_step: Callable[[Batch], Batch]) -> Batch:
+        return last_step(batch) if self.finishes else UnfinishedBatch(batch, last_step)
 
     @staticmethod
     def _sample_indices(examples: Sequence[Example]) -> list[int]:

@@ -3,10 +3,12 @@
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
+from accelerate.utils import send_to_device
 from datasets import Dataset
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 from transformers import TrainerCallback, TrainingArguments
 
 from ..data.windowed_stream import StreamCollator, WindowedStream
@@ -67,6 +69,35 @@ def with_lengths(dataset: Any, arguments: TrainingArguments) -> Any:
     return dataset
 
 
+def finished_on_device(collator: Callable[..., Any], dataset: Any) -> Callable[..., Any]:
+    """The collator of a loader, whose batches are moved to the device as they are read; see `UnfinishedBatch`.
+
+    Batches of an iterable data set that is no `WindowedStream` are finished at once: accelerate may share one out to
+    all processes before it moves it.
+    """
+    shared_out = isinstance(dataset, IterableDataset) and not isinstance(dataset, WindowedStream)
+    if shared_out or not hasattr(collator, "finished_on_device"):
+        return collator
+    return collator.finished_on_device()
+
+
+class StreamLoader(DataLoader):
+    """A loader that moves its batches to the device, as those that accelerate has prepared do.
+
+    Args:
+        arguments: the run's; the device and the settings of loaders are read from them.
+        args, kwargs: those of `DataLoader`.
+    """
+
+    def __init__(self, arguments: TrainingArguments, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.arguments = arguments
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        moved = partial(send_to_device, device=self.arguments.device, non_blocking=self.pin_memory)
+        return map(moved, super().__iter__())
+
+
 def stream_loader(
     stream: WindowedStream, batch_size: int, collator: Callable[..., Any], arguments: TrainingArguments
 ) -> DataLoader:
@@ -79,7 +110,8 @@ def stream_loader(
     """
     stream.batch_size = batch_size
     stream.rank, stream.num_processes = arguments.process_index, arguments.world_size
-    loader: DataLoader = DataLoader(
+    loader = StreamLoader(
+        arguments,
         stream,
         batch_size=batch_size,
         collate_fn=StreamCollator(collator),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from transformers import Trainer
 
 import run_finetune
@@ -96,6 +97,8 @@ def test_pretraining__sends_workers_what_can_be_pickled(source, pickled, tmp_pat
     flags += [*validation, "--streaming", "--shuffle_buffer_size", "8"]
     train, evaluation = pickled(run_pretraining.main, *flags, output_dir=tmp_path / "out")
     assert train["mask"].shape[0] == 4
+    if source in (new_images, new_clips):
+        assert train["pixel_values"].dtype == torch.uint8
     assert evaluation.keys() <= train.keys()
 
 

@@ -105,23 +105,35 @@ class FrameProcessor:
 
 
 class ClipPipeline:
-    """Turns clips (lists of PIL images, all of one length) into pixels, as `PixelPipeline` does for images."""
+    """Turns clips (lists of PIL images, all of one length) into pixels, as `PixelPipeline` does for images.
+
+    Attributes:
+        normalisation: the last step, which `normalised=False` leaves out.
+    """
 
     def __init__(self, image_processor: Any) -> None:
         self._pixels = PixelPipeline(FrameProcessor(image_processor))
+        self.normalisation = self._pixels.normalisation
 
-    def plain(self, clips: Sequence[list[Image.Image]]) -> torch.Tensor:
+    def plain(self, clips: Sequence[list[Image.Image]], normalised: bool = True) -> torch.Tensor:
         """The result of the processor, (B, F, C, H, W) float32."""
-        return self._pixels.plain([frame for clip in clips for frame in clip]).unflatten(0, (len(clips), -1))
+        frames = [frame for clip in clips for frame in clip]
+        return self._pixels.plain(frames, normalised).unflatten(0, (len(clips), -1))
 
-    def cropped(self, clips: Sequence[list[Image.Image]], crop: RandomResizedCrop, rng: RowGenerators) -> torch.Tensor:
+    def cropped(
+        self,
+        clips: Sequence[list[Image.Image]],
+        crop: RandomResizedCrop,
+        rng: RowGenerators,
+        normalised: bool = True,
+    ) -> torch.Tensor:
         """A random crop of each clip, the same for all its frames, (B, F, C, H, W) float32.
 
         Clip b is cropped with row b of `rng`.
         """
         frames = [frame for clip in clips for frame in clip]
         per_frame = RowGenerators(np.repeat(rng.keys, [len(clip) for clip in clips]))
-        return self._pixels.cropped(frames, crop, per_frame).unflatten(0, (len(clips), -1))
+        return self._pixels.cropped(frames, crop, per_frame, normalised).unflatten(0, (len(clips), -1))
 
 
 def _inspect(frames: list[dict[str, Any] | None] | None) -> dict[str, Any]:

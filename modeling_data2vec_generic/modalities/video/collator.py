@@ -21,6 +21,7 @@ class DataCollatorForData2VecVideo(MaskingCollator):
     """Turns samples with `video` (a list of F PIL images) and `sample_index` into batches.
 
     A batch has `pixel_values` (B, F, C, H, W) float32 and `mask` (B, M, T) bool, with T = steps * rows * columns.
+    `finished_on_device` leaves rescaling and normalising to the device, as for images.
 
     Masks are tubes, as in VideoMAE (arXiv 2203.12602): one mask of the rows and columns, drawn as for an image, is
     used for all steps of a clip. Otherwise masked patches could be copied from the frames before and after.
@@ -55,16 +56,19 @@ class DataCollatorForData2VecVideo(MaskingCollator):
         indices = self._sample_indices(examples)
         steps, rows, columns = self.grid
         masks = draw_grid_masks(self.mask, (rows, columns), self.num_masks, self.seed, self.epoch, indices)
+        clips = column(examples, "video")
         if self.augment is None:
-            batch = self.plain(examples)
+            pixel_values = self._pixels.plain(clips, normalised=False)
         else:
             rng = RowGenerators.for_samples(self.seed, self.epoch, indices, CROP)
-            batch = {"pixel_values": self._pixels.cropped(column(examples, "video"), self.augment, rng)}
-        return {**batch, "mask": torch.from_numpy(np.tile(masks, steps))}
+            pixel_values = self._pixels.cropped(clips, self.augment, rng, normalised=False)
+        batch = {"pixel_values": pixel_values, "mask": torch.from_numpy(np.tile(masks, steps))}
+        return self._finished(batch, self._pixels.normalisation.finish)
 
     def plain(self, examples: Sequence[Example]) -> Batch:
         """The encoder's input without crop or mask, as the image processor gives it: `pixel_values`."""
-        return {"pixel_values": self._pixels.plain(column(examples, "video"))}
+        pixel_values = self._pixels.plain(column(examples, "video"), normalised=False)
+        return self._finished({"pixel_values": pixel_values}, self._pixels.normalisation.finish)
 
     def for_evaluation(self) -> Self:
         """A copy of the collator whose epoch stays 0, as in the base class, and that does not crop."""

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class DataCollatorForData2VecVision(MaskingCollator):
     """Turns samples with `image` (PIL) and `sample_index` into batches.
 
-    A batch has `pixel_values` (B, C, H, W) float32 and `mask` (B, M, rows * columns) bool.
+    A batch has `pixel_values` (B, C, H, W) float32 and `mask` (B, M, rows * columns) bool. `finished_on_device` leaves
+    rescaling and normalising to the device: uint8 pixels then leave a loader's worker.
 
     Args:
         image_processor: an image processor of transformers.
@@ -51,16 +52,18 @@ class DataCollatorForData2VecVision(MaskingCollator):
         indices = self._sample_indices(examples)
         images = column(examples, "image")
         if self.augment is None:
-            pixel_values = self._pixels.plain(images)
+            pixel_values = self._pixels.plain(images, normalised=False)
         else:
             rng = RowGenerators.for_samples(self.seed, self.epoch, indices, CROP)
-            pixel_values = self._pixels.cropped(images, self.augment, rng)
+            pixel_values = self._pixels.cropped(images, self.augment, rng, normalised=False)
         masks = draw_grid_masks(self.mask, self.grid, self.num_masks, self.seed, self.epoch, indices)
-        return {"pixel_values": pixel_values, "mask": torch.from_numpy(masks)}
+        batch = {"pixel_values": pixel_values, "mask": torch.from_numpy(masks)}
+        return self._finished(batch, self._pixels.normalisation.finish)
 
     def plain(self, examples: Sequence[Example]) -> Batch:
         """The encoder's input without crop or mask, as the image processor gives it: `pixel_values`."""
-        return {"pixel_values": self._pixels.plain(column(examples, "image"))}
+        pixel_values = self._pixels.plain(column(examples, "image"), normalised=False)
+        return self._finished({"pixel_values": pixel_values}, self._pixels.normalisation.finish)
 
     def for_evaluation(self) -> Self:
         """A copy of the collator whose epoch stays 0, as in the base class, and that does not crop."""

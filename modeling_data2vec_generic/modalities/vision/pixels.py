@@ -1,12 +1,14 @@
 """Turns decoded images into `pixel_values`, as the image processor does but faster, and with random crops if wanted.
 
 An image processor handles one image at a time, in float64. Here Pillow crops and resizes, and one operation per batch
-rescales and normalises. When a `PixelPipeline` is made, it checks that the processor gives the same numbers.
+rescales and normalises (`Normalisation`), which a loader's workers may leave to the device. When a `PixelPipeline` is
+made, it checks that the processor gives the same numbers.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -82,8 +84,47 @@ class RandomResizedCrop:
         return boxes, (numbers[:, -1] < 0.5) & self.flip
 
 
+@dataclass(frozen=True)
+class Normalisation:
+    """The last step of a `PixelPipeline`: (pixels * factor - mean) / std, as one multiplication and one addition.
+
+    Called with uint8 (..., C, H, W), it returns float32 of the same shape on the same device, without waiting for the
+    device. Values of any other type have been normalised already and are returned as they are.
+
+    Args:
+        scale: factor / std of each channel.
+        shift: -mean / std of each channel.
+    """
+
+    scale: tuple[float, ...]
+    shift: tuple[float, ...]
+
+    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
+        if pixels.dtype != torch.uint8:
+            return pixels
+        scale, shift = _on_device(self, pixels.device)
+        return pixels.to(torch.float32, memory_format=torch.contiguous_format).mul_(scale).add_(shift)
+
+    def finish(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """A batch with its `pixel_values` normalised."""
+        return {**batch, "pixel_values": self(batch["pixel_values"])}
+
+
+@lru_cache(maxsize=32)
+def _on_device(values: Normalisation, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scale and shift, (C, 1, 1) float32. They are kept, since copying them for each batch would wait for a GPU."""
+    scale, shift = (torch.tensor(part, dtype=torch.float32, device=device) for part in (values.scale, values.shift))
+    return scale.view(-1, 1, 1), shift.view(-1, 1, 1)
+
+
 class PixelPipeline:
     """Does the work of an image processor on batches: `plain` for whole images, `cropped` for random parts of them.
+
+    With `normalised=False` these leave out the last step, `normalisation`, and return uint8 (B, C, H, W), a quarter of
+    the bytes. Where the processor itself has to be asked, they return its float32 values all the same.
+
+    Attributes:
+        normalisation: the last step.
 
     Raises:
         ValueError: the processor does more than to resize, crop to the centre, rescale and normalise, or gives no
@@ -113,13 +154,11 @@ class PixelPipeline:
         self.mode = "L" if len(mean) == 1 else "RGB"
         if not (np.isfinite([*mean, *std, factor]).all() and np.all(std)):
             raise ValueError(f"image_mean={mean}, image_std={std} and rescale_factor={factor} give no finite values")
-        # (x * factor - mean) / std, as one multiplication and one addition per pixel.
-        self._scale = torch.tensor(factor / std, dtype=torch.float32).view(1, -1, 1, 1)
-        self._shift = torch.tensor(-mean / std, dtype=torch.float32).view(1, -1, 1, 1)
+        self.normalisation = Normalisation(tuple((factor / std).tolist()), tuple((-mean / std).tolist()))
 
         noise = np.random.default_rng(0).integers(0, 256, (self.height, self.width, len(mean)), dtype=np.uint8)
         image = Image.fromarray(noise.squeeze(-1) if self.mode == "L" else noise)
-        ours = self._normalise([image])
+        ours = self.normalisation(_stacked([image]))
         if not _same(ours, self._ask_processor([image], do_resize=False)):
             raise ValueError(
                 f"{type(image_processor).__name__} does more to an image of {self.height} x {self.width} pixels than "
@@ -134,40 +173,54 @@ class PixelPipeline:
         """The width and height of the result."""
         return self.width, self.height
 
-    def plain(self, images: Sequence[Image.Image]) -> torch.Tensor:
+    def plain(self, images: Sequence[Image.Image], normalised: bool = True) -> torch.Tensor:
         """The same as `image_processor(images)`, (B, C, H, W) float32; faster if all images have the final size."""
         images = [self._in_mode(image) for image in images]
         if self._keeps_target_size and all(image.size == self.size for image in images):
-            return self._normalise(images)
+            return self._last_step(_stacked(images), normalised)
         return self._ask_processor(images)
 
-    def cropped(self, images: Sequence[Image.Image], crop: RandomResizedCrop, rng: UniformSource) -> torch.Tensor:
+    def cropped(
+        self, images: Sequence[Image.Image], crop: RandomResizedCrop, rng: UniformSource, normalised: bool = True
+    ) -> torch.Tensor:
         """A random crop of each image, (B, C, H, W) float32. Image b is cropped with row b of `rng`."""
-        return self.cut(images, *crop.draw(np.array([image.size for image in images]), rng))
+        return self.cut(images, *crop.draw(np.array([image.size for image in images]), rng), normalised)
 
     def cut(
-        self, images: Sequence[Image.Image], boxes: NDArray[np.int64], mirrored: NDArray[np.bool_]
+        self,
+        images: Sequence[Image.Image],
+        boxes: NDArray[np.int64],
+        mirrored: NDArray[np.bool_],
+        normalised: bool = True,
     ) -> torch.Tensor:
         """Parts of images, (B, C, H, W) float32. `boxes` and `mirrored` are those of `RandomResizedCrop.draw`."""
-        resized = [
-            self._in_mode(image).resize(self.size, self.processor.resample, box=tuple(box))
-            for image, box in zip(images, boxes.tolist(), strict=True)
+        parts = [
+            self._part(image, tuple(box), mirror)
+            for image, box, mirror in zip(images, boxes.tolist(), mirrored, strict=True)
         ]
-        return self._normalise(resized, mirrored)
+        return self._last_step(_stacked(parts), normalised)
+
+    def _part(self, image: Image.Image, box: tuple[int, int, int, int], mirror: bool) -> Image.Image:
+        part = self._in_mode(image).resize(self.size, self.processor.resample, box=box)
+        return part.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirror else part
 
     def _in_mode(self, image: Image.Image) -> Image.Image:
         return image if image.mode == self.mode else image.convert(self.mode)
 
-    def _normalise(self, images: Sequence[Image.Image], mirrored: NDArray[np.bool_] | None = None) -> torch.Tensor:
-        pixels = np.stack([np.asarray(image) for image in images])
-        if mirrored is not None:
-            pixels[mirrored] = pixels[mirrored, :, ::-1]
-        channels_last = torch.from_numpy(pixels).reshape(*pixels.shape[:3], -1)
-        values = channels_last.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
-        return values.mul_(self._scale).add_(self._shift)
+    def _last_step(self, pixels: torch.Tensor, normalised: bool) -> torch.Tensor:
+        return self.normalisation(pixels) if normalised else pixels
 
     def _ask_processor(self, images: Sequence[Image.Image], **settings: bool) -> torch.Tensor:
         return self.processor(list(images), return_tensors="pt", **settings)["pixel_values"].to(torch.float32)
+
+
+def _stacked(images: Sequence[Image.Image]) -> torch.Tensor:
+    """Images of one size and mode as uint8 (B, C, H, W), with the channels of a pixel side by side in memory."""
+    first = np.asarray(images[0])
+    pixels = np.empty((len(images), *first.shape), dtype=np.uint8)
+    for row, image in enumerate(images):
+        pixels[row] = np.asarray(image)
+    return torch.from_numpy(pixels).reshape(*pixels.shape[:3], -1).permute(0, 3, 1, 2)
 
 
 def target_size(image_processor: Any) -> tuple[int, int]:
