@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from modeling_data2vec_generic.objective_data2vec_generic import ConvDecoder
+from modeling_data2vec_generic.predictors_data2vec_generic import ConvDecoder
 
 from .cases import Case
 from .timing import LibraryLoop, adamw

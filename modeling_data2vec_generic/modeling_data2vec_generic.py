@@ -28,14 +28,8 @@ from .half_copy_data2vec_generic import HalfPrecisionCopy
 from .inputs_data2vec_generic import all_inputs, longest_text, made_up_inputs, main_input, repeated
 from .layout_data2vec_generic import BackboneLayout, UnsupportedBackboneError, describe, find_layout
 from .measurements_data2vec_generic import BackboneMeasurements, encode, made_up_sample, measure, require_visible_only
-from .objective_data2vec_generic import (
-    ConvDecoder,
-    average_targets,
-    cls_loss,
-    linear_predictor,
-    mlp_predictor,
-    regression_loss,
-)
+from .objective_data2vec_generic import average_targets, cls_loss, regression_loss
+from .predictors_data2vec_generic import ConvDecoder, linear_predictor, mlp_predictor
 from .remote_code_data2vec_generic import (
     encoder_from_config,
     require_safetensors,

@@ -1,11 +1,10 @@
-"""The objective: functions that make the targets and the loss, and the predictors as modules.
+"""The objective: functions that make the targets and the loss.
 
 Shapes: B samples, M masks per sample, R = B * M rows, T content positions, C channels, N masked positions.
 """
 
 import torch
 from torch import Tensor, nn
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 NORM_EPS = 1e-5
 SPREAD_EPS = 1e-6
@@ -114,122 +113,9 @@ def spread(x: Tensor) -> Tensor:
     return torch.sqrt(x.float().var(0) + SPREAD_EPS).mean()
 
 
-def linear_predictor(width: int) -> nn.Module:
-    """One linear layer C -> C, which data2vec uses for images and speech."""
-    return nn.Linear(width, width)
-
-
-def mlp_predictor(width: int) -> nn.Module:
-    """A linear layer C -> 2C, GELU and a linear layer 2C -> C, which data2vec uses for text."""
-    return nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
-
-
-class ConvDecoderLayer(GradientCheckpointingLayer):
-    """A grouped convolution that keeps the length, a norm over channels without parameters, and GELU.
-
-    The base class applies `--gradient_checkpointing` to it, as to the encoder's blocks.
-
-    Args:
-        conv: `nn.Conv2d` for images, `nn.Conv1d` for sequences.
-        width, dim: channels in and out.
-        kernel, groups: of the convolution.
-        residual: add the input to the output, if both have the same number of channels.
-    """
-
-    def __init__(
-        self, conv: type[nn.Conv1d] | type[nn.Conv2d], width: int, dim: int, kernel: int, groups: int, residual: bool
-    ):
-        super().__init__()
-        self.conv = conv(width, dim, kernel, groups=groups)
-        self.residual = residual and width == dim
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(R, rows, columns, width) -> (R, rows, columns, dim); a sequence has one row.
-
-        The channels stay last, as the norm and the projection need them, and sequences use a two-dimensional
-        convolution too. On a CPU this takes a third to a half of the time of the direct way.
-        """
-        weight = self.conv.weight if self.conv.weight.ndim == 4 else self.conv.weight.unsqueeze(2)
-        padding = [size // 2 for size in weight.shape[2:]]
-        y = nn.functional.conv2d(
-            x.permute(0, 3, 1, 2), weight, self.conv.bias, padding=padding, groups=self.conv.groups
-        )
-        # An even kernel makes one position too many along its axes. The last one is dropped.
-        y = y[..., : x.shape[1], : x.shape[2]].permute(0, 2, 3, 1)
-        y = nn.functional.gelu(nn.functional.layer_norm(y, y.shape[3:], eps=NORM_EPS))
-        return x + y if self.residual else y
-
-
-class ConvDecoder(nn.Module):
-    """The light decoder of data2vec 2.0 (section 3.2 and appendix A): convolutions over the whole sequence, then a
-    projection.
-
-    Args:
-        width: C, channels in and out.
-        dim, num_layers, kernel, groups, residual, projection_layers: the config's `decoder_*` settings.
-        two_dimensional: convolve over the grid of patches instead of over the sequence.
-
-    Raises:
-        ValueError: `groups` does not divide `width` and `dim`.
-    """
-
-    def __init__(
-        self,
-        width: int,
-        dim: int,
-        num_layers: int,
-        kernel: int,
-        groups: int,
-        residual: bool,
-        projection_layers: int,
-        two_dimensional: bool,
-    ):
-        super().__init__()
-        for name, channels in (("the encoder's width", width), ("decoder_dim", dim)):
-            if channels % groups:
-                raise ValueError(f"decoder_groups={groups} must divide {name}, which is {channels}.")
-        conv = nn.Conv2d if two_dimensional else nn.Conv1d
-        self.layers = nn.ModuleList(
-            ConvDecoderLayer(conv, width if i == 0 else dim, dim, kernel, groups, residual) for i in range(num_layers)
-        )
-        widths = [dim] + [2 * dim] * (projection_layers - 1)
-        projection: list[nn.Module] = []
-        for fan_in in widths[:-1]:
-            projection += [nn.Linear(fan_in, 2 * dim), nn.GELU()]
-        self.projection = nn.Sequential(*projection, nn.Linear(widths[-1], width))
-
-    def forward(
-        self,
-        x: Tensor,
-        grid: tuple[int, int] | None = None,
-        real: Tensor | None = None,
-        selected: Tensor | None = None,
-    ) -> Tensor:
-        """Predict the masked positions.
-
-        Args:
-            x: (R, T, C), the student's output at visible positions and noise at masked ones.
-            grid: (rows, columns) of the patches, where rows * columns = T; needed by a two-dimensional decoder.
-            real: (R, T) bool, False at padding, where the input of every layer is set to zero; `None` without padding.
-            selected: (N), indices of positions among all R * T; only these are projected. `None` projects all.
-
-        Returns:
-            (R, T, C), or (N, C) if positions are selected.
-        """
-        grid = grid or (1, x.shape[1])
-        x = x.unflatten(1, grid)
-        keep = None if real is None else real.unflatten(1, grid).unsqueeze(-1).to(x.dtype)
-        for layer in self.layers:
-            x = layer(x if keep is None else x * keep)
-        x = x.flatten(1, 2)
-        return self.projection(x if selected is None else x.flatten(0, 1).index_select(0, selected))
-
-
 __all__ = [
-    "ConvDecoder",
     "average_targets",
-    "linear_predictor",
-    "mlp_predictor",
+    "cls_loss",
     "normalize",
     "regression_loss",
     "spread",

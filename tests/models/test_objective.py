@@ -1,10 +1,9 @@
-"""Targets, losses and decoders against reference numbers and against plain computations."""
+"""Targets and losses against reference numbers and against plain computations."""
 
 import pytest
 import torch
 
 from modeling_data2vec_generic.objective_data2vec_generic import (
-    ConvDecoder,
     average_targets,
     cls_loss,
     normalize,
@@ -12,7 +11,7 @@ from modeling_data2vec_generic.objective_data2vec_generic import (
     spread,
 )
 
-from ..reference import assert_matches, load, load_in_order, part
+from ..reference import assert_matches, load
 
 pytestmark = pytest.mark.fast
 
@@ -25,7 +24,6 @@ FLAGS = {  # fairseq's name -> (ours, norm)
 }
 TARGETS, TARGET_TENSORS = load("targets")
 LOSSES, LOSS_TENSORS = load("losses")
-DECODERS, DECODER_TENSORS = load("decoder")
 
 
 def norms_of(flags: list[str]) -> dict[str, list[str]]:
@@ -87,61 +85,6 @@ def test_spread_is_near_zero_for_equal_rows_and_the_std_otherwise():
     assert spread(torch.ones(6, 4)).item() == pytest.approx(1e-3)
     x = torch.randn(50, 4)
     assert spread(x).item() == pytest.approx((x.var(0) + 1e-6).sqrt().mean().item())
-
-
-def reference_decoder(settings: dict, weights: dict) -> ConvDecoder:
-    decoder = ConvDecoder(
-        settings["embed_dim"],
-        settings["decoder_dim"],
-        settings["decoder_layers"],
-        settings["decoder_kernel"],
-        settings["decoder_groups"],
-        settings.get("decoder_residual", True),
-        settings.get("projection_layers", 1),
-        two_dimensional=settings["grid"] is not None,
-    )
-    names = sorted({name.rsplit(".", 1)[0] for name in weights})  # blocks.0.0, blocks.1.0, ..., proj
-    load_in_order(decoder, [weights[f"{name}.{kind}"] for name in names for kind in ("weight", "bias")])
-    return decoder
-
-
-@pytest.mark.parametrize("name", DECODERS)
-def test_decoder_matches_reference(name):
-    settings, tensors = DECODERS[name], part(DECODER_TENSORS, f"{name}/")
-    decoder = reference_decoder(settings, part(tensors, "weights/"))
-    grid = None if settings["grid"] is None else (settings["grid"], settings["grid"])
-    assert_matches(decoder(tensors["dense_input"], grid), tensors["output"])
-
-
-@pytest.mark.parametrize("grid", [None, (3, 5)])
-@pytest.mark.parametrize("kernel", [2, 4])
-def test_decoder__even_kernel_drops_the_last_position_of_each_axis(grid, kernel):
-    decoder = ConvDecoder(8, 8, 1, kernel, 2, False, 1, two_dimensional=grid is not None)
-    x = torch.randn(2, 15, 8)
-    conv, linear = decoder.layers[0].conv, decoder.projection[0]
-    axes = (1, 15) if grid is None else grid
-    image = x.transpose(1, 2).reshape(2, 8, *axes)
-    kernels = conv.weight.unsqueeze(2) if grid is None else conv.weight
-    before, after = kernel // 2, kernel - 1 - kernel // 2
-    padding = (before, after, 0, 0) if grid is None else (before, after, before, after)
-    y = torch.nn.functional.conv2d(torch.nn.functional.pad(image, padding), kernels, conv.bias, groups=2)
-    y = y.flatten(2).transpose(1, 2)
-    y = (y - y.mean(-1, keepdim=True)) / (y.var(-1, correction=0, keepdim=True) + 1e-5).sqrt()
-    y = y * 0.5 * (1 + torch.erf(y / 2**0.5))
-    assert_matches(decoder(x, grid), y @ linear.weight.T + linear.bias)
-
-
-def test_decoder__padding_changes_nothing_at_real_positions():
-    decoder = ConvDecoder(8, 8, 3, 5, 2, True, 1, two_dimensional=False)
-    x = torch.randn(1, 9, 8)
-    padded = torch.cat([x, torch.randn(1, 6, 8)], dim=1)
-    real = torch.arange(15).unsqueeze(0) < 9
-    assert_matches(decoder(padded, None, real)[:, :9], decoder(x))
-
-
-def test_decoder__groups_that_do_not_divide_are_refused():
-    with pytest.raises(ValueError, match=r"decoder_groups=3 must divide the encoder's width, which is 8"):
-        ConvDecoder(8, 9, 1, 3, 3, True, 1, two_dimensional=False)
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.7])
