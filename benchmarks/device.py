@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 MIB = 2**20
 TERA = 1e12
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-PRODUCT = {"cpu": 1024, "cuda": 8192}  # the side of the matrices whose product shows how fast a device is
+PRODUCT = {"cpu": 512, "cuda": 8192}  # the side of the matrices whose product shows how fast a device is
 
 
 @dataclass(frozen=True)
@@ -49,16 +49,18 @@ class Device:
         """FLOP per second of a product of two square matrices in this precision."""
         side = PRODUCT[self.type]
         a, b = (torch.randn(side, side, device=self.type, dtype=self.dtype) for _ in range(2))
-        times = [self.seconds(lambda: a @ b) for _ in range(12)]
-        return 2 * side**3 / median(times[2:])
+        times = [self.seconds(lambda: a @ b) for _ in range(6)]
+        return 2 * side**3 / median(times[1:])  # the first one chooses and loads a kernel
 
     def describe(self) -> str:
         """The device, its precision and torch's version, in words."""
         name = torch.cuda.get_device_name() if self.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
         precision = next(name for name, dtype in DTYPES.items() if dtype == self.dtype)
-        products = "on" if torch.backends.cuda.matmul.allow_tf32 else "off"
-        convolutions = "on" if torch.backends.cudnn.allow_tf32 else "off"
-        tf32 = f", tf32 {products} in products and {convolutions} in convolutions" if self.type == "cuda" else ""
+        tf32 = ""
+        if self.type == "cuda":
+            backends = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+            products, convolutions = (backend.fp32_precision for backend in backends)
+            tf32 = f", float32 products in {products}, convolutions in {convolutions}"
         return f"{name}, {precision}{tf32}, torch {torch.__version__}"
 
 

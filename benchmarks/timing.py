@@ -24,18 +24,19 @@ from modeling_data2vec_generic import (
     Data2VecTrainingArguments,
     modeling_data2vec_generic,
 )
+from modeling_data2vec_generic.half_copy_data2vec_generic import HalfPrecisionCopy
 from modeling_data2vec_generic.training.acceleration.compilation import compile_parts
 from modeling_data2vec_generic.training.teacher import EMATeacher
 
 from .bare import MAX_GRAD_NORM, BareBatch, BareLoop
 from .cases import Case
 from .device import CPU, MIB, Device, operations
-from .waits import Wait, counted_waits
+from .waits import Wait, counted_waits, short
 
 DECAY = 0.999
 FLOOR, LIBRARY, TRAINER, COMPILED, DATA2VEC = "floor", "library", "Trainer", "compiled", "data2vec"
-PARTS = ("teacher", "targets", "student forward", "student backward", "predictor", "AdamW", "EMA", "rest")
-EXTRAS = ("clipping", "collating")
+PARTS = ("teacher", "targets", "student forward", "student backward", "predictor", "clipping", "AdamW", "EMA", "rest")
+EXTRAS = ("collating",)
 GROUP = {"cpu": 1, "cuda": 6}  # steps of a contender in a turn; the host waits for a GPU at the end of each turn only
 CUDA = "CUDA"  # the operation of a wait that torch warned of
 UNCOUNTED, COUNTED = 2, 2  # steps of the Trainer before its waits are counted, and while they are
@@ -72,6 +73,8 @@ class LibraryLoop:
         self.model, self.optimizer, self.device = model, optimizer, device
         self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._ema: EMATeacher | None = None
+        if device.dtype != torch.float32:  # as the Trainer does
+            model.teacher_copy = HalfPrecisionCopy(model.teacher)
 
     def step(self, batch: dict[str, Any]) -> Tensor:
         loss = self.loss(batch)
@@ -261,7 +264,10 @@ class _CountedWaits(TrainerCallback):
                 torch.cuda.set_sync_debug_mode("default")
             self._stack.close()
             warned = [warning for warning in self._warnings or () if "synchroniz" in str(warning.message)]
-            self.found = [*self._waits, *(Wait(CUDA, f"{warning.filename}:{warning.lineno}") for warning in warned)]
+            self.found = [
+                *self._waits,
+                *(Wait(CUDA, f"{short(warning.filename)}:{warning.lineno}") for warning in warned),
+            ]
 
 
 def shares(case: Case, objective: str, repeats: int, device: Device = CPU) -> dict[str, float]:
@@ -339,7 +345,7 @@ class Stopwatch:
     def shares(self) -> dict[str, float]:
         """Each of `PARTS`, which make up the step, and each of `EXTRAS`, as a share of the step."""
         totals = self.totals
-        known = {name: totals[name] for name in ("teacher", "targets", "student forward", "AdamW", "EMA")}
+        known = {name: totals[name] for name in ("teacher", "targets", "student forward", "clipping", "AdamW", "EMA")}
         known["student backward"] = totals["backward"] - totals["predictor backward"]
         known["predictor"] = totals["predictor forward"] + totals["predictor backward"]
         inside = ("teacher", "targets", "student forward", "predictor forward")

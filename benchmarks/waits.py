@@ -140,11 +140,12 @@ def _add(waits: list[Wait], operation: str) -> None:
         if file.startswith(LOADING + os.sep):
             return
         if not place and file != __file__ and not file.startswith(TORCH + os.sep):
-            place = f"{_short(file)}:{frame.f_lineno}"
+            place = f"{short(file)}:{frame.f_lineno}"
         frame = frame.f_back  # type: ignore[assignment]
     waits.append(Wait(operation, place or "a thread of the backward pass"))
 
 
-def _short(file: str) -> str:
+def short(file: str) -> str:
+    """The path of a file within this repository or the installed packages."""
     root = next((root for root in (PACKAGES, REPOSITORY) if file.startswith(root + os.sep)), None)
     return file if root is None else os.path.relpath(file, root)
