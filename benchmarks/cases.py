@@ -7,7 +7,6 @@ import numpy as np
 import PIL.Image
 import torch
 from tokenizers import Tokenizer, models
-from torch import Tensor
 from transformers import (
     CONFIG_MAPPING,
     AutoModel,
@@ -117,9 +116,13 @@ class Case:
         rng = np.random.default_rng(0)
         return [{"sample_index": i, **self._sample(rng)} for i in range(self.batch_size)]
 
-    def batch(self, objective: str) -> dict[str, Tensor]:
+    def batch(self, objective: str) -> dict[str, Any]:
         """One collated batch."""
         return self.collator(objective)(self.examples())
+
+    def loaded_batch(self, objective: str) -> dict[str, Any]:
+        """The same as it comes from the Trainer's data loader, which leaves a last step to the device."""
+        return self.collator(objective).finished_on_device()(self.examples())
 
     def masks_per_step(self, objective: str) -> int:
         return self.batch_size * self._masks(objective)

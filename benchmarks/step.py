@@ -18,7 +18,6 @@ from .device import DTYPES, PRODUCT, TERA, Device
 from .memory import Memory, peak_memory
 from .timing import (
     COMPILED,
-    CUDA,
     DATA2VEC,
     EXTRAS,
     FLOOR,
@@ -31,7 +30,7 @@ from .timing import (
     step_times,
     waits,
 )
-from .waits import Wait
+from .waits import CUDA, Wait
 
 STEP_COLUMNS = (
     "case",

@@ -3,10 +3,9 @@
 import copy
 import tempfile
 import time
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -26,19 +25,19 @@ from modeling_data2vec_generic import (
 )
 from modeling_data2vec_generic.half_copy_data2vec_generic import HalfPrecisionCopy
 from modeling_data2vec_generic.training.acceleration.compilation import compile_parts
+from modeling_data2vec_generic.training.monitoring.health import HealthCallback
 from modeling_data2vec_generic.training.teacher import EMATeacher
 
 from .bare import MAX_GRAD_NORM, BareBatch, BareLoop
 from .cases import Case
 from .device import CPU, MIB, Device, operations
-from .waits import Wait, counted_waits, short
+from .waits import CountedSteps, Wait
 
 DECAY = 0.999
 FLOOR, LIBRARY, TRAINER, COMPILED, DATA2VEC = "floor", "library", "Trainer", "compiled", "data2vec"
 PARTS = ("teacher", "targets", "student forward", "student backward", "predictor", "clipping", "AdamW", "EMA", "rest")
 EXTRAS = ("collating",)
 GROUP = {"cpu": 1, "cuda": 6}  # steps of a contender in a turn; the host waits for a GPU at the end of each turn only
-CUDA = "CUDA"  # the operation of a wait that torch warned of
 UNCOUNTED, COUNTED = 2, 2  # steps of the Trainer before its waits are counted, and while they are
 
 
@@ -134,7 +133,7 @@ def step_times(
         first_library = LibraryLoop(first_model, adamw(first_model), device)
         contenders[DATA2VEC] = first_model, lambda: first_library.step(first_batch)
     turns = _Turns(contenders, model, device)
-    run_trainer(model, batch, case.batch_size, (repeats + 1) * GROUP[device.type], device, turns)
+    run_trainer(model, case, objective, (repeats + 1) * GROUP[device.type], device, turns)
     rounds = {name: times[1:] for name, times in turns.rounds.items()}
     return Times(rounds, losses, turns.peaks, operations(lambda: floor.step(bare_batch)))
 
@@ -147,23 +146,24 @@ def _first_loss(loop: BareLoop | LibraryLoop, batch: Any) -> float:
 
 def run_trainer(
     model: Data2VecGenericForPreTraining,
-    batch: dict[str, Any],
-    batch_size: int,
+    case: Case,
+    objective: str,
     steps: int,
     device: Device,
     callback: TrainerCallback,
 ) -> None:
-    """Runs the library's Trainer with one and the same batch; collating is measured separately.
+    """Runs the library's Trainer with one and the same batch, without looks at the health.
 
     For a GPU the batch lies in pinned memory, as with the workers of a data loader, and is copied in each step.
     """
+    batch = case.loaded_batch(objective)
     if device.type == "cuda":
         batch = pin_memory(batch)
     with tempfile.TemporaryDirectory() as output_dir:
         arguments = Data2VecTrainingArguments(
             output_dir=output_dir,
             max_steps=steps,
-            per_device_train_batch_size=batch_size,
+            per_device_train_batch_size=case.batch_size,
             use_cpu=device.type == "cpu",
             bf16=device.dtype == torch.bfloat16,
             report_to="none",
@@ -174,12 +174,13 @@ def run_trainer(
         trainer = Data2VecTrainer(
             model,
             arguments,
-            data_collator=lambda examples: dict(batch),
-            train_dataset=[{"sample_index": i} for i in range(batch_size * steps)],
+            data_collator=lambda examples: copy.copy(batch),  # collating is measured separately
+            train_dataset=[{"sample_index": i} for i in range(case.batch_size * steps)],
             optimizers=(adamw(model), None),
             callbacks=[callback],
         )
-        trainer.remove_callback(PrinterCallback)
+        for unwanted in (PrinterCallback, HealthCallback):
+            trainer.remove_callback(unwanted)
         trainer.train()
 
 
@@ -236,38 +237,10 @@ def waits(case: Case, objective: str, device: Device = CPU) -> dict[Wait, float]
     On a GPU, torch's own warnings are counted too, as the operation "CUDA". They are of the same waits, by their line,
     and of those that only CUDA knows.
     """
-    counts = _CountedWaits(device)
+    counts = CountedSteps(device.type, UNCOUNTED, UNCOUNTED + COUNTED)
     model = case.model(objective).to(device.type)
-    run_trainer(model, case.batch(objective), case.batch_size, UNCOUNTED + COUNTED, device, counts)
+    run_trainer(model, case, objective, UNCOUNTED + COUNTED, device, counts)
     return {wait: count / COUNTED for wait, count in Counter(counts.found).items()}
-
-
-class _CountedWaits(TrainerCallback):
-    """Counts waits in the last steps of a run."""
-
-    def __init__(self, device: Device):
-        self.device = device
-        self.found: list[Wait] = []
-        self._stack = ExitStack()
-        self._waits: list[Wait] = []
-        self._warnings: list[warnings.WarningMessage] | None = []
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step == UNCOUNTED:
-            self._waits = self._stack.enter_context(counted_waits())
-            if self.device.type == "cuda":
-                self._warnings = self._stack.enter_context(warnings.catch_warnings(record=True))
-                warnings.simplefilter("always")
-                torch.cuda.set_sync_debug_mode("warn")
-        elif state.global_step == UNCOUNTED + COUNTED:
-            if self.device.type == "cuda":
-                torch.cuda.set_sync_debug_mode("default")
-            self._stack.close()
-            warned = [warning for warning in self._warnings or () if "synchroniz" in str(warning.message)]
-            self.found = [
-                *self._waits,
-                *(Wait(CUDA, f"{short(warning.filename)}:{warning.lineno}") for warning in warned),
-            ]
 
 
 def shares(case: Case, objective: str, repeats: int, device: Device = CPU) -> dict[str, float]:
