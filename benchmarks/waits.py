@@ -103,7 +103,7 @@ class CountedSteps(TrainerCallback):
             yield
             torch.cuda.set_sync_debug_mode("default")
         for warning in found or ():
-            if "synchroniz" in str(warning.message):
+            if "called a synchronizing" in str(warning.message):
                 self.found.append(Wait(CUDA, f"{short(warning.filename)}:{warning.lineno}"))
 
 
