@@ -26,6 +26,7 @@ from .layout_data2vec_generic import (
     is_within,
     naming_parts,
 )
+from .shared_content_data2vec_generic import find_content_modules
 
 logger = logging.get_logger(__name__)
 
@@ -56,6 +57,8 @@ class BackboneMeasurements:
         unused: names of parameters that the encoding does not depend on. They have no gradient, for which
             DistributedDataParallel would wait.
         num_layers: number of blocks that ran. A block that runs several times counts each time.
+        content_modules: names of the modules that make the content of the raw input, in the order in which they run,
+            if they return the same in training mode as in evaluation mode and draw no random numbers; else empty.
     """
 
     length: int
@@ -67,6 +70,7 @@ class BackboneMeasurements:
     embeddings: frozenset[str]
     unused: frozenset[str]
     num_layers: int
+    content_modules: tuple[str, ...]
 
     def embeds(self, parameter: str) -> bool:
         """Whether a parameter belongs to the embeddings, to which `teacher_embeddings` applies."""
@@ -201,6 +205,7 @@ def _measure_copy(encoder: PreTrainedModel, layout: BackboneLayout, sample: dict
     takes_last_block = not keeps_positions or output.shape[2] != last.shape[2]
     with _measuring(encoder):
         unused = _unused(encoder, layout, given, length, takes_last_block)
+        content_modules = find_content_modules(encoder, layout, given, content, started, ended)
     first_block = min(started[name] for name in layout.stacks if name in started)
     return BackboneMeasurements(
         length=length,
@@ -218,6 +223,7 @@ def _measure_copy(encoder: PreTrainedModel, layout: BackboneLayout, sample: dict
         ),
         unused=unused,
         num_layers=len(layers),
+        content_modules=content_modules,
     )
 
 

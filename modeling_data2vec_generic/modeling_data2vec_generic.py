@@ -10,7 +10,8 @@ import dataclasses
 import math
 import os
 import re
-from contextlib import ExitStack, nullcontext
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +37,7 @@ from .remote_code_data2vec_generic import (
     save_encoder_code,
     with_encoder_code,
 )
+from .shared_content_data2vec_generic import SharedContent
 
 _LAYER_DROP = re.compile(r"layer_?drop(?!out)")
 
@@ -207,6 +209,7 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         self._measure_on_made_up_input()
         self.teacher = copy.deepcopy(self.encoder)
         self.teacher_copy: HalfPrecisionCopy | None = None
+        self._shared_content: SharedContent | None = None
         width = self.layout.width
         self.reads_images = self.main_input_name == "pixel_values" and not hasattr(self.encoder.config, "num_frames")
         self.predictor: nn.Module
@@ -295,12 +298,15 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         """Set the mode of student and predictor as `nn.Module.train` does; the teacher stays in evaluation mode.
 
         Loading a checkpoint ends with a call of this method. It therefore also measures the encoder if that has not
-        been done, and freezes the teacher again, because loading resets `requires_grad`.
+        been done, and freezes the teacher again, because loading resets `requires_grad`. Before training, weights that
+        have changed are compared, to find out whether student and teacher can share their content.
         """
         super().train(mode)
         if hasattr(self, "teacher"):
             self._measure_on_made_up_input()
             self._freeze()
+            if mode and self.shared_content is not None:
+                self.shared_content.compare()
         return self
 
     def _freeze(self) -> None:
@@ -327,6 +333,23 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
                 "none has been made yet."
             )
         return frozenset(name for name, _ in self.encoder.named_parameters() if self.measurements.embeds(name))
+
+    @property
+    def shared_content(self) -> SharedContent | None:
+        """The modules that need to run only once in a training step; `None` if student and teacher differ there."""
+        copied = self.config.teacher_embeddings == "copy"
+        if self._shared_content is None and copied and self.measurements and self.measurements.content_modules:
+            self._shared_content = SharedContent(self.encoder, self.teacher, self.measurements.content_modules)
+        return self._shared_content
+
+    def shares_content(self, inputs: Mapping[str, Any]) -> bool:
+        """Whether a pass over this batch computes the content once, for student and teacher.
+
+        It does in training, if the teacher's embeddings are copies of the student's, nothing before the content is
+        random or depends on the mode, and the student reads the same inputs as the teacher.
+        """
+        shared = self.shared_content if self.training and torch.is_grad_enabled() else None
+        return shared is not None and shared.is_equal and not any(name.startswith("student_") for name in inputs)
 
     def mask_noise(self, like: Tensor, count: int) -> Tensor:
         """(count, C) Gaussian noise for the masked positions of the decoder's input (data2vec 2.0, section 3.2).
@@ -363,6 +386,7 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         masked = rows_mask.flatten().nonzero().squeeze(1)
         if len(masked) == 0:
             raise ValueError("mask covers no position of the batch, so there is nothing to predict. Raise mask_ratio.")
+        shared = self.shared_content if self.shares_content(inputs) else None
         student_inputs = {
             name.removeprefix("student_"): inputs.pop(name) for name in list(inputs) if name.startswith("student_")
         }
@@ -371,15 +395,21 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         if self.config.ignore_padding:
             real = real_positions(self.encoder, inputs, length, measurements.stride)
 
-        targets = self._targets(inputs, length, real, measurements)
+        outputs: dict[str, Any] = {}
+        computed = nullcontext() if shared is None else shared.computed(outputs)
+        replayed = nullcontext() if shared is None else shared.replayed(outputs)
+
+        targets = self._targets(inputs, length, real, measurements, computed)
         grid = None
         if self.reads_images and (self.layout.hierarchical or isinstance(self.predictor, ConvDecoder)):
             grid = grid_of(inputs[self.main_input_name].shape, length, patch_sides(self.encoder.config))
         if self.config.student_input == "visible":
-            encoded, positions = self._encode_visible(inputs, student_inputs, mask, real, measurements)
+            with replayed:
+                encoded, positions = self._encode_visible(inputs, student_inputs, mask, real, measurements)
             content = self._reassemble(encoded[:, measurements.prefix :], positions, masked, length)
         else:
-            encoded = self._encode_masked(inputs, student_inputs, mask, grid, measurements)
+            with replayed:
+                encoded = self._encode_masked(inputs, student_inputs, mask, grid, measurements)
             content = encoded[:, measurements.prefix : measurements.prefix + length]
         if isinstance(self.predictor, ConvDecoder):
             rows_real = None if real is None else real.repeat_interleave(num_masks, 0)
@@ -405,27 +435,23 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         return hidden.reshape(-1, hidden.shape[1] // self.encoder.config.num_input_channels, hidden.shape[2])
 
     @torch.no_grad()
-    def all_targets(self, mask: Tensor, **inputs: Any) -> Tensor:
-        """(B, T, C) float32: the targets at all positions, which the teacher makes of the full input.
+    def _targets(
+        self,
+        inputs: dict[str, Any],
+        length: int,
+        real: Tensor | None,
+        measurements: BackboneMeasurements,
+        computed: AbstractContextManager[None],
+    ) -> Tensor:
+        """(B, T, C) float32: the targets, which the teacher makes of the full input (data2vec, section 3.3).
 
         Args:
-            mask: (B, M, T) or (B, T), of which T is read.
-            inputs: the encoder's own arguments.
+            computed: a context around the teacher's pass; see `SharedContent`.
         """
-        length, measurements = mask.shape[-1], self._measurements_for(inputs)
-        real = None
-        if self.config.ignore_padding:
-            real = real_positions(self.encoder, inputs, length, measurements.stride)
-        return self._targets(inputs, length, real, measurements)
-
-    @torch.no_grad()
-    def _targets(
-        self, inputs: dict[str, Any], length: int, real: Tensor | None, measurements: BackboneMeasurements
-    ) -> Tensor:
-        """(B, T, C) float32: the targets, which the teacher makes of the full input (data2vec, section 3.3)."""
         prefix = measurements.prefix
         cast = nullcontext() if self.teacher_copy is None else self.teacher_copy.used()
-        with cast, recorded_layers(self.teacher, self.layout, self.config.target_source) as layers:
+        # `computed` comes last: it replaces the `forward` of modules of which `cast` may have replaced it too.
+        with cast, recorded_layers(self.teacher, self.layout, self.config.target_source) as layers, computed:
             self.teacher(**all_inputs(self.layout, inputs, length))
         if layers[0].shape[1] < prefix + length:
             raise ValueError(

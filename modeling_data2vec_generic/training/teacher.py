@@ -119,6 +119,8 @@ class TeacherProgress:
                 self._loaded = {}
         self.updates += 1
         self.ema.step(decay)
+        if model.shared_content is not None:
+            model.shared_content.note_copied()
 
     def save(self, checkpoint: Path, should_save: bool) -> None:
         """Write `teacher.safetensors` on processes that `should_save`. All processes must call this where weights are

@@ -252,7 +252,7 @@ class Data2VecTrainer(ResumableTrainer):
     ) -> Tensor | tuple[Tensor, Any]:
         """The model's loss, 0 for repeated samples; notes operations and statistics without waiting for the device."""
         read = {name: value for name, value in inputs.items() if name != REPEATED}
-        with self._flops.watched(inputs["mask"]) if model.training else nullcontext():
+        with self._flops.watched(read) if model.training else nullcontext():
             loss, outputs = super().compute_loss(model, read, True, num_items_in_batch)
         if REPEATED in inputs:
             loss = loss * 0

@@ -49,14 +49,17 @@ class StepFlops:
         self.model = model
         self._costs: _Costs | None = None
         self._entered = 0
+        self._shared = False
 
     @contextmanager
-    def watched(self, mask: Tensor) -> Iterator[None]:
-        """A context around a pass of the model that notes how many positions the student's blocks read.
+    def watched(self, inputs: Mapping[str, Any]) -> Iterator[None]:
+        """A context around a pass of the model that notes how many positions the student's blocks read, and whether
+        student and teacher share their content.
 
         Args:
-            mask: (B, M, T) or (B, T), of the batch.
+            inputs: what the model reads.
         """
+        self._shared = self.model.shares_content(inputs)
 
         def note(block: nn.Module, args: Any, output: Any) -> None:
             self._entered = _positions(output, self.model)
@@ -66,8 +69,9 @@ class StepFlops:
             if self._costs is not None:
                 yield
                 return
-            with _spending(self.model) as spent:
+            with _spending(self.model, self._shared) as spent:
                 yield
+            mask = inputs["mask"]
             self._costs = spent.by_position(len(mask) * mask.shape[-1])
 
     def count(self, inputs: Mapping[str, Any], num_predictions: int) -> int:
@@ -82,7 +86,9 @@ class StepFlops:
         samples, length = len(mask), mask.shape[-1]
         costs = self._costs
         assert costs is not None  # a pass has been watched
-        teacher = samples * length * (costs.content + costs.between + costs.blocks * costs.entered)
+        teacher = samples * length * (costs.between + costs.blocks * costs.entered)
+        if not self._shared:
+            teacher += samples * length * costs.content
         own_content = f"student_{self.model.main_input_name}" in inputs
         measurements = self.model.measurements
         assert measurements is not None  # the model has run
@@ -117,17 +123,24 @@ class _Spent:
 
 
 @contextmanager
-def _spending(model: Data2VecGenericForPreTraining) -> Iterator[_Spent]:
+def _spending(model: Data2VecGenericForPreTraining, shared: bool) -> Iterator[_Spent]:
     """Counts the teacher's operations in the one pass that is made within the context.
 
     It is a pass of the whole model: no part of a sharded model (FSDP2) may run by itself.
+
+    Args:
+        shared: whether the student's modules make the content for the teacher.
     """
     teacher, layout, spent = model.teacher, model.layout, _Spent()
+    measured = model.measurements
+    borrowed = measured.content_modules if shared and measured is not None else ()
 
-    def spend(name: str) -> Any:
+    def spend(name: str, lent: bool) -> Any:
         within = is_within(name, layout.blocks)
 
         def add(layer: Any, args: Any, output: Any) -> None:
+            if lent and not spent.in_content:  # the student's own pass
+                return
             convolves = isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d)
             positions = first(output).numel() / first(output).shape[1 if convolves else -1]
             part = "blocks" if within else "content" if spent.in_content else "between"
@@ -143,9 +156,12 @@ def _spending(model: Data2VecGenericForPreTraining) -> Iterator[_Spent]:
 
     with ExitStack() as stack:
         for name, layer in teacher.named_modules():
+            lent = name in borrowed or is_within(name, borrowed)
+            if lent:
+                layer = model.encoder.get_submodule(name)
             weight = getattr(layer, "weight", None)
             if isinstance(weight, Tensor) and weight.ndim > 1 and not isinstance(layer, nn.Embedding):
-                stack.enter_context(hooked(layer.register_forward_hook, spend(name)))
+                stack.enter_context(hooked(layer.register_forward_hook, spend(name, lent)))
         stack.enter_context(hooked(teacher.get_submodule(layout.content).register_forward_hook, leave_content))
         stack.enter_context(hooked(teacher.get_submodule(layout.blocks[0]).register_forward_hook, enter))
         yield spent

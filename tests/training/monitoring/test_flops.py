@@ -14,6 +14,7 @@ from modeling_data2vec_generic import (
     Data2VecTrainer,
     Data2VecTrainingArguments,
 )
+from modeling_data2vec_generic.training.monitoring.flops import StepFlops
 
 from ...tiny import tiny_encoder
 
@@ -23,7 +24,7 @@ INPUTS = {"vit": ((3, 16, 16), 16), "bert": ((24,), 24), "wav2vec2": ((6000,), 1
 UNGROUPED = {"wav2vec2": {"num_conv_pos_embedding_groups": 1}}
 V1 = {"predictor": "linear"}
 V2 = {"student_input": "visible", "predictor": "conv", "decoder_dim": 64, "decoder_layers": 2, "decoder_groups": 1}
-V2 |= {"num_masks": 3}
+V2 |= {"num_masks": 3, "teacher_embeddings": "copy"}
 
 
 def rows(model: Any, shape: tuple[int, ...], length: int, masks: int) -> list[dict[str, torch.Tensor]]:
@@ -68,3 +69,20 @@ def test_total_flos__are_near_what_torch_counts(model_type, settings, tmp_path):
     )
     trainer.train()
     assert trainer.state.total_flos == pytest.approx(sum(counts), rel=0.25)
+
+
+def test_content__that_student_and_teacher_share_is_counted_once():
+    set_seed(0)
+    config = Data2VecGenericConfig(teacher_embeddings="copy")
+    model = Data2VecGenericForPreTraining(config, tiny_encoder("wav2vec2")).train()
+    batch = default_collate(rows(model, *INPUTS["wav2vec2"], 1))
+    counts = []
+    for shared in (True, False):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(model, "shares_content", lambda inputs, shared=shared: shared)
+            flops = StepFlops(model)
+            with flops.watched(batch), FlopCounterMode(display=False) as counter:
+                output = model(**batch)
+            counts.append((flops.count(batch, len(output.predictions)), counter.get_total_flops()))
+    (ours, by_torch), (ours_apart, by_torch_apart) = counts
+    assert ours_apart - ours == by_torch_apart - by_torch > 0
