@@ -1,7 +1,8 @@
 """The floor: an optimizer step of data2vec, written by hand for the same modules.
 
 It has no hooks, no code for other encoders and no Trainer, so that it takes about the least time that is possible with
-these modules. It supports only the three encoders of the benchmark, and batches without padding.
+these modules: autocast, AdamW in one kernel, clipping and EMA over lists of tensors, nothing that the host waits for.
+It supports only the three encoders of the benchmark, and batches without padding.
 
 Shapes: B samples, M masks per sample, R = B * M rows, T content positions, L = prefix tokens + T, V visible
 positions, C channels, N masked positions.
@@ -17,7 +18,10 @@ from torch.nn.functional import layer_norm, mse_loss, smooth_l1_loss
 
 from modeling_data2vec_generic import Data2VecGenericConfig, Data2VecGenericForPreTraining
 
+from .device import CPU, Device
+
 NORM_EPS = 1e-5
+MAX_GRAD_NORM = 1.0  # the Trainer's default
 PREFIX = {"vit": 1, "roberta": 0, "data2vec-audio": 0}
 
 
@@ -100,6 +104,49 @@ ENCODERS = {
 }
 
 
+@dataclass(frozen=True)
+class BareBatch:
+    """A batch with what follows from its masks, computed by the host before the step, so that no step waits for it.
+
+    Args:
+        inputs: what the teacher reads.
+        student_inputs: what the student reads; for text, the tokens with mask tokens.
+        rows: (R, T) bool, True at masked positions.
+        samples: (R), the sample of each row.
+        masked: (N), masked positions among all R * T.
+        target_rows: (N), where the targets of these are among all B * T.
+        visible: (R, V), visible positions of each row; None where the student reads all.
+    """
+
+    inputs: Tensor
+    student_inputs: Tensor
+    rows: Tensor
+    samples: Tensor
+    masked: Tensor
+    target_rows: Tensor
+    visible: Tensor | None
+
+    @classmethod
+    def of(cls, batch: dict[str, Any], config: Data2VecGenericConfig, device: str) -> "BareBatch":
+        """Takes what it needs from a batch of the library's collators, which is on the CPU, to a device."""
+        inputs = next(batch[name] for name in ("pixel_values", "input_values", "input_ids") if name in batch)
+        rows = batch["mask"].flatten(0, 1)
+        length = rows.shape[1]
+        samples = torch.arange(len(inputs)).repeat_interleave(len(rows) // len(inputs))
+        masked = rows.flatten().nonzero().squeeze(1)
+        visible = (~rows).nonzero()[:, 1].view(len(rows), -1) if config.student_input == "visible" else None
+        made = cls(
+            inputs=inputs,
+            student_inputs=batch["student_input_ids"].flatten(0, 1) if "student_input_ids" in batch else inputs,
+            rows=rows,
+            samples=samples,
+            masked=masked,
+            target_rows=samples[masked // length] * length + masked % length,
+            visible=visible,
+        )
+        return cls(**{name: None if value is None else value.to(device) for name, value in vars(made).items()})
+
+
 class BareLoop:
     """Takes steps with the modules of a model of the library, but without its code around them.
 
@@ -107,22 +154,31 @@ class BareLoop:
         model: its encoder, teacher, predictor and mask embedding are used, but not its forward.
         optimizer: for the model's parameters.
         decay: the decay of the teacher.
+        device: where the model is, and the precision of its forward pass.
     """
 
-    def __init__(self, model: Data2VecGenericForPreTraining, optimizer: torch.optim.Optimizer, decay: float):
+    def __init__(
+        self,
+        model: Data2VecGenericForPreTraining,
+        optimizer: torch.optim.Optimizer,
+        decay: float,
+        device: Device = CPU,
+    ):
         self.config: Data2VecGenericConfig = model.config
         self.student, self.teacher, self.predictor = model.encoder, model.teacher, model.predictor
         self.mask_embedding = getattr(model, "mask_embedding", None)
         self.model_type = model.encoder.config.model_type
         self.parts = ENCODERS[self.model_type]
         self.prefix = PREFIX[self.model_type]
-        self.optimizer, self.decay = optimizer, decay
+        self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.optimizer, self.decay, self.device = optimizer, decay, device
         self.averaged, self.copied = self._teacher_pairs(model)
 
-    def step(self, batch: dict[str, Tensor]) -> Tensor:
+    def step(self, batch: BareBatch) -> Tensor:
         """One optimizer step and one teacher update; returns the loss."""
         loss = self.loss(batch)
         loss.backward()
+        nn.utils.clip_grad_norm_(self.trained, MAX_GRAD_NORM)
         self.optimizer.step()
         self.optimizer.zero_grad()
         with torch.no_grad():
@@ -131,34 +187,32 @@ class BareLoop:
                 torch._foreach_copy_(*self.copied)
         return loss.detach()
 
-    def loss(self, batch: dict[str, Tensor]) -> Tensor:
+    def loss(self, batch: BareBatch) -> Tensor:
         """The objective of the model's config."""
-        mask = batch["mask"]
-        inputs = next(batch[name] for name in ("pixel_values", "input_values", "input_ids") if name in batch)
-        targets = self._targets(inputs)
-        masked = mask.flatten().nonzero().squeeze(1)
-        samples = torch.arange(len(mask)).repeat_interleave(mask.shape[1])
-        if self.config.student_input == "visible":
-            encoded, content = self._visible_student(inputs, mask, samples, masked)
-            grid = None
-            if self.model_type == "vit":
-                side = round(mask.shape[-1] ** 0.5)
-                grid = (side, side)
-            predictions = self.predictor(content, grid).flatten(0, 1).index_select(0, masked)
-        else:
-            encoded = self._masked_student(batch.get("student_input_ids", inputs), mask)
-            predictions = self.predictor(encoded[:, self.prefix :].flatten(0, 1).index_select(0, masked))
-        length = mask.shape[-1]
-        target_rows = samples[masked // length] * length + masked % length
-        loss = self._regression(predictions, targets.flatten(0, 1).index_select(0, target_rows)) / len(masked)
-        if self.config.cls_loss_weight:  # every row has as many masked positions
-            total = self._regression(encoded[:, 0], targets.mean(1)[samples])
-            loss = loss + self.config.cls_loss_weight * total / len(samples)
+        with self.device.autocast():
+            targets = self._targets(batch.inputs)
+            if batch.visible is not None:
+                encoded, content = self._visible_student(batch, batch.visible)
+                grid = None
+                if self.model_type == "vit":
+                    side = round(batch.rows.shape[1] ** 0.5)
+                    grid = (side, side)
+                predictions = self.predictor(content, grid, selected=batch.masked)
+            else:
+                encoded = self._masked_student(batch)
+                hidden = encoded[:, self.prefix :].flatten(0, 1)
+                predictions = self.predictor(hidden.index_select(0, batch.masked))
+            masked_targets = targets.flatten(0, 1).index_select(0, batch.target_rows)
+            loss = self._regression(predictions, masked_targets) / len(batch.masked)
+            if self.config.cls_loss_weight:  # every row has as many masked positions
+                mean = targets.mean(1).index_select(0, batch.samples)
+                total = self._regression(encoded[:, 0], mean)
+                loss = loss + self.config.cls_loss_weight * total / len(batch.samples)
         return loss
 
     @torch.no_grad()
     def _targets(self, inputs: Tensor) -> Tensor:
-        """The targets (B, T, C): the mean of the top K blocks, normalised as the config says."""
+        """The targets (B, T, C) in float32: the mean of the top K blocks, normalised as the config says."""
         blocks = self.parts.blocks(self.teacher)
         x = self.parts.enter(self.teacher, self.parts.content(self.teacher, inputs))
         layers = []
@@ -166,38 +220,42 @@ class BareLoop:
             x, ffn = self.parts.block(block, x)
             layers.append(ffn if self.config.target_source == "ffn" else x)
         self.parts.leave(self.teacher, x)
-        top = [layer[:, self.prefix :] for layer in layers[-self.config.average_top_k_layers :]]
-        for norm in self.config.target_layer_norms:
-            top = [_normalised(layer, norm) for layer in top]
-        mean = torch.stack(top).mean(0)
+        mean = torch.zeros((), device=x.device)
+        for layer in layers[-self.config.average_top_k_layers :]:
+            top = layer[:, self.prefix :].float()
+            for norm in self.config.target_layer_norms:
+                top = _normalised(top, norm)
+            mean = mean + top
+        mean = mean / self.config.average_top_k_layers
         for norm in self.config.target_final_norms:
             mean = _normalised(mean, norm)
         return mean
 
-    def _masked_student(self, inputs: Tensor, mask: Tensor) -> Tensor:
+    def _masked_student(self, batch: BareBatch) -> Tensor:
         """The student's output for all positions, (R, L, C). Masked ones have the mask embedding, or mask tokens."""
-        content = self.parts.content(self.student, inputs.flatten(0, 1) if inputs.ndim == 3 else inputs)
+        content = self.parts.content(self.student, batch.student_inputs)
         if self.mask_embedding is not None:
-            content = torch.where(mask.flatten(0, 1).unsqueeze(-1), self.mask_embedding, content)
-        x = self.parts.enter(self.student, content)
-        return self._encode(x)
+            content = torch.where(batch.rows.unsqueeze(-1), self.mask_embedding.to(content.dtype), content)
+        return self._encode(self.parts.enter(self.student, content))
 
-    def _visible_student(self, inputs: Tensor, mask: Tensor, samples: Tensor, masked: Tensor) -> tuple[Tensor, Tensor]:
+    def _visible_student(self, batch: BareBatch, visible: Tensor) -> tuple[Tensor, Tensor]:
         """The student's output for visible positions, (R, prefix + V, C), and the same with noise at all others, (R,
         T, C)."""
-        rows = mask.flatten(0, 1)
-        visible = (~rows).nonzero()[:, 1].view(len(rows), -1)
-        content = self.parts.content(self.student, inputs)
+        content = self.parts.content(self.student, batch.inputs)
+        samples = batch.samples
         if self.parts.mixes:  # masked positions must be removed before they reach their neighbours
-            content = torch.where(rows.unsqueeze(-1), 0.0, content[samples])
-            samples = torch.arange(len(rows))
+            content = content.index_select(0, samples).masked_fill(batch.rows.unsqueeze(-1), 0.0)
+            samples = torch.arange(len(samples), device=samples.device)
         x = self.parts.enter(self.student, content)
-        kept = torch.cat((torch.arange(self.prefix).expand(len(rows), -1), visible + self.prefix), 1)
-        x = self._encode(x[samples.unsqueeze(1), kept])
-        dense = x.new_zeros(*rows.shape, x.shape[-1])
+        prefix = torch.arange(self.prefix, device=x.device).expand(len(visible), -1)
+        kept = torch.cat((prefix, visible + self.prefix), 1)
+        flat = (samples.unsqueeze(1) * x.shape[1] + kept).flatten()
+        x = self._encode(x.flatten(0, 1).index_select(0, flat).view(*kept.shape, -1))
+        dense = x.new_zeros(*batch.rows.shape, x.shape[-1])
         dense = dense.scatter(1, visible.unsqueeze(-1).expand(-1, -1, x.shape[-1]), x[:, self.prefix :])
-        noise = torch.randn(len(masked), x.shape[-1]) * self.config.mask_noise_std
-        return x, dense.flatten(0, 1).index_copy(0, masked, noise).view(dense.shape)
+        noise = torch.randn(len(batch.masked), x.shape[-1], dtype=x.dtype, device=x.device)
+        noise = noise * self.config.mask_noise_std
+        return x, dense.flatten(0, 1).index_copy(0, batch.masked, noise).view(dense.shape)
 
     def _encode(self, x: Tensor) -> Tensor:
         for block in self.parts.blocks(self.student):
@@ -205,6 +263,7 @@ class BareLoop:
         return self.parts.leave(self.student, x)
 
     def _regression(self, predictions: Tensor, targets: Tensor) -> Tensor:
+        predictions = predictions.float()
         if self.config.loss_beta:
             total = smooth_l1_loss(predictions, targets, reduction="sum", beta=self.config.loss_beta)
         else:

@@ -1,4 +1,4 @@
-"""Measures the peak memory of one configuration, in a new process, since the peak of a process never falls."""
+"""Measures the peak memory of one configuration on a CPU, in a process of its own: its peak never falls."""
 
 import multiprocessing
 import resource
@@ -16,9 +16,8 @@ from torch import Tensor, nn
 from modeling_data2vec_generic.predictors_data2vec_generic import ConvDecoder
 
 from .cases import Case
+from .device import CPU, MIB, Device
 from .timing import LibraryLoop, adamw
-
-MIB = 2**20
 
 # New processes import the library again and count its pages. For tiny encoders, which are only to see that everything
 # runs, that is not worth its time: they get forks of one process that has imported it.
@@ -50,25 +49,29 @@ class Memory:
     checkpointed_step: float
 
 
-def peak_memory(case: Case, objective: str, threads: int) -> Memory:
-    """Measures one case in new processes."""
-    plain, checkpointed = (_measure_alone(case, objective, threads, flag) for flag in (False, True))
+def peak_memory(case: Case, objective: str, threads: int, device: Device = CPU) -> Memory:
+    """Measures one case on a CPU, in new processes."""
+    plain, checkpointed = (_measure_alone(case, objective, threads, device, flag) for flag in (False, True))
     return Memory(**plain, checkpointed_step=checkpointed["step"])
 
 
-def _measure_alone(case: Case, objective: str, threads: int, gradient_checkpointing: bool) -> dict[str, float]:
+def _measure_alone(
+    case: Case, objective: str, threads: int, device: Device, gradient_checkpointing: bool
+) -> dict[str, float]:
     """`measure` in a process of its own."""
     context = FORKED if case.size == "quick" else NEW
     with ProcessPoolExecutor(1, context, torch.set_num_threads, (threads,)) as process:
-        return process.submit(measure, case, objective, gradient_checkpointing).result()
+        return process.submit(measure, case, objective, gradient_checkpointing, device).result()
 
 
-def measure(case: Case, objective: str, gradient_checkpointing: bool = False) -> dict[str, float]:
+def measure(
+    case: Case, objective: str, gradient_checkpointing: bool = False, device: Device = CPU
+) -> dict[str, float]:
     """Measures one way to train in this process: the fields of `Memory` without `checkpointed_step`."""
     model, batch = case.model(objective), case.batch(objective)
     if gradient_checkpointing:
         model.activation_checkpointing_enable()
-    loop = LibraryLoop(model, adamw(model))
+    loop = LibraryLoop(model, adamw(model), device)
     loaded = _peak(since_now=True)
     for _ in range(2):
         loop.step(batch)
@@ -76,7 +79,7 @@ def measure(case: Case, objective: str, gradient_checkpointing: bool = False) ->
     trained = 3 * sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad) / MIB
     decoder = isinstance(model.predictor, ConvDecoder)
     kept, layers = saved_for_backward(
-        model.predictor, list(model.predictor.layers) if decoder else [], lambda: model(**batch)
+        model.predictor, list(model.predictor.layers) if decoder else [], lambda: loop.loss(batch)
     )
     inputs = [layer_input for layer_input, _ in layers]
     insides = [inside for _, inside in layers]

@@ -18,8 +18,9 @@ or without.
 import os
 import sys
 import sysconfig
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +28,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import TrainerCallback
 
 PACKAGES = sysconfig.get_paths()["purelib"]
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -51,6 +53,8 @@ COPIES = {"_to_copy", "copy_", "_copy_from"}
 TO_THE_HOST = {"tolist", "cpu", "numpy", "__array__"}
 FROM_THE_HOST = {"tensor", "as_tensor", "new_tensor"}
 
+CUDA = "CUDA"  # the operation of a wait that torch warned of
+
 
 class Wait(NamedTuple):
     """An operation that the host would wait for, and the innermost line outside of torch that called it."""
@@ -65,6 +69,42 @@ def counted_waits() -> Iterator[list[Wait]]:
     waits: list[Wait] = []
     with _Functions(waits) as functions, _Operations(waits, functions):
         yield waits
+
+
+class CountedSteps(TrainerCallback):
+    """Counts waits in some steps of a Trainer. On a GPU, torch's own warnings are noted too, as the operation `CUDA`.
+
+    Args:
+        device: the type of the Trainer's device.
+        after, until: the numbers of the steps after which counting begins and ends.
+
+    Attributes:
+        found: one entry for each time that the host waited.
+    """
+
+    def __init__(self, device: str, after: int, until: int):
+        self.on_gpu, self.after, self.until = device == "cuda", after, until
+        self.found: list[Wait] = []
+        self._stack = ExitStack()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == self.after:
+            if self.on_gpu:
+                self._stack.enter_context(self._warned())
+            self.found = self._stack.enter_context(counted_waits())
+        elif state.global_step == self.until:
+            self._stack.close()
+
+    @contextmanager
+    def _warned(self) -> Iterator[None]:
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            torch.cuda.set_sync_debug_mode("warn")
+            yield
+            torch.cuda.set_sync_debug_mode("default")
+        for warning in found or ():
+            if "called a synchronizing" in str(warning.message):
+                self.found.append(Wait(CUDA, f"{short(warning.filename)}:{warning.lineno}"))
 
 
 class _Functions(TorchFunctionMode):
@@ -140,11 +180,12 @@ def _add(waits: list[Wait], operation: str) -> None:
         if file.startswith(LOADING + os.sep):
             return
         if not place and file != __file__ and not file.startswith(TORCH + os.sep):
-            place = f"{_short(file)}:{frame.f_lineno}"
+            place = f"{short(file)}:{frame.f_lineno}"
         frame = frame.f_back  # type: ignore[assignment]
     waits.append(Wait(operation, place or "a thread of the backward pass"))
 
 
-def _short(file: str) -> str:
+def short(file: str) -> str:
+    """The path of a file within this repository or the installed packages."""
     root = next((root for root in (PACKAGES, REPOSITORY) if file.startswith(root + os.sep)), None)
     return file if root is None else os.path.relpath(file, root)

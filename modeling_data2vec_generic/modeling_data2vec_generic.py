@@ -435,6 +435,20 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         return hidden.reshape(-1, hidden.shape[1] // self.encoder.config.num_input_channels, hidden.shape[2])
 
     @torch.no_grad()
+    def all_targets(self, mask: Tensor, **inputs: Any) -> Tensor:
+        """(B, T, C) float32: the targets at all positions, which the teacher makes of the full input.
+
+        Args:
+            mask: (B, M, T) or (B, T), of which T is read.
+            inputs: the encoder's own arguments.
+        """
+        length, measurements = mask.shape[-1], self._measurements_for(inputs)
+        real = None
+        if self.config.ignore_padding:
+            real = real_positions(self.encoder, inputs, length, measurements.stride)
+        return self._targets(inputs, length, real, measurements)
+
+    @torch.no_grad()
     def _targets(
         self,
         inputs: dict[str, Any],

@@ -1,6 +1,7 @@
 """Flags about the backbone, the objective and the run. Flags about data and masks are in
 `modeling_data2vec_generic.data`."""
 
+import math
 from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
@@ -225,6 +226,14 @@ class Data2VecTrainingArguments(RunArguments):
     probe_test_samples: int = field(
         default=10000, metadata={"help": "Labelled validation rows that the probe is tested on, at most."}
     )
+    health_steps: float | None = field(
+        default=None,
+        metadata={
+            "help": "Optimizer steps between two looks at the health of the run, or below 1 a share of the run. With "
+            "more steps than the run has, only the look before the first one is left. Default: with each evaluation; "
+            "ten times over a run without evaluation."
+        },
+    )
     stop_on_collapse: bool = field(
         default=False,
         metadata={
@@ -247,6 +256,13 @@ class Data2VecTrainingArguments(RunArguments):
         for name in ("probe_train_samples", "probe_test_samples"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be 1 or more.")
+        if self.health_steps is not None and not (
+            0 < self.health_steps < math.inf and (self.health_steps < 1 or self.health_steps == int(self.health_steps))
+        ):
+            raise ValueError(
+                f"health_steps={self.health_steps} must be a whole number of steps, 1 or more, or a share of the run "
+                "between 0 and 1."
+            )
         if self.reference_batch_size is not None and self.reference_batch_size < 1:
             raise ValueError(f"reference_batch_size={self.reference_batch_size} must be at least 1 sample.")
         if self.ema_anneal_steps is not None and self.ema_anneal_steps < 1:

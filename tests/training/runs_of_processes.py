@@ -164,8 +164,8 @@ def outcome(trainer: Data2VecTrainer) -> dict[str, Any]:
 
 
 def stepped(case: str, dtype: torch.dtype, sharded: bool) -> dict[str, Any]:
-    """Two steps on one batch, which all processes read alike: metrics before, losses, gradients of the first step,
-    weights and the teacher's accumulators after the last."""
+    """Two steps on one batch, which all processes read alike: metrics before (of sharded models, each process gives a
+    half of the batch), losses, gradients of the first step, weights and the teacher's accumulators after the last."""
     trainer = new_trainer(case, Path("unused"), 1)
     model = trainer.model.to(dtype).train()
     batch = trainer.data_collator([trainer.train_dataset[i] for i in range(4)])
@@ -177,7 +177,9 @@ def stepped(case: str, dtype: torch.dtype, sharded: bool) -> dict[str, Any]:
         fully_shard(model)
     metrics = {}
     if dtype == torch.float32:  # as at the beginning of a run, in this order
-        metrics = vital_signs(model, [batch]) | trainer.feature_metrics(model.encoder)
+        halves = [{name: value[i : i + 2] for name, value in batch.items()} for i in (0, 2)]
+        own = [halves[trainer.args.process_index]] if sharded else halves
+        metrics = vital_signs(model, own) | trainer.feature_metrics(model.encoder)
     ema, losses, gradients = None, [], {}
     for _ in range(2):
         loss = model(**batch).loss

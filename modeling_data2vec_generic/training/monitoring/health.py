@@ -1,6 +1,7 @@
 """The callback that measures the vital signs of a run, interprets them, and warns."""
 
 import math
+import time
 import weakref
 from collections.abc import Mapping
 from functools import cached_property
@@ -8,11 +9,14 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+import torch
+from accelerate.utils import gather_object
+from torch.utils.data import DataLoader, Subset
 from transformers import TrainerCallback
 from transformers.utils import logging
 
 from ...data.windowed_stream import WindowedStream
+from ..acceleration.global_batch import REPEATED
 from ..checkpointing.output_dir import last_checkpoint
 from .verdict import COLLAPSED, HEALTHY, RISING, TOO_EARLY, remedies, verdict
 from .vital_signs import vital_signs
@@ -21,15 +25,21 @@ logger = logging.get_logger(__name__)
 
 PREFIX = "health_"
 SAMPLES = 128
+LOOKS = 10  # over a run without evaluation
+_RUNTIMES = ("health_runtime", "probe_runtime")  # endings of the logged times of looks and of the probe
 
 
 class HealthCallback(TrainerCallback):
-    """Measures the model on a fixed batch and says how the run is: before the first step and at each evaluation or,
-    in a run without evaluation, at each log.
+    """Measures the model on a fixed batch and says how the run is: before the first step and every `health_steps`; by
+    default at each evaluation or, in a run without evaluation, ten times over the run.
 
-    Vital signs are logged as `health_...`; the verdict goes to the log and, as `health`, into the log history. Before
-    the first step and until warm-up is over it is "too early": while the learning rate rises, ranks may fall and come
-    back. With `stop_on_collapse` a run stops that has collapsed twice in a row.
+    Vital signs are logged as `health_...`, and the seconds that the look took as `health_runtime`; the verdict goes to
+    the log and, as `health`, into the log history. Before the first step and until warm-up is over it is "too early":
+    while the learning rate rises, ranks may fall and come back. With `stop_on_collapse` a run stops that has collapsed
+    twice in a row.
+
+    The model is measured under the run's autocast, uncompiled. Each process measures its share of the samples, and all
+    come to the same verdict.
 
     Args:
         trainer: whose model is measured. The batch is drawn from its evaluation data, or else its training data, and
@@ -44,33 +54,70 @@ class HealthCallback(TrainerCallback):
         if self._batches and not _history(state):
             self._measure(args, state, control)
 
-    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if not _is_due(args, state):
+            return
+        should_log = control.should_log
         self._measure(args, state, control)
+        control.should_log = should_log  # the log of the step is still to come
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        if args.eval_strategy == "no" and "loss" in logs:
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        # At the end of a run its best weights may have been loaded.
+        same_weights = self.trainer.is_in_train or not args.load_best_model_at_end
+        looked = any(f"{PREFIX}loss" in entry and entry["step"] == state.global_step for entry in state.log_history)
+        if args.health_steps is None and not (looked and same_weights):
             self._measure(args, state, control)
 
-    @cached_property
-    def _batches(self) -> list[Mapping[str, Tensor]]:
-        trainer = self.trainer
-        rows = _some_rows(trainer.train_dataset if trainer.eval_dataset is None else trainer.eval_dataset)
-        size = trainer.args.per_device_eval_batch_size
-        return [trainer.eval_data_collator(rows[i : i + size]) for i in range(0, len(rows), size)]
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        seconds = sum(
+            value for entry in state.log_history for name, value in entry.items() if name.endswith(_RUNTIMES)
+        )
+        share = seconds / max(time.time() - self.trainer._train_began, seconds, 1e-9)
+        logger.info(f"Looks at the health and the probe took {seconds:.1f} s, {share:.1%} of the run's time.")
 
-    @property
+    @cached_property
+    def _batches(self) -> list[Mapping[str, Any]]:
+        """This process's share of the samples, on the host, in as many batches as all other processes have."""
+        trainer, args = self.trainer, self.trainer.args
+        rows = _some_rows(trainer.train_dataset if trainer.eval_dataset is None else trainer.eval_dataset)
+        share, size = math.ceil(len(rows) / args.world_size), args.per_device_eval_batch_size
+        end = share * (args.process_index + 1)
+        batches = []
+        for start in range(end - share, end, size):
+            own = [rows[i] for i in range(start, min(start + size, end, len(rows)))]
+            batch = trainer.eval_data_collator(own or [rows[0]])
+            batches.append(batch if own else {**batch, REPEATED: True})
+        # A loader, since it can pin memory; without workers, and with a generator that no one else draws from.
+        return list(
+            DataLoader(
+                batches,  # type: ignore[arg-type]
+                batch_size=None,
+                collate_fn=_unchanged,
+                pin_memory=args.dataloader_pin_memory,
+                generator=torch.Generator(),
+            )
+        )
+
+    @cached_property
     def _mask_ratio(self) -> float:
-        masks = [batch["mask"].float() for batch in self._batches]
-        return float(sum(mask.sum() for mask in masks) / sum(mask.numel() for mask in masks))
+        masks = [batch["mask"].float() for batch in self._batches if REPEATED not in batch]
+        parts = gather_object([(sum(float(mask.sum()) for mask in masks), sum(mask.numel() for mask in masks))])
+        masked, positions = map(sum, zip(*parts, strict=True))
+        return masked / positions
 
     def _measure(self, args: Any, state: Any, control: Any) -> None:
-        signs = vital_signs(self.trainer.model, self._batches)
+        trainer = self.trainer
+        # Compiled blocks would be compiled anew for these batches.
+        with trainer.speed.paused(), trainer.accelerator.autocast(), torch.compiler.set_stance("force_eager"):
+            began = time.perf_counter()
+            signs = vital_signs(trainer.model, self._batches)
+            runtime = time.perf_counter() - began
         warn = logger.warning if state.is_world_process_zero else logger.debug  # all processes find the same
         if not all(map(math.isfinite, signs.values())):
             bad = ", ".join(name for name, value in signs.items() if not math.isfinite(value))
             warn(f"Step {state.global_step}: the health of the run is unknown, not finite: {bad}.")
             return
-        self.trainer.log({f"{PREFIX}{name}": value for name, value in signs.items()})
+        trainer.log({f"{PREFIX}{name}": value for name, value in {**signs, "runtime": runtime}.items()})
         warmup = args.get_warmup_steps(state.max_steps)
         if state.global_step < max(warmup, 1):
             state.log_history[-1]["health"] = TOO_EARLY
@@ -86,7 +133,7 @@ class HealthCallback(TrainerCallback):
         if found.state in (HEALTHY, RISING):
             logger.info(message)
             return
-        warn(f"{message} What helps: {remedies(self.trainer.model.config, args, self._mask_ratio)}.")
+        warn(f"{message} What helps: {remedies(trainer.model.config, args, self._mask_ratio)}.")
         verdicts = [entry["health"] for entry in state.log_history if "health" in entry]
         if args.stop_on_collapse and verdicts[-2:] == [COLLAPSED] * 2:  # a single one may be an exception
             control.should_training_stop = True
@@ -104,8 +151,22 @@ def _history(state: Any) -> list[dict[str, float]]:
     ]
 
 
-def _some_rows(dataset: Any) -> list[Any]:
-    """At most SAMPLES rows, always the same, from all parts of the data set: files are often sorted by class."""
+def _is_due(args: Any, state: Any) -> bool:
+    """Whether the model is measured after this step, whatever is evaluated."""
+    every = args.health_steps
+    if every is None:
+        if args.eval_strategy != "no":
+            return False
+        every = 1 / LOOKS
+    steps = math.ceil(state.max_steps * every) if every < 1 else int(every)
+    return state.global_step % steps == 0 or (args.health_steps is None and state.global_step == state.max_steps)
+
+
+def _some_rows(dataset: Any) -> Any:
+    """At most SAMPLES rows, always the same, from all parts of the data set: files are often sorted by class.
+
+    Rows of a data set are read when they are indexed, those of a stream now.
+    """
     if isinstance(dataset, dict):
         dataset = next(iter(dataset.values()))
     if isinstance(dataset, WindowedStream):
@@ -113,4 +174,8 @@ def _some_rows(dataset: Any) -> list[Any]:
     if not hasattr(dataset, "__len__"):
         return list(islice(dataset, SAMPLES))
     positions = np.random.default_rng(0).permutation(len(dataset))[:SAMPLES]
-    return [dataset[int(position)] for position in np.sort(positions)]
+    return Subset(dataset, np.sort(positions).tolist())
+
+
+def _unchanged(batch: Any) -> Any:
+    return batch

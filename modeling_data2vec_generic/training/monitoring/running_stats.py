@@ -1,6 +1,6 @@
 """Statistics over many batches and all processes: means of scalars, and spreads of rows."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import reduce
 from typing import Any
 
@@ -44,22 +44,25 @@ class Means:
 
 
 class RunningSpread:
-    """The spread (see `spread`) of rows that come in batches, on one or several processes."""
+    """The spread (see `spread`) of rows that come in batches, on one or several processes.
+
+    Attributes:
+        moments: none or one, (3, C): count, mean and sum of squared deviations of this process's rows.
+    """
 
     def __init__(self) -> None:
-        self._moments: list[Tensor] = []  # none or one, (3, C): count, mean and sum of squared deviations
+        self.moments: list[Tensor] = []
 
     def add(self, rows: Tensor) -> None:
-        """Add rows (N, C)."""
+        """Add rows (N, C); N may be 0."""
         rows = rows.float()
-        mean = rows.mean(0)
+        mean = rows.mean(0) if len(rows) else rows.sum(0)
         moments = torch.stack([torch.full_like(mean, len(rows)), mean, (rows - mean).square().sum(0)])
-        self._moments = [reduce(_merged, [*self._moments, moments])]
+        self.moments = [merged([*self.moments, moments])]
 
     def value(self) -> float:
         """The spread of the rows of all processes, each of which must call this; NaN for a single row."""
-        count, _, squares = reduce(_merged, gather_object([moments.cpu() for moments in self._moments]))
-        return torch.sqrt(squares / (count - 1) + SPREAD_EPS).mean().item()
+        return spread_of(merged(gather_object([moments.cpu() for moments in self.moments]))).item()
 
 
 class PassStatistics:
@@ -118,14 +121,21 @@ def mask_ratio(model: Data2VecGenericForPreTraining, inputs: Mapping[str, Any]) 
     return mask.float().mean() if real is None else mask.sum() / (real.sum() * mask[0].numel() / mask.shape[-1])
 
 
-def _merged(one: Tensor, other: Tensor) -> Tensor:
-    """The moments of two sets of rows together (Chan, Golub, LeVeque 1983)."""
+def spread_of(moments: Tensor) -> Tensor:
+    """The spread (see `spread`) of rows with these moments (3, C)."""
+    count, _, squares = moments
+    return torch.sqrt(squares / (count - 1) + SPREAD_EPS).mean()
+
+
+def merged(moments: Iterable[Tensor]) -> Tensor:
+    """The moments (3, C) of several sets of rows together (Chan, Golub, LeVeque 1983)."""
+    return reduce(_both, moments)
+
+
+def _both(one: Tensor, other: Tensor) -> Tensor:
     (count, mean, squares), (other_count, other_mean, other_squares) = one, other
-    total, difference = count + other_count, other_mean - mean
+    difference = other_mean - mean
+    share = other_count / (count + other_count).clamp(min=1)  # both may be empty
     return torch.stack(
-        [
-            total,
-            mean + difference * other_count / total,
-            squares + other_squares + difference.square() * count * other_count / total,
-        ]
+        [count + other_count, mean + difference * share, squares + other_squares + difference.square() * count * share]
     )

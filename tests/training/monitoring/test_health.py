@@ -2,15 +2,25 @@
 
 import json
 import logging
+import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import default_collate
 
-from modeling_data2vec_generic import Data2VecGenericConfig, Data2VecGenericForPreTraining
+from modeling_data2vec_generic import (
+    Data2VecGenericConfig,
+    Data2VecGenericForPreTraining,
+    Data2VecTrainingArguments,
+)
 from modeling_data2vec_generic.evaluation.probe import effective_rank
+from modeling_data2vec_generic.training.acceleration.global_batch import REPEATED
+from modeling_data2vec_generic.training.monitoring.health import HealthCallback
 from modeling_data2vec_generic.training.monitoring.verdict import (
     COLLAPSED,
     HEALTHY,
@@ -22,12 +32,13 @@ from modeling_data2vec_generic.training.monitoring.verdict import (
 from modeling_data2vec_generic.training.monitoring.vital_signs import mean_cosine, vital_signs
 
 from ...tiny import run, tiny_encoder
+from ..small_runs import trainer
 
 ENCODER = "image_size=8,patch_size=2,hidden_size=32,num_hidden_layers=3,num_attention_heads=2,intermediate_size=64"
 DIGITS = (
     f"examples/vision/digits.json --config_overrides {ENCODER} --per_device_train_batch_size 32 --warmup_steps 10 "
     "--per_device_eval_batch_size 128 --probe_train_samples 50 --probe_test_samples 50 --eval_strategy no "
-    "--logging_steps 20"
+    "--logging_steps 20 --health_steps 20"
 )
 
 
@@ -80,7 +91,7 @@ def test_stop_on_collapse__stops_and_names_the_last_checkpoint(tmp_path, caplog)
 
 def test_verdicts__are_not_given_before_warm_up_is_over(tmp_path, caplog):
     # A rate that collapses the run within its warm-up.
-    flags = "--learning_rate .1 --warmup_steps 30 --max_steps 40 --logging_steps 10 --stop_on_collapse true"
+    flags = "--learning_rate .1 --warmup_steps 30 --max_steps 40 --health_steps 10 --stop_on_collapse true"
     with caplog.at_level(logging.INFO, "modeling_data2vec_generic"):
         trainer = digits_run(flags, tmp_path)
     found = states(trainer)
@@ -88,6 +99,72 @@ def test_verdicts__are_not_given_before_warm_up_is_over(tmp_path, caplog):
     assert len(found) > 3
     assert TOO_EARLY not in found[3:]  # at 30 and 40
     assert "Step 20: too early for a verdict on the health of the run, which is given from step 30 on" in caplog.text
+
+
+# --- when it is measured, and of which samples
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    ("flags", "steps"),
+    [
+        ({}, [0, 2, 4, 6, 8, 10, 11]),
+        ({"health_steps": 4}, [0, 4, 8]),
+        ({"health_steps": 0.3}, [0, 4, 8]),
+        ({"health_steps": 100, "eval_strategy": "steps", "eval_steps": 6}, [0]),
+        ({"eval_strategy": "steps", "eval_steps": 6, "eval_on_start": True}, [0, 6, 11]),
+    ],
+)
+def test_looks__are_taken_when_they_are_due(flags, steps, tmp_path, monkeypatch):
+    autocast = []
+
+    def look(model: Any, batches: Any) -> dict[str, float]:
+        autocast.append(torch.is_autocast_enabled("cpu"))
+        return signs()
+
+    monkeypatch.setattr("modeling_data2vec_generic.training.monitoring.health.vital_signs", look)
+    defaults = {
+        "max_steps": 11,
+        "gradient_accumulation_steps": 1,
+        "per_device_train_batch_size": 1,
+        "logging_steps": 3,
+    }
+    run = trainer(tmp_path, bf16=True, save_strategy="no", **defaults, **flags)
+    run.train()
+    assert [entry["step"] for entry in run.state.log_history if "health_runtime" in entry] == steps
+    assert autocast == [True] * len(steps)
+    # No look takes the place of a log.
+    assert [entry["step"] for entry in run.state.log_history if "loss" in entry] == [3, 6, 9]
+    run.evaluate()
+    assert len(autocast) == len(steps)  # the weights have been looked at
+    assert run.health_metrics()["health_loss"] == 1.0
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("steps", [-1, 0, 1.5, math.inf, math.nan])
+def test_health_steps__out_of_range_are_refused(steps, tmp_path):
+    with pytest.raises(ValueError, match="health_steps=.* must be a whole number of steps, 1 or more, or a share"):
+        Data2VecTrainingArguments(output_dir=str(tmp_path), health_steps=steps, use_cpu=True, report_to="none")
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    ("rows", "processes", "size", "expected"),
+    [
+        (7, 1, 3, [[[0, 1, 2], [3, 4, 5], [6]]]),
+        (7, 2, 3, [[[0, 1, 2], [3]], [[4, 5, 6], "repeated"]]),
+        (4, 3, 1, [[[0], [1]], [[2], [3]], ["repeated", "repeated"]]),
+    ],
+)
+def test_samples__are_shared_out_in_as_many_batches_everywhere(rows, processes, size, expected):
+    for rank, batches in enumerate(expected):
+        arguments = SimpleNamespace(
+            process_index=rank, world_size=processes, per_device_eval_batch_size=size, dataloader_pin_memory=False
+        )
+        dataset = [{"row": torch.tensor(i)} for i in range(rows)]
+        run: Any = Mock(train_dataset=dataset, eval_dataset=None, args=arguments, eval_data_collator=default_collate)
+        found = HealthCallback(run)._batches
+        assert ["repeated" if REPEATED in batch else batch["row"].tolist() for batch in found] == batches
 
 
 # --- what is measured
@@ -139,9 +216,12 @@ def test_mean_cosine__of_all_pairs():
 
 
 @pytest.mark.fast
-def test_vital_signs__of_real_tokens_at_three_depths():
+@pytest.mark.parametrize("beta", [0.0, 0.5])  # the squared error, and smooth L1
+def test_vital_signs__of_real_tokens_at_three_depths(beta):
     torch.manual_seed(0)
-    model = Data2VecGenericForPreTraining(Data2VecGenericConfig(), tiny_encoder("bert", num_hidden_layers=3))
+    model = Data2VecGenericForPreTraining(
+        Data2VecGenericConfig(loss_beta=beta), tiny_encoder("bert", num_hidden_layers=3)
+    )
     with torch.no_grad():
         for parameter in model.teacher.parameters():
             parameter += 0.05 * torch.randn_like(parameter)
@@ -160,7 +240,7 @@ def test_vital_signs__of_real_tokens_at_three_depths():
     halves = [{name: value[i : i + 3] for name, value in batch.items()} for i in (0, 3)]
 
     state = torch.get_rng_state()
-    found = vital_signs(model, halves)
+    found = vital_signs(model, [*halves, {**halves[0], REPEATED: True}])  # the last one counts for nothing
 
     assert torch.equal(torch.get_rng_state(), state)
     assert model.training
@@ -179,8 +259,12 @@ def test_vital_signs__of_real_tokens_at_three_depths():
     cosines = torch.cosine_similarity(rows["student"][2], rows["teacher"][2])
     assert found["teacher_distance"] == pytest.approx(1 - float(cosines.mean()), rel=1e-3)
     assert found["loss"] == pytest.approx(float(output.loss), rel=1e-5)
-    errors = (output.targets - output.targets.mean(0)).square().mean()
-    assert found["loss_to_trivial"] == pytest.approx(
-        float((output.targets - output.predictions).square().mean() / errors), rel=1e-4
-    )
+
+    def loss(predictions: torch.Tensor) -> float:
+        errors = (output.targets - predictions).abs()
+        quadratic = errors.square() / (2 * beta) if beta else errors.square()
+        return float(torch.where(errors < (beta or torch.inf), quadratic, errors - beta / 2).sum())
+
+    expected = loss(output.predictions) / loss(output.targets.mean(0))
+    assert found["loss_to_trivial"] == pytest.approx(expected, rel=1e-4)
     assert found["target_std"] == pytest.approx(float(output.targets.std(0).mean()), rel=1e-3)
