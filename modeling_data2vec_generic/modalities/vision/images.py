@@ -14,11 +14,11 @@ from ...data.kinds_of_data import IMAGE_FORMATS
 from ...data.screening import good_rows
 from ...data.summary import note
 from .intensity_levels import Levels, levels_in, settle_levels
+from .jpeg import ORIENTATION, UndecodedJpeg, jpeg_content
 
 # Largest ratio of the sides. When a processor scales the shorter side to its size, the longer side becomes this many
 # times that size, which takes memory.
 _LARGEST_RATIO = 200
-ORIENTATION = 0x0112  # EXIF tag
 
 
 def prepare_images(raw: Dataset, args: DataArguments, split: str, processor: Any = None) -> Dataset:
@@ -32,7 +32,8 @@ def prepare_images(raw: Dataset, args: DataArguments, split: str, processor: Any
             `settle_levels`). Without one, the levels are those of these images.
 
     Returns:
-        A map-style dataset of `image` (PIL RGB, decoded on access), `sample_index` and, if `raw` has it, `label`.
+        A map-style dataset of `image` (PIL RGB, decoded on access, JPEG files when their pixels are used),
+        `sample_index` and, if `raw` has it, `label`.
         `dataset.with_format(None)["label"][:]` reads all labels without decoding images.
 
     Raises:
@@ -89,15 +90,25 @@ def settle_inspected(report: Dataset, args: DataArguments, split: str, noun: str
 def decode_image(value: dict[str, Any], levels: Levels | None = None) -> PIL.Image.Image:
     """Decodes the first frame of an image to 8-bit RGB, and turns it upright by its EXIF data.
 
+    A JPEG file is decoded when its pixels are first used, so that a crop needs no more of them than it reads (see
+    `UndecodedJpeg`).
+
     Args:
         value: {"bytes": encoded file or None, "path": its path}.
         levels: as in `to_rgb`.
 
     Raises:
         ValueError: the image has more pixels than `PIL.Image.MAX_IMAGE_PIXELS` (89 million), or one side is more than
-            200 times as long as the other. For broken files, Pillow raises other exceptions, too.
+            200 times as long as the other. For broken files, Pillow raises other exceptions, too; if a JPEG file is
+            broken behind its header, its use does.
     """
-    with PIL.Image.open(encoded_file(value), formats=IMAGE_FORMATS) as image:
+    file = encoded_file(value)
+    content = jpeg_content(file)
+    if content is not None:
+        jpeg = UndecodedJpeg(content)
+        check_size(*jpeg.size)
+        return jpeg
+    with PIL.Image.open(file, formats=IMAGE_FORMATS) as image:
         _load(image)
         if image.getexif().get(ORIENTATION, 1) != 1:
             return to_rgb(PIL.ImageOps.exif_transpose(image), levels)

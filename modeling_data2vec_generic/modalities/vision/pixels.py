@@ -18,6 +18,7 @@ from PIL import Image
 
 from ...errors import as_value_error
 from ...masking.sample_rng import UniformSource
+from .jpeg import UndecodedJpeg
 
 _ASPECT_RATIOS = (3 / 4, 4 / 3)
 _TRIES = 10
@@ -158,7 +159,7 @@ class PixelPipeline:
 
         noise = np.random.default_rng(0).integers(0, 256, (self.height, self.width, len(mean)), dtype=np.uint8)
         image = Image.fromarray(noise.squeeze(-1) if self.mode == "L" else noise)
-        ours = self.normalisation(_stacked([image]))
+        ours = self.normalisation(_stacked([_pixels(image)], [False]))
         if not _same(ours, self._ask_processor([image], do_resize=False)):
             raise ValueError(
                 f"{type(image_processor).__name__} does more to an image of {self.height} x {self.width} pixels than "
@@ -177,7 +178,7 @@ class PixelPipeline:
         """The same as `image_processor(images)`, (B, C, H, W) float32; faster if all images have the final size."""
         images = [self._in_mode(image) for image in images]
         if self._keeps_target_size and all(image.size == self.size for image in images):
-            return self._last_step(_stacked(images), normalised)
+            return self._last_step(_stacked([*map(_pixels, images)], [False] * len(images)), normalised)
         return self._ask_processor(images)
 
     def cropped(
@@ -194,15 +195,15 @@ class PixelPipeline:
         normalised: bool = True,
     ) -> torch.Tensor:
         """Parts of images, (B, C, H, W) float32. `boxes` and `mirrored` are those of `RandomResizedCrop.draw`."""
-        parts = [
-            self._part(image, tuple(box), mirror)
-            for image, box, mirror in zip(images, boxes.tolist(), mirrored, strict=True)
-        ]
-        return self._last_step(_stacked(parts), normalised)
+        parts = [self._part(image, tuple(box)) for image, box in zip(images, boxes.tolist(), strict=True)]
+        return self._last_step(_stacked(parts, mirrored), normalised)
 
-    def _part(self, image: Image.Image, box: tuple[int, int, int, int], mirror: bool) -> Image.Image:
-        part = self._in_mode(image).resize(self.size, self.processor.resample, box=box)
-        return part.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirror else part
+    def _part(self, image: Image.Image, box: tuple[int, int, int, int]) -> torch.Tensor:
+        """The part of an image in `box`, resized, uint8 (H, W, C), or (H, W) if it is grey."""
+        if not isinstance(image, UndecodedJpeg):
+            return _pixels(self._in_mode(image).resize(self.size, self.processor.resample, box=box))
+        part = image.cut(box, self.size, self.processor.resample)
+        return part if self.mode == "RGB" else _pixels(self._in_mode(Image.fromarray(part.numpy())))
 
     def _in_mode(self, image: Image.Image) -> Image.Image:
         return image if image.mode == self.mode else image.convert(self.mode)
@@ -214,13 +215,16 @@ class PixelPipeline:
         return self.processor(list(images), return_tensors="pt", **settings)["pixel_values"].to(torch.float32)
 
 
-def _stacked(images: Sequence[Image.Image]) -> torch.Tensor:
-    """Images of one size and mode as uint8 (B, C, H, W), with the channels of a pixel side by side in memory."""
-    first = np.asarray(images[0])
-    pixels = np.empty((len(images), *first.shape), dtype=np.uint8)
-    for row, image in enumerate(images):
-        pixels[row] = np.asarray(image)
-    return torch.from_numpy(pixels).reshape(*pixels.shape[:3], -1).permute(0, 3, 1, 2)
+def _pixels(image: Image.Image) -> torch.Tensor:
+    return torch.from_numpy(np.array(image))
+
+
+def _stacked(images: Sequence[torch.Tensor], mirrored: Sequence[bool] | NDArray[np.bool_]) -> torch.Tensor:
+    """Images, uint8 (H, W, C) or (H, W), as (B, C, H, W), with the channels of a pixel side by side in memory."""
+    pixels = torch.empty((len(images), *images[0].shape), dtype=torch.uint8)
+    for row, (image, mirror) in enumerate(zip(images, mirrored, strict=True)):
+        pixels[row] = image.flip(1) if mirror else image
+    return pixels.reshape(*pixels.shape[:3], -1).permute(0, 3, 1, 2)
 
 
 def target_size(image_processor: Any) -> tuple[int, int]:

@@ -15,8 +15,9 @@ from ...data.encoded_files import encoded_file
 from ...data.kinds_of_data import IMAGE_FORMATS
 from ...data.screening import good_rows
 from ...data.summary import note
-from .images import ORIENTATION, check_size, decode_image, screen_images
+from .images import check_size, decode_image, screen_images
 from .intensity_levels import Levels
+from .jpeg import ORIENTATION
 
 IGNORED = 255  # a pixel without a class, in 8-bit masks
 _MODES = ("1", "L", "P", "I", "I;16")  # modes with one integer per pixel; in "P" it is an index of the palette
