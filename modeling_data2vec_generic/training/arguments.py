@@ -3,6 +3,7 @@
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 from transformers import TrainingArguments
 
@@ -145,7 +146,9 @@ class ObjectiveArguments:
 class RunArguments(TrainingArguments):
     """transformers' TrainingArguments as the scripts of this package use them.
 
-    Differs in one default: `remove_unused_columns` is False, since the collator picks what the encoder reads.
+    Differs in two defaults: `remove_unused_columns` is False, since the collator picks what the encoder reads, and
+    batches are copied to the device without waiting for it (`non_blocking` of `accelerator_config`) where
+    `dataloader_pin_memory` is on.
     """
 
     remove_unused_columns: bool = field(
@@ -165,6 +168,7 @@ class RunArguments(TrainingArguments):
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        own_config = self.accelerator_config is not None
         super().__post_init__()
         check_packages(self)
         if self.remove_unused_columns:
@@ -173,6 +177,9 @@ class RunArguments(TrainingArguments):
             self.dataloader_pin_memory = False  # there is no device to pin memory for, and torch warns at every loader
             if self.fp16:  # accelerate would train in float32 without a word
                 raise ValueError("fp16=True needs an accelerator, and this run is on the CPU. Use --bf16 or neither.")
+        if not own_config:
+            accelerator_config: Any = self.accelerator_config
+            accelerator_config.non_blocking = self.dataloader_pin_memory
 
 
 @dataclass

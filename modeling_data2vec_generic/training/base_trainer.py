@@ -109,8 +109,8 @@ class ResumableTrainer(Trainer):
         self._data_description: dict[str, Any] | None = None
         self._train_began = 0.0
         self._starting_point: StartingPoint | None = None
-        self._stop = StopCallback(self)
-        for callback in (ResumeCallback(self), self._stop, EpochCallback(self)):
+        self.stop = StopCallback(self)
+        for callback in (ResumeCallback(self), self.stop, EpochCallback(self)):
             self.add_callback(callback)
 
     # --- what subclasses extend
@@ -160,6 +160,10 @@ class ResumableTrainer(Trainer):
         samples = {"samples_per_step": self.get_total_train_batch_size(self.args)}
         return samples | describe_arguments(self.args) | describe_collator(self.data_collator)
 
+    def asked_to_stop(self) -> bool:
+        """Whether a signal asks the run to stop after this step; all processes say so after the same step."""
+        return self.stop.asked if self.args.world_size == 1 else self.stop.any_asked()
+
     def require_a_step(self) -> None:
         """A run without a step is a failure: its weights are those it began with.
 
@@ -188,7 +192,7 @@ class ResumableTrainer(Trainer):
             check_checkpoint(checkpoint)
         self._starting_point = None
         try:
-            with self._stop.signals.recorded():
+            with self.stop.signals.recorded():
                 return super().train(resume_from_checkpoint, *args, **kwargs)
         finally:
             self._starting_point = None
@@ -410,7 +414,7 @@ class ResumableTrainer(Trainer):
     # --- the end of a run
 
     def _finalize_training(self, trial: Any, num_train_samples: int, start_time: float) -> TrainOutput:
-        if self._stop.stopped:
+        if self.stop.stopped:
             self._exit(trial)
         self.require_a_step()
         if self.args.should_save and self.args.save_total_limit == 1 and self.state.best_model_checkpoint is not None:
@@ -425,7 +429,7 @@ class ResumableTrainer(Trainer):
         self._finish_current_push()
         checkpoint = os.path.join(self._get_output_dir(trial), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
         logger.warning(
-            f"Stopped by {self._stop.signals.received or 'a signal to another process'} after step "
+            f"Stopped by {self.stop.signals.received or 'a signal to another process'} after step "
             f"{self.state.global_step} of {self.state.max_steps}; saved {checkpoint}. Go on with the same command and "
             "--resume_from_checkpoint true."
         )

@@ -1,6 +1,7 @@
 """The teacher's weights: an exponential moving average of the student's, accumulated in float32."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -54,14 +55,20 @@ class EMATeacher:
         }
 
     @torch.no_grad()
-    def step(self, decay: float) -> None:
-        """One update with this decay."""
+    def step(self, decay: float, skipped: Tensor | None = None) -> None:
+        """One update with this decay.
+
+        Args:
+            skipped: scalar on the device of the weights, 1 if the teacher must stay as it is, or else 0; the host need
+                not know which. Default: 0.
+        """
         if self._averaged:
             accumulators = list(map(_local, self._accumulators.values()))
             targets, sources = (
                 [_local(weight) for weight in side] for side in zip(*self._averaged.values(), strict=True)
             )
-            torch._foreach_lerp_(accumulators, [source.float() for source in sources], 1 - decay)
+            weight: Any = 1 - decay if skipped is None else [(1 - skipped) * (1 - decay)] * len(sources)
+            torch._foreach_lerp_(accumulators, [source.float() for source in sources], weight)
             _copy([(t, a) for t, a in zip(targets, accumulators, strict=True) if t is not a])
         _copy(self._copied)
 
@@ -110,15 +117,16 @@ class TeacherProgress:
         self.ema: EMATeacher | None = None
         self._loaded: dict[str, Tensor] = {}
 
-    def step(self, model: Data2VecGenericForPreTraining, decay: float) -> None:
-        """One update of the model's teacher towards its student."""
+    def step(self, model: Data2VecGenericForPreTraining, decay: float, skipped: Tensor | None = None) -> None:
+        """One update of the model's teacher towards its student. It is counted even if it is `skipped` (see
+        `EMATeacher.step`)."""
         if self.ema is None:  # not earlier: a forward pass shows what "copy" covers, and weights are on their devices
             self.ema = EMATeacher(model.teacher, model.encoder, model.copied_parameters())
             if self._loaded:
                 self.ema.load_state_dict(self._loaded)
                 self._loaded = {}
         self.updates += 1
-        self.ema.step(decay)
+        self.ema.step(decay, skipped)
         if model.shared_content is not None:
             model.shared_content.note_copied()
 

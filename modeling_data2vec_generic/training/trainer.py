@@ -12,12 +12,12 @@ What it adds to methods of transformers' Trainer, besides `base_trainer.py`:
 | `get_batch_samples` | no repeated samples; a resumed stream's batches; notes time | a sample counts once; see above |
 | `_get_num_items_in_batch` | masked positions of all processes | the loss is a mean over them |
 | `training_step` | notes samples, and whether they are finite | `BadSteps` names those that are not |
-| `_get_grad_norm` | drops gradients that are not finite | it is the last call before the optimizer step |
+| `_get_grad_norm` | skips steps that are not finite | it is the last call before the optimizer step |
 | `compute_loss` | notes spreads and operations; 0 for repeated samples | the loss alone does not show a collapse |
 | `prediction_step` | the loss of the global batch, nothing repeated | it is the same with any number of processes |
 | `evaluation_loop` | spreads, and metrics of the features | the loss alone does not show what features are worth |
 | `floating_point_ops` | operations of student, teacher and predictor | Trainer counts one model on all positions |
-| `_maybe_log_save_evaluate` | stops the clock of the steps | evaluations and saves are no training |
+| `_maybe_log_save_evaluate` | settles the step; stops the clock | `BadSteps` is a step late; saves are no training |
 | `log` | means since the last log, decay, bad steps, speed | they are known when a step is logged |
 | `_load_best_model` | loads the teacher's count and average | its weights come with the model's |
 
@@ -41,6 +41,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import send_to_device
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, TrainerCallback
@@ -64,12 +65,13 @@ from .batch_schedule import BatchScaling
 from .checkpointing.stream_position import load_position, save_position
 from .encoders import save_encoder
 from .loaders import stream_loader
-from .monitoring.bad_steps import SAMPLE_INDEX, BadSteps, WithSampleIndex
+from .monitoring.bad_steps import BadSteps, WithSampleIndex
 from .monitoring.best_metric import BestMetricCallback
 from .monitoring.flops import StepFlops
 from .monitoring.health import HealthCallback
 from .monitoring.running_stats import PassStatistics
 from .monitoring.speed import Speedometer
+from .monitoring.step_notes import SAMPLE_INDEX
 from .teacher import TeacherProgress, ema_decay_at
 
 logger = logging.get_logger(__name__)
@@ -96,8 +98,7 @@ class TeacherCallback(TrainerCallback):
             self.trainer.log({f"init_{name}": value for name, value in metrics.items()})
 
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self.trainer.bad_steps.step_was_taken:
-            self.trainer.step_teacher()
+        self.trainer.step_teacher(self.trainer.bad_steps.skipped)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.trainer.model.teacher_copy = None
@@ -217,7 +218,7 @@ class Data2VecTrainer(ResumableTrainer):
         # Trainer's own iterator would skip the batches that were trained on, and a resumed stream begins behind them.
         iterator = self.speed.batches(epoch_iterator if self._resumed_batches is None else self._resumed_batches)
         self.speed.start(self.state.total_flos)
-        batches, num_items = super().get_batch_samples(map(self._own_samples, iterator), num_batches, device)
+        batches, num_items = super().get_batch_samples(map(self._own_batch, iterator), num_batches, device)
         self.speed.count_step(sum(len(batch["mask"]) for batch in batches if REPEATED not in batch))
         for batch in batches:
             self._stream_position = batch.pop(POSITION, self._stream_position)
@@ -225,6 +226,11 @@ class Data2VecTrainer(ResumableTrainer):
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Tensor | int | None:
         return super()._get_num_items_in_batch(masks_as_labels(batch_samples), device)
+
+    def _own_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """The batch on the device, to which accelerate's loader has copied it already but a stream's has not."""
+        batch = send_to_device(batch, self.args.device, non_blocking=self.accelerator.non_blocking)
+        return self._own_samples(batch)
 
     def _own_samples(self, batch: dict[str, Any]) -> dict[str, Any]:
         return own_samples(batch, self.accelerator.gradient_state)
@@ -242,6 +248,10 @@ class Data2VecTrainer(ResumableTrainer):
         grad_norm = super()._get_grad_norm(model, grad_norm)
         self.bad_steps.check(grad_norm)
         return grad_norm
+
+    def asked_to_stop(self) -> bool:
+        """Whether any process has been asked to stop. With several processes the flags of `BadSteps` say so."""
+        return super().asked_to_stop() if self.args.world_size == 1 else self.bad_steps.asked_to_stop
 
     def compute_loss(
         self,
@@ -270,7 +280,7 @@ class Data2VecTrainer(ResumableTrainer):
     @property
     def teacher_updates(self) -> int:
         """Updates of the teacher in the whole run, also before it was resumed."""
-        return self.teacher_progress.updates
+        return self.teacher_progress.updates - self.bad_steps.unsettled_skips
 
     @property
     def ema_decay(self) -> float:
@@ -281,9 +291,14 @@ class Data2VecTrainer(ResumableTrainer):
         anneal_steps = self.args.ema_anneal_steps or self.state.max_steps
         return ema_decay_at(update, self.args.ema_decay, self.args.ema_end_decay, anneal_steps)
 
-    def step_teacher(self) -> None:
-        """One update of the teacher towards the student (data2vec, section 3.3)."""
-        self.teacher_progress.step(self.model, self._decay_at(self.teacher_updates + 1))
+    def step_teacher(self, skipped: Tensor | None = None) -> None:
+        """One update of the teacher towards the student (data2vec, section 3.3).
+
+        Args:
+            skipped: scalar on the device, 1 if the teacher must stay as it is, or else 0. Default: 0.
+        """
+        decay = self._decay_at(self.teacher_progress.updates + 1)  # all earlier steps are settled
+        self.teacher_progress.step(self.model, decay, skipped)
 
     def keep_teacher_copy(self) -> None:
         """Let the teacher's passes under autocast read copies of its weights, with `teacher_half_copy`.
@@ -402,8 +417,13 @@ class Data2VecTrainer(ResumableTrainer):
         return Speedometer(self.accelerator, dtypes.get(self.accelerator.mixed_precision, dtype))
 
     def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
-        """Log, evaluate and save where it is due. An evaluation or a save does not count as time of a step."""
+        """Log, evaluate and save where it is due, of a step that the host has learned all about and weights that are
+        finite. An evaluation or a save does not count as time of a step."""
         due = self.control.should_evaluate or self.control.should_save
+        ends = self.control.should_training_stop or self.state.global_step >= self.state.max_steps
+        if due or ends or self.control.should_log:
+            self.bad_steps.settle()
+            self.bad_steps.check_weights()
         with self.speed.paused() if due else nullcontext():
             super()._maybe_log_save_evaluate(*args, **kwargs)
 

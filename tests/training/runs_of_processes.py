@@ -220,7 +220,8 @@ FSDP2 = {
     "FSDP_RESHARD_AFTER_FORWARD": "true",
     "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT",
 }
-ADAM = {"optim": "adamw_torch", "learning_rate": 1e-3}  # state dicts of optimizers without state can't be sharded
+# State dicts of optimizers without state can't be sharded.
+ADAM = {"optim": "adamw_torch_fused", "learning_rate": 1e-3}
 SHORT_RUN = ADAM | {"max_steps": SHORT, "eval_steps": SHORT // 2, "save_steps": SHORT // 2}
 
 

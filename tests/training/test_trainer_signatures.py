@@ -101,6 +101,7 @@ ELSEWHERE: dict[str, tuple[Any, str | None]] = {
     "_buffers": (torch.nn.Module(), None),
     "_conv_forward": (torch.nn.Conv1d(1, 1, 1), "(input, weight, bias)"),
     "_fingerprint": (datasets.Dataset.from_dict({}), None),
+    "_foreach_add_": (torch, None),
     "_foreach_copy_": (torch, None),
     "_foreach_lerp_": (torch, None),
     "_foreach_norm": (torch, None),

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 from accelerate.data_loader import BatchSamplerShard, SkipBatchSampler
 from accelerate.state import GradientState
@@ -50,8 +49,8 @@ def own_samples(batch: dict[str, Any], gradient_state: GradientState) -> dict[st
 
 def masks_as_labels(batches: list[dict[str, Any]]) -> list[dict[str, Tensor]]:
     """For each batch, `labels` in which Trainer counts the masked positions: it counts labels other than -100."""
-    counted = [batch["mask"].bool() & (REPEATED not in batch) for batch in batches]
-    return [{"labels": torch.where(mask, 0, -100)} for mask in counted]
+    own = [batch["mask"].bool().long() * (REPEATED not in batch) for batch in batches]
+    return [{"labels": masked - 100} for masked in own]
 
 
 def shard_by_blocks(accelerator: Accelerator, model: Data2VecGenericForPreTraining) -> None:

@@ -4,8 +4,10 @@ import weakref
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import TrainerCallback
 
+from ..acceleration.late_values import LateValues
 from .signals import StopSignals
 from .staging import clear
 
@@ -31,8 +33,10 @@ class ResumeCallback(TrainerCallback):
 class StopCallback(TrainerCallback):
     """Saves a checkpoint and stops after the step in which a signal arrived; saves at the end of an epoch, not before.
 
+    Several processes stop after the same step, one or two later.
+
     Args:
-        trainer: any Trainer; with several processes its accelerator tells all of them to stop.
+        trainer: a `ResumableTrainer`, whose `asked_to_stop` says when.
 
     Attributes:
         signals: what records the signals; the trainer opens its context.
@@ -44,12 +48,14 @@ class StopCallback(TrainerCallback):
         self.signals = StopSignals()
         self.stopped = False
         self._save_at_epoch_end = False
+        self._told: LateValues | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.stopped = self._save_at_epoch_end = False
+        self._told = None
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self._any_process_was_asked_to_stop() and state.global_step < state.max_steps:
+        if self.trainer.asked_to_stop() and state.global_step < state.max_steps:
             self.stopped = True
             control.should_save = control.should_training_stop = True
         # A checkpoint saved before the end of an epoch would lack what is logged and evaluated there.
@@ -63,13 +69,17 @@ class StopCallback(TrainerCallback):
         elif self.stopped:  # the epoch was cut short
             control.should_log = control.should_evaluate = control.should_save = False
 
-    def _any_process_was_asked_to_stop(self) -> bool:
-        """Processes must stop at the same step, and a signal need not reach all of them within one step."""
-        accelerator = self.trainer.accelerator
-        asked = self.signals.received is not None
-        if accelerator.num_processes == 1:
-            return asked
-        # This waits for the device, as has just been done to check the weights (see `BadSteps`).
-        if asked:
-            accelerator.set_trigger()
-        return accelerator.check_trigger()
+    @property
+    def asked(self) -> bool:
+        """Whether this process has received a signal."""
+        return self.signals.received is not None
+
+    def any_asked(self) -> bool:
+        """Whether any process had received a signal at the last call; all processes must call this in each step.
+
+        Processes must stop at the same step, and a signal need not reach all of them within one step. What they tell
+        each other is read at the next call, when it has long been there.
+        """
+        asked = torch.full((), float(self.asked), device=self.trainer.args.device)
+        earlier, self._told = self._told, LateValues(self.trainer.accelerator.reduce(asked[None], "sum"))
+        return earlier is not None and earlier.read()[0] > 0

@@ -20,10 +20,12 @@ class Means:
         self._sums: dict[str, Tensor] = {}
 
     def add(self, values: dict[str, Tensor]) -> None:
-        for name, value in values.items():
-            finite = value.isfinite()
-            counted = torch.stack([torch.where(finite, value, 0.0), finite.to(value.dtype)])
-            self._sums[name] = self._sums[name] + counted if name in self._sums else counted
+        together = torch.stack(list(values.values()))
+        finite = together.isfinite()
+        counted = torch.stack([together.masked_fill(~finite, 0.0), finite.to(together.dtype)], 1)
+        for name in values:
+            self._sums.setdefault(name, counted.new_zeros(2))
+        torch._foreach_add_([self._sums[name] for name in values], list(counted))
 
     def pop(self) -> dict[str, float]:
         """The means since the last call over all processes, each of which must call it; NaN where nothing was
@@ -104,9 +106,10 @@ class PassStatistics:
                 self.spreads[name].add(values)
             return
         self.num_predictions = len(outputs["targets"])
-        self.means.add({"mask_ratio": mask_ratio(model, inputs)})
+        values = {"mask_ratio": mask_ratio(model, inputs)}
         if self.num_predictions > 1:  # one row has no spread
-            self.means.add({name: spread(values) for name, values in rows.items()})
+            values |= {name: spread(of_rows) for name, of_rows in rows.items()}
+        self.means.add(values)
 
     def evaluation_spreads(self) -> dict[str, float]:
         """The spreads over all processes, each of which must call this."""

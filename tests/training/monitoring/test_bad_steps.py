@@ -4,6 +4,7 @@ import copy
 import itertools
 import logging
 import math
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,7 @@ def new_trainer(
     callbacks: Any = (),
     collator: Any = collate,
     evaluation: Any = None,
+    optimizers: Any = (None, None),
     **flags: Any,
 ) -> Data2VecTrainer:
     defaults = {"num_train_epochs": 1, "per_device_train_batch_size": 2, "learning_rate": 0.01, "optim": "adamw_torch"}
@@ -78,6 +80,7 @@ def new_trainer(
         eval_dataset=evaluation,
         data_collator=collator,
         callbacks=list(callbacks),
+        optimizers=optimizers,
     )
 
 
@@ -146,6 +149,37 @@ def test_bad_step__moves_nothing_bit_for_bit(second, spoil: Callable, flags, tmp
     other, unspoiled = Snapshots(), samples[:2] + samples[4:]
     new_trainer(tmp_path, unspoiled, None, [other], **flags).train()
     assert_equal(seen.states[2], other.states[1])
+
+
+@pytest.mark.parametrize("optimizer", [None, torch.optim.SGD])
+def test_bad_first_step__leaves_no_trace_in_a_fused_optimizer(optimizer, tmp_path):
+    ends = []
+    for samples in ([spoiled(0), *(image(i) for i in range(1, 6))], [image(i) for i in range(2, 6)]):
+        model = new_model()
+        own = optimizer and optimizer(model.parameters(), lr=0.01, momentum=0.9, fused=True)
+        trainer = new_trainer(tmp_path, samples, model, optim="adamw_torch_fused", optimizers=(own, None))
+        trainer.train()
+        ends.append(model.state_dict() | {"optimizer": trainer.optimizer.state_dict()["state"]})
+    assert_equal(*ends)
+
+
+def test_batches__are_not_kept_in_memory_for_the_warnings(tmp_path):
+    batches: list[weakref.ref] = []
+    alive: list[int] = []
+
+    def collate_noting(examples: list[dict[str, Any]]) -> Tensors:
+        batch = collate(examples)
+        if len(examples) == 2:  # those of training
+            batches.append(weakref.ref(batch["pixel_values"]))
+        return batch
+
+    class Looks(TrainerCallback):
+        def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            alive.append(sum(batch() is not None for batch in batches[: state.global_step]))  # of earlier steps
+
+    trainer = new_trainer(tmp_path, [image(i) for i in range(8)], callbacks=[Looks()], collator=collate_noting)
+    trainer.train()
+    assert alive == [0] * 4
 
 
 def test_bad_micro_batch__makes_the_whole_step_bad(tmp_path):
@@ -267,29 +301,36 @@ def test_max_bad_steps__must_be_positive(tmp_path):
         Data2VecTrainingArguments(output_dir=str(tmp_path), max_bad_steps=0)
 
 
-def test_resume__goes_on_counting(tmp_path):
+@pytest.mark.parametrize(
+    ("save_steps", "logging_steps", "counts"), [(3, 2, [1, 1, 1, 2]), (2, 3, [1, 1, 2])], ids=["later", "right_behind"]
+)
+def test_resume__goes_on_counting(save_steps, logging_steps, counts, tmp_path):
     samples = [image(0), image(1), spoiled(2), *(image(i) for i in range(3, 8)), spoiled(8), image(9)]
-    flags = {"save_strategy": "steps", "save_steps": 3, "logging_steps": 2}
+    flags = {"save_strategy": "steps", "save_steps": save_steps, "logging_steps": logging_steps}
+    flags |= {"optim": "adamw_torch_fused", "ema_end_decay": 0.9}
     whole = new_trainer(tmp_path, samples, **flags)
     result = whole.train()
     resumed = new_trainer(tmp_path / "again", samples, **flags)
-    resumed_result = resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
+    resumed_result = resumed.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{save_steps}"))
     assert resumed_result.training_loss == result.training_loss
     assert logged(resumed, "loss") == logged(whole, "loss")
-    assert logged(resumed, "bad_steps") == logged(whole, "bad_steps") == [1, 1, 1, 2]
+    assert logged(resumed, "bad_steps") == logged(whole, "bad_steps") == counts
     assert_equal(resumed.model.state_dict(), whole.model.state_dict())
 
 
-def test_weights_that_are_not_finite__reach_neither_teacher_nor_checkpoint(tmp_path):
+@pytest.mark.parametrize("save_steps", [1, 100])
+def test_weights_that_are_not_finite__are_found_at_a_save_or_a_bad_step(save_steps, tmp_path):
     model = new_model()
     for weight in model.predictor.parameters():
         weight.register_hook(lambda grad: grad.sign() * 1e3)  # finite, and so is the rate, but not their product
-    teacher = copy.deepcopy(model.teacher.state_dict())
-    flags = {"optim": "sgd", "learning_rate": 1e37, "max_grad_norm": 0.0, "save_strategy": "steps", "save_steps": 1}
-    trainer = new_trainer(tmp_path, [image(0), image(1)], model, **flags)
-    with pytest.raises(FloatingPointError, match=r"Optimizer step 1 made weights that are not finite .*learning_rate"):
+    flags = {"optim": "sgd", "learning_rate": 1e37, "max_grad_norm": 0.0, "logging_steps": 100}
+    flags |= {"save_strategy": "steps", "save_steps": save_steps}
+    trainer = new_trainer(tmp_path, [image(i) for i in range(8)], model, **flags)
+    with pytest.raises(
+        FloatingPointError, match=r"not finite \(.*\) after optimizer step 1, and were after step 0.*learning_rate"
+    ):
         trainer.train()
-    assert_equal(model.teacher.state_dict(), teacher)
+    assert trainer.state.global_step == (1 if save_steps == 1 else 2)
     assert not list(tmp_path.glob("checkpoint-*"))
 
 
@@ -307,7 +348,7 @@ def train_one_of_several(process: int, output_dir: Path) -> None:
     handler = logging.Handler()
     handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
     logging.getLogger("modeling_data2vec_generic.training.monitoring.bad_steps").addHandler(handler)
-    trainer = new_trainer(output_dir, samples, model, [seen])
+    trainer = new_trainer(output_dir, samples, model, [seen], optim="adamw_torch_fused")
     trainer.train()
     torch.save((seen.states, messages, trainer.teacher_updates), output_dir / f"{process}.pt")
 
