@@ -446,7 +446,7 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         real = None
         if self.config.ignore_padding:
             real = real_positions(self.encoder, inputs, length, measurements.stride)
-        return self._targets(inputs, length, real, measurements)
+        return self._targets(inputs, length, real, measurements, nullcontext())
 
     @torch.no_grad()
     def _targets(
