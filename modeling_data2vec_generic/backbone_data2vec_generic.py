@@ -196,49 +196,6 @@ def masked_content(
         yield
 
 
-class VisiblePositions:
-    """Which positions each row reads when the student encodes visible positions only.
-
-    All rows read the same number of positions, V. A row with fewer visible positions reads its first padding position
-    several times at the end, which has no effect on the others because attention ignores padding.
-
-    Args:
-        visible: (R, T) bool, the positions to encode.
-        padding: (R, T) bool, the positions that attention ignores; `None` if there are none.
-
-    Attributes:
-        index: (R, V) content positions in ascending order, and after them the repeated padding position.
-
-    Raises:
-        ValueError: a row has no visible position, or fewer than others and no padding.
-    """
-
-    def __init__(self, visible: Tensor, padding: Tensor | None):
-        counts = visible.sum(1)
-        fillable = counts == counts.max() if padding is None else (counts == counts.max()) | padding.any(1)
-        # One synchronisation with the device instead of three.
-        width, fewest, every_row_fits = torch.stack((counts.max(), counts.min(), fillable.all())).tolist()
-        if fewest == 0:
-            raise ValueError(
-                "mask leaves no visible position in one of the rows, so the student has nothing to read there. Lower "
-                "mask_ratio."
-            )
-        if not every_row_fits:
-            raise ValueError(
-                "Some rows of mask leave fewer positions visible than others and have no padding to fill up with. "
-                "Mask the same number of positions in every row of the same length."
-            )
-        filled = torch.arange(width, device=visible.device) < counts.unsqueeze(1)
-        self.index = visible.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :width]
-        if padding is not None:
-            self.index = torch.where(filled, self.index, padding.to(torch.uint8).argmax(1, keepdim=True))
-
-    def full_index(self, prefix: int) -> Tensor:
-        """(R, prefix + V): indices in the full sequence of the prefix tokens and, after them, of `index`."""
-        tokens = torch.arange(prefix, device=self.index.device).expand(len(self.index), -1)
-        return torch.cat([tokens, self.index + prefix], dim=1)
-
-
 @contextmanager
 def visible_only(
     encoder: nn.Module, layout: BackboneLayout, index: Tensor, samples: Tensor, prefix: int, length: int
@@ -384,7 +341,6 @@ def _inner_hook(block: Any, module: nn.Module, hook: Callable[..., Any]) -> Iter
 
 
 __all__ = [
-    "VisiblePositions",
     "as_sequence",
     "content_of",
     "first",

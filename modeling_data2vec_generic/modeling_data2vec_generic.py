@@ -21,15 +21,17 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
-from .backbone_data2vec_generic import VisiblePositions, masked_content, recorded_layers, visible_only
+from .backbone_data2vec_generic import masked_content, recorded_layers, visible_only
 from .configuration_data2vec_generic import Data2VecGenericConfig
 from .float32_copy_data2vec_generic import EncoderTemplate
 from .geometry_data2vec_generic import grid_of, patch_sides, real_positions
 from .half_copy_data2vec_generic import HalfPrecisionCopy
 from .inputs_data2vec_generic import all_inputs, longest_text, made_up_inputs, main_input, repeated
 from .layout_data2vec_generic import BackboneLayout, UnsupportedBackboneError, describe, find_layout
+from .mask_positions_data2vec_generic import MaskPositions
 from .measurements_data2vec_generic import BackboneMeasurements, encode, made_up_sample, measure, require_visible_only
 from .objective_data2vec_generic import average_targets, cls_loss, regression_loss
+from .padding_data2vec_generic import known_padding
 from .predictors_data2vec_generic import ConvDecoder, linear_predictor, mlp_predictor
 from .remote_code_data2vec_generic import (
     encoder_from_config,
@@ -363,6 +365,7 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         mask: Tensor,
         num_items_in_batch: Tensor | int | None = None,
         return_loss: bool = True,
+        mask_positions: MaskPositions | None = None,
         **inputs: Any,
     ) -> Data2VecGenericForPreTrainingOutput:
         """Run the teacher on the full input and the student on the masked input, and compute the loss.
@@ -372,6 +375,8 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
             num_items_in_batch: masked positions of the whole optimizer step, by which the loss is divided; `None`
                 divides by those of this batch.
             return_loss: not used. `Trainer` recognises by this argument that the loss needs no labels.
+            mask_positions: of this mask and this batch, as the data collators make them; with them, the pass does not
+                wait for the device. `None`, or those of a mask of another shape: they are computed from the mask.
             inputs: the encoder's own arguments, which the teacher reads. The student reads them too, except where
                 `student_NAME` takes the place of an input NAME: (B, M, ...) or, with one mask per sample, of the same
                 shape as NAME. If the student's main input is given, its masked positions must already hold what
@@ -381,36 +386,37 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
             ValueError: the mask covers no position, or does not fit the encoder's positions.
         """
         mask = mask.bool().unsqueeze(1) if mask.ndim == 2 else mask.bool()
-        samples, num_masks, length = mask.shape
-        rows_mask = mask.flatten(0, 1)
-        masked = rows_mask.flatten().nonzero().squeeze(1)
-        if len(masked) == 0:
-            raise ValueError("mask covers no position of the batch, so there is nothing to predict. Raise mask_ratio.")
+        _, num_masks, length = mask.shape
         shared = self.shared_content if self.shares_content(inputs) else None
         student_inputs = {
             name.removeprefix("student_"): inputs.pop(name) for name in list(inputs) if name.startswith("student_")
         }
+        student_inputs = _flattened(student_inputs, inputs)
         measurements = self._measurements_for(inputs)
-        real = None
-        if self.config.ignore_padding:
-            real = real_positions(self.encoder, inputs, length, measurements.stride)
+        positions = self._positions(mask, mask_positions, inputs, measurements)
+        masked, real = positions.masked, positions.real
+        if len(masked) == 0:
+            raise ValueError("mask covers no position of the batch, so there is nothing to predict. Raise mask_ratio.")
 
         outputs: dict[str, Any] = {}
         computed = nullcontext() if shared is None else shared.computed(outputs)
         replayed = nullcontext() if shared is None else shared.replayed(outputs)
 
-        targets = self._targets(inputs, length, real, measurements, computed)
         grid = None
         if self.reads_images and (self.layout.hierarchical or isinstance(self.predictor, ConvDecoder)):
             grid = grid_of(inputs[self.main_input_name].shape, length, patch_sides(self.encoder.config))
-        if self.config.student_input == "visible":
-            with replayed:
-                encoded, positions = self._encode_visible(inputs, student_inputs, mask, real, measurements)
-            content = self._reassemble(encoded[:, measurements.prefix :], positions, masked, length)
-        else:
-            with replayed:
+        with ExitStack() as stack:
+            if self.config.ignore_padding:
+                known = known_padding(inputs, real is not None, self.encoder, self.teacher)
+                inputs = stack.enter_context(known)
+            targets = self._targets(inputs, length, real, measurements, computed)
+            stack.enter_context(replayed)
+            if self.config.student_input == "visible":
+                encoded = self._encode_visible(inputs, student_inputs, mask, positions, measurements)
+                content = self._reassemble(encoded[:, measurements.prefix :], positions)
+            else:
                 encoded = self._encode_masked(inputs, student_inputs, mask, grid, measurements)
-            content = encoded[:, measurements.prefix : measurements.prefix + length]
+                content = encoded[:, measurements.prefix : measurements.prefix + length]
         if isinstance(self.predictor, ConvDecoder):
             rows_real = None if real is None else real.repeat_interleave(num_masks, 0)
             predictions = self.predictor(self._each_series(content), grid, rows_real, masked)
@@ -427,6 +433,24 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         return Data2VecGenericForPreTrainingOutput(
             loss=loss, predictions=predictions, targets=masked_targets, num_masked=mask.sum()
         )
+
+    def _positions(
+        self,
+        mask: Tensor,
+        given: MaskPositions | None,
+        inputs: dict[str, Any],
+        measurements: BackboneMeasurements,
+    ) -> MaskPositions:
+        """The positions that came with the batch, or those of the mask, for which the host waits for the device."""
+        ignore_padding = self.config.ignore_padding
+        # Collators take no padding for content.
+        if given is not None and given.shape == tuple(mask.shape) and (ignore_padding or given.real is None):
+            return given.to(mask.device, non_blocking=True)
+        attention_mask = inputs.get("attention_mask")
+        real = None
+        if ignore_padding and attention_mask is not None and not (attention_mask == 1).all():
+            real = real_positions(self.encoder, inputs, mask.shape[-1], measurements.stride)
+        return MaskPositions.of(mask, real)
 
     def _each_series(self, hidden: Tensor) -> Tensor:
         """Split the channels of a time series, (R, T, C) -> (R * channels, T / channels, C), if the encoder does."""
@@ -488,7 +512,7 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
     ) -> Tensor:
         """(R, prefix + T, C): the student's output for the whole sequence, with masked content replaced."""
         _, num_masks, length = mask.shape
-        inputs = repeated(inputs, num_masks) | _flattened(student_inputs, inputs)
+        inputs = repeated(inputs, num_masks) | student_inputs
         if self.main_input_name in student_inputs:
             return encode(self.encoder, self.layout, inputs, length, measurements.takes_last_block)
         embedding = None
@@ -513,24 +537,20 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         inputs: dict[str, Any],
         student_inputs: dict[str, Any],
         mask: Tensor,
-        real: Tensor | None,
+        positions: MaskPositions,
         measurements: BackboneMeasurements,
-    ) -> tuple[Tensor, VisiblePositions]:
-        """The student's output for the visible positions alone, (R, prefix + V, C), and these positions."""
+    ) -> Tensor:
+        """(R, prefix + V, C): the student's output for the visible positions alone."""
         _, num_masks, length = mask.shape
         rows_mask = mask.flatten(0, 1)
-        visible, padding = ~rows_mask, None
-        if real is not None:
-            rows_real = real.repeat_interleave(num_masks, 0)
-            visible, padding = visible & rows_real, ~rows_real
-        positions = VisiblePositions(visible, padding)
-        index = positions.full_index(measurements.prefix)
+        tokens = torch.arange(measurements.prefix, device=mask.device).expand(len(rows_mask), -1)
+        index = torch.cat([tokens, positions.read + measurements.prefix], dim=1)
         rows = torch.arange(len(rows_mask), device=mask.device)
         own_content = self.main_input_name in student_inputs
         with ExitStack() as stack:
             if own_content or measurements.mixes_neighbours:
                 # Masked content must be removed before a neighbour can see it, so the embeddings run once per mask.
-                inputs = repeated(inputs, num_masks) | _flattened(student_inputs, inputs)
+                inputs = repeated(inputs, num_masks) | student_inputs
                 stack.enter_context(
                     masked_content(
                         self.encoder,
@@ -545,19 +565,16 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
             else:
                 rows = rows // num_masks
             stack.enter_context(visible_only(self.encoder, self.layout, index, rows, measurements.prefix, length))
-            return encode(self.encoder, self.layout, inputs, length, measurements.takes_last_block), positions
+            return encode(self.encoder, self.layout, inputs, length, measurements.takes_last_block)
 
-    def _reassemble(self, encoded: Tensor, positions: VisiblePositions, masked: Tensor, length: int) -> Tensor:
-        """The decoder's input, (R, V, C) -> (R, T, C): encoded visible positions, noise at masked ones, 0 at padding.
-
-        Args:
-            masked: (N), indices of the masked positions among all R * T.
-        """
-        rows, _, width = encoded.shape
+    def _reassemble(self, encoded: Tensor, positions: MaskPositions) -> Tensor:
+        """The decoder's input, (R, V, C) -> (R, T, C): encoded visible positions, noise at masked ones, 0 at
+        padding."""
+        rows, length, width = len(encoded), positions.shape[-1], encoded.shape[-1]
         dense = encoded.new_zeros(rows, length, width)
-        dense = dense.scatter(1, positions.index.unsqueeze(-1).expand_as(encoded), encoded)
-        noise = self.mask_noise(encoded, len(masked))
-        return dense.flatten(0, 1).index_copy(0, masked, noise).view(rows, length, width)
+        dense = dense.scatter(1, positions.read.unsqueeze(-1).expand_as(encoded), encoded)
+        noise = self.mask_noise(encoded, len(positions.masked))
+        return dense.flatten(0, 1).index_copy(0, positions.masked, noise).view(rows, length, width)
 
     def _cls_loss(self, cls: Tensor, targets: Tensor, real: Tensor | None, mask: Tensor) -> Tensor:
         """`cls_loss` between CLS (R, C) and the mean of the targets (B, T, C) over all positions without padding."""

@@ -9,13 +9,17 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
+import numpy as np
 import torch
 from accelerate.utils import send_to_device
+from numpy.typing import NDArray
+from torch import Tensor
 
+from ..mask_positions_data2vec_generic import MaskPositions
 from ..masking.sample_rng import DrawsByEpoch
 
 Example = Mapping[str, Any]
-Batch = dict[str, torch.Tensor]
+Batch = dict[str, Any]
 
 
 class UnfinishedBatch(dict[str, Any]):
@@ -70,6 +74,19 @@ class MaskingCollator(DrawsByEpoch):
 
     def _finished(self, batch: Batch, last_step: Callable[[Batch], Batch]) -> Batch:
         return last_step(batch) if self.finishes else UnfinishedBatch(batch, last_step)
+
+    @staticmethod
+    def _with_masks(batch: Batch, masks: NDArray[np.bool_], real: Tensor | None = None) -> Batch:
+        """The batch with `mask` and with its `mask_positions`, so that the model does not have to look for them.
+
+        Args:
+            batch: may have an `attention_mask`.
+            masks: (B, M, T).
+            real: (B, T) bool, False at padding; needed with an `attention_mask`.
+        """
+        mask = torch.from_numpy(masks)
+        padded = "attention_mask" in batch and not batch["attention_mask"].all()
+        return {**batch, "mask": mask, "mask_positions": MaskPositions.of(mask, real if padded else None)}
 
     @staticmethod
     def _sample_indices(examples: Sequence[Example]) -> list[int]:

@@ -117,6 +117,10 @@ CASES = {
 }
 
 
+def tensors(batch):
+    return {name: value for name, value in batch.items() if isinstance(value, torch.Tensor)}
+
+
 def by_sample(batches, examples):
     """By sample index, all tensors of its row, without padding."""
     rows = {}
@@ -124,7 +128,7 @@ def by_sample(batches, examples):
         for row, index in enumerate(indices):
             example = examples[index]
             kept = {}
-            for name, values in batch.items():
+            for name, values in tensors(batch).items():
                 if name == "mask" and "audio" in example:
                     kept[name] = values[row][..., : num_frames(len(example["audio"]))]
                 elif "input_ids" not in example and "audio" not in example:
@@ -171,10 +175,42 @@ def test_for_evaluation__is_fixed_in_every_training_epoch(modality):
     after = evaluation(examples)
     collator.set_epoch(0)
     assert evaluation.epoch == 0
-    for name, values in before.items():
+    for name, values in tensors(before).items():
         torch.testing.assert_close(values, after[name], rtol=0, atol=0)
     for name, values in collator.plain(examples).items():
         torch.testing.assert_close(before[name], values, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("modality", CASES)
+def test_batches__hold_the_positions_of_their_mask(modality):
+    collator, examples = CASES[modality]
+    batch = collator(examples)
+    positions, masks = batch["mask_positions"], batch["mask"].numpy()
+    assert positions.shape == masks.shape
+    assert positions.masked.tolist() == np.flatnonzero(masks).tolist()
+    if modality == "text":
+        real = batch["attention_mask"].bool().numpy()
+    elif modality == "speech":
+        real = np.array([np.arange(masks.shape[2]) < num_frames(len(example["audio"])) for example in examples])
+    else:
+        assert positions.real is None
+        real = np.ones_like(masks[:, 0])
+    assert positions.real is None or (positions.real.numpy() == real).all()
+    visible = [np.flatnonzero(kept) for kept in (~masks & real[:, None]).reshape(-1, masks.shape[2])]
+    width = max(map(len, visible))
+    padding = np.repeat(real, masks.shape[1], axis=0).argmin(axis=1)
+    lacking = [padding for kept, padding in zip(visible, padding, strict=True) if len(kept) < width]
+    if all(lacking):  # a row that is full has its first padding at 0
+        filled = [[*kept, *[padding] * (width - len(kept))] for kept, padding in zip(visible, padding, strict=True)]
+        assert positions.visible.tolist() == np.array(filled).tolist()
+    else:
+        assert positions.visible is None
+
+
+@pytest.mark.parametrize("make", [text, speech])
+def test_batches__say_if_nothing_is_padded(make):
+    examples = text_examples([9, 9]) if make is text else speech_examples([700, 700])
+    assert make()(examples)["mask_positions"].real is None
 
 
 @pytest.mark.parametrize("modality", CASES)
@@ -195,7 +231,7 @@ def test_collators__need_one_mask_at_least(make):
 
 def test_vision__shapes_and_exact_counts():
     batch = vision(num_masks=3, augment=RandomResizedCrop())(image_examples(5))
-    assert set(batch) == {"pixel_values", "mask"}
+    assert set(batch) == {"pixel_values", "mask", "mask_positions"}
     assert batch["pixel_values"].shape == (5, 3, 24, 32)
     assert batch["pixel_values"].dtype == torch.float32
     assert batch["mask"].shape == (5, 3, 12)
@@ -231,10 +267,10 @@ def test_text__shapes_padding_and_special_tokens():
     lengths = [9, 14, 5, 30]
     examples = text_examples(lengths)
     batch = text(num_masks=4)(examples)
-    assert set(batch) == {"input_ids", "attention_mask", "mask", "student_input_ids"}
+    assert set(batch) == {"input_ids", "attention_mask", "mask", "mask_positions", "student_input_ids"}
     assert batch["input_ids"].shape == batch["attention_mask"].shape == (4, 32)
     assert batch["mask"].shape == batch["student_input_ids"].shape == (4, 4, 32)
-    assert {values.dtype for name, values in batch.items() if name != "mask"} == {torch.int64}
+    assert {values.dtype for name, values in tensors(batch).items() if name != "mask"} == {torch.int64}
     for row, length in enumerate(lengths):
         tokens = batch["input_ids"][row]
         assert tokens[: length + 2].tolist() == examples[row]["input_ids"]
@@ -267,7 +303,7 @@ def test_text__left_padding_changes_no_masks_or_replaced_tokens():
     collator = text(make_tokenizer(padding_side="left"), num_masks=5)
     examples = text_examples([9, 40])
     alone, padded = collator(examples[:1]), collator(examples)
-    for name, values in alone.items():
+    for name, values in tensors(alone).items():
         torch.testing.assert_close(padded[name][:1, ..., -11:], values)
 
 
@@ -331,7 +367,7 @@ def test_speech__normalises_pads_and_never_masks_padded_frames(own_setting):
     extractor = Wav2Vec2FeatureExtractor(return_attention_mask=own_setting, do_normalize=True, padding_value=0.0)
     lengths = [900, 500, 641]
     batch = speech(extractor, num_masks=40)(speech_examples(lengths))
-    assert set(batch) == {"input_values", "attention_mask", "mask"}
+    assert set(batch) == {"input_values", "attention_mask", "mask", "mask_positions"}
     assert batch["input_values"].shape == batch["attention_mask"].shape == (3, 900)
     assert batch["input_values"].dtype == torch.float32
     assert batch["attention_mask"].dtype == torch.int64

@@ -14,8 +14,8 @@ from ..base_collator import Batch, Example, MaskingCollator, column
 class DataCollatorForData2VecSeries(MaskingCollator):
     """Turns samples with `series` (float32 (S, channels)) and `sample_index` into batches.
 
-    A batch has `past_values` (B, S, channels) float32, and `mask` (B, M, T) bool, with T = sequences * patches,
-    counted sequence by sequence.
+    A batch has `past_values` (B, S, channels) float32, and `mask` (B, M, T) bool with its `mask_positions`. T is
+    sequences * patches, counted sequence by sequence.
 
     Args:
         grid: the number of sequences, and of patches in each. Encoders that keep channels apart have a sequence for
@@ -42,7 +42,7 @@ class DataCollatorForData2VecSeries(MaskingCollator):
         sequences, patches = self.grid
         masks = draw_grid_masks(self.mask, (patches,), self.num_masks * sequences, self.seed, self.epoch, indices)
         masks = masks.reshape(len(examples), self.num_masks, -1)
-        return {**self.plain(examples), "mask": torch.from_numpy(masks)}
+        return self._with_masks(self.plain(examples), masks)
 
     def plain(self, examples: Sequence[Example]) -> Batch:
         """The encoder's input without masks: `past_values` (B, S, channels) float32."""

@@ -17,7 +17,7 @@ class DataCollatorForData2VecSpeech(MaskingCollator):
     """Turns samples with `audio` (float32, at the feature extractor's rate) and `sample_index` into padded batches.
 
     A batch has `input_values` (B, S) float32, `attention_mask` (B, S) int64, and `mask` (B, M, T) bool over frames,
-    which is False at padding.
+    which is False at padding, with its `mask_positions`.
 
     The attention mask is also made for feature extractors whose settings ask for none (wav2vec2-base). Without it the
     normalisation of a waveform would depend on the padding of its batch, and padding would be encoded as silence.
@@ -53,7 +53,7 @@ class DataCollatorForData2VecSpeech(MaskingCollator):
         frames = np.array([self.num_frames(len(audio)) for audio in column(examples, "audio")])
         allowed = np.arange(self.num_frames(batch["input_values"].shape[1])) < frames[:, None]
         masks = draw_sequence_masks(self.mask, allowed, self.num_masks, self.seed, self.epoch, indices)
-        return {**batch, "mask": torch.from_numpy(masks)}
+        return self._with_masks(batch, masks, torch.from_numpy(allowed))
 
     def plain(self, examples: Sequence[Example]) -> Batch:
         """The encoder's inputs without masks: `input_values` (B, S) float32 and `attention_mask` (B, S) int64."""

@@ -21,8 +21,8 @@ class DataCollatorForData2VecText(MaskingCollator):
     """Turns samples with `input_ids`, `special_tokens_mask` and `sample_index` into padded batches.
 
     A batch has `input_ids` and `attention_mask` (B, T) int64, and `mask` (B, M, T) bool, which is False at special
-    tokens and padding. With `student_tokens` it also has `student_input_ids` (B, M, T) int64, in which 80% of the
-    masked tokens are the mask token, 10% are random tokens, and 10% are unchanged.
+    tokens and padding, with its `mask_positions`. With `student_tokens` it also has `student_input_ids` (B, M, T)
+    int64, in which 80% of the masked tokens are the mask token, 10% are random tokens, and 10% are unchanged.
 
     Args:
         tokenizer: a tokenizer of transformers.
@@ -60,10 +60,10 @@ class DataCollatorForData2VecText(MaskingCollator):
         allowed = padded.pop("special_tokens_mask") == 0
         content = self._content(allowed, padded["attention_mask"])
         masks = draw_sequence_masks(self.mask, allowed, self.num_masks, self.seed, self.epoch, indices, content)
-        arrays = {**padded, "mask": masks}
         if self.student_tokens:
-            arrays["student_input_ids"] = self._student_tokens(padded["input_ids"], masks, indices)
-        return {name: torch.from_numpy(array) for name, array in arrays.items()}
+            padded["student_input_ids"] = self._student_tokens(padded["input_ids"], masks, indices)
+        batch = {name: torch.from_numpy(array) for name, array in padded.items()}
+        return self._with_masks(batch, masks, batch["attention_mask"].bool())
 
     def plain(self, examples: Sequence[Example]) -> Batch:
         """The encoder's inputs without masks: `input_ids` and `attention_mask` (B, T) int64."""

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import torch
 
 from ...masking.sample_rng import CROP, RowGenerators
 from ...masking.sampler import MaskSampler, draw_grid_masks
@@ -20,8 +19,8 @@ if TYPE_CHECKING:
 class DataCollatorForData2VecVideo(MaskingCollator):
     """Turns samples with `video` (a list of F PIL images) and `sample_index` into batches.
 
-    A batch has `pixel_values` (B, F, C, H, W) float32 and `mask` (B, M, T) bool, with T = steps * rows * columns.
-    `finished_on_device` leaves rescaling and normalising to the device, as for images.
+    A batch has `pixel_values` (B, F, C, H, W) float32 and `mask` (B, M, T) bool, with T = steps * rows * columns, with
+    its `mask_positions`. `finished_on_device` leaves rescaling and normalising to the device, as for images.
 
     Masks are tubes, as in VideoMAE (arXiv 2203.12602): one mask of the rows and columns, drawn as for an image, is
     used for all steps of a clip. Otherwise masked patches could be copied from the frames before and after.
@@ -62,7 +61,7 @@ class DataCollatorForData2VecVideo(MaskingCollator):
         else:
             rng = RowGenerators.for_samples(self.seed, self.epoch, indices, CROP)
             pixel_values = self._pixels.cropped(clips, self.augment, rng, normalised=False)
-        batch = {"pixel_values": pixel_values, "mask": torch.from_numpy(np.tile(masks, steps))}
+        batch = self._with_masks({"pixel_values": pixel_values}, np.tile(masks, steps))
         return self._finished(batch, self._pixels.normalisation.finish)
 
     def plain(self, examples: Sequence[Example]) -> Batch:

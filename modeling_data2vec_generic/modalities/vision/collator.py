@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-import torch
-
 from ...masking.sample_rng import CROP, RowGenerators
 from ...masking.sampler import MaskSampler, draw_grid_masks
 from ..base_collator import Batch, Example, MaskingCollator, column
@@ -19,8 +17,8 @@ if TYPE_CHECKING:
 class DataCollatorForData2VecVision(MaskingCollator):
     """Turns samples with `image` (PIL) and `sample_index` into batches.
 
-    A batch has `pixel_values` (B, C, H, W) float32 and `mask` (B, M, rows * columns) bool. `finished_on_device` leaves
-    rescaling and normalising to the device: uint8 pixels then leave a loader's worker.
+    A batch has `pixel_values` (B, C, H, W) float32 and `mask` (B, M, rows * columns) bool with its `mask_positions`.
+    `finished_on_device` leaves rescaling and normalising to the device: uint8 pixels then leave a loader's worker.
 
     Args:
         image_processor: an image processor of transformers.
@@ -57,7 +55,7 @@ class DataCollatorForData2VecVision(MaskingCollator):
             rng = RowGenerators.for_samples(self.seed, self.epoch, indices, CROP)
             pixel_values = self._pixels.cropped(images, self.augment, rng, normalised=False)
         masks = draw_grid_masks(self.mask, self.grid, self.num_masks, self.seed, self.epoch, indices)
-        batch = {"pixel_values": pixel_values, "mask": torch.from_numpy(masks)}
+        batch = self._with_masks({"pixel_values": pixel_values}, masks)
         return self._finished(batch, self._pixels.normalisation.finish)
 
     def plain(self, examples: Sequence[Example]) -> Batch:
