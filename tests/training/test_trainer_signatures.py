@@ -97,6 +97,7 @@ ELSEWHERE: dict[str, tuple[Any, str | None]] = {
     "_BatchNorm": (torch.nn.modules.batchnorm, None),
     "_actions": (argparse.ArgumentParser(), None),
     "_attn_implementation": (PreTrainedConfig(), None),
+    "_C": (torch, None),  # of which `DisableTorchFunctionSubclass` is documented
     "_auto_class": (PreTrainedModel, None),
     "_buffers": (torch.nn.Module(), None),
     "_conv_forward": (torch.nn.Conv1d(1, 1, 1), "(input, weight, bias)"),
