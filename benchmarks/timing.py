@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import median
 from typing import Any
 from unittest.mock import patch
@@ -26,7 +27,7 @@ from modeling_data2vec_generic import (
 from modeling_data2vec_generic.half_copy_data2vec_generic import HalfPrecisionCopy
 from modeling_data2vec_generic.training.acceleration.compilation import compile_parts
 from modeling_data2vec_generic.training.monitoring.health import HealthCallback
-from modeling_data2vec_generic.training.teacher import EMATeacher
+from modeling_data2vec_generic.training.teacher import TeacherProgress
 
 from .bare import MAX_GRAD_NORM, BareBatch, BareLoop
 from .cases import Case
@@ -71,7 +72,7 @@ class LibraryLoop:
     def __init__(self, model: Data2VecGenericForPreTraining, optimizer: torch.optim.Optimizer, device: Device = CPU):
         self.model, self.optimizer, self.device = model, optimizer, device
         self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self._ema: EMATeacher | None = None
+        self.teacher = TeacherProgress()
         if device.dtype != torch.float32:  # as the Trainer does
             model.teacher_copy = HalfPrecisionCopy(model.teacher)
 
@@ -81,18 +82,12 @@ class LibraryLoop:
         nn.utils.clip_grad_norm_(self.trained, MAX_GRAD_NORM)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self.ema.step(DECAY)
+        self.teacher.step(self.model, DECAY)
         return loss.detach()
 
     def loss(self, batch: dict[str, Any]) -> Tensor:
         with self.device.autocast():
             return self.model(**batch).loss
-
-    @property
-    def ema(self) -> EMATeacher:
-        if self._ema is None:  # only after a forward pass it is known which parameters are copied
-            self._ema = EMATeacher(self.model.teacher, self.model.encoder, self.model.copied_parameters())
-        return self._ema
 
 
 def adamw(model: Data2VecGenericForPreTraining) -> torch.optim.Optimizer:
@@ -110,10 +105,10 @@ def step_times(
     Args:
         first: the case for data2vec, if it is another than for data2vec 2.0.
     """
-    model, batch = case.model(objective).to(device.type), case.batch(objective)
+    model, batch = _new_model(case, objective, device), case.batch(objective)
     on_device = send_to_device(batch, device.type)
     bare_batch = BareBatch.of(batch, model.config, device.type)
-    floor_model, library_model, compiled_model = (copy.deepcopy(model) for _ in range(3))
+    floor_model, library_model = (_new_model(case, objective, device) for _ in range(2))
     floor = BareLoop(floor_model, adamw(floor_model), DECAY, device)
     library = LibraryLoop(library_model, adamw(library_model), device)
     losses = {FLOOR: _first_loss(floor, bare_batch), LIBRARY: _first_loss(library, on_device)}
@@ -122,13 +117,14 @@ def step_times(
         LIBRARY: (library_model, lambda: library.step(on_device)),
     }
     if torch_compile:
+        compiled_model = _new_model(case, objective, device)
         compile_parts(compiled_model)
         compiled = LibraryLoop(compiled_model, adamw(compiled_model), device)
         losses[COMPILED] = _first_loss(compiled, on_device)
         contenders[COMPILED] = compiled_model, lambda: compiled.step(on_device)
     if objective != "data2vec":
         first = first or case
-        first_model = first.model("data2vec").to(device.type)
+        first_model = _new_model(first, "data2vec", device)
         first_batch = send_to_device(first.batch("data2vec"), device.type)
         first_library = LibraryLoop(first_model, adamw(first_model), device)
         contenders[DATA2VEC] = first_model, lambda: first_library.step(first_batch)
@@ -136,6 +132,16 @@ def step_times(
     run_trainer(model, case, objective, (repeats + 1) * GROUP[device.type], device, turns)
     rounds = {name: times[1:] for name, times in turns.rounds.items()}
     return Times(rounds, losses, turns.peaks, operations(lambda: floor.step(bare_batch)))
+
+
+def _new_model(case: Case, objective: str, device: Device) -> Data2VecGenericForPreTraining:
+    """A model in training mode on a device, always with the same weights. To copy one is faster than to make one."""
+    return copy.deepcopy(_made_once(case, objective)).to(device.type)
+
+
+@lru_cache(maxsize=2)  # those of both objectives
+def _made_once(case: Case, objective: str) -> Data2VecGenericForPreTraining:
+    return case.model(objective)
 
 
 def _first_loss(loop: BareLoop | LibraryLoop, batch: Any) -> float:
@@ -238,7 +244,7 @@ def waits(case: Case, objective: str, device: Device = CPU) -> dict[Wait, float]
     and of those that only CUDA knows.
     """
     counts = CountedSteps(device.type, UNCOUNTED, UNCOUNTED + COUNTED)
-    model = case.model(objective).to(device.type)
+    model = _new_model(case, objective, device)
     run_trainer(model, case, objective, UNCOUNTED + COUNTED, device, counts)
     return {wait: count / COUNTED for wait, count in Counter(counts.found).items()}
 
@@ -249,7 +255,7 @@ def shares(case: Case, objective: str, repeats: int, device: Device = CPU) -> di
     On a GPU the host waits at the beginning and the end of each part. Collating is timed in one process. In a run,
     loader workers do it during the steps.
     """
-    model, batch = case.model(objective).to(device.type), send_to_device(case.batch(objective), device.type)
+    model, batch = _new_model(case, objective, device), send_to_device(case.batch(objective), device.type)
     collator, examples = case.collator(objective), case.examples()
     loop = LibraryLoop(model, adamw(model), device)
     loop.step(batch)
@@ -262,7 +268,7 @@ def shares(case: Case, objective: str, repeats: int, device: Device = CPU) -> di
         watch.time("clipping", nn.utils.clip_grad_norm_, loop.trained, MAX_GRAD_NORM)
         watch.time("AdamW", loop.optimizer.step)
         loop.optimizer.zero_grad()
-        watch.time("EMA", loop.ema.step, DECAY)
+        watch.time("EMA", loop.teacher.step, model, DECAY)
         watch.time("collating", collator, examples)
         rounds.append(watch.shares())
     return {name: median(entry[name] for entry in rounds) for name in rounds[0]}
