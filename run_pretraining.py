@@ -33,6 +33,7 @@ from modeling_data2vec_generic.reporting.run_report import report
 from modeling_data2vec_generic.training.arguments import Data2VecTrainingArguments, ModelArguments, ObjectiveArguments
 from modeling_data2vec_generic.training.checkpointing.output_dir import claim, resumed_checkpoint
 from modeling_data2vec_generic.training.encoders import load_encoder, main_input_of, new_encoder, new_encoder_config
+from modeling_data2vec_generic.training.loaders import loader_settings
 from modeling_data2vec_generic.training.settings import check_evaluation, refuse_several_devices
 from modeling_data2vec_generic.training.trainer import Data2VecTrainer
 
@@ -107,12 +108,13 @@ def main(argv: list[str] | None = None) -> None:
         probe = Probe(
             train=labelled["train"],
             test=prepared["validation"] if labelled["validation"] is None else labelled["validation"],
-            collate=collator.plain,
+            collate=collator.finished_on_device().plain,
             content_mask=modality.content_mask(),
             batch_size=training_args.per_device_eval_batch_size,
             max_train_samples=training_args.probe_train_samples,
             max_test_samples=training_args.probe_test_samples,
             seed=training_args.seed,
+            loader_settings=loader_settings(training_args),
         )
     stream = None
     if source is not None:

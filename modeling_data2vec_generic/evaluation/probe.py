@@ -7,15 +7,17 @@ without padding and special positions.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list, gather, send_to_device
 from datasets import Dataset
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 from transformers import PreTrainedModel
 from transformers.utils import logging
 
@@ -58,35 +60,56 @@ def real_frames(num_frames: Callable[[int], int]) -> ContentMask:
 
 @torch.no_grad()
 def extract_features(
-    encoder: PreTrainedModel, dataset: Dataset, collate: Collate, content_mask: ContentMask, batch_size: int
+    encoder: PreTrainedModel,
+    dataset: Dataset,
+    collate: Collate,
+    content_mask: ContentMask,
+    batch_size: int,
+    loader_settings: Mapping[str, Any] | None = None,
 ) -> np.ndarray:
     """Runs the encoder, on its own device, and averages its last hidden state over the content.
+
+    With several processes, each must call this: it reads its share of the samples and gets the features of all. The
+    device is waited for once, at the end.
 
     Args:
         dataset: N samples.
         collate: makes the encoder's inputs from samples, unmasked and not augmented.
         content_mask: the positions to average.
+        batch_size: samples per batch of a process.
+        loader_settings: further arguments of torch's `DataLoader`, such as `num_workers` and `pin_memory`.
 
     Returns:
-        (N, C) float32. If the encoder keeps the channels of a series apart, with hidden states (B, channels, T, C),
-        the means of its channels are concatenated to (N, channels * C), as its classification head in transformers
-        does.
+        (N, C) float32, in the order of the samples. If the encoder keeps the channels of a series apart, with hidden
+        states (B, channels, T, C), the means of its channels are concatenated to (N, channels * C), as its
+        classification head in transformers does.
     """
     device = next(encoder.parameters()).device
     quirks = quirks_of(encoder.config.model_type)
-    features: list[np.ndarray] = []
+    features: list[Tensor] = []
     with evaluation_mode(encoder):
-        for inputs in DataLoader(dataset, batch_size=batch_size, collate_fn=collate):
-            hidden = encoder(**{name: value.to(device) for name, value in inputs.items()}).last_hidden_state.float()
+        for inputs in _shared_loader(dataset, collate, batch_size, dict(loader_settings or {})):
+            hidden = encoder(**send_to_device(inputs, device, non_blocking=True)).last_hidden_state.float()
             if not quirks.channels_apart:
                 hidden = as_sequence(hidden, quirks.channels_first)
-            content = content_mask(inputs, hidden.shape[-2]).to(device).unsqueeze(-1)
+            content = content_mask(inputs, hidden.shape[-2]).to(device, non_blocking=True).unsqueeze(-1)
             if quirks.channels_apart:
                 content = content.unsqueeze(1)
             # `where` and not a product, since the hidden state at padding may be infinite or NaN.
             mean = torch.where(content, hidden, 0.0).sum(dim=-2) / content.sum(dim=-2)
-            features.append(mean.flatten(1).cpu().numpy())
-    return np.concatenate(features)
+            features.append(mean.flatten(1))
+    return gather(torch.cat(features))[: len(dataset)].cpu().numpy()
+
+
+def _shared_loader(dataset: Dataset, collate: Collate, batch_size: int, settings: dict[str, Any]) -> DataLoader:
+    """A loader of this process's share of the samples. All have as many; the last ones repeat the last sample."""
+    state = PartialState()
+    share = math.ceil(len(dataset) / state.num_processes)
+    rows = range(share * state.process_index, share * (state.process_index + 1))
+    own = Subset(dataset, [min(row, len(dataset) - 1) for row in rows])
+    if settings.get("num_workers"):
+        settings["num_workers"] = min(settings["num_workers"], math.ceil(share / batch_size))
+    return DataLoader(own, batch_size=batch_size, collate_fn=collate, **settings)
 
 
 def labels_of(dataset: Dataset) -> np.ndarray:
@@ -158,6 +181,7 @@ class Probe:
         batch_size: samples per batch.
         max_train_samples, max_test_samples: rows that are used at most, chosen at random.
         seed: of that choice.
+        loader_settings: further arguments of the loaders, torch's `DataLoader`, such as `num_workers`.
 
     Raises:
         ImportError: there are labels, but scikit-learn is not installed.
@@ -172,6 +196,7 @@ class Probe:
     max_train_samples: int = 5_000
     max_test_samples: int = 10_000
     seed: int = 0
+    loader_settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.test = subset(self.test, self.max_test_samples, self.seed)
@@ -193,21 +218,29 @@ class Probe:
         """`effective_rank` of the test features and, if there are labels, `knn_accuracy` and `linear_accuracy`.
 
         If a feature is NaN or infinite, all of them are NaN, with a warning: an evaluation must not end the run.
+
+        With several processes, each must call this. They share out the samples, the first one fits the classifiers,
+        and all get its result.
         """
         splits = [self.test] if self.train is None else [self.test, self.train]
         features = [
-            extract_features(encoder, rows, self.collate, self.content_mask, self.batch_size) for rows in splits
+            extract_features(encoder, rows, self.collate, self.content_mask, self.batch_size, self.loader_settings)
+            for rows in splits
         ]
-        names = ["effective_rank"] if self.train is None else ["effective_rank", "knn_accuracy", "linear_accuracy"]
-        finite = np.isfinite(np.concatenate(features)).all(axis=1)
+        metrics = self._metrics(*features) if PartialState().is_main_process else {}
+        return broadcast_object_list([metrics])[0]
+
+    def _metrics(self, test: np.ndarray, train: np.ndarray | None = None) -> dict[str, float]:
+        names = ["effective_rank"] if train is None else ["effective_rank", "knn_accuracy", "linear_accuracy"]
+        finite = np.isfinite(test if train is None else np.concatenate([test, train])).all(axis=1)
         if not finite.all():
             logger.warning(
                 f"The encoder's features of {(~finite).sum()} of {len(finite)} probe samples are NaN or infinite: "
                 f"{', '.join(names)} are logged as NaN."
             )
             return dict.fromkeys(names, math.nan)
-        metrics = {"effective_rank": effective_rank(features[0])}
-        if self.train is not None:
-            labelled = (features[1], labels_of(self.train), features[0], labels_of(self.test))
+        metrics = {"effective_rank": effective_rank(test)}
+        if train is not None and self.train is not None:
+            labelled = (train, labels_of(self.train), test, labels_of(self.test))
             metrics |= {"knn_accuracy": knn_accuracy(*labelled), "linear_accuracy": linear_accuracy(*labelled)}
         return metrics

@@ -19,6 +19,7 @@ from ..layout_data2vec_generic import UnsupportedBackboneError
 from ..measurements_data2vec_generic import undisturbed
 from ..training.arguments import ModelArguments
 from ..training.checkpointing.output_dir import resumed_checkpoint
+from ..training.loaders import loader_settings
 from .arguments import ON_FROZEN_FEATURES, FinetuningArguments, TaskArguments
 from .models import Source, build_model, encoder_path
 from .optimization.layer_rates import layer_depths, layer_rates
@@ -195,8 +196,9 @@ class Comparison:
         encoder.to(self.task.training_args.device)
         content_mask = self.task.modality.content_mask()
         batch_size = self.task.training_args.per_device_eval_batch_size
+        settings = loader_settings(self.task.training_args)
         return {
-            split: extract_features(encoder, dataset, self.task.inputs, content_mask, batch_size)
+            split: extract_features(encoder, dataset, self.task.inputs, content_mask, batch_size, settings)
             for split, dataset in self.samples.items()
         }
 

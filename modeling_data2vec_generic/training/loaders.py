@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from transformers import TrainerCallback, TrainingArguments
 
 from ..data.windowed_stream import StreamCollator, WindowedStream
-from .checkpointing.signals import ignore_stop_signals_in_workers
+from .checkpointing.signals import init_worker
 
 
 class EpochCallback(TrainerCallback):
@@ -110,17 +110,22 @@ def stream_loader(
     """
     stream.batch_size = batch_size
     stream.rank, stream.num_processes = arguments.process_index, arguments.world_size
-    loader = StreamLoader(
+    return StreamLoader(
         arguments,
         stream,
         batch_size=batch_size,
         collate_fn=StreamCollator(collator),
-        num_workers=arguments.dataloader_num_workers,
-        pin_memory=arguments.dataloader_pin_memory,
         persistent_workers=arguments.dataloader_persistent_workers,
-        prefetch_factor=arguments.dataloader_prefetch_factor,
-        multiprocessing_context=arguments.dataloader_multiprocessing_context,
+        **loader_settings(arguments),
     )
-    if arguments.dataloader_num_workers > 0:
-        ignore_stop_signals_in_workers(loader)
-    return loader
+
+
+def loader_settings(arguments: TrainingArguments) -> dict[str, Any]:
+    """Arguments of torch's `DataLoader`, for a loader that reads with the workers that the run's loaders have."""
+    return {
+        "num_workers": arguments.dataloader_num_workers,
+        "pin_memory": arguments.dataloader_pin_memory,
+        "prefetch_factor": arguments.dataloader_prefetch_factor,
+        "multiprocessing_context": arguments.dataloader_multiprocessing_context,
+        "worker_init_fn": partial(init_worker, None),
+    }

@@ -34,6 +34,7 @@ Its callbacks run after those of the base trainer, in this order:
 import dataclasses
 import math
 import os
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -94,7 +95,7 @@ class TeacherCallback(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.trainer.keep_teacher_copy()
         if state.global_step == 0 and self.trainer.feature_metrics is not None:
-            metrics = self.trainer.feature_metrics(self.trainer.model.encoder)
+            metrics = self.trainer.measure_features()
             self.trainer.log({f"init_{name}": value for name, value in metrics.items()})
 
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -131,7 +132,8 @@ class Data2VecTrainer(ResumableTrainer):
     Args:
         model, args, and all further arguments: see [`ResumableTrainer`].
         feature_metrics: called with the student's encoder before the first step and at each evaluation; returns
-            metrics by name, which are logged with "init_" and "eval_" in front.
+            metrics by name, which are logged with "init_" and "eval_" in front, with the seconds that they took
+            (`probe_runtime`). All processes call it.
         stream_identity: what the stream was made of; a checkpoint of another stream is refused.
     """
 
@@ -397,15 +399,24 @@ class Data2VecTrainer(ResumableTrainer):
             )
         metrics = self._statistics.evaluation_spreads()
         if self.feature_metrics is not None:
-            metrics |= self.feature_metrics(self.model.encoder)
+            metrics |= self.measure_features()
         named = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
         return output._replace(metrics=(output.metrics or {}) | named)
+
+    def measure_features(self) -> dict[str, float]:
+        """What `feature_metrics` returns under the run's autocast, and the seconds that it took, `probe_runtime`."""
+        assert self.feature_metrics is not None
+        began = time.perf_counter()
+        # Compiled blocks would be compiled anew for these batches.
+        with self.accelerator.autocast(), torch.compiler.set_stance("force_eager"):
+            metrics = self.feature_metrics(self.model.encoder)
+        return {**metrics, "probe_runtime": time.perf_counter() - began}
 
     def evaluation_metrics(self) -> set[str]:
         """Names of what an evaluation measures, without "eval_"."""
         features: Any = {name.removeprefix("init_") for name in self.initial_metrics()}
         if not features and self.feature_metrics is not None:  # a resumed run that had none when it began
-            features = self.feature_metrics(self.model.encoder)
+            features = self.measure_features()
         return {"loss", *self._statistics.spreads, *features}
 
     # --- what is logged

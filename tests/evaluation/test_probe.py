@@ -1,4 +1,6 @@
 import math
+import multiprocessing
+import os
 from types import SimpleNamespace
 
 import numpy as np
@@ -98,6 +100,23 @@ def test_extract_features__does_not_depend_on_the_batch_size():
     one = extract_features(encoder, dataset, collate, real_tokens, batch_size=1)
     four = extract_features(encoder, dataset, collate, real_tokens, batch_size=4)
     np.testing.assert_allclose(one, four, rtol=1e-6)
+
+
+def test_extract_features__reads_with_the_workers_of_the_loader():
+    encoder, dataset = TinyEncoder(), dataset_of([0, 1, 2, 0, 1])
+    collated_in = multiprocessing.get_context("fork").SimpleQueue()
+
+    def noting_collate(examples):
+        collated_in.put(os.getpid())
+        return collate(examples)
+
+    expected = extract_features(encoder, dataset, collate, real_tokens, batch_size=3)
+    settings = {"num_workers": 5, "prefetch_factor": 1, "multiprocessing_context": "fork"}
+    features = extract_features(encoder, dataset, noting_collate, real_tokens, 3, settings)
+    np.testing.assert_array_equal(features, expected)
+    processes = {collated_in.get() for _ in range(2)}
+    assert len(processes) == 2  # no more workers than batches
+    assert os.getpid() not in processes
 
 
 def test_extract_features__restores_each_modules_own_mode():

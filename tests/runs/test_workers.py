@@ -63,6 +63,8 @@ def pickled(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
             dataset, collate, _ = pickle.loads(pickle.dumps(sent))
             first = [row for row, _ in zip(dataset, range(4), strict=False)]
             found.append(collate(first))
+        # Frozen features are read by workers too.
+        pickle.dumps(trainer.task.inputs if hasattr(trainer, "task") else trainer.feature_metrics.collate)
         return found
 
     return batches

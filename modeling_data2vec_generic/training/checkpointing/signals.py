@@ -56,10 +56,11 @@ def ignore_stop_signals_in_workers(loader: Any) -> None:
         loader: torch's, or accelerate's around one.
     """
     loader = getattr(loader, "base_dataloader", loader)  # accelerate's loader iterates over this one
-    loader.worker_init_fn = functools.partial(_init_worker, loader.worker_init_fn)
+    loader.worker_init_fn = functools.partial(init_worker, loader.worker_init_fn)
 
 
-def _init_worker(init: Callable[[int], None] | None, worker_id: int) -> None:
+def init_worker(init: Callable[[int], None] | None, worker_id: int) -> None:
+    """What `ignore_stop_signals_in_workers` does in each worker. `init` is a former `worker_init_fn`, if any."""
     if hasattr(signal, "SIGUSR1"):  # not on Windows
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     parent = multiprocessing.parent_process()

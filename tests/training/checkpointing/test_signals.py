@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from modeling_data2vec_generic.training.checkpointing.signals import _init_worker
+from modeling_data2vec_generic.training.checkpointing.signals import init_worker
 
 from ..small_runs import Kill, Killed, trainer
 
@@ -24,7 +24,7 @@ def test_handlers__are_taken_away_when_training_fails(tmp_path):
 def test_workers__outlive_sigusr1(monkeypatch):
     former = signal.getsignal(signal.SIGUSR1)
     try:
-        _init_worker(None, 0)
+        init_worker(None, 0)
         assert signal.getsignal(signal.SIGUSR1) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGUSR1, former)

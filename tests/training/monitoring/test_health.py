@@ -116,23 +116,26 @@ def test_verdicts__are_not_given_before_warm_up_is_over(tmp_path, caplog):
     ],
 )
 def test_looks__are_taken_when_they_are_due(flags, steps, tmp_path, monkeypatch):
-    autocast = []
+    autocast, probed = [], []
 
     def look(model: Any, batches: Any) -> dict[str, float]:
         autocast.append(torch.is_autocast_enabled("cpu"))
         return signs()
 
+    def probe(encoder: Any) -> dict[str, float]:
+        probed.append(torch.is_autocast_enabled("cpu"))
+        return {"rank": 2.0}
+
     monkeypatch.setattr("modeling_data2vec_generic.training.monitoring.health.vital_signs", look)
-    defaults = {
-        "max_steps": 11,
-        "gradient_accumulation_steps": 1,
-        "per_device_train_batch_size": 1,
-        "logging_steps": 3,
-    }
-    run = trainer(tmp_path, bf16=True, save_strategy="no", **defaults, **flags)
+    defaults = {"max_steps": 11, "logging_steps": 3, "save_strategy": "no", "per_device_train_batch_size": 1}
+    run = trainer(tmp_path, bf16=True, gradient_accumulation_steps=1, **defaults, **flags)
+    run.feature_metrics = probe
     run.train()
     assert [entry["step"] for entry in run.state.log_history if "health_runtime" in entry] == steps
     assert autocast == [True] * len(steps)
+    timed = [{"init_probe_runtime", "eval_probe_runtime"} & entry.keys() for entry in run.state.log_history]
+    assert probed == [True] * len([names for names in timed if names])
+    assert probed
     # No look takes the place of a log.
     assert [entry["step"] for entry in run.state.log_history if "loss" in entry] == [3, 6, 9]
     run.evaluate()
