@@ -54,5 +54,14 @@ def test_sigterm__evaluates_an_epoch_only_if_it_is_over(step, tmp_path):
     assert_same_run(resumed, whole, rng)
 
 
+def test_several_processes__are_told_to_stop_at_the_next_step(tmp_path):
+    run = trainer(tmp_path)
+    heard = []
+    for received in (None, "SIGTERM", "SIGTERM"):
+        run.stop.signals.received = received
+        heard.append(run.stop.any_asked())
+    assert heard == [False, False, True]
+
+
 def test_sigterm__in_the_last_step_lets_the_run_end(tmp_path):
     assert trainer(tmp_path, callbacks=[Signal(7)]).train().global_step == 7
