@@ -169,6 +169,7 @@ def stepped(case: str, dtype: torch.dtype, sharded: bool) -> dict[str, Any]:
     trainer = new_trainer(case, Path("unused"), 1)
     model = trainer.model.to(dtype).train()
     batch = trainer.data_collator([trainer.train_dataset[i] for i in range(4)])
+    batch.pop("mask_positions", None)  # the batch is cut into halves
     batch = {name: value.to(dtype) if value.is_floating_point() else value for name, value in batch.items()}
     if sharded:
         for encoder in (model.encoder, model.teacher):
