@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 
+from .feed_forward_data2vec_generic import TappedForward, feed_forward_layers
 from .layout_data2vec_generic import BackboneLayout, UnsupportedBackboneError, describe, is_within
 
 # Parts of the names of a block's arguments that have an entry for each pair of positions, or for each key.
@@ -83,9 +84,11 @@ def recorded_layers(encoder: nn.Module, layout: BackboneLayout, source: str) -> 
     with ExitStack() as stack:
         for name in layout.blocks:
             block = encoder.get_submodule(name)
-            for module_name, module in block.named_modules() if source == "ffn" else ():
-                if isinstance(module, nn.Linear) and layout.quirks.feed_forward in (None, module_name):
-                    stack.enter_context(hooked(module.register_forward_hook, keep_linear))
+            if source == "ffn" and isinstance(block.forward, TappedForward):
+                stack.enter_context(block.forward.handing_over(last_linear))
+            elif source == "ffn":
+                for linear in feed_forward_layers(block, layout):
+                    stack.enter_context(hooked(linear.register_forward_hook, keep_linear))
             stack.enter_context(hooked(block.register_forward_hook, keep_layer))
         yield layers
 
