@@ -35,13 +35,14 @@ def compile_student(
 def compile_parts(
     model: Data2VecGenericForPreTraining, backend: str | Callable[..., Any] = "inductor", mode: str | None = None
 ) -> None:
-    """Compile in place the blocks of student and teacher, the predictor, and the modules before and after the blocks.
+    """Compile in place the blocks of student and teacher, the modules in front of the blocks, and the predictor.
 
     Hooks around these parts stay outside of the compiled code. The hook that reads the feed-forward output inside the
     teacher's blocks becomes a part of it. A student's blocks that have other hooks inside are not compiled, nor are
     single layers, which have nothing to be fused with.
     """
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, MOST_GRAPHS)
+    limits: Any = torch.compiler.config
+    limits.recompile_limit = max(limits.recompile_limit, MOST_GRAPHS)
     student, teacher = (Compiler(role, backend, mode) for role in ("student", "teacher"))
     hooked = model.layout.gathered if model.config.student_input == "visible" else ()
     around = modules_before_blocks(model.encoder, model.layout)
@@ -75,9 +76,9 @@ def modules_before_blocks(encoder: nn.Module, layout: BackboneLayout) -> list[st
 class Compiler:
     """Compiles functions of one role, which share their graphs where they belong to modules of the same class.
 
-    torch.compile keeps graphs, and which of their dimensions have changed, per code object. Here each role, each class,
-    and passes with and without gradients have a code object of their own: else the shapes of an evaluation or of the
-    teacher would make the student's graphs those of changing shapes.
+    torch.compile keeps graphs, and which of their dimensions have changed, per code object. Here each role, each
+    class, and passes with and without gradients have a code object of their own: else the shapes of an evaluation or
+    of the teacher would make the student's graphs those of changing shapes.
 
     Args:
         role: any name.
