@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import torch
-from tokenizers import Tokenizer, models
+from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     CONFIG_MAPPING,
     AutoModel,
@@ -105,7 +105,7 @@ class Case:
             return DataCollatorForData2VecVision(processor, grid, mask, num_masks, augment=RandomResizedCrop())
         if self.modality == "text":
             return DataCollatorForData2VecText(
-                _tokenizer(config.vocab_size), mask, num_masks, student_tokens=objective == "data2vec"
+                tokenizer(config.vocab_size), mask, num_masks, student_tokens=objective == "data2vec"
             )
         frames = FrameCounter(tuple(config.conv_kernel), tuple(config.conv_stride))
         extractor = Wav2Vec2FeatureExtractor(return_attention_mask=True)
@@ -142,12 +142,14 @@ class Case:
         return {"audio": rng.normal(0, 0.1, self.length).astype(np.float32)}
 
 
-def _tokenizer(vocab_size: int) -> PreTrainedTokenizerFast:
+def tokenizer(vocab_size: int) -> PreTrainedTokenizerFast:
     """A tokenizer with as many made-up words as the encoder embeds."""
     words = [*SPECIAL_TOKENS, *(f"word{i}" for i in range(vocab_size - len(SPECIAL_TOKENS)))]
     vocabulary = models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>")
+    split = Tokenizer(vocabulary)
+    split.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(vocabulary),
+        tokenizer_object=split,
         bos_token="<s>",
         pad_token="<pad>",
         eos_token="</s>",
