@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -13,9 +14,11 @@ from ...backbone_data2vec_generic import as_sequence, first, hooked, recorded_la
 from ...evaluation.probe import effective_rank
 from ...geometry_data2vec_generic import real_positions
 from ...inputs_data2vec_generic import all_inputs
+from ...mask_positions_data2vec_generic import MaskPositions
 from ...measurements_data2vec_generic import undisturbed
 from ...modeling_data2vec_generic import Data2VecGenericForPreTraining
 from ...objective_data2vec_generic import regression_loss
+from ...padding_data2vec_generic import known_padding
 from ..acceleration.global_batch import REPEATED
 from .running_stats import RunningSpread, merged, spread_of
 
@@ -83,7 +86,8 @@ def _loss_of(mean: Tensor, model: Data2VecGenericForPreTraining, batches: Sequen
     config = model.config
     for batch, own in _on_device(batches, model):
         mask = batch["mask"].bool()
-        targets = model.all_targets(mask, **_inputs(batch))
+        with _read(model, batch) as inputs:
+            targets = model.all_targets(mask, **inputs)
         for one in mask.unsqueeze(1).unbind(1) if mask.ndim == 2 else mask.unbind(1):
             masked = torch.where(one.unsqueeze(-1), targets, mean)  # elsewhere the loss is 0
             total += regression_loss(mean.expand_as(masked), masked, config.loss_beta, config.loss_scale) * own
@@ -137,13 +141,20 @@ def _on_host(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: part.view(tensors[name].shape) for name, part in zip(tensors, parts, strict=True)}
 
 
-def _inputs(batch: Mapping[str, Any]) -> dict[str, Any]:
-    """What the encoder reads of a batch, unmasked."""
-    return {
+@contextmanager
+def _read(model: Data2VecGenericForPreTraining, batch: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """What the encoder reads of a batch, unmasked; as in `forward`, it does not have to look for padding."""
+    inputs = {
         name: value
         for name, value in batch.items()
         if name not in _OF_THE_OBJECTIVE and not name.startswith("student_")
     }
+    positions: MaskPositions | None = batch.get("mask_positions")
+    if positions is None or not model.config.ignore_padding:
+        yield inputs
+        return
+    with known_padding(inputs, positions.real is not None, model.encoder, model.teacher) as known:
+        yield known
 
 
 def _features(model: Data2VecGenericForPreTraining, batch: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -157,10 +168,11 @@ def _features(model: Data2VecGenericForPreTraining, batch: Mapping[str, Any]) ->
 
     block = encoder.get_submodule(layout.blocks[0])
     with (
+        _read(model, batch) as inputs,
         hooked(block.register_forward_pre_hook, enter, with_kwargs=True),
         recorded_layers(encoder, layout, "block") as layers,
     ):
-        encoder(**all_inputs(layout, _inputs(batch), batch["mask"].shape[-1]))
+        encoder(**all_inputs(layout, inputs, batch["mask"].shape[-1]))
     depths = (entered[0], layers[(len(layers) - 1) // 2], layers[-1])
     return {name: _content_mean(model, batch, hidden) for name, hidden in zip(DEPTHS, depths, strict=True)}
 
@@ -170,7 +182,7 @@ def _content_mean(model: Data2VecGenericForPreTraining, batch: Mapping[str, Any]
     measurements, length = model.measurements, batch["mask"].shape[-1]
     assert measurements is not None  # the model has run
     content = hidden[:, measurements.prefix : measurements.prefix + length].float()
-    real = real_positions(model.encoder, _inputs(batch), length, measurements.stride)
+    real = real_positions(model.encoder, batch, length, measurements.stride)
     if real is None:
         return content.mean(1)
     weight = real.unsqueeze(-1)

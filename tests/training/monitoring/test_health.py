@@ -13,6 +13,8 @@ import pytest
 import torch
 from torch.utils.data import default_collate
 
+from benchmarks.cases import QUICK_CASES
+from benchmarks.waits import counted_waits
 from modeling_data2vec_generic import (
     Data2VecGenericConfig,
     Data2VecGenericForPreTraining,
@@ -271,3 +273,19 @@ def test_vital_signs__of_real_tokens_at_three_depths(beta):
     expected = loss(output.predictions) / loss(output.targets.mean(0))
     assert found["loss_to_trivial"] == pytest.approx(expected, rel=1e-4)
     assert found["target_std"] == pytest.approx(float(output.targets.std(0).mean()), rel=1e-3)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_vital_signs__wait_once(padded, monkeypatch):
+    case = QUICK_CASES["text-quick"]
+    model, rows = case.model("data2vec"), case.examples()
+    for column in ("input_ids", "special_tokens_mask") if padded else ():
+        rows[1][column] = rows[1][column][3:]
+    batch = case.collator("data2vec")(rows)
+    assert model.config.loss_beta  # smooth L1 needs a second pass
+    model(**batch)  # the first batch may wait
+    # What follows on the host would be counted too.
+    monkeypatch.setattr("modeling_data2vec_generic.training.monitoring.vital_signs._signs", lambda *args: {})
+    with counted_waits() as waits:
+        vital_signs(model, [batch, batch])
+    assert [wait.operation for wait in waits] == ["cpu"]
