@@ -151,3 +151,17 @@ def test_several_gpus__are_refused_by_the_trainer(tmp_path):
 def test_several_gpus__are_refused_before_the_data_are_read(tmp_path):
     with pytest.raises(ValueError, match=WHAT_TO_DO):
         run(*from_scratch("vit"), "--train_dir", str(tmp_path / "not there"), output_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("device", "given", "non_blocking"),
+    [
+        ("cuda", {}, True),
+        ("cuda", {"dataloader_pin_memory": False}, False),
+        ("cuda", {"accelerator_config": {"even_batches": True}}, False),
+        ("cpu", {}, False),
+    ],
+)
+def test_batches__are_copied_without_waiting_where_memory_is_pinned(device, given, non_blocking, monkeypatch):
+    monkeypatch.setattr(RunArguments, "device", torch.device(device))
+    assert RunArguments(output_dir="out", **given).accelerator_config.non_blocking == non_blocking

@@ -23,8 +23,8 @@ class Means:
         together = torch.stack(list(values.values()))
         finite = together.isfinite()
         counted = torch.stack([together.masked_fill(~finite, 0.0), finite.to(together.dtype)], 1)
-        for name in values:
-            self._sums.setdefault(name, counted.new_zeros(2))
+        if not values.keys() <= self._sums.keys():
+            self._sums = {name: counted.new_zeros(2) for name in values} | self._sums
         torch._foreach_add_([self._sums[name] for name in values], list(counted))
 
     def pop(self) -> dict[str, float]:
@@ -118,9 +118,12 @@ class PassStatistics:
 
 def mask_ratio(model: Data2VecGenericForPreTraining, inputs: Mapping[str, Any]) -> Tensor:
     """The share of real positions that are masked, a scalar; padding is not counted."""
-    mask, measurements = inputs["mask"], model.measurements
+    mask, positions, measurements = inputs["mask"], inputs.get("mask_positions"), model.measurements
     assert measurements is not None  # the forward pass has been made
-    real = real_positions(model.encoder, inputs, mask.shape[-1], measurements.stride)
+    if positions is not None and positions.shape == mask.shape:  # or the batch was cut since
+        real = positions.real
+    else:
+        real = real_positions(model.encoder, inputs, mask.shape[-1], measurements.stride)
     return mask.float().mean() if real is None else mask.sum() / (real.sum() * mask[0].numel() / mask.shape[-1])
 
 
