@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
+from types import MethodType
 from typing import Any
 
 import torch
@@ -11,6 +11,10 @@ from torch.distributed.tensor import DTensor
 
 # The layers whose weight and bias autocast casts, by the method that reads them. Norms and embeddings keep float32.
 _CAST_BY_AUTOCAST = tuple(layer.forward for layer in (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d))
+
+# Attributes of a layer that hold the copies during a pass. Compiled code reads them there, so that it is the same for
+# all blocks.
+_WEIGHT, _BIAS = "half_precision_weight", "half_precision_bias"
 
 
 class HalfPrecisionCopy:
@@ -34,7 +38,7 @@ class HalfPrecisionCopy:
         self._layers = [layer for layer in model.modules() if _is_cast_by_autocast(layer)]
         self._copies: list[Tensor] = []
         self._copied: list[tuple[int, int]] = []  # version and place of each weight when it was cast
-        self._forwards: list[partial[Tensor]] = []
+        self._attributes: list[dict[str, Any]] = []  # of each layer, during a pass
 
     @contextmanager
     def used(self) -> Iterator[None]:
@@ -46,13 +50,14 @@ class HalfPrecisionCopy:
             yield
             return
         self._refresh(weights, dtype)
-        for layer, forward in zip(self._layers, self._forwards, strict=True):
-            vars(layer)["forward"] = forward  # an assignment by `layer.forward = ` takes ten times as long
+        for layer, attributes in zip(self._layers, self._attributes, strict=True):
+            vars(layer).update(attributes)  # an assignment by `layer.forward = ` takes ten times as long
         try:
             yield
         finally:
-            for layer in self._layers:
-                del vars(layer)["forward"]
+            for layer, attributes in zip(self._layers, self._attributes, strict=True):
+                for name in attributes:
+                    del vars(layer)[name]
 
     @torch.no_grad()
     def _refresh(self, weights: list[nn.Parameter], dtype: torch.dtype) -> None:
@@ -61,8 +66,12 @@ class HalfPrecisionCopy:
             self._copies = [torch.empty_like(weight, dtype=dtype, requires_grad=False) for weight in weights]
             self._copied = [(-1, 0)] * len(weights)
             copies = iter(self._copies)
-            self._forwards = [
-                partial(_forward, layer, next(copies), None if layer.bias is None else next(copies))
+            self._attributes = [
+                {
+                    "forward": MethodType(_forward, layer),
+                    _WEIGHT: next(copies),
+                    _BIAS: None if layer.bias is None else next(copies),
+                }
                 for layer in self._layers
             ]
         states = [(weight._version, weight.data_ptr()) for weight in weights]
@@ -90,8 +99,9 @@ def _autocast_dtype(device_type: str) -> torch.dtype | None:
     return torch.get_autocast_dtype(device_type) if torch.is_autocast_enabled(device_type) else None
 
 
-def _forward(layer: Any, weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
+def _forward(layer: Any, x: Tensor) -> Tensor:
     """What the layer returns, of copies of its weights wherever autocast would cast these."""
+    weight, bias = getattr(layer, _WEIGHT), getattr(layer, _BIAS)
     if _autocast_dtype(x.device.type) != weight.dtype:  # an encoder may turn autocast off for some of its layers
         return type(layer).forward(layer, x)
     if isinstance(layer, nn.Linear):

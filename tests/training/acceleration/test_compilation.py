@@ -10,6 +10,7 @@ from transformers import Data2VecAudioConfig, RobertaConfig, ViTConfig
 
 from modeling_data2vec_generic import Data2VecGenericConfig, Data2VecGenericForPreTraining, Data2VecTrainingArguments
 from modeling_data2vec_generic.backbone_data2vec_generic import recorded_layers
+from modeling_data2vec_generic.half_copy_data2vec_generic import HalfPrecisionCopy
 from modeling_data2vec_generic.layout_data2vec_generic import find_layout
 from modeling_data2vec_generic.training.acceleration.compilation import (
     compile_parts,
@@ -70,6 +71,7 @@ def test_compile_student__gives_the_same_losses_and_compiles_nothing_again(
     config = Data2VecGenericConfig(encoder_config=encoder, mask_noise_std=0.0, **settings)
     plain = Data2VecGenericForPreTraining(config).train()
     compiled = copy.deepcopy(plain)
+    compiled.teacher_copy = HalfPrecisionCopy(compiled.teacher)  # which autocast reads
     compile_student(compiled, Accelerator(cpu=True), arguments)
     optimizers = [torch.optim.SGD(model.parameters(), lr=0.05) for model in (plain, compiled)]
     counted = []
