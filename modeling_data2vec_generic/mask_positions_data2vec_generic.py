@@ -20,8 +20,8 @@ class MaskPositions:
     """The positions of one mask. Make it by `MaskPositions.of`.
 
     It is one value in a batch, and neither a tensor nor a dict, so that nothing that cuts or joins the tensors of a
-    batch takes its indices for samples. A batch that was cut has a mask of another shape than `shape`, and the
-    model then computes the positions anew.
+    batch takes its indices for samples. A batch that was cut has a mask of another shape than `shape`, and one whose
+    mask was changed or replaced by hand is known by `source`. The model then computes the positions anew.
 
     Attributes:
         shape: (B, M, T) of the mask.
@@ -31,6 +31,8 @@ class MaskPositions:
             end, which has no effect on the others because attention ignores padding. `None` if that is not possible.
         fault: why `visible` is `None`, else "".
         real: (B, T) bool, False at padding; `None` if nothing is padded.
+        source: the mask itself and its version, which every operation in place raises. `None` once the positions have
+            been moved or sent to another process, as the mask has been then.
     """
 
     shape: tuple[int, ...]
@@ -38,6 +40,7 @@ class MaskPositions:
     visible: Tensor | None
     fault: str
     real: Tensor | None
+    source: tuple[Tensor, int] | None = None
 
     @classmethod
     def of(cls, mask: Tensor, real: Tensor | None = None) -> Self:
@@ -50,7 +53,15 @@ class MaskPositions:
         rows = mask.flatten(0, 1)
         padding = None if real is None else ~real.repeat_interleave(mask.shape[1], 0)
         visible, fault = _visible_positions(~rows if padding is None else ~(rows | padding), padding)
-        return cls(tuple(mask.shape), rows.flatten().nonzero().squeeze(1), visible, fault, real)
+        masked = rows.flatten().nonzero().squeeze(1)
+        return cls(tuple(mask.shape), masked, visible, fault, real, (mask, mask._version))
+
+    def belong_to(self, mask: Tensor) -> bool:
+        """Whether a mask (B, M, T) is theirs, as far as that is known without reading its values."""
+        if self.source is not None:
+            own, version = self.source
+            return own is mask and mask._version == version
+        return self.shape == tuple(mask.shape)
 
     @property
     def read(self) -> Tensor:
@@ -74,7 +85,10 @@ class MaskPositions:
     def _each(self, change: Callable[[Tensor], Tensor]) -> Self:
         visible = None if self.visible is None else change(self.visible)
         real = None if self.real is None else change(self.real)
-        return replace(self, masked=change(self.masked), visible=visible, real=real)
+        return replace(self, masked=change(self.masked), visible=visible, real=real, source=None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "source": None}
 
 
 def _visible_positions(visible: Tensor, padding: Tensor | None) -> tuple[Tensor | None, str]:

@@ -376,7 +376,7 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
                 divides by those of this batch.
             return_loss: not used. `Trainer` recognises by this argument that the loss needs no labels.
             mask_positions: of this mask and this batch, as the data collators make them; with them, the pass does not
-                wait for the device. `None`, or those of a mask of another shape: they are computed from the mask.
+                wait for the device. `None`, or those of another mask: they are computed from the mask.
             inputs: the encoder's own arguments, which the teacher reads. The student reads them too, except where
                 `student_NAME` takes the place of an input NAME: (B, M, ...) or, with one mask per sample, of the same
                 shape as NAME. If the student's main input is given, its masked positions must already hold what
@@ -385,6 +385,8 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         Raises:
             ValueError: the mask covers no position, or does not fit the encoder's positions.
         """
+        if mask_positions is not None and not mask_positions.belong_to(mask):
+            mask_positions = None
         mask = mask.bool().unsqueeze(1) if mask.ndim == 2 else mask.bool()
         _, num_masks, length = mask.shape
         shared = self.shared_content if self.shares_content(inputs) else None
@@ -444,7 +446,7 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         """The positions that came with the batch, or those of the mask, for which the host waits for the device."""
         ignore_padding = self.config.ignore_padding
         # Collators take no padding for content.
-        if given is not None and given.shape == tuple(mask.shape) and (ignore_padding or given.real is None):
+        if given is not None and (ignore_padding or given.real is None):
             return given.to(mask.device, non_blocking=True)
         attention_mask = inputs.get("attention_mask")
         real = None

@@ -65,7 +65,7 @@ from .checkpointing.running_state import load_running_state, save_running_state
 from .checkpointing.same_run import describe_arguments, describe_collator, describe_data, require_same_run, write_run
 from .checkpointing.signals import STOPPED, ignore_stop_signals_in_workers
 from .checkpointing.staging import discard, place_checkpoint, staging, whole_files
-from .loaders import EpochCallback, finished_on_device, reading_lengths, replaced
+from .loaders import EpochCallback, loader_collator, reading_lengths, replaced
 from .settings import refuse_several_devices
 
 NEVER_DECAYED = (*MASK_PARAMETERS, "mask_embedding")
@@ -117,7 +117,7 @@ class ResumableTrainer(Trainer):
 
     def training_collator(self) -> Callable[..., Any]:
         """The collator of the training batches, whose last step may be left to the device."""
-        return finished_on_device(self.data_collator, self.train_dataset)
+        return loader_collator(self.data_collator, self.train_dataset, self.accelerator)
 
     def begin_attempt(self, batch_size: int) -> None:
         """Called before each attempt at a run, before data are read: forget what belongs to an earlier attempt.
@@ -277,7 +277,7 @@ class ResumableTrainer(Trainer):
         is_training: bool = False,
         dataloader_key: str | None = None,
     ) -> DataLoader:
-        evaluation = finished_on_device(self.eval_data_collator, dataset)
+        evaluation = loader_collator(self.eval_data_collator, dataset, self.accelerator)
         collator = self.training_collator() if is_training else evaluation
         drop_last = is_training and self.args.dataloader_drop_last
         in_order = self.evaluates_in_order and not is_training

@@ -1,17 +1,20 @@
 """The batches of training and of evaluation: collators, grouping by length, and streams."""
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from accelerate import Accelerator
 from accelerate.utils import send_to_device
 from datasets import Dataset
 from torch.utils.data import DataLoader, IterableDataset
 from transformers import TrainerCallback, TrainingArguments
 
 from ..data.windowed_stream import StreamCollator, WindowedStream
+from ..mask_positions_data2vec_generic import MaskPositions
 from .checkpointing.signals import init_worker
 
 
@@ -69,16 +72,33 @@ def with_lengths(dataset: Any, arguments: TrainingArguments) -> Any:
     return dataset
 
 
-def finished_on_device(collator: Callable[..., Any], dataset: Any) -> Callable[..., Any]:
-    """The collator of a loader, whose batches are moved to the device as they are read; see `UnfinishedBatch`.
+@dataclass
+class TensorsOnly:
+    """A collator whose batches lack `mask_positions`, which the model then computes of the mask.
 
-    Batches of an iterable data set that is no `WindowedStream` are finished at once: accelerate may share one out to
-    all processes before it moves it.
+    Args:
+        collator: the collator that makes the batches.
     """
-    shared_out = isinstance(dataset, IterableDataset) and not isinstance(dataset, WindowedStream)
-    if shared_out or not hasattr(collator, "finished_on_device"):
-        return collator
-    return collator.finished_on_device()
+
+    collator: Callable[..., dict[str, Any]]
+
+    def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        batch = self.collator(examples)
+        return {name: value for name, value in batch.items() if not isinstance(value, MaskPositions)}
+
+
+def loader_collator(collator: Callable[..., Any], dataset: Any, accelerator: Accelerator) -> Callable[..., Any]:
+    """The collator of a loader: with a last step on the device if it has one; see `UnfinishedBatch`.
+
+    Where accelerate reads batches in one process, joins them and shares them out (`dispatch_batches`, by default for
+    an iterable data set that is no `WindowedStream`), it can do so with tensors only.
+    """
+    shared_out = accelerator.dispatch_batches
+    if shared_out is None:
+        shared_out = isinstance(dataset, IterableDataset) and not isinstance(dataset, WindowedStream)
+    if shared_out:
+        return TensorsOnly(collator)
+    return collator.finished_on_device() if hasattr(collator, "finished_on_device") else collator
 
 
 class StreamLoader(DataLoader):

@@ -51,6 +51,7 @@ def test_finished_on_device__bytes_leave_the_worker_and_become_the_same_pixels(m
     assert type(finished) is dict
     assert finished.keys() == expected.keys()
     assert finished["pixel_values"].is_contiguous()
+    assert torch.equal(finished.pop("mask_positions").masked, expected.pop("mask_positions").masked)
     assert all(torch.equal(finished[name], values) for name, values in expected.items())
     assert describe_collator(left) == describe_collator(collator)
 

@@ -49,3 +49,18 @@ def test_positions__go_where_tensors_go(monkeypatch):
     moved = MaskPositions.of(MASK).to("meta", non_blocking=True)
     assert moved.masked.is_meta
     assert moved.visible is moved.real is None
+
+
+def test_positions__belong_to_the_mask_that_they_were_made_of():
+    mask = MASK.clone()
+    positions = MaskPositions.of(mask)
+    sent = pickle.loads(pickle.dumps(positions))
+
+    assert positions.belong_to(mask)
+    assert not positions.belong_to(mask.clone())
+    assert sent.belong_to(mask.clone())
+    assert not sent.belong_to(mask[:1])
+
+    mask[0, 0, 1] = True
+
+    assert not positions.belong_to(mask)
