@@ -54,12 +54,15 @@ class Data2VecGenericForPreTrainingOutput(ModelOutput):
         predictions: (N, C), the predictions at the masked positions, in the order of B, then M, then T.
         targets: (N, C) float32, the targets in the same order.
         num_masked: scalar, N.
+        position_targets: (B, T, C) float32, the targets of all positions, in place of `targets` if
+            `return_targets=False`.
     """
 
     loss: Tensor | None = None
     predictions: Tensor | None = None
     targets: Tensor | None = None
     num_masked: Tensor | None = None
+    position_targets: Tensor | None = None
 
 
 class Data2VecGenericPreTrainedModel(PreTrainedModel):
@@ -366,6 +369,7 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         num_items_in_batch: Tensor | int | None = None,
         return_loss: bool = True,
         mask_positions: MaskPositions | None = None,
+        return_targets: bool = True,
         **inputs: Any,
     ) -> Data2VecGenericForPreTrainingOutput:
         """Run the teacher on the full input and the student on the masked input, and compute the loss.
@@ -377,6 +381,8 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
             return_loss: not used. `Trainer` recognises by this argument that the loss needs no labels.
             mask_positions: of this mask and this batch, as the data collators make them; with them, the pass does not
                 wait for the device. `None`, or those of another mask: they are computed from the mask.
+            return_targets: return the targets of the masked positions, once for each mask. False returns those of all
+                positions once, which takes no further memory.
             inputs: the encoder's own arguments, which the teacher reads. The student reads them too, except where
                 `student_NAME` takes the place of an input NAME: (B, M, ...) or, with one mask per sample, of the same
                 shape as NAME. If the student's main input is given, its masked positions must already hold what
@@ -425,15 +431,19 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         else:
             predictions = self.predictor(content.flatten(0, 1).index_select(0, masked))
         target_rows = masked // (num_masks * length) * length + masked % length
-        masked_targets = targets.flatten(0, 1).index_select(0, target_rows)
 
-        loss = regression_loss(predictions, masked_targets, self.config.loss_beta, self.config.loss_scale)
+        every_target = targets.flatten(0, 1)
+        loss = regression_loss(predictions, every_target, self.config.loss_beta, self.config.loss_scale, target_rows)
         if self.config.cls_loss_weight:
             # Registers and distillation tokens come after CLS.
             loss = loss + self.config.cls_loss_weight * self._cls_loss(encoded[:, 0], targets, real, mask)
         loss = loss / (len(masked) if num_items_in_batch is None else num_items_in_batch)
         return Data2VecGenericForPreTrainingOutput(
-            loss=loss, predictions=predictions, targets=masked_targets, num_masked=mask.sum()
+            loss=loss,
+            predictions=predictions,
+            targets=every_target.index_select(0, target_rows) if return_targets else None,
+            num_masked=mask.sum(),
+            position_targets=None if return_targets else targets,
         )
 
     def _positions(

@@ -3,11 +3,15 @@
 Shapes: B samples, M masks per sample, R = B * M rows, T content positions, C channels, N masked positions.
 """
 
+from collections.abc import Iterator
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 NORM_EPS = 1e-5
 SPREAD_EPS = 1e-6
+CHUNK = 1 << 21  # predicted elements of which the loss is computed at a time
 
 
 def normalize(x: Tensor, norm: str, real: Tensor | None = None) -> Tensor:
@@ -60,19 +64,67 @@ def average_targets(
     return total
 
 
-def regression_loss(predictions: Tensor, targets: Tensor, beta: float, scale: float | None) -> Tensor:
+def regression_loss(
+    predictions: Tensor, targets: Tensor, beta: float, scale: float | None, rows: Tensor | None = None
+) -> Tensor:
     """The scaled smooth L1 loss (data2vec, section 3.3), or the squared error, summed over all elements.
 
+    For the backward pass it keeps what it was given and nothing more.
+
     Args:
-        predictions, targets: (..., C), which are converted to float32.
+        predictions: (..., C), which are converted to float32.
+        targets: of the same shape, or (P, C) if there are `rows`; they are converted to float32 too and have no
+            gradient.
         beta: with d = |prediction - target|, the loss of an element is d^2 / (2 beta) where d < beta and d - beta / 2
             elsewhere. If beta is 0, it is d^2.
         scale: factor of the loss; `None` is 1 / sqrt(C).
+        rows: (N), which of the P targets belongs to each of N predictions. `None`: they correspond one by one.
 
     Returns:
         scalar, float32.
     """
-    return _element_loss(predictions, targets, beta, scale, reduction="sum")
+    width = predictions.shape[-1]
+    total: Tensor = _RegressionLoss.apply(predictions.reshape(-1, width), targets.reshape(-1, width), rows, beta)
+    return total * _scale_or_default(scale, width)
+
+
+class _RegressionLoss(torch.autograd.Function):
+    """The loss of predictions (N, C), without its scale; see `regression_loss`.
+
+    Both passes take one chunk of predictions after the other and pick out its targets, so that neither targets nor
+    predictions in float32 are held for all of them at a time.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, predictions: Tensor, targets: Tensor, rows: Tensor | None, beta: float) -> Tensor:
+        ctx.save_for_backward(predictions, targets, rows)
+        ctx.beta = beta
+        losses = [_element_loss(*pair, beta, "sum") for pair in _chunks(predictions, targets, rows)]
+        return torch.stack(losses).sum()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        predictions, targets, rows = ctx.saved_tensors
+        gradients = [
+            _element_gradient(gradient, *pair, ctx.beta).to(predictions.dtype)
+            for pair in _chunks(predictions, targets, rows)
+        ]
+        return gradients[0] if len(gradients) == 1 else torch.cat(gradients), None, None, None
+
+
+def _element_gradient(gradient: Tensor, predictions: Tensor, targets: Tensor, beta: float) -> Tensor:
+    """The gradient in float32 of the summed `_element_loss` with respect to the predictions, by torch's own kernel."""
+    values, summed = (gradient, predictions.float(), targets.float()), 2
+    if beta == 0:
+        return torch.ops.aten.mse_loss_backward(*values, summed)
+    return torch.ops.aten.smooth_l1_loss_backward(*values, summed, beta)
+
+
+def _chunks(predictions: Tensor, targets: Tensor, rows: Tensor | None) -> Iterator[tuple[Tensor, Tensor]]:
+    """Predictions (n, C) with their targets (n, C), of a few rows at a time."""
+    size = max(CHUNK // predictions.shape[-1], 1)
+    for chunk, part in zip(predictions.split(size), (targets if rows is None else rows).split(size), strict=True):
+        yield chunk, part if rows is None else targets.index_select(0, part)
 
 
 def cls_loss(cls: Tensor, targets: Tensor, num_masked: Tensor, beta: float, scale: float | None) -> Tensor:
@@ -92,25 +144,38 @@ def cls_loss(cls: Tensor, targets: Tensor, num_masked: Tensor, beta: float, scal
     Returns:
         scalar, float32.
     """
-    losses = _element_loss(cls, targets, beta, scale, reduction="none").sum(-1)
-    return (losses * num_masked).sum()
+    losses = _element_loss(cls, targets, beta, reduction="none") * _scale_or_default(scale, cls.shape[-1])
+    return (losses.sum(-1) * num_masked).sum()
 
 
-def _element_loss(predictions: Tensor, targets: Tensor, beta: float, scale: float | None, reduction: str) -> Tensor:
+def _element_loss(predictions: Tensor, targets: Tensor, beta: float, reduction: str) -> Tensor:
     predictions, targets = predictions.float(), targets.float()
     if beta == 0:
-        loss = nn.functional.mse_loss(predictions, targets, reduction=reduction)
-    else:
-        loss = nn.functional.smooth_l1_loss(predictions, targets, reduction=reduction, beta=beta)
-    return loss * (predictions.shape[-1] ** -0.5 if scale is None else scale)
+        return nn.functional.mse_loss(predictions, targets, reduction=reduction)
+    return nn.functional.smooth_l1_loss(predictions, targets, reduction=reduction, beta=beta)
 
 
-def spread(x: Tensor) -> Tensor:
+def _scale_or_default(scale: float | None, width: int) -> float:
+    return width**-0.5 if scale is None else scale
+
+
+def spread(x: Tensor, counts: Tensor | None = None) -> Tensor:
     """How much the rows of x (N, C) differ: the mean over C of sqrt(v + 1e-6), v the unbiased variance over N.
 
     It is about 0 (0.001) if all rows are equal, which is a complete collapse.
+
+    Args:
+        counts: (N), how many times each row counts; rows that count 0 times may hold anything. `None`: once.
     """
-    return torch.sqrt(x.float().var(0) + SPREAD_EPS).mean()
+    x = x.float()
+    if counts is None:
+        variance = x.var(0)
+    else:
+        weight = counts.unsqueeze(-1).to(x.dtype)
+        total, x = weight.sum(), torch.where(weight > 0, x, 0.0)
+        mean = (x * weight).sum(0) / total
+        variance = ((x - mean).square() * weight).sum(0) / (total - 1)
+    return torch.sqrt(variance + SPREAD_EPS).mean()
 
 
 __all__ = [

@@ -1,9 +1,12 @@
 """Targets and losses against reference numbers and against plain computations."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
 from modeling_data2vec_generic.objective_data2vec_generic import (
+    CHUNK,
     average_targets,
     cls_loss,
     normalize,
@@ -79,6 +82,62 @@ def test_loss_equals_the_formula(beta, scale):
         expected += d * d if beta == 0 else d * d / (2 * beta) if d < beta else d - beta / 2
     expected *= scale if scale is not None else 1 / 4
     assert regression_loss(x, y, beta, scale).item() == pytest.approx(expected, rel=1e-5)
+
+
+def plain_loss(predictions: torch.Tensor, targets: torch.Tensor, beta: float) -> torch.Tensor:
+    if beta == 0:
+        return torch.nn.functional.mse_loss(predictions, targets, reduction="sum")
+    return torch.nn.functional.smooth_l1_loss(predictions, targets, reduction="sum", beta=beta)
+
+
+@pytest.mark.parametrize("chunk", [CHUNK, 7 * 16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("beta", [0.0, 0.5])
+def test_loss_of_repeated_targets_has_the_gradients_of_torch(beta, dtype, chunk, monkeypatch):
+    monkeypatch.setattr("modeling_data2vec_generic.objective_data2vec_generic.CHUNK", chunk)
+    predictions, targets = torch.randn(40, 16).to(dtype).requires_grad_(), torch.randn(12, 16)
+    rows = torch.randint(12, (40,))
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype != torch.float32):
+        loss = regression_loss(predictions, targets, beta, 0.25, rows) / 3
+        expected = plain_loss(predictions.float(), targets[rows], beta) * 0.25 / 3
+    gradient, expected_gradient = (torch.autograd.grad(value, predictions)[0] for value in (loss, expected))
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+    assert gradient.dtype == dtype
+    assert torch.equal(gradient, expected_gradient)
+    exact = predictions.detach().double().requires_grad_()
+    (plain_loss(exact, targets[rows].double(), beta) * 0.25 / 3).backward()
+    tolerance = 1e-6 if dtype == torch.float32 else 4e-3
+    assert torch.allclose(gradient.double(), exact.grad, rtol=tolerance, atol=tolerance**2)
+
+
+def test_loss_keeps_predictions_and_each_target_once():
+    """Of data2vec 2.0 for images: 16 masks that each cover 157 of 196 patches, under autocast; 2 samples, 48 channels
+    in place of 768."""
+    predictions = torch.randn(2 * 16 * 157, 48, dtype=torch.bfloat16, requires_grad=True)
+    targets, rows = torch.randn(2 * 196, 48), torch.arange(2 * 16 * 157) % (2 * 196)
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.data_ptr()] = tensor.nbytes
+        return tensor
+
+    def bytes_of(loss: Callable[[], torch.Tensor]) -> int:
+        kept.clear()
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            loss()
+        return sum(kept.values())
+
+    plain = bytes_of(lambda: plain_loss(predictions.float(), targets[rows], 0.0))
+    given = predictions.nbytes + targets.nbytes + rows.nbytes
+    assert bytes_of(lambda: regression_loss(predictions, targets, 0.0, None, rows)) <= given
+    assert given < plain / 3
+
+
+def test_spread_of_counted_rows_is_that_of_repeated_ones():
+    x, counts = torch.randn(20, 4) + 3, torch.randint(3, (20,))
+    x[counts == 0] = torch.nan
+    assert spread(x, counts).item() == pytest.approx(spread(x.repeat_interleave(counts, 0)).item(), rel=1e-5)
 
 
 def test_spread_is_near_zero_for_equal_rows_and_the_std_otherwise():

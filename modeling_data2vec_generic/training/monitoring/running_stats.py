@@ -97,18 +97,21 @@ class PassStatistics:
 
         Args:
             inputs: what the model read.
-            outputs: what it returned.
+            outputs: what it returned; in training, the targets of all positions.
             training: whether it was a pass of training or of evaluation.
         """
-        rows = {"target_std": outputs["targets"], "prediction_std": outputs["predictions"]}
+        predictions = outputs["predictions"]
         if not training:
-            for name, values in rows.items():
-                self.spreads[name].add(values)
+            self.spreads["target_std"].add(outputs["targets"])
+            self.spreads["prediction_std"].add(predictions)
             return
-        self.num_predictions = len(outputs["targets"])
+        self.num_predictions = len(predictions)
         values = {"mask_ratio": mask_ratio(model, inputs)}
         if self.num_predictions > 1:  # one row has no spread
-            values |= {name: spread(of_rows) for name, of_rows in rows.items()}
+            mask = inputs["mask"]
+            times_masked = mask.sum(1) if mask.ndim == 3 else mask
+            values["target_std"] = spread(outputs["position_targets"].flatten(0, 1), times_masked.flatten())
+            values["prediction_std"] = spread(predictions)
         self.means.add(values)
 
     def evaluation_spreads(self) -> dict[str, float]:
