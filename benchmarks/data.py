@@ -181,8 +181,14 @@ def loading_times(dataset: Any, collator: Any, batch_size: int, workers: int) ->
         if number == 0:
             began = time.perf_counter()
         counted += batch_size * (number > 0)
-        size = sum(value.nbytes for value in batch.values() if isinstance(value, torch.Tensor))
+        size = sum(tensor.nbytes for value in batch.values() for tensor in _tensors(value))
     return (time.perf_counter() - began) / max(counted, 1), size / batch_size, batch
+
+
+def _tensors(value: Any) -> list[torch.Tensor]:
+    """A value of a batch that is a tensor, or the tensors that it holds (`MaskPositions`)."""
+    parts = [value, *getattr(value, "__dict__", {}).values()]
+    return [part for part in parts if isinstance(part, torch.Tensor)]
 
 
 def step_seconds(model: Data2VecGenericForPreTraining, batch: dict[str, Any], device: Device) -> float:
