@@ -48,8 +48,9 @@ class ModelArguments:
     attn_implementation: str | None = field(
         default=None,
         metadata={
-            "help": "Attention of the encoder: eager, sdpa, flex_attention, flash_attention_2 or another one that "
-            "transformers has. Flash attention needs --bf16 or --fp16. Default: sdpa where the encoder has it."
+            "help": "Attention of the encoder: eager, sdpa, flex_attention, flash_attention_2, flash_attention_3 or "
+            "another one that transformers has. Flash attention needs --bf16 or --fp16. Default: sdpa where the "
+            "encoder has it."
         },
     )
 

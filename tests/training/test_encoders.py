@@ -271,7 +271,8 @@ def test_attention__is_the_chosen_one_of_new_and_of_loaded_encoders(tmp_path):
         assert loaded.config._attn_implementation == "eager"
 
 
-def test_attention__that_there_is_none_of_is_refused():
-    chosen = ModelArguments(model_type="vit", config_overrides=TINY_VIT, attn_implementation="nonsense")
-    with pytest.raises(ValueError, match="that attn_implementation='nonsense' is installed and made for this type"):
+@pytest.mark.parametrize("name", ["nonsense", "flash_attention_3"])
+def test_attention__that_there_is_none_of_is_refused(name):
+    chosen = ModelArguments(model_type="vit", config_overrides=TINY_VIT, attn_implementation=name)
+    with pytest.raises(ValueError, match=f"that attn_implementation='{name}' is installed and made for this type"):
         new_encoder(new_encoder_config(chosen))
