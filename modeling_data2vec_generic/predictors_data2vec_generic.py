@@ -33,7 +33,7 @@ def channel_axis(device: torch.device) -> int:
 
 
 class NormGelu(torch.autograd.Function):
-    """GELU of a norm over one axis without parameters, which keeps nothing but its input for the backward pass.
+    """GELU of a norm over the channels without parameters, which keeps nothing but its input for the backward pass.
 
     Norm and GELU are computed again there, in float32 (float64 for float64), and so are both derivatives: with
     n = (y - mean) * s, s = 1 / sqrt(var + 1e-5), and g the gradient with respect to n, that with respect to y is
@@ -41,46 +41,28 @@ class NormGelu(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, y: Tensor, axis: int) -> Tensor:
-        """Arguments: y, of any shape; axis, the one to normalise, counted from the first."""
+    def forward(ctx: Any, y: Tensor) -> Tensor:
+        """y: (R, C, rows, columns)."""
         ctx.save_for_backward(y)
-        ctx.axis = axis
-        return nn.functional.gelu(_normed(y, axis)[0]).to(y.dtype)
+        return nn.functional.gelu(_normed(y)[0]).to(y.dtype)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (y,) = ctx.saved_tensors
-        normed, mean, scale = _normed(y, ctx.axis)
+        normed, scale = _normed(y)
         # Gradients that come from behind a turn of the axes are turned back here, and not by each operation.
         gradient = gradient.to(normed.dtype, memory_format=torch.contiguous_format)
         gradient = torch.ops.aten.gelu_backward(gradient, normed)
-        if _is_last(y, ctx.axis):
-            gradient = torch.ops.aten.native_layer_norm_backward(
-                gradient, _exact(y), y.shape[-1:], mean, scale, None, None, [True, False, False]
-            )[0]
-        else:
-            share = (gradient * normed).mean(ctx.axis, keepdim=True)
-            gradient = (gradient - gradient.mean(ctx.axis, keepdim=True) - normed * share) * scale
-        return gradient.to(y.dtype), None
+        share = (gradient * normed).mean(1, keepdim=True)
+        return ((gradient - gradient.mean(1, keepdim=True) - normed * share) * scale).to(y.dtype)
 
 
-def _normed(y: Tensor, axis: int) -> tuple[Tensor, Tensor, Tensor]:
-    """(y - mean) * scale, mean, and scale, which is 1 / sqrt(var + 1e-5) with the biased variance."""
-    y = _exact(y)
-    if _is_last(y, axis):  # torch has one operation for it
-        return torch.native_layer_norm(y, y.shape[-1:], None, None, NORM_EPS)
-    variance, mean = torch.var_mean(y, axis, correction=0, keepdim=True)
+def _normed(y: Tensor) -> tuple[Tensor, Tensor]:
+    """(y - mean) * scale in float32, or float64 for float64, and scale: 1 / sqrt(var + 1e-5), the variance biased."""
+    y = y.to(torch.promote_types(y.dtype, torch.float32))
+    variance, mean = torch.var_mean(y, 1, correction=0, keepdim=True)
     scale = torch.rsqrt(variance + NORM_EPS)
-    return (y - mean) * scale, mean, scale
-
-
-def _is_last(y: Tensor, axis: int) -> bool:
-    return axis == y.ndim - 1
-
-
-def _exact(y: Tensor) -> Tensor:
-    """Half precision becomes float32; float32 and float64 stay as they are."""
-    return y.to(torch.promote_types(y.dtype, torch.float32))
+    return (y - mean) * scale, scale
 
 
 class ConvDecoderLayer(GradientCheckpointingLayer):
@@ -103,11 +85,11 @@ class ConvDecoderLayer(GradientCheckpointingLayer):
         self.residual = residual and width == dim
 
     def forward(self, x: Tensor, axis: int) -> Tensor:
-        """Four axes, with `width` channels on the given one of them, rows of the batch first and the rows and columns
-        of a grid on the others -> the same with `dim` channels, in half precision under autocast.
+        """(R, rows, columns, width) -> (R, rows, columns, dim), with the channels on the given axis, 3 as here or 1.
 
         A sequence has one row, and a two-dimensional convolution too: on a CPU it takes a third to a half of the time
-        of a one-dimensional one.
+        of a one-dimensional one. Norm and GELU are torch's own where the channels come last; on a CPU computing them
+        again would cost more than to keep them.
         """
         weight = self.conv.weight if self.conv.weight.ndim == 4 else self.conv.weight.unsqueeze(2)
         padding = [size // 2 for size in weight.shape[2:]]
@@ -115,7 +97,10 @@ class ConvDecoderLayer(GradientCheckpointingLayer):
         y = nn.functional.conv2d(images, weight, self.conv.bias, padding=padding, groups=self.conv.groups)
         # An even kernel makes one position too many along its axes. The last one is dropped.
         y = y[..., : images.shape[2], : images.shape[3]].movedim(1, axis)
-        y = NormGelu.apply(y, axis)
+        if axis == 1:
+            y = NormGelu.apply(y)
+        else:
+            y = nn.functional.gelu(nn.functional.layer_norm(y, y.shape[3:], eps=NORM_EPS))
         return x.to(y.dtype) + y if self.residual else y
 
 

@@ -127,10 +127,9 @@ def test_decoder__equals_a_plain_one_in_values_and_gradients(grid, checkpointing
         torch.testing.assert_close(ours, expected)
 
 
-@pytest.mark.parametrize("axis", [1, 3])
-def test_norm_gelu__has_the_right_gradient(axis):
+def test_norm_gelu__has_the_right_gradient():
     y = torch.randn(2, 3, 2, 4, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda y: NormGelu.apply(y, axis), y)
+    assert torch.autograd.gradcheck(NormGelu.apply, y)
 
 
 def kept_bytes(run: Callable[[], Any]) -> int:
@@ -148,7 +147,8 @@ def kept_bytes(run: Callable[[], Any]) -> int:
     return sum(sizes.values())
 
 
-def test_decoder__keeps_the_inputs_and_outputs_of_its_convolutions_in_half_precision(layout):
+def test_decoder__keeps_the_inputs_and_outputs_of_its_convolutions_in_half_precision(monkeypatch):
+    monkeypatch.setattr(predictors_data2vec_generic, "channel_axis", lambda device: 1)  # as on a GPU
     decoder = ConvDecoder(64, 64, 4, 3, 4, True, 1, two_dimensional=True)
     x = torch.randn(8, 64, 64, requires_grad=True)
     with torch.autocast("cpu", torch.bfloat16):
