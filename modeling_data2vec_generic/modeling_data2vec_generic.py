@@ -31,7 +31,7 @@ from .layout_data2vec_generic import BackboneLayout, UnsupportedBackboneError, d
 from .mask_positions_data2vec_generic import MaskPositions
 from .measurements_data2vec_generic import BackboneMeasurements, encode, made_up_sample, measure, require_visible_only
 from .objective_data2vec_generic import average_targets, cls_loss, regression_loss
-from .padding_data2vec_generic import known_padding
+from .padding_data2vec_generic import known_padding, models_within
 from .predictors_data2vec_generic import ConvDecoder, linear_predictor, mlp_predictor
 from .remote_code_data2vec_generic import (
     encoder_from_config,
@@ -189,6 +189,7 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
             and layer drop are turned off: the data collator makes the masks, and all layers of the teacher must run.
 
     Attributes:
+        models_within: student and teacher, and the models of transformers inside them.
         teacher_copy: copies of the teacher's weights that its passes under autocast read. The Trainer sets it while it
             trains; `None` lets autocast cast the weights in every pass.
 
@@ -215,6 +216,7 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         self.teacher = copy.deepcopy(self.encoder)
         self.teacher_copy: HalfPrecisionCopy | None = None
         self._shared_content: SharedContent | None = None
+        self.models_within = models_within(self.encoder, self.teacher)
         width = self.layout.width
         self.reads_images = self.main_input_name == "pixel_values" and not hasattr(self.encoder.config, "num_frames")
         self.predictor: nn.Module
@@ -353,8 +355,9 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         It does in training, if the teacher's embeddings are copies of the student's, nothing before the content is
         random or depends on the mode, and the student reads the same inputs as the teacher.
         """
-        shared = self.shared_content if self.training and torch.is_grad_enabled() else None
-        return shared is not None and shared.is_equal and not any(name.startswith("student_") for name in inputs)
+        if not (self.training and torch.is_grad_enabled()) or any(name.startswith("student_") for name in inputs):
+            return False
+        return self.shared_content is not None and self.shared_content.is_equal
 
     def mask_noise(self, like: Tensor, count: int) -> Tensor:
         """(count, C) Gaussian noise for the masked positions of the decoder's input (data2vec 2.0, section 3.2).
@@ -415,7 +418,7 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
             grid = grid_of(inputs[self.main_input_name].shape, length, patch_sides(self.encoder.config))
         with ExitStack() as stack:
             if self.config.ignore_padding:
-                known = known_padding(inputs, real is not None, self.encoder, self.teacher)
+                known = known_padding(inputs, real is not None, self.models_within)
                 inputs = stack.enter_context(known)
             targets = self._targets(inputs, length, real, measurements, computed)
             stack.enter_context(replayed)

@@ -1,6 +1,6 @@
 """What is known of a batch's padding, told to an encoder of transformers so that it doesn't ask the device."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, Self
 
@@ -60,8 +60,15 @@ def _clears(target: Tensor, index: Any, value: Any) -> bool:
     )
 
 
+def models_within(*encoders: PreTrainedModel) -> list[PreTrainedModel]:
+    """The encoders and the models of transformers inside them, all of which may look for padding."""
+    return [module for encoder in encoders for module in encoder.modules() if isinstance(module, PreTrainedModel)]
+
+
 @contextmanager
-def known_padding(inputs: Mapping[str, Any], padded: bool, *encoders: PreTrainedModel) -> Iterator[dict[str, Any]]:
+def known_padding(
+    inputs: Mapping[str, Any], padded: bool, models: Sequence[PreTrainedModel]
+) -> Iterator[dict[str, Any]]:
     """Inputs whose attention mask the encoders do not have to look at: a `PaddedMask`, or none if nothing is padded.
 
     As long as the context lasts, the masks of frames that speech encoders make of it are `PaddedMask`s too, and
@@ -70,7 +77,7 @@ def known_padding(inputs: Mapping[str, Any], padded: bool, *encoders: PreTrained
     Args:
         inputs: a batch.
         padded: whether its `attention_mask` is 0 anywhere.
-        encoders: what reads it.
+        models: `models_within` the encoders that read it.
     """
     known = dict(inputs)
     attention_mask = known.pop("attention_mask", None)
@@ -80,15 +87,12 @@ def known_padding(inputs: Mapping[str, Any], padded: bool, *encoders: PreTrained
     with ExitStack() as stack:
         if padded:
             known["attention_mask"] = PaddedMask.of(attention_mask)
-            for encoder in encoders:
-                if hasattr(encoder, MAKES_FRAME_MASK):
-                    made = _made_padded(getattr(encoder, MAKES_FRAME_MASK))
-                    stack.enter_context(_instead(encoder, MAKES_FRAME_MASK, made))
-        else:
-            for encoder in encoders:
-                for module in encoder.modules():
-                    if isinstance(module, PreTrainedModel):
-                        stack.enter_context(_instead(module, LOOKS_FOR_PADDING, _do_not_look))
+        for model in models:
+            if not padded:
+                stack.enter_context(_instead(model, LOOKS_FOR_PADDING, _do_not_look))
+            elif hasattr(model, MAKES_FRAME_MASK):
+                made = _made_padded(getattr(model, MAKES_FRAME_MASK))
+                stack.enter_context(_instead(model, MAKES_FRAME_MASK, made))
         yield known
 
 
@@ -110,4 +114,4 @@ def _do_not_look(input_ids: Tensor, attention_mask: None) -> None:
     pass
 
 
-__all__ = ["LOOKS_FOR_PADDING", "MAKES_FRAME_MASK", "PaddedMask", "known_padding"]
+__all__ = ["LOOKS_FOR_PADDING", "MAKES_FRAME_MASK", "PaddedMask", "known_padding", "models_within"]

@@ -11,6 +11,7 @@ from modeling_data2vec_generic.padding_data2vec_generic import (
     MAKES_FRAME_MASK,
     PaddedMask,
     known_padding,
+    models_within,
 )
 
 from ..tiny_encoders import TINY
@@ -66,7 +67,7 @@ def test_full_mask__is_left_out_and_changes_nothing_but_rounding(name, monkeypat
     inputs["attention_mask"] = torch.ones(inputs[tiny.reads].shape[:2], dtype=torch.long)
     without = Student(model)(mask, inputs)
     monkeypatch.setattr(
-        modeling_data2vec_generic, "known_padding", lambda inputs, padded, *_: known_padding(inputs, True)
+        modeling_data2vec_generic, "known_padding", lambda inputs, padded, models: known_padding(inputs, True, ())
     )
 
     for one, other in zip(without, Student(model)(mask, inputs), strict=True):
@@ -77,7 +78,7 @@ def test_names__are_those_of_transformers():
     assert hasattr(PreTrainedModel, LOOKS_FOR_PADDING)
     assert hasattr(Wav2Vec2PreTrainedModel, MAKES_FRAME_MASK)
     encoder = TINY["deberta"].encoder()
-    with known_padding({"attention_mask": PLAIN}, False, encoder) as inputs:
+    with known_padding({"attention_mask": PLAIN}, False, models_within(encoder)) as inputs:
         assert inputs == {}
         assert LOOKS_FOR_PADDING in vars(encoder)
     assert LOOKS_FOR_PADDING not in vars(encoder)

@@ -153,7 +153,7 @@ def _read(model: Data2VecGenericForPreTraining, batch: Mapping[str, Any]) -> Ite
     if positions is None or not model.config.ignore_padding:
         yield inputs
         return
-    with known_padding(inputs, positions.real is not None, model.encoder, model.teacher) as known:
+    with known_padding(inputs, positions.real is not None, model.models_within) as known:
         yield known
 
 
