@@ -277,8 +277,11 @@ class ResumableTrainer(Trainer):
         is_training: bool = False,
         dataloader_key: str | None = None,
     ) -> DataLoader:
-        evaluation = loader_collator(self.eval_data_collator, dataset, self.accelerator)
-        collator = self.training_collator() if is_training else evaluation
+        collator = (
+            self.training_collator()
+            if is_training
+            else loader_collator(self.eval_data_collator, dataset, self.accelerator)
+        )
         drop_last = is_training and self.args.dataloader_drop_last
         in_order = self.evaluates_in_order and not is_training
         sampler: Any = SequentialSampler if in_order else reading_lengths(sampler_fn, self.args)

@@ -80,6 +80,6 @@ class StopCallback(TrainerCallback):
         Processes must stop at the same step, and a signal need not reach all of them within one step. What they tell
         each other is read at the next call, when it has long been there.
         """
-        asked = torch.full((), float(self.asked), device=self.trainer.args.device)
-        earlier, self._told = self._told, LateValues(self.trainer.accelerator.reduce(asked[None], "sum"))
+        asked = torch.full((1,), float(self.asked), device=self.trainer.args.device)
+        earlier, self._told = self._told, LateValues(self.trainer.accelerator.reduce(asked, "sum"))
         return earlier is not None and earlier.read()[0] > 0

@@ -123,7 +123,7 @@ def mask_ratio(model: Data2VecGenericForPreTraining, inputs: Mapping[str, Any]) 
     """The share of real positions that are masked, a scalar; padding is not counted."""
     mask, positions, measurements = inputs["mask"], inputs.get("mask_positions"), model.measurements
     assert measurements is not None  # the forward pass has been made
-    if positions is not None and positions.shape == mask.shape:  # or the batch was cut since
+    if positions is not None and positions.belong_to(mask):
         real = positions.real
     else:
         real = real_positions(model.encoder, inputs, mask.shape[-1], measurements.stride)
