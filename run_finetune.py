@@ -18,8 +18,8 @@ from transformers import set_seed
 
 from modeling_data2vec_generic import cli
 from modeling_data2vec_generic.data.arguments import DataArguments
-from modeling_data2vec_generic.data.bad_rows import BadRows
-from modeling_data2vec_generic.data.screening import listing, screened_together
+from modeling_data2vec_generic.data.quality.bad_rows import BadRows
+from modeling_data2vec_generic.data.quality.screening import listing, screened_together
 from modeling_data2vec_generic.data.summary import log_summary, summarized
 from modeling_data2vec_generic.finetuning.arguments import FinetuningArguments, TaskArguments
 from modeling_data2vec_generic.finetuning.comparison import Comparison, methods_of

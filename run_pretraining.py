@@ -19,8 +19,8 @@ from transformers import set_seed
 
 from modeling_data2vec_generic import Data2VecGenericConfig, Data2VecGenericForPreTraining, cli
 from modeling_data2vec_generic.data.arguments import DataArguments
-from modeling_data2vec_generic.data.bad_rows import BadRows
-from modeling_data2vec_generic.data.screening import listing, screened_together
+from modeling_data2vec_generic.data.quality.bad_rows import BadRows
+from modeling_data2vec_generic.data.quality.screening import listing, screened_together
 from modeling_data2vec_generic.data.sources.raw_datasets import infer_modality, load_raw_datasets
 from modeling_data2vec_generic.data.sources.streamed_source import WindowPreparation, open_stream
 from modeling_data2vec_generic.data.summary import log_summary, summarized

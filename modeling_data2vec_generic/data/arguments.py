@@ -136,12 +136,24 @@ class DataArguments:
     max_bad_fraction: float = field(
         default=0.1,
         metadata={
-            "help": "Largest share of bad rows (broken, truncated, empty, too short). They are skipped; if there are "
-            "more, the run ends with an error."
+            "help": "Largest share of bad rows (broken, truncated, empty, too short) among the rows read. They are "
+            "skipped; if there are more, the run ends with an error."
+        },
+    )
+    check_data: bool = field(
+        default=False,
+        metadata={
+            "help": "Look through all rows before the first step and leave out bad ones. Default: look at 256 rows of "
+            "each split; further bad rows are replaced by the next good one, counted and listed when they are read. "
+            "Text, and the data of fine-tuning, are always checked as a whole."
         },
     )
     preprocessing_num_workers: int | None = field(
-        default=None, metadata={"help": "Number of processes that check and tokenise the data before training."}
+        default=None,
+        metadata={
+            "help": "Number of processes that check and tokenise the data before training. Default: all cores, or one "
+            "process for few rows."
+        },
     )
 
     # Text
@@ -221,6 +233,10 @@ class DataArguments:
             raise ValueError(
                 f"preprocessing_num_workers={self.preprocessing_num_workers} prepares the data before training, and "
                 "--streaming during it: use --dataloader_num_workers."
+            )
+        if self.streaming and self.check_data:
+            raise ValueError(
+                "check_data looks through all rows before the first step, and --streaming reads them later."
             )
         for name in ("max_train_samples", "max_eval_samples", "preprocessing_num_workers"):
             value = getattr(self, name)

@@ -22,8 +22,8 @@ import numpy as np
 import torch
 from datasets import Dataset, Features, IterableDataset
 
-from .bad_rows import BadRows
-from .screening import NothingLeft, Tally, tallied
+from .quality.bad_rows import BadRows
+from .quality.screening import NothingLeft, Tally, tallied
 from .summary import unlogged
 
 POSITION = "stream_position"  # key of samples and batches

@@ -9,7 +9,7 @@ from transformers.utils import logging
 
 from ..data.arguments import DataArguments
 from ..data.kinds_of_data import KINDS
-from ..data.screening import path_of
+from ..data.quality.screening import path_of
 from ..data.sources.raw_datasets import infer_modality, limited, read_splits
 from ..data.splitting import SPLIT_SEED, split_positions, warn_of_validation
 from ..data.summary import note
@@ -47,7 +47,8 @@ def read_rows(
         data_args = replace(data_args, modality=named.modality_name)
     modality = infer_modality(data_args, encoder_reads)
     label = data_args.label_column_name or (named.label_column if named is not None else "label")
-    data_args = replace(data_args, modality=modality, label_column_name=label)
+    # All rows are checked, since metrics must be those of the same rows whatever is run on them.
+    data_args = replace(data_args, modality=modality, label_column_name=label, check_data=True)
     columns = {"group": task_args.group_column_name, "text_pair": task_args.text_pair_column_name}
     further = {name: column for name, column in columns.items() if column is not None}
     words = named is not None and named.reads_words

@@ -11,7 +11,7 @@ import pytest
 from datasets import Dataset, Features, IterableDataset, Value, load_dataset
 from torch.utils.data import DataLoader
 
-from modeling_data2vec_generic.data.screening import good_rows
+from modeling_data2vec_generic.data.quality.screening import good_rows
 from modeling_data2vec_generic.data.windowed_stream import POSITION, Position, StreamCollator, WindowedStream
 
 FEATURES = Features({"text": Value("string")})

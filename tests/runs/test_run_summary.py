@@ -7,7 +7,7 @@ import pytest
 
 import run_finetune
 import run_pretraining
-from modeling_data2vec_generic.data.bad_rows import BadRows
+from modeling_data2vec_generic.data.quality.bad_rows import BadRows
 
 from ..tiny import from_scratch, image_folder, run, run_flags, tiny_encoder
 

@@ -19,7 +19,7 @@ from ..cache_keys import renewed
 from ..column_types import is_list, is_number, is_text, is_whole_number
 from ..encoded_files import base64_content
 from ..kinds_of_data import FILE_TYPES, KINDS
-from ..screening import good_rows
+from ..quality.screening import good_rows
 from ..summary import note
 from ..tables.value_types import PROBLEM, typed_labels
 

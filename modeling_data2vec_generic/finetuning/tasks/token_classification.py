@@ -18,7 +18,7 @@ from transformers.utils import logging
 
 from ...classification_data2vec_generic import Data2VecGenericForTokenClassification
 from ...data.arguments import DataArguments
-from ...data.screening import good_rows
+from ...data.quality.screening import good_rows
 from ...modalities.text.words import NOWHERE, prepare_words
 from ..labels.single_label import SingleLabel
 from ..metrics import load_metric

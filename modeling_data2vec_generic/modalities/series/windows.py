@@ -11,7 +11,7 @@ from datasets import Array2D, Dataset, Features, Value
 from numpy.typing import NDArray
 
 from ...data.arguments import DataArguments
-from ...data.screening import good_rows
+from ...data.quality.screening import good_rows
 from ..window_counts import count_windows
 
 _LONGEST_DEFAULT = 512  # values that a new encoder reads at most, unless the user sets more

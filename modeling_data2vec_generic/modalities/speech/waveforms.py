@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ...data.arguments import DataArguments
 from ...data.encoded_files import encoded_file
-from ...data.screening import NothingLeft, good_rows
+from ...data.quality.screening import NothingLeft, good_rows
 from ...data.summary import note
 from .mp3 import uncounted_frames, with_frame_count
 

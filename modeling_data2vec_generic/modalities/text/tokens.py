@@ -9,7 +9,7 @@ from datasets import Dataset, Features, List, Value
 from transformers import PreTrainedTokenizerBase
 
 from ...data.arguments import DataArguments
-from ...data.screening import NothingLeft, good_rows
+from ...data.quality.screening import NothingLeft, good_rows
 from ...data.summary import note
 from .tokenizer import as_known, check_tokenizer, knows_capitals_only
 

@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from ...data.arguments import DataArguments
-from ...data.screening import good_rows
+from ...data.quality.screening import good_rows
 from .tokenizer import as_known, check_tokenizer, knows_capitals_only
 from .tokens import sequence_length
 

@@ -12,7 +12,7 @@ from datasets import Dataset, Features, Value
 from PIL import Image
 
 from ...data.arguments import DataArguments
-from ...data.screening import good_rows
+from ...data.quality.screening import good_rows
 from ...masking.sample_rng import RowGenerators
 from ..vision.images import INSPECTED, decode_image, examine_image, settle_inspected
 from ..vision.intensity_levels import Levels

@@ -11,7 +11,7 @@ from datasets import Dataset, Features, Value
 from ...data.arguments import DataArguments
 from ...data.encoded_files import encoded_file
 from ...data.kinds_of_data import IMAGE_FORMATS
-from ...data.screening import good_rows
+from ...data.quality.screening import good_rows
 from ...data.summary import note
 from .intensity_levels import Levels, levels_in, settle_levels
 from .jpeg import ORIENTATION, UndecodedJpeg, jpeg_content

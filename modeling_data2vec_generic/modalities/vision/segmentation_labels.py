@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ...data.arguments import DataArguments
 from ...data.encoded_files import encoded_file
 from ...data.kinds_of_data import IMAGE_FORMATS
-from ...data.screening import good_rows
+from ...data.quality.screening import good_rows
 from ...data.summary import note
 from .images import check_size, decode_image, screen_images
 from .intensity_levels import Levels

@@ -12,8 +12,9 @@ import numpy as np
 from datasets import Dataset
 from transformers.utils import logging
 
+from ..arguments import DataArguments
+from ..summary import note
 from .bad_rows import BadRows
-from .summary import note
 
 logger = logging.get_logger(__name__)
 
@@ -21,6 +22,7 @@ _NAMED = 5  # bad rows that are named in the message; the rest are only counted
 _LONGEST = 300  # characters of a name or a reason in a message
 _REASONS = 3  # reasons that are named in the summary
 _FEWEST = 100  # rows of a stream that are read before their share of bad ones is checked
+_FIRST_LOOK = 256  # rows of a split that are looked at before the first step
 
 
 class NothingLeft(ValueError):
@@ -71,13 +73,14 @@ class _SplitsTogether:
         rows: the number of rows of all splits.
         fewest: with fewer rows, the share of bad ones is not checked.
         listed_in: the list of bad rows; None if another process keeps it.
-        bad: the bad rows so far, as (split, number).
+        bad: the bad rows so far, by (split, number), and the number of rows that each stands for: more than 1 if only
+            some rows of its split were looked at.
     """
 
     rows: int
     fewest: int
     listed_in: BadRows | None
-    bad: set[tuple[str, int]] = field(default_factory=set)
+    bad: dict[tuple[str, int], float] = field(default_factory=dict)
 
 
 _REMEDY = "Repair or remove them, or raise --max_bad_fraction to skip them."
@@ -128,6 +131,17 @@ def screened_together(
         _whole.reset(token)
 
 
+def first_look(rows: Dataset, args: DataArguments) -> Dataset:
+    """The rows of a split that are looked at before the first step, in their order.
+
+    These are 256 rows at most, a fixed random choice, so that wrong data are found at once and the others when they
+    are read (see `reading.py`); with --check_data, and of a stream's window, all of them.
+    """
+    if args.check_data or args.streaming or len(rows) <= _FIRST_LOOK:
+        return rows
+    return rows.select(np.sort(np.random.default_rng(0).choice(len(rows), _FIRST_LOOK, replace=False)))
+
+
 def good_rows(
     problems: Sequence[str | None],
     rows: Dataset,
@@ -136,6 +150,7 @@ def good_rows(
     split: str,
     max_bad_fraction: float,
     column: str | None = None,
+    total: int | None = None,
 ) -> np.ndarray:
     """The positions of the good rows, int64, ascending.
 
@@ -150,6 +165,7 @@ def good_rows(
         max_bad_fraction: the largest share of bad rows. It is a share of the rows read so far from a stream (see
             `tallied`), of the rows of all splits within `screened_together`, and of `rows` otherwise.
         column: the column with the file, or the list of files, that may be bad; None if there is none.
+        total: the number of rows of the split, if `rows` are only some of them (see `first_look`). Default: all.
 
     Raises:
         ValueError: there are more bad rows.
@@ -158,19 +174,20 @@ def good_rows(
     tally, whole = _tally.get(), _whole.get()
     bad = [position for position, problem in enumerate(problems) if problem]
     nothing_left = not any(problem == "" for problem in problems)
-    _note(problems, noun, split)
+    total = len(problems) if total is None else total
+    _note(problems, noun, split, total)
     if bad:
         found = _named(problems, rows, bad, split, column, first=0 if tally is None else tally.read)
         scope = tally or whole
         listed_in = scope.listed_in if scope is not None else _listing.get()
-        message = f"{len(bad)} of {len(problems)} {split} {noun}s are bad ({_first_of(found)})"
+        message = f"{len(bad)} of {_number(problems, split, noun, total)} are bad ({_first_of(found)})"
         if listed_in is not None and not (tally and tally.quiet):
             listed_in.add(found)
             message += f", see {listed_in.path}"
         if tally is None:
-            of_all, total = _of_all(found, len(problems), whole)
-            if of_all > max_bad_fraction * total:
-                among = f"; of all {total} rows {of_all} are" if total > len(problems) else ""
+            of_all, every = _of_all(found, total / len(problems), total, whole)
+            if of_all > max_bad_fraction * every:
+                among = f"; of all {every} rows {of_all:.0f} are" if every > len(problems) == total else ""
                 raise ValueError(f"{message}{among}: more than max_bad_fraction={max_bad_fraction} allows. {_REMEDY}")
             if nothing_left:
                 raise NothingLeft(f"{message}: nothing is left to use. Repair them or choose other data.")
@@ -215,23 +232,35 @@ def _shortened(text: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
 
 
-def _of_all(found: list[dict[str, Any]], rows: int, whole: _SplitsTogether | None) -> tuple[int, int]:
-    """The number of bad rows and of all rows; 0 bad ones if there are too few rows to be checked."""
+def _of_all(found: list[dict[str, Any]], weight: float, rows: int, whole: _SplitsTogether | None) -> tuple[float, int]:
+    """The number of bad rows, each of which stands for `weight` rows, and of all rows; 0 bad ones if there are too few
+    rows to be checked."""
     if whole is None:
-        return len(found), rows
-    whole.bad.update((row["split"], row["row"]) for row in found)
-    return (len(whole.bad), whole.rows) if whole.rows >= whole.fewest else (0, whole.rows)
+        return weight * len(found), rows
+    whole.bad.update({(row["split"], row["row"]): weight for row in found})
+    return (sum(whole.bad.values()), whole.rows) if whole.rows >= whole.fewest else (0, whole.rows)
 
 
-def _note(problems: Sequence[str | None], noun: str, split: str) -> None:
+def _number(problems: Sequence[str | None], split: str, noun: str, total: int) -> str:
+    if total == len(problems):
+        return f"{total} {split} {noun}s"
+    return f"the {len(problems)} {split} {noun}s looked at first, out of {total},"
+
+
+def _note(problems: Sequence[str | None], noun: str, split: str, total: int) -> None:
     if blank := sum(problem is None for problem in problems):
         note(split, f"{blank} of {len(problems)} {noun}s are blank and left out; they do not count as bad.")
         problems = [problem for problem in problems if problem is not None]
     # Names and numbers that differ from row to row are replaced, so that equal reasons are counted together.
     reasons = Counter(re.sub(r"'[^']*'|<[^>]*>|\d+", "…", problem) for problem in problems if problem)
-    if not reasons:
-        note(split, f"All {len(problems)} {noun}s can be used.")
-        return
     named = [f"{count} for {reason!r}" for reason, count in reasons.most_common(_REASONS)]
     more = [f"{len(reasons) - _REASONS} other reasons"] if len(reasons) > _REASONS else []
-    note(split, f"{sum(reasons.values())} of {len(problems)} {noun}s are bad and left out: {', '.join(named + more)}.")
+    bad = f"{sum(reasons.values())} of {len(problems)} {noun}s are bad and left out: {', '.join(named + more)}."
+    if total > len(problems):
+        note(
+            split,
+            f"{len(problems)} of {total} {noun}s are looked at here. Bad ones among the others are replaced, counted "
+            "and listed when they are read. --check_data looks at all of them first.",
+        )
+        bad = bad.replace("and left out", "and replaced when they are read")
+    note(split, bad if reasons else f"All {len(problems)} {noun}s can be used.")
