@@ -16,7 +16,7 @@ from transformers.utils import logging
 
 from ..kinds_of_data import FILE_TYPES, KINDS, FileType
 from ..summary import note
-from ..tables.formats import load_file
+from ..tables.opening import load_file
 from .splits_and_classes import Sample, are_few, labelled, named, sample_at, splits_of
 
 logger = logging.get_logger(__name__)

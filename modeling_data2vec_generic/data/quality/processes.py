@@ -24,8 +24,13 @@ def processes_for(rows: int, args: DataArguments) -> int | None:
         return None
     if args.preprocessing_num_workers is not None:
         return args.preprocessing_num_workers
-    processes = min(_usable_cores(), rows // _FEWEST)
+    processes = min(most_processes(args), rows // _FEWEST)
     return processes if processes > 1 else None
+
+
+def most_processes(args: DataArguments) -> int:
+    """--preprocessing_num_workers, or else the number of cores that this process may use."""
+    return args.preprocessing_num_workers or _usable_cores()
 
 
 def _usable_cores() -> int:

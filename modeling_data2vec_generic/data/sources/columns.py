@@ -21,7 +21,7 @@ from ..encoded_files import base64_content
 from ..kinds_of_data import FILE_TYPES, KINDS
 from ..quality.screening import good_rows
 from ..summary import note
-from ..tables.value_types import PROBLEM, typed_labels
+from ..tables.untyped.value_types import PROBLEM, typed_labels
 
 logger = logging.get_logger(__name__)
 

@@ -16,9 +16,12 @@ from transformers.utils import logging
 from ..arguments import DataArguments
 from ..folders.loading import load_folder, modalities_of, nothing_found, walk
 from ..kinds_of_data import KINDS
+from ..quality.processes import most_processes
 from ..splitting import SPLIT_SEED, split_positions, stratified, warn_of_validation
 from ..summary import note
-from ..tables.formats import Table, UntypedTable, open_file
+from ..tables.opening import open_file
+from ..tables.table import Table
+from ..tables.untyped.table import UntypedTable
 from .built_in import BUILT_IN
 from .columns import canonical, chosen_columns, encode_labels, holds, may_hold, renamed, times_of
 from .hub import builder_of
@@ -146,7 +149,7 @@ def read_splits(
     for split, rows in _open_splits(args, modality).items():
         untyped, layout = isinstance(rows, UntypedTable), rows.layout if isinstance(rows, Table) else ""
         chosen = chosen_columns(rows.features, modality, args, split, further, words, untyped, layout)
-        dataset = rows.load(chosen) if isinstance(rows, Table) else renamed(rows, chosen)
+        dataset = rows.load(chosen, most_processes(args)) if isinstance(rows, Table) else renamed(rows, chosen)
         splits[split] = canonical(dataset, modality, args, split, labels)
     return splits
 

@@ -13,7 +13,9 @@ from ..arguments import DataArguments
 from ..folders.loading import load_folder
 from ..kinds_of_data import KINDS
 from ..summary import note
-from ..tables.formats import Choice, Table, UntypedTable, open_file
+from ..tables.opening import open_file
+from ..tables.table import Choice, Table
+from ..tables.untyped.table import UntypedTable
 from .columns import canonical, chosen_columns, encode_labels, renamed
 from .hub import builder_of
 from .opening import VALIDATION_SPLITS, loading_hub, open_splits

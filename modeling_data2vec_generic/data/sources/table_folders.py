@@ -9,7 +9,8 @@ from datasets.packaged_modules.folder_based_builder.folder_based_builder import 
 from datasets.packaged_modules.json.json import Json
 
 from ..summary import note
-from ..tables.formats import Table, open_files
+from ..tables.opening import open_files
+from ..tables.table import Table
 from .hub import builder_of
 from .opening import VALIDATION_SPLITS, loading_hub
 

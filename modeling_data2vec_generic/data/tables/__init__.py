@@ -1,5 +1,5 @@
-"""Reads the rows of csv, tsv, json, jsonl, parquet, txt and FASTA files.
+"""Reads the rows of csv, tsv, json, jsonl, txt, FASTA and parquet files, also compressed, and cuts them into pieces.
 
-Read `formats.py` first (a class for each format), then `records.py` (csv and JSON line by line), `value_types.py` (the
-types of their values) and `fasta.py`.
+Read `table.py` first (what all formats have in common), then `opening.py` (which format a file has) and the formats:
+`untyped/` (csv and JSON), `parquet.py`, `lines.py` and `fasta.py` (text). `building.py` makes data sets of the rows.
 """

@@ -1,25 +1,30 @@
 """FASTA files of proteins, read as text with one sequence per row."""
 
-import gzip
+import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from .compressed import opened
+from .lines import TextTable
+from .table import Piece
+
 _LONGEST = 1_000_000  # letters of a sequence; the longest known protein has about 45,000
-_PLAIN = (".fasta", ".fa", ".faa", ".fas", ".fna")
-FASTA_ENDINGS = (*_PLAIN, *(f"{ending}.gz" for ending in _PLAIN))
+FASTA_ENDINGS = (".fasta", ".fa", ".faa", ".fas", ".fna")
 
 
-def is_fasta(path: Path) -> bool:
-    """Whether a file is FASTA, by its extension."""
-    return path.name.lower().endswith(FASTA_ENDINGS)
+class FastaTable(TextTable):
+    """A FASTA file: its sequences become the column `text`."""
 
+    kind = "FASTA"
 
-def sequences_of(path: Path) -> Iterator[str]:
-    """The sequences of a FASTA file, plain or gzipped; see `sequences`."""
-    opener = gzip.open if path.suffix.lower() == ".gz" else open
-    with opener(path, "rt", encoding="utf-8-sig") as file:
-        # Long lines are read in parts: a line of a gzipped file may be a thousand times as long as the file.
-        yield from sequences(iter(lambda: file.readline(_LONGEST + 1), ""))
+    def pieces_of(self, path: Path, count: int) -> list[Piece]:
+        return [Piece(path)]
+
+    def texts_of(self, piece: Piece) -> Iterator[str]:
+        with opened(piece.path) as content:
+            file = io.TextIOWrapper(content, encoding="utf-8-sig")
+            # Long lines are read in parts: a line of a gzipped file may be a thousand times as long as the file.
+            yield from sequences(iter(lambda: file.readline(_LONGEST + 1), ""))
 
 
 def sequences(lines: Iterable[str]) -> Iterator[str]:

@@ -196,7 +196,7 @@ def test_file__only_empty_lines(tmp_path):
         ("a.jsonl", b"no json", r"train_file='.*a\.jsonl' cannot be read as json"),
         ("a.parquet", b"no parquet", r"train_file='.*a\.parquet' cannot be read as parquet"),
         ("a.txt", b"\xff\xfe\xfa", r"train_file='.*a\.txt' cannot be read as text"),
-        ("a.xlsx", b"x", r"has an unknown extension: expected one of \.csv, \.json, \.jsonl, \.txt, \.parquet"),
+        ("a.xlsx", b"x", r"has an unknown extension: expected one of \.csv, \.tsv, \.json, \.jsonl, \.txt, \.parquet"),
     ],
 )
 def test_file__unusable(tmp_path, name, content, message):

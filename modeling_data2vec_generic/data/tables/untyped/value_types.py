@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow
 from datasets import Features, List, Value
 
-from ..encoded_files import LONGEST_PATH, base64_content, modality_of
-from ..kinds_of_data import FILE_TYPES
+from ...encoded_files import LONGEST_PATH, base64_content, modality_of
+from ...kinds_of_data import FILE_TYPES
 
 PROBLEM = "problem"  # column of csv and JSON tables that says what is wrong with a row; None if nothing
 
