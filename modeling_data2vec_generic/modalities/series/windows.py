@@ -11,6 +11,7 @@ from datasets import Array2D, Dataset, Features, Value
 from numpy.typing import NDArray
 
 from ...data.arguments import DataArguments
+from ...data.quality.processes import processes_for
 from ...data.quality.screening import good_rows
 from ..window_counts import count_windows
 
@@ -67,7 +68,7 @@ def prepare_series(raw: Dataset, args: DataArguments, split: str, length: int, c
             fn_kwargs={"length": length},
             remove_columns=raw.column_names,
             features=Features(features | labels),
-            num_proc=args.preprocessing_num_workers,
+            num_proc=processes_for(len(good), args),
             desc=f"Cutting {split} series",
         )
     )
@@ -148,7 +149,7 @@ def _report(raw: Dataset, args: DataArguments, split: str) -> Dataset:
         input_columns="series",
         remove_columns=raw.column_names,
         features=Features({"problem": Value("string"), "length": Value("int64"), "channels": Value("int64")}),
-        num_proc=args.preprocessing_num_workers,
+        num_proc=processes_for(len(raw), args),
         desc=f"Checking {split} series",
     )
     return report.with_format(None)

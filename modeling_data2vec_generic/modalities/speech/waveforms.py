@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ...data.arguments import DataArguments
 from ...data.encoded_files import encoded_file
+from ...data.quality.processes import processes_for
 from ...data.quality.screening import NothingLeft, good_rows
 from ...data.summary import note
 from .mp3 import uncounted_frames, with_frame_count
@@ -155,7 +156,7 @@ def _check(raw: Dataset, rate: int, args: DataArguments, split: str, min_samples
         input_columns="audio",
         remove_columns=raw.column_names,
         features=Features({"problem": Value("string")} | {name: Value("int64") for name in _COUNTS}),
-        num_proc=args.preprocessing_num_workers,
+        num_proc=processes_for(len(raw), args),
         desc=f"Checking {split} sound",
     )
     frames, rates, mpeg_frames = (np.array(report[name][:]) for name in _COUNTS)

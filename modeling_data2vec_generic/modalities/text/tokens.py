@@ -9,6 +9,7 @@ from datasets import Dataset, Features, List, Value
 from transformers import PreTrainedTokenizerBase
 
 from ...data.arguments import DataArguments
+from ...data.quality.processes import processes_for
 from ...data.quality.screening import NothingLeft, good_rows
 from ...data.summary import note
 from .tokenizer import as_known, check_tokenizer, knows_capitals_only
@@ -125,7 +126,7 @@ def _tokenised(
         batched=True,
         fn_kwargs={"tokenizer": tokenizer, "max_length": max_length},
         remove_columns=[name for name in _TEXTS if name in raw.column_names],
-        num_proc=args.preprocessing_num_workers,
+        num_proc=processes_for(len(raw), args),
         desc=f"Tokenising {split} text",
     )
 

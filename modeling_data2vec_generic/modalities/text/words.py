@@ -7,6 +7,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from ...data.arguments import DataArguments
+from ...data.quality.processes import processes_for
 from ...data.quality.screening import good_rows
 from .tokenizer import as_known, check_tokenizer, knows_capitals_only
 from .tokens import sequence_length
@@ -40,7 +41,7 @@ def prepare_words(raw: Dataset, tokenizer: PreTrainedTokenizerBase, args: DataAr
         _tokenise,
         batched=True,
         fn_kwargs={"tokenizer": tokenizer, "max_length": length},
-        num_proc=args.preprocessing_num_workers,
+        num_proc=processes_for(len(raw), args),
         desc=f"Tokenising {split} words",
     )
     places: list[list[int]] = samples["first_tokens"][:]

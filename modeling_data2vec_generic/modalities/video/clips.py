@@ -1,30 +1,38 @@
-"""Checks all frames of clips before training, cuts long clips, and decodes on access.
+"""Looks at clips before training, cuts long ones, and decodes on access.
 
 A clip is a list of images (files or encoded bytes), not a video file, so that no video codec is needed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import pyarrow.compute
 import torch
 from datasets import Dataset, Features, Value
+from numpy.typing import NDArray
 from PIL import Image
 
 from ...data.arguments import DataArguments
-from ...data.quality.screening import good_rows
+from ...data.quality.processes import processes_for
+from ...data.quality.reading import Unreadable, readable
+from ...data.quality.screening import first_look, good_rows
 from ...masking.sample_rng import RowGenerators
 from ..vision.images import INSPECTED, decode_image, examine_image, settle_inspected
 from ..vision.intensity_levels import Levels
 from ..vision.pixels import PixelPipeline, RandomResizedCrop
 from ..window_counts import count_windows
 
+_EMPTY = "no frames"
+
 
 def prepare_video(raw: Dataset, args: DataArguments, split: str, num_frames: int, processor: Any = None) -> Dataset:
     """Checks clips and cuts them into consecutive pieces of `num_frames` frames.
 
     Each piece has the label of its clip. The remainder at the end of a clip is dropped. Clips with fewer frames, with
-    frames that cannot be decoded, or with frames of different sizes are bad rows (see `good_rows`).
+    frames that cannot be decoded, or with frames of different sizes are bad rows (see `good_rows`). Frames are counted
+    in all clips, and decoded in some of them (`first_look`).
 
     Args:
         raw: the rows, as `load_raw_datasets` gives them.
@@ -34,30 +42,33 @@ def prepare_video(raw: Dataset, args: DataArguments, split: str, num_frames: int
         processor: as in `prepare_images`.
 
     Returns:
-        A map-style dataset of `video` (list of `num_frames` PIL RGB images of one size, decoded on access),
-        `sample_index`, `clip` (the `sample_index` of the whole clip) and, if `raw` has it, `label`.
+        A map-style dataset of `video` (list of `num_frames` PIL RGB images of one size, decoded on access; an
+        `Unreadable` if they cannot be decoded), `sample_index`, `clip` (the `sample_index` of the whole clip) and, if
+        `raw` has it, `label`.
 
     Raises:
         ValueError: too many clips are bad, or none is left.
     """
-    report = raw.map(
+    looked_at = first_look(raw, args)
+    report = looked_at.map(
         _inspect,
         input_columns="video",
         remove_columns=raw.column_names,
         features=Features(INSPECTED | {"frames": Value("int64")}),
-        num_proc=args.preprocessing_num_workers,
+        num_proc=processes_for(len(looked_at), args),
         desc=f"Checking {split} clips",
     )
-    frames = np.array(report["frames"][:])
-    problems = [
-        problem or (f"too short ({count} frames, the encoder reads {num_frames})" if count < num_frames else "")
-        for problem, count in zip(report["problem"][:], frames, strict=True)
-    ]
-    good = good_rows(problems, raw, noun="clip", split=split, max_bad_fraction=args.max_bad_fraction, column="video")
+    settings: dict[str, Any] = {"noun": "clip", "split": split, "max_bad_fraction": args.max_bad_fraction}
+    short = _too_short(np.array(report["frames"][:]), num_frames)
+    problems = [problem or other for problem, other in zip(report["problem"][:], short, strict=True)]
+    good = good_rows(problems, looked_at, column="video", total=len(raw), **settings)
     levels = settle_inspected(report.select(good), args, split, "clip", processor)
+    frames = _frames_of(raw)
+    if looked_at is not raw:
+        good = good_rows(_too_short(frames, num_frames), raw, column="video", **settings)
     counts = count_windows(frames[good], num_frames, noun="clips", split=split)
     rows = np.repeat(good, counts)
-    starts = np.concatenate([np.arange(count) * num_frames for count in counts])
+    starts = (np.arange(len(rows)) - np.repeat(counts.cumsum() - counts, counts)) * num_frames
     clips = np.array(raw["sample_index"][:])[rows]
     pieces = Dataset.from_dict({"row": rows, "start": starts, "sample_index": np.arange(len(rows)), "clip": clips})
     if "label" in raw.features:
@@ -81,11 +92,17 @@ class FrameReader:
         if not {"row", "start"} <= batch.keys():  # other columns were selected
             return batch
         places = zip(batch.pop("row"), batch.pop("start"), strict=True)
-        batch["video"] = [
-            [decode_image(frame, self.levels) for frame in self.source[row]["video"][start : start + self.num_frames]]
-            for row, start in places
-        ]
+        batch["video"] = [readable(self._decoded, self.source[row]["video"], start) for row, start in places]
         return batch
+
+    def _decoded(self, clip: list[dict[str, Any] | None], start: int) -> list[Image.Image]:
+        """The frames of the piece of a clip that begins at `start`."""
+        frames: list[Image.Image] = []
+        for number, frame in enumerate(clip[start : start + self.num_frames], start=start):
+            with _naming(number):
+                frames.append(decode_image(frame, self.levels))
+        _check_sizes({frame.size for frame in frames})
+        return frames
 
 
 class FrameProcessor:
@@ -136,26 +153,64 @@ class ClipPipeline:
         return self._pixels.cropped(frames, crop, per_frame, normalised).unflatten(0, (len(clips), -1))
 
 
+def _frames_of(raw: Dataset) -> NDArray[np.int64]:
+    """The number of frames of each clip; 0 where there is none. No frame is read, even where rows were selected."""
+    lengths = pyarrow.compute.list_value_length(raw.data.column("video")).fill_null(0)
+    if raw._indices is not None:
+        lengths = lengths.take(raw._indices.column(0))
+    return np.asarray(lengths, dtype=np.int64)
+
+
+def _too_short(frames: NDArray[np.int64], num_frames: int) -> list[str]:
+    """For each number of frames what is wrong with the clip; "" if nothing."""
+    return [
+        ""
+        if count >= num_frames
+        else f"too short ({count} frames, the encoder reads {num_frames})"
+        if count
+        else _EMPTY
+        for count in frames.tolist()
+    ]
+
+
 def _inspect(frames: list[dict[str, Any] | None] | None) -> dict[str, Any]:
     """Decodes all frames of a clip, and returns the fields of INSPECTED for the clip and its number of frames."""
-    nothing = {"black": None, "white": None, "several": False, "narrowed": False, "frames": len(frames or [])}
+    found = readable(_examine, frames or [])
+    if isinstance(found, Unreadable):
+        found = {"problem": found.reason, "black": None, "white": None, "several": False, "narrowed": False}
+    return {**found, "frames": len(frames or [])}
+
+
+def _examine(frames: list[dict[str, Any] | None]) -> dict[str, Any]:
+    """The fields of INSPECTED for a clip. Raises [`Unreadable`] for a bad one."""
     if not frames:
-        return {**nothing, "problem": "no frames"}
+        raise Unreadable(_EMPTY)
     sizes, found = set(), []
     for number, frame in enumerate(frames):
-        if frame is None or (frame["bytes"] is None and frame["path"] is None):
-            return {**nothing, "problem": f"frame {number} is missing"}
-        try:
+        with _naming(number):
             size, report = examine_image(frame)
-        except Exception as error:  # for broken files, decoders raise exceptions of many types
-            return {**nothing, "problem": f"frame {number}: {type(error).__name__}: {error}"}
         sizes.add(size)
         found.append(report)
+    _check_sizes(sizes)
     return {
-        "problem": f"frames of {len(sizes)} different sizes" if len(sizes) > 1 else "",
+        "problem": "",
         "black": min((report["black"] for report in found if report["black"] is not None), default=None),
         "white": max((report["white"] for report in found if report["white"] is not None), default=None),
         "several": any(report["several"] for report in found),
         "narrowed": any(report["narrowed"] for report in found),
-        "frames": len(frames),
     }
+
+
+@contextmanager
+def _naming(number: int) -> Iterator[None]:
+    """Whatever a decoder raises becomes an [`Unreadable`] that names the frame."""
+    try:
+        yield
+    except Exception as error:
+        reason = str(error) if isinstance(error, Unreadable) else f"{type(error).__name__}: {error}"
+        raise Unreadable(f"frame {number}: {reason}") from error
+
+
+def _check_sizes(sizes: set[tuple[int, int]]) -> None:
+    if len(sizes) > 1:
+        raise Unreadable(f"frames of {len(sizes)} different sizes")

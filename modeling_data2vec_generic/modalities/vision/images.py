@@ -1,5 +1,6 @@
-"""Checks all images before training, and decodes them on access, always to 8-bit RGB."""
+"""Looks at images before training, and decodes them on access, always to 8-bit RGB."""
 
+import io
 from functools import partial
 from typing import Any
 
@@ -11,7 +12,9 @@ from datasets import Dataset, Features, Value
 from ...data.arguments import DataArguments
 from ...data.encoded_files import encoded_file
 from ...data.kinds_of_data import IMAGE_FORMATS
-from ...data.quality.screening import good_rows
+from ...data.quality.processes import processes_for
+from ...data.quality.reading import Unreadable, readable
+from ...data.quality.screening import first_look, good_rows, path_of
 from ...data.summary import note
 from .intensity_levels import Levels, levels_in, settle_levels
 from .jpeg import ORIENTATION, UndecodedJpeg, jpeg_content
@@ -22,7 +25,9 @@ _LARGEST_RATIO = 200
 
 
 def prepare_images(raw: Dataset, args: DataArguments, split: str, processor: Any = None) -> Dataset:
-    """Decodes all images once to check them. Images that cannot be decoded are bad rows (see `good_rows`).
+    """Decodes some images to look at them (`first_look`). Those that cannot be decoded are bad rows (see `good_rows`).
+
+    If these are all images, the bad ones are left out.
 
     Args:
         raw: the rows, as `load_raw_datasets` gives them.
@@ -32,8 +37,8 @@ def prepare_images(raw: Dataset, args: DataArguments, split: str, processor: Any
             `settle_levels`). Without one, the levels are those of these images.
 
     Returns:
-        A map-style dataset of `image` (PIL RGB, decoded on access, JPEG files when their pixels are used),
-        `sample_index` and, if `raw` has it, `label`.
+        A map-style dataset of `image` (PIL RGB, decoded on access, JPEG files when their pixels are used; an
+        `Unreadable` if it cannot be decoded), `sample_index` and, if `raw` has it, `label`.
         `dataset.with_format(None)["label"][:]` reads all labels without decoding images.
 
     Raises:
@@ -47,25 +52,27 @@ def screen_images(
     raw: Dataset, args: DataArguments, split: str, processor: Any = None
 ) -> tuple[Dataset, Levels | None]:
     """Like `prepare_images`, but returns the rows without decoding on access, and the levels to decode them with."""
-    report = raw.map(
+    looked_at = first_look(raw, args)
+    report = looked_at.map(
         inspect_image,
         input_columns="image",
         remove_columns=raw.column_names,
         features=Features(INSPECTED),
-        num_proc=args.preprocessing_num_workers,
+        num_proc=processes_for(len(looked_at), args),
         desc=f"Checking {split} images",
     )
 
     good = good_rows(
         report["problem"][:],
-        raw,
+        looked_at,
         noun="image",
         split=split,
         max_bad_fraction=args.max_bad_fraction,
         column="image",
+        total=len(raw),
     )
-    if len(good) < len(raw):
-        raw, report = raw.select(good), report.select(good)
+    if len(good) < len(looked_at):
+        raw, report = raw.select(good) if looked_at is raw else raw, report.select(good)
     return raw, settle_inspected(report, args, split, "image", processor)
 
 
@@ -87,7 +94,14 @@ def settle_inspected(report: Dataset, args: DataArguments, split: str, noun: str
     return settle_levels(found, args, split, noun, processor)
 
 
-def decode_image(value: dict[str, Any], levels: Levels | None = None) -> PIL.Image.Image:
+def image_file(value: dict[str, Any] | None) -> io.BytesIO | str:
+    """What Pillow can open. Raises [`Unreadable`] if there is no image, and as `encoded_file`."""
+    if value is None or (value["bytes"] is None and value["path"] is None):
+        raise Unreadable("no image")
+    return encoded_file(value)
+
+
+def decode_image(value: dict[str, Any] | None, levels: Levels | None = None) -> PIL.Image.Image:
     """Decodes the first frame of an image to 8-bit RGB, and turns it upright by its EXIF data.
 
     A JPEG file is decoded when its pixels are first used, so that a crop needs no more of them than it reads (see
@@ -99,13 +113,13 @@ def decode_image(value: dict[str, Any], levels: Levels | None = None) -> PIL.Ima
 
     Raises:
         ValueError: the image has more pixels than `PIL.Image.MAX_IMAGE_PIXELS` (89 million), or one side is more than
-            200 times as long as the other. For broken files, Pillow raises other exceptions, too; if a JPEG file is
-            broken behind its header, its use does.
+            200 times as long as the other, or pixels are not finite. For broken files, Pillow raises other exceptions,
+            too; if a JPEG file is broken behind its header, its use raises [`Unreadable`].
     """
-    file = encoded_file(value)
+    file = image_file(value)
     content = jpeg_content(file)
     if content is not None:
-        jpeg = UndecodedJpeg(content)
+        jpeg = UndecodedJpeg(content, path_of(value))
         check_size(*jpeg.size)
         return jpeg
     with PIL.Image.open(file, formats=IMAGE_FORMATS) as image:
@@ -136,7 +150,7 @@ def to_rgb(image: PIL.Image.Image, levels: Levels | None = None) -> PIL.Image.Im
     largest value. Pillow's own conversion would show the colour under transparent pixels, and clip values above 255.
     """
     if _is_deep(image):
-        values = np.asarray(image)
+        values = _finite(np.asarray(image))
         return PIL.Image.fromarray((levels or levels_in(values)).apply(values)).convert("RGB")
     if image.has_transparency_data:
         if image.mode == "La":  # premultiplied grey, which Pillow cannot convert to RGBA directly
@@ -145,6 +159,12 @@ def to_rgb(image: PIL.Image.Image, levels: Levels | None = None) -> PIL.Image.Im
         canvas.alpha_composite(image.convert("RGBA"))
         return canvas.convert("RGB")
     return image.convert("RGB")
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    if not np.isfinite(values).all():
+        raise ValueError("pixels that are not finite")
+    return values
 
 
 def _is_deep(image: PIL.Image.Image) -> bool:
@@ -165,25 +185,18 @@ _NOTHING = {"problem": "", "black": None, "white": None, "several": False, "narr
 
 def inspect_image(value: dict[str, Any] | None) -> dict[str, Any]:
     """Decodes an image, and returns the fields of INSPECTED."""
-    if value is None or (value["bytes"] is None and value["path"] is None):
-        return {**_NOTHING, "problem": "no image"}
-    try:
-        return examine_image(value)[1]
-    except Exception as error:  # for broken files, decoders raise exceptions of many types
-        return {**_NOTHING, "problem": f"{type(error).__name__}: {error}"}
+    found = readable(examine_image, value)
+    return {**_NOTHING, "problem": found.reason} if isinstance(found, Unreadable) else found[1]
 
 
-def examine_image(value: dict[str, Any]) -> tuple[tuple[int, int], dict[str, Any]]:
+def examine_image(value: dict[str, Any] | None) -> tuple[tuple[int, int], dict[str, Any]]:
     """The width and height of the upright image, and the fields of INSPECTED. Raises as `decode_image`."""
-    with PIL.Image.open(encoded_file(value), formats=IMAGE_FORMATS) as image:
+    with PIL.Image.open(image_file(value), formats=IMAGE_FORMATS) as image:
         stored_as = str([tile.args for tile in image.tile])  # gone once the pixels are loaded
         _load(image)
         found: dict[str, Any] = dict(_NOTHING)
         if _is_deep(image):
-            values = np.asarray(image)
-            if not np.isfinite(values).all():
-                raise ValueError("pixels that are not finite")
-            found["black"], found["white"] = levels_in(values)
+            found["black"], found["white"] = levels_in(_finite(np.asarray(image)))
         else:
             to_rgb(image)
             found["narrowed"] = ";16" in stored_as
@@ -195,5 +208,5 @@ def examine_image(value: dict[str, Any]) -> tuple[tuple[int, int], dict[str, Any
 
 def _decode_batch(batch: dict[str, list[Any]], levels: Levels | None) -> dict[str, list[Any]]:
     if "image" in batch:  # otherwise other columns were selected
-        batch["image"] = [decode_image(value, levels) for value in batch["image"]]
+        batch["image"] = [readable(decode_image, value, levels) for value in batch["image"]]
     return batch

@@ -12,6 +12,8 @@ import torch
 from PIL import Image, ImageOps
 from torch.nn import functional
 
+from ...data.quality.reading import Unreadable
+
 ORIENTATION = 0x0112  # EXIF tag
 _FIRST_BYTES = b"\xff\xd8\xff"
 _SCALES = (8, 4, 2)
@@ -35,13 +37,20 @@ class UndecodedJpeg(Image.Image):
 
     At first only the header is read, which gives the size. Unlike an image that Pillow has just opened, it keeps no
     file open, and it is upright (EXIF) and RGB, whatever is stored.
+
+    Args:
+        content: the bytes of the file.
+        path: of the file, for errors.
+
+    Raises:
+        Unreadable: when its pixels are used, if the file is broken behind its header.
     """
 
     content: bytes | None = None  # of copies that were pickled, which are decoded
 
-    def __init__(self, content: bytes):
+    def __init__(self, content: bytes, path: str | None = None):
         super().__init__()
-        self.content = content
+        self.content, self.path = content, path
         self._header: Image.Image | None = self._opened()
         orientation = self._header.getexif().get(ORIENTATION, 1)
         self.orientation = orientation if 1 <= orientation <= 8 else 1
@@ -95,7 +104,10 @@ class UndecodedJpeg(Image.Image):
         image, self._header = self._header or self._opened(), None  # an opened image can be decoded only once
         if scale > 1:
             image.draft(None, (image.width // scale, image.height // scale))
-        image.load()
+        try:
+            image.load()
+        except Exception as error:
+            raise Unreadable(f"{type(error).__name__}: {error}", self.path) from error
         if self.orientation != 1:
             image = ImageOps.exif_transpose(image)
         return image if image.mode == "RGB" else image.convert("RGB")

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ...data.arguments import DataArguments
 from ...data.encoded_files import encoded_file
 from ...data.kinds_of_data import IMAGE_FORMATS
+from ...data.quality.processes import processes_for
 from ...data.quality.screening import good_rows
 from ...data.summary import note
 from .images import check_size, decode_image, screen_images
@@ -30,7 +31,7 @@ def inspect_masks(raw: Dataset, args: DataArguments, split: str) -> Dataset:
         input_columns="label",
         remove_columns=raw.column_names,
         features=Features({"problem": Value("string"), "values": List(Value("int64"))}),
-        num_proc=args.preprocessing_num_workers,
+        num_proc=processes_for(len(raw), args),
         desc=f"Checking {split} masks",
     )
 
@@ -114,7 +115,7 @@ def prepare_masked_images(
         fn_kwargs={"classes": np.array(classes), "size": size},
         remove_columns=images.column_names,
         features=Features({"problem": Value("string"), "turned": Value("bool")}),
-        num_proc=args.preprocessing_num_workers,
+        num_proc=processes_for(len(images), args),
         desc=f"Comparing {split} masks with images",
     )
     good = _good(report["problem"][:], images, args, split)

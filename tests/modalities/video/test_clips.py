@@ -10,6 +10,7 @@ from datasets import Dataset, Features, Image, List, Value
 from transformers import VideoMAEImageProcessorPil
 
 from modeling_data2vec_generic.data.arguments import DataArguments
+from modeling_data2vec_generic.data.quality.reading import Unreadable
 from modeling_data2vec_generic.data.sources.raw_datasets import infer_modality, load_raw_datasets
 from modeling_data2vec_generic.modalities.video.clips import FrameProcessor, prepare_video
 
@@ -75,8 +76,8 @@ def test_prepare_video__can_be_sent_to_workers():
         ([], "no frames"),
         (None, "no frames"),
         ([*clip(2), {"bytes": frame(1)["bytes"][:40], "path": None}], "frame 2: "),
-        ([*clip(2), {"bytes": None, "path": None}], "frame 2 is missing"),
-        ([*clip(1), None, *clip(1)], "frame 1 is missing"),
+        ([*clip(2), {"bytes": None, "path": None}], "frame 2: no image"),
+        ([*clip(1), None, *clip(1)], "frame 1: no image"),
         ([*clip(2), *clip(1, size=(9, 5))], "frames of 2 different sizes"),
     ],
 )
@@ -86,6 +87,31 @@ def test_prepare_video__bad_clips_are_skipped_counted_and_named(bad, reason, tra
     assert f"1 of 3 train clips are bad (row 1: {reason}" in transformers_log.text
     with pytest.raises(ValueError, match="1 of 3 train clips are bad.*--max_bad_fraction"):
         prepared([clip(3), bad, clip(3)], max_bad_fraction=0.1)
+
+
+def test_prepare_video__looks_at_no_more_than_256_clips_and_counts_the_frames_of_all(transformers_log):
+    clips = [clip(3)] * 400
+    clips[7] = clip(2)
+    clips[9] = [*clip(2), {"bytes": b"broken", "path": "9.png"}]
+    raw_numbers = [number for number in range(400) if number != 7]
+    dataset = prepared(clips)
+    assert dataset.with_format(None)["clip"][:] == raw_numbers
+    assert "1 of 400 train clips are bad (row 7: too short" in transformers_log.text
+    unreadable = dataset[raw_numbers.index(9)]["video"]
+    assert isinstance(unreadable, Unreadable)
+    assert str(unreadable).startswith("frame 2: UnidentifiedImageError")
+    assert len(prepared(clips, check_data=True)) == 398
+
+
+def test_prepare_video__frames_of_selected_rows_are_counted():
+    features = Features({"video": List(Image(decode=False)), "sample_index": Value("int64")})
+    clips = [clip(3), clip(7), None, clip(4)] * 100
+    raw = Dataset.from_dict({"video": clips, "sample_index": range(400)}, features=features)
+    args = DataArguments(train_file="a.parquet", max_bad_fraction=0.5)
+    dataset = prepare_video(raw.select([1, *range(4, 400)]), args, "train", 3)
+    pieces = dataset.with_format(None)
+    assert pieces["clip"][:5] == [1, 1, 4, 5, 5]
+    assert pieces["start"][:5] == [0, 3, 0, 0, 3]
 
 
 def test_frame_processor__can_be_pickled():

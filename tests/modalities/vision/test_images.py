@@ -5,16 +5,21 @@ import os
 import pickle
 import struct
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import PIL.Image
 import pytest
-from datasets import Dataset
+from datasets import Dataset, Features, Value
+from datasets import Image as PictureFeature
 from torch.utils.data import DataLoader
 from transformers import AutoImageProcessor, ViTImageProcessorPil
 
 from modeling_data2vec_generic.data.arguments import DataArguments
+from modeling_data2vec_generic.data.quality.reading import Unreadable
+from modeling_data2vec_generic.data.quality.screening import screened_together
 from modeling_data2vec_generic.data.sources.raw_datasets import load_raw_datasets
+from modeling_data2vec_generic.modalities.vision import images
 from modeling_data2vec_generic.modalities.vision.images import decode_image, prepare_images, to_rgb
 
 pytestmark = pytest.mark.fast
@@ -404,3 +409,49 @@ def test_prepare_images__colours_of_sixteen_bits_are_counted(tmp_path, caplog):
     (root / "deep.png").write_bytes(b"\x89PNG\r\n\x1a\n" + content)
     prepared(root)
     assert "1 of 4 images have more than 8 bits in each of several channels" in caplog.text
+
+
+def many_images(count, bad=()):
+    """Rows in memory, of which those in `bad` are broken."""
+    files = [encoded(PIL.Image.new("L", (4, 4), number % 256)) for number in range(count)]
+    for number in bad:
+        files[number] = {"bytes": b"broken", "path": f"{number}.png"}
+    features = Features({"image": PictureFeature(decode=False), "sample_index": Value("int64")})
+    return Dataset.from_dict({"image": files, "sample_index": range(count)}, features=features)
+
+
+def test_prepare_images__looks_at_no_more_than_256_images(monkeypatch, transformers_log):
+    looked_at = []
+    examine = images.examine_image
+    monkeypatch.setattr(images, "examine_image", lambda value: looked_at.append(value) or examine(value))
+    raw = many_images(1000, bad=range(0, 1000, 20))
+    args = DataArguments(train_file="a.parquet")
+    dataset = prepare_images(raw, args, "train")
+    assert len(looked_at) == 256
+    number = sum(value["path"] is not None for value in looked_at)
+    assert f"{number} of the 256 train images looked at first, out of 1000, are bad" in transformers_log.text
+    assert len(dataset) == 1000  # bad ones are replaced when they are read
+    assert {type(dataset[position]["image"]) for position in range(0, 1000, 20)} == {Unreadable}
+    assert str(dataset[40]["image"]).startswith("UnidentifiedImageError")
+    assert dataset[40]["image"].path == "40.png"
+
+    chosen = [value["bytes"] for value in looked_at]
+    looked_at.clear()
+    prepare_images(many_images(1000, bad=range(0, 1000, 20)), args, "train")
+    assert [value["bytes"] for value in looked_at] == chosen
+
+    looked_at.clear()
+    everything = DataArguments(train_file="a.parquet", check_data=True)
+    assert len(prepare_images(raw, everything, "train")) == 950
+    assert len(looked_at) == 1000
+
+
+def test_prepare_images__too_many_bad_ones_among_those_looked_at_are_an_error():
+    args = DataArguments(train_file="a.parquet")
+    wrong = many_images(1000, bad=range(0, 1000, 5))
+    with (
+        screened_together({"train": wrong, "validation": many_images(10)}),
+        pytest.raises(ValueError, match="of the 256 train images looked at first, out of 1000, are bad.*max_bad_frac"),
+    ):
+        prepare_images(wrong, args, "train")
+    assert len(prepare_images(wrong, replace(args, max_bad_fraction=0.3), "train")) == 1000
