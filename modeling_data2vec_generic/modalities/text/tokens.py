@@ -1,17 +1,24 @@
-"""Tokenises text, and packs rows into full sequences or makes one sequence of each row."""
+"""Tokenises text, and joins rows into full sequences or makes one sequence of each row.
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+What is made of all rows is made once: `datasets` keeps it under a key of rows, tokenizer, settings and code.
+"""
+
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, Features, List, Value
+import pyarrow
+import pyarrow.compute
+from datasets import Dataset, Features
+from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from ...data.arguments import DataArguments
 from ...data.quality.processes import processes_for
 from ...data.quality.screening import NothingLeft, good_rows
 from ...data.summary import note
+from .packing import SEQUENCE, Frame, flattened, frame_of, framed, joined, lists_of, sequence_columns
 from .tokenizer import as_known, check_tokenizer, knows_capitals_only
 
 _TEXTS = ("text", "text_pair")
@@ -20,7 +27,8 @@ _AT_ONCE = 1_000_000  # characters that are tokenised at a time; each takes abou
 _MIN_TOKENS = 2  # one that is masked and one that is visible; special tokens do not count
 _MOST_UNKNOWN = 0.5  # largest share of unknown tokens, in a row and in all rows
 _COUNTS = ("content_tokens", "unknown_tokens")
-_LINE = {"input_ids": List(Value("int32")), "special_tokens_mask": List(Value("int8"))}
+_BLANK = -1  # stands for the number of tokens of a blank row
+_COUNTED_AT_ONCE = 100_000  # rows
 
 
 def sequence_length(tokenizer: PreTrainedTokenizerBase, args: DataArguments) -> int:
@@ -88,14 +96,14 @@ def prepare_text(
     tokenised = _tokenised(raw, tokenizer, args, split, length if line_by_line else None)
     if line_by_line:
         return _good_lines(tokenised, args, split, length, min_tokens)
-    rows = _good(tokenised, args, split, min_tokens=1)
-    if (total := sum(rows["content_tokens"][:])) < _MIN_TOKENS:
+    rows, total = _good(tokenised, args, split, min_tokens=1)
+    if total < _MIN_TOKENS:
         raise NothingLeft(f"The {split} text has less than {_MIN_TOKENS} tokens in all: nothing to mask and to see.")
-    frame = _frame_of(tokenizer)
-    packed = _packed(rows.select_columns("input_ids"), frame, length)
+    frame = frame_of(tokenizer)
+    sequences = joined(rows, total, frame, length)
     between = "nothing" if frame.separator is None else tokenizer.convert_ids_to_tokens(frame.separator)
-    note(split, f"{total} tokens are packed into {len(packed)} sequences of {length}, {between} between two rows.")
-    return packed
+    note(split, f"{total} tokens are joined into {len(sequences)} sequences of {length}, {between} between two rows.")
+    return sequences
 
 
 def prepare_labelled_lines(
@@ -107,72 +115,77 @@ def prepare_labelled_lines(
     """
     length = sequence_length(tokenizer, args)
     tokenised = _tokenised(raw, tokenizer, args, split, None)
-    lines = tokenised.map(
+    lines = tokenised.with_format("arrow").map(
         _as_lines,
         batched=True,
-        fn_kwargs={"frame": _frame_of(tokenizer), "length": length, "cut_left": tokenizer.truncation_side == "left"},
-        features=Features(tokenised.features | _LINE),
+        fn_kwargs={"frame": frame_of(tokenizer), "length": length, "cut_left": tokenizer.truncation_side == "left"},
+        features=Features(tokenised.features | SEQUENCE),
         desc=f"Cutting {split} text",
     )
-    return _good_lines(lines, args, split, length, _MIN_TOKENS)
+    return _good_lines(lines.with_format(None), args, split, length, _MIN_TOKENS)
 
 
 def _tokenised(
     raw: Dataset, tokenizer: PreTrainedTokenizerBase, args: DataArguments, split: str, max_length: int | None
 ) -> Dataset:
     """The rows with the result of `_tokenise` in place of their texts."""
-    return raw.map(
-        _tokenise,
-        batched=True,
-        fn_kwargs={"tokenizer": tokenizer, "max_length": max_length},
-        remove_columns=[name for name in _TEXTS if name in raw.column_names],
-        num_proc=processes_for(len(raw), args),
-        desc=f"Tokenising {split} text",
+    return (
+        raw.with_format("arrow")
+        .map(
+            _tokenise,
+            batched=True,
+            fn_kwargs={"tokenizer": tokenizer, "max_length": max_length},
+            remove_columns=[name for name in _TEXTS if name in raw.column_names],
+            num_proc=processes_for(len(raw), args),
+            desc=f"Tokenising {split} text",
+        )
+        .with_format(None)
     )
 
 
 def _good_lines(lines: Dataset, args: DataArguments, split: str, length: int, min_tokens: int) -> Dataset:
-    good = _good(lines, args, split, min_tokens).remove_columns(list(_COUNTS))
-    full = sum(len(ids) == length for rows in good.select_columns("input_ids").iter(1000) for ids in rows["input_ids"])
+    good, _ = _good(lines, args, split, min_tokens)
+    full = sum(int((lengths == length).sum()) for lengths in _chunks(good, "length"))
     note(split, f"{full} of {len(good)} sequences have the {length} tokens at which longer ones are cut.")
-    return good
+    return good.remove_columns(list(_COUNTS))
 
 
-def _good(tokenised: Dataset, args: DataArguments, split: str, min_tokens: int) -> Dataset:
-    """The rows that are not blank and not bad."""
-    counts, unknown = (tokenised[name][:] for name in _COUNTS)
-    if any(unknown):
-        share = sum(unknown) / sum(filter(None, counts))
+def _good(tokenised: Dataset, args: DataArguments, split: str, min_tokens: int) -> tuple[Dataset, int]:
+    """The rows that are not blank and not bad, and the number of their tokens."""
+    counts, unknown = (np.concatenate(list(_chunks(tokenised, name))) for name in _COUNTS)
+    if unknown.any():
+        share = unknown.sum() / counts[counts != _BLANK].sum()
         if share > _MOST_UNKNOWN:
             raise ValueError(
                 f"{share:.0%} of the tokens of the {split} text are unknown to the tokenizer. Name one that knows its "
                 "language and letters with --processor_name, or let one be trained with --train_tokenizer."
             )
         note(split, f"{share:.2%} of the tokens are unknown to the tokenizer.")
-    problems = [_problem(*row, min_tokens) for row in zip(counts, unknown, strict=True)]
-    good = good_rows(problems, tokenised, noun="text", split=split, max_bad_fraction=args.max_bad_fraction)
-    return tokenised.select(good) if len(good) < len(tokenised) else tokenised
+    problems = np.full(len(counts), "", dtype=object)
+    problems[unknown > _MOST_UNKNOWN * counts] = "most of its tokens are unknown to the tokenizer"
+    problems[counts < min_tokens] = "too short"
+    problems[counts == 0] = "no text"
+    problems[counts == _BLANK] = None
+    good = good_rows(problems.tolist(), tokenised, noun="text", split=split, max_bad_fraction=args.max_bad_fraction)
+    rows = tokenised.select(good) if len(good) < len(tokenised) else tokenised
+    return rows, int(counts[good].sum())
 
 
-def _problem(count: int | None, unknown: int, min_tokens: int) -> str | None:
-    """What is wrong with a row: "" if nothing, None if it is blank."""
-    if count is None:
-        return None
-    if count < min_tokens:
-        return "too short" if count else "no text"
-    return "most of its tokens are unknown to the tokenizer" if unknown > _MOST_UNKNOWN * count else ""
+def _chunks(rows: Dataset, column: str) -> Iterator[NDArray[np.int32]]:
+    """The numbers of a column, with `_BLANK` where there is none."""
+    for table in rows.select_columns(column).with_format("arrow").iter(_COUNTED_AT_ONCE):
+        yield table[column].fill_null(_BLANK).to_numpy().astype(np.int32)
 
 
-def _tokenise(
-    batch: dict[str, list[Any]], tokenizer: PreTrainedTokenizerBase, max_length: int | None
-) -> dict[str, list[Any]]:
+def _tokenise(batch: pyarrow.Table, tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> pyarrow.Table:
     """The `input_ids` of each row, the number of its tokens (`content_tokens`) and of the unknown ones among these.
 
-    With `max_length`, special tokens and `special_tokens_mask` are added, and sequences are cut. The number of tokens
-    is None for a blank row, and 0 for a pair that lacks one text. Long rows are tokenised in parts, so that memory
-    does not grow with the length of a row; with `max_length` only the first part is needed.
+    With `max_length`, special tokens and their mask are added, and sequences are cut and have a `length`. The number
+    of tokens is None for a blank row, and 0 for a pair that lacks one text. Long rows are tokenised in parts, so that
+    memory does not grow with the length of a row; with `max_length` only the first part is needed.
     """
-    rows = zip(*(batch[name] for name in _TEXTS if name in batch), strict=True)
+    names = [name for name in _TEXTS if name in batch.column_names]
+    rows = zip(*(batch[name].to_pylist() for name in names), strict=True)
     capitals = knows_capitals_only(tokenizer)
     split = [[_parts(as_known((text or "").strip(), capitals)) for text in row] for row in rows]
     parts: list[list[tuple[str, ...]]]
@@ -180,8 +193,8 @@ def _tokenise(
         parts = [[(part,) for part in found] for (found,) in split]
     else:
         parts = [[tuple(found[0] for found in row)] for row in split]
-    ids: list[np.ndarray] = []
-    special: list[np.ndarray] = []
+    ids: list[list[int]] = []
+    special: list[list[int]] = []
     types: list[list[int]] = []
     for group in _groups(part for found in parts for part in found):
         columns = [list(column) for column in zip(*group, strict=True)]
@@ -195,25 +208,41 @@ def _tokenise(
             return_token_type_ids=None if len(columns) > 1 else False,  # None: if the tokenizer's model reads them
             verbose=False,  # no warning about long rows, since they are cut into sequences
         )
-        ids += [np.array(row, dtype=np.int32) for row in encoded["input_ids"]]
-        special += [np.array(row, dtype=np.int8) for row in encoded["special_tokens_mask"]]
+        ids += encoded["input_ids"]
+        special += encoded["special_tokens_mask"]
         types += encoded.get("token_type_ids", [])
-    ends = np.cumsum([len(found) for found in parts]).tolist()
-    places = list(zip([0, *ends], ends, strict=False))
-    counts = [sum(len(mask) - int(mask.sum()) for mask in special[start:end]) for start, end in places]
-    tokenised: dict[str, list[Any]] = {
-        "input_ids": [np.concatenate(ids[start:end]) for start, end in places],
-        "content_tokens": [_counted(found[0], count) for found, count in zip(parts, counts, strict=True)],
-    }
+    # From here on, all tokens are one array: the parts of a row follow each other in it.
+    tokens, mask = _flat(ids, np.int32), _flat(special, np.int8)
+    ends = np.cumsum([len(part) for part in ids], dtype=np.int64)[np.cumsum([len(found) for found in parts]) - 1]
+    lengths = np.diff(ends, prepend=0)
     # A tokenizer without unknown characters may have no unknown token, or use the end-of-text token for it.
-    tokenised["unknown_tokens"] = [
-        sum(int((part == tokenizer.unk_token_id).sum()) for part in ids[start:end]) for start, end in places
-    ]
+    unknown = np.zeros(len(tokens), bool) if tokenizer.unk_token_id is None else tokens == tokenizer.unk_token_id
+    counts = [_counted(found[0], count) for found, count in zip(parts, _sums(mask == 0, ends).tolist(), strict=True)]
+    tokenised = {
+        "input_ids": lists_of(tokens, lengths),
+        "content_tokens": pyarrow.array(counts, pyarrow.int32()),
+        "unknown_tokens": _sums(unknown, ends).astype(np.int32),
+    }
     if max_length is not None:
-        tokenised["special_tokens_mask"] = special
+        tokenised |= sequence_columns(tokens, mask, lengths)
     if types:
-        tokenised["token_type_ids"] = types
-    return tokenised
+        tokenised["token_type_ids"] = lists_of(_flat(types, np.int8), lengths)
+    return _with_columns(batch.drop_columns(names), tokenised)
+
+
+def _flat(lists: list[list[int]], dtype: type[np.integer]) -> NDArray[Any]:
+    return np.fromiter(chain.from_iterable(lists), dtype=dtype, count=sum(map(len, lists)))
+
+
+def _sums(values: NDArray[np.bool_], ends: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many values are True in each row, of which the ends (exclusive) are given."""
+    return np.diff(np.concatenate([[0], np.cumsum(values)])[ends], prepend=0)
+
+
+def _with_columns(table: pyarrow.Table, columns: dict[str, Any]) -> pyarrow.Table:
+    """The table with these columns, in place of its own of the same names."""
+    kept = {name: table[name] for name in table.column_names if name not in columns}
+    return pyarrow.table(kept | columns)
 
 
 def _counted(texts: tuple[str, ...], count: int) -> int | None:
@@ -223,17 +252,15 @@ def _counted(texts: tuple[str, ...], count: int) -> int | None:
     return None if len(texts) == 1 else 0
 
 
-def _as_lines(batch: dict[str, list[Any]], frame: "_Frame", length: int, cut_left: bool) -> dict[str, list[Any]]:
+def _as_lines(batch: pyarrow.Table, frame: Frame, length: int, cut_left: bool) -> pyarrow.Table:
     """Adds special tokens around the tokens of each row, and cuts it at `length`, which includes them."""
-    room = length - len(frame.prefix) - len(frame.suffix)
-    contents = [ids[-room:] if cut_left else ids[:room] for ids in batch["input_ids"]]
-    return {
-        "input_ids": [[*frame.prefix, *ids, *frame.suffix] for ids in contents],
-        "special_tokens_mask": [frame.special_tokens_mask([0] * len(ids)) for ids in contents],
-        "content_tokens": [
-            None if count is None else len(ids) for count, ids in zip(batch["content_tokens"], contents, strict=True)
-        ],
-    }
+    tokens, sizes = flattened(batch["input_ids"])
+    ends = np.cumsum(sizes)
+    kept = np.minimum(sizes, length - frame.size)
+    lines = sequence_columns(*framed(tokens, ends - (kept if cut_left else sizes), kept, frame))
+    blank = batch["content_tokens"].is_null()
+    counts = pyarrow.compute.if_else(blank, None, pyarrow.array(kept.astype(np.int32)))
+    return _with_columns(batch, lines | {"content_tokens": counts})
 
 
 def _parts(text: str) -> list[str]:
@@ -263,71 +290,3 @@ def _groups(parts: Iterable[tuple[str, ...]]) -> Iterator[list[tuple[str, ...]]]
         size += length
     if group:
         yield group
-
-
-@dataclass(frozen=True)
-class _Frame:
-    """The special tokens of a sequence.
-
-    Args:
-        prefix, suffix: those before and after the content.
-        separator: the one between two packed rows; None if the tokenizer has no such token.
-    """
-
-    prefix: tuple[int, ...]
-    suffix: tuple[int, ...]
-    separator: int | None
-
-    def special_tokens_mask(self, content: Sequence[int]) -> list[int]:
-        return [1] * len(self.prefix) + list(content) + [1] * len(self.suffix)
-
-
-def _frame_of(tokenizer: PreTrainedTokenizerBase) -> _Frame:
-    # Found in an encoded sequence, since fast tokenizers have no method that adds special tokens to ids.
-    example = tokenizer("a a", return_special_tokens_mask=True)
-    ids, mask = example["input_ids"], example["special_tokens_mask"]
-    first, last = mask.index(0), len(mask) - mask[::-1].index(0)
-    separator = tokenizer.eos_token_id if tokenizer.sep_token_id is None else tokenizer.sep_token_id
-    return _Frame(tuple(ids[:first]), tuple(ids[last:]), separator)
-
-
-def _packed(tokenised: Dataset, frame: _Frame, length: int) -> Dataset:
-    features = Features(_LINE | {"sample_index": Value("int64")})
-    settings = {"tokenised": tokenised, "frame": frame, "length": length}
-    if not tokenised.cache_files:  # rows in memory, such as a window of a stream, must not leave files in the cache
-        return Dataset.from_list(list(_pack(**settings)), features=features)
-    return Dataset.from_generator(_pack, features=features, gen_kwargs=settings)
-
-
-def _pack(tokenised: Dataset, frame: _Frame, length: int) -> Iterator[dict[str, Any]]:
-    """Packs rows into full sequences. A separator at the beginning of a sequence is left out."""
-    room = length - len(frame.prefix) - len(frame.suffix)
-    waiting: list[int] = []
-    separators: list[int] = []  # 1 for a separator, 0 for a token of a row
-    count = 0
-
-    def row(ids: list[int], special: list[int]) -> dict[str, Any]:
-        return {
-            "input_ids": [*frame.prefix, *ids, *frame.suffix],
-            "special_tokens_mask": frame.special_tokens_mask(special),
-            "sample_index": count,
-        }
-
-    for batch in tokenised.iter(batch_size=1000):
-        for ids in batch["input_ids"]:
-            if waiting and frame.separator is not None:
-                waiting.append(frame.separator)
-                separators.append(1)
-            waiting.extend(ids)
-            separators.extend([0] * len(ids))
-        used = 0
-        while len(waiting) - used >= room:
-            if separators[used]:
-                used += 1
-                continue
-            yield row(waiting[used : used + room], separators[used : used + room])
-            count += 1
-            used += room
-        del waiting[:used], separators[:used]
-    if count == 0:
-        yield row(waiting, separators)

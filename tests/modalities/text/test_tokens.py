@@ -15,13 +15,9 @@ from modeling_data2vec_generic.data.arguments import DataArguments
 from modeling_data2vec_generic.data.sources.raw_datasets import load_raw_datasets
 from modeling_data2vec_generic.masking.sampler import MaskSampler
 from modeling_data2vec_generic.modalities.text.collator import DataCollatorForData2VecText
+from modeling_data2vec_generic.modalities.text.packing import Frame
 from modeling_data2vec_generic.modalities.text.tokenizer import check_tokenizer, tokenizer_trained_on, train_tokenizer
-from modeling_data2vec_generic.modalities.text.tokens import (
-    _Frame,
-    prepare_labelled_lines,
-    prepare_text,
-    sequence_length,
-)
+from modeling_data2vec_generic.modalities.text.tokens import prepare_labelled_lines, prepare_text, sequence_length
 
 pytestmark = pytest.mark.fast
 
@@ -202,7 +198,7 @@ def test_packed__less_than_two_tokens_in_all(tokenizer):
 
 def test_packed__labels_do_not_survive(tokenizer):
     dataset = prepare_text(rows(TEXTS, label=[0] * 40), tokenizer, DataArguments(max_seq_length=16), "train")
-    assert sorted(dataset.column_names) == ["input_ids", "sample_index", "special_tokens_mask"]
+    assert sorted(dataset.column_names) == ["input_ids", "length", "sample_index", "special_tokens_mask"]
 
 
 def test_packed__over_more_rows_than_a_batch(tokenizer):
@@ -339,7 +335,7 @@ def test_labelled_lines__of_packed_text_are_not_tokenised_again(tokenizer, tmp_p
     raw = load_raw_datasets(args, "text", validation=False)["train"]
     prepare_text(raw, tokenizer, args, "train")
     monkeypatch.setattr(type(tokenizer), "_encode_plus", lambda *args, **kwargs: pytest.fail("tokenised again"))
-    monkeypatch.setattr("modeling_data2vec_generic.modalities.text.tokens._frame_of", lambda _: _Frame((2,), (3,), 3))
+    monkeypatch.setattr("modeling_data2vec_generic.modalities.text.tokens.frame_of", lambda _: Frame((2,), (3,), 3))
     assert len(prepare_labelled_lines(raw, tokenizer, args, "train")) == 21
 
 
