@@ -41,6 +41,7 @@ REPORTED_TRAINING = (
     "max_steps",
     "num_train_epochs",
     "per_device_train_batch_size",
+    "max_tokens_per_batch",
     "gradient_accumulation_steps",
     "learning_rate",
     "lr_scheduler_type",
@@ -71,6 +72,12 @@ def main(argv: list[str] | None = None) -> None:
             "train_sampling_strategy='group_by_length' needs the lengths of all samples before the first step, which "
             "a stream does not have. Leave it out, or train without --streaming."
         )
+    if data_args.streaming and training_args.max_tokens_per_batch is not None:
+        raise ValueError(
+            f"max_tokens_per_batch={training_args.max_tokens_per_batch} needs the lengths of all samples before the "
+            "first step, which a stream does not have. Set --per_device_train_batch_size and "
+            "--train_sampling_strategy group_by_length in its place, or train without --streaming."
+        )
     checkpoint = resumed_checkpoint(training_args)
     claim(training_args)
     set_seed(training_args.seed)
@@ -84,6 +91,10 @@ def main(argv: list[str] | None = None) -> None:
         raw = load_raw_datasets(data_args, modality_name) if source is None else source.head
         check_evaluation(training_args, "validation" in raw)
         modality = modality_class(modality_name)(model_args, data_args, raw["train"])
+        modality.lengths_wanted = (
+            training_args.max_tokens_per_batch is not None
+            or training_args.train_sampling_strategy == "group_by_length"
+        )
     if model_args.model_name_or_path is not None:
         encoder = load_encoder(model_args)
     else:

@@ -60,6 +60,10 @@ class MaskingCollator(DrawsByEpoch):
         """A copy of the collator whose epoch stays 0, so that all evaluations have the same masks."""
         return dataclasses.replace(self)  # type: ignore[type-var]  # each subclass is a dataclass
 
+    def positions(self, lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+        """How many positions the encoder makes of samples of these lengths; as many, if a subclass doesn't say."""
+        return lengths
+
     def finished_on_device(self) -> Self:
         """A collator of the same batches, whose last step is left to the device if it has one (`UnfinishedBatch`).
 

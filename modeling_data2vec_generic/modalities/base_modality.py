@@ -36,6 +36,8 @@ class Modality(ABC):
         processor_class: the Auto class that loads `processor`; None if there is none.
         pipeline_tag: the encoder's pipeline tag on the Hub.
         encoder_call: the arguments of a call of the encoder, as code for the model card.
+        lengths_wanted: whether samples need a column `length` where they differ in it, in tokens or samples of sound.
+            Set before `prepare`, which may take longer with it.
     """
 
     processor: Any
@@ -44,6 +46,7 @@ class Modality(ABC):
     processor_class: ClassVar[Any]
     pipeline_tag: ClassVar[str] = "feature-extraction"
     encoder_call: ClassVar[str]
+    lengths_wanted = False
 
     def __init__(self, model_args: ModelArguments, data_args: DataArguments, raw: Dataset):
         self.model_args, self.data_args = model_args, data_args

@@ -228,6 +228,15 @@ class Data2VecTrainingArguments(RunArguments):
             "batch differs, they are rescaled to stay the same in samples, and the log says how."
         },
     )
+    max_tokens_per_batch: int | None = field(
+        default=None,
+        metadata={
+            "help": "Make batches of samples of similar length, as many as this number of positions can hold with "
+            "their padding, in place of per_device_train_batch_size. Positions are tokens of text, and frames of "
+            "speech (50 a second in wav2vec 2.0; fairseq's max_tokens counts samples of sound, 320 to a frame). "
+            "Evaluations keep per_device_eval_batch_size. Not with --streaming."
+        },
+    )
     probe_train_samples: int = field(
         default=5000, metadata={"help": "Labelled training rows that the probe is fitted on, at most."}
     )
@@ -259,6 +268,8 @@ class Data2VecTrainingArguments(RunArguments):
                 f"ema_decay={self.ema_decay} is above ema_end_decay={self.ema_end_decay}. The teacher's decay may "
                 "only rise: swap them, or set both alike for a constant decay."
             )
+        if self.max_tokens_per_batch is not None:
+            self._check_batches_of_tokens()
         if self.max_bad_steps < 1:
             raise ValueError(f"max_bad_steps={self.max_bad_steps} must be at least 1: the run stops at that many.")
         for name in ("probe_train_samples", "probe_test_samples"):
@@ -277,4 +288,19 @@ class Data2VecTrainingArguments(RunArguments):
             raise ValueError(
                 f"ema_anneal_steps={self.ema_anneal_steps} must be at least 1; for a constant decay set both decays "
                 "alike."
+            )
+
+    def _check_batches_of_tokens(self) -> None:
+        if self.max_tokens_per_batch < 1:
+            raise ValueError(f"max_tokens_per_batch={self.max_tokens_per_batch} must be 1 or more.")
+        if self.train_sampling_strategy not in ("random", "group_by_length"):
+            raise ValueError(
+                f"max_tokens_per_batch={self.max_tokens_per_batch} puts samples of similar length into one batch, so "
+                f"it does not go with train_sampling_strategy={self.train_sampling_strategy}. Leave one of them out."
+            )
+        accelerator_config: Any = self.accelerator_config
+        if accelerator_config.split_batches or accelerator_config.dispatch_batches:
+            raise ValueError(
+                "max_tokens_per_batch can't be used with split_batches or dispatch_batches of accelerator_config: "
+                "each process reads batches of its own. Leave them out."
             )

@@ -8,7 +8,9 @@ What it adds to methods of transformers' Trainer:
 | `train` | checks the checkpoint's files; records signals | a damaged file is one clear error; see `StopCallback` |
 | `_inner_training_loop` | smaller batches start from the first weights | Trainer would go on with the later ones |
 | `set_initial_training_values` | refuses runs without steps, and other data on resuming | before anything is trained |
-| `_get_dataloader` | evaluation's collator and last batch; lengths; workers and signals | Trainer has one collator |
+| `_get_dataloader` | evaluation's collator and last batch; workers and signals | Trainer has one collator |
+| `_get_train_sampler` | grouping by length draws from seed and epoch, and decodes nothing | processes would differ |
+| `_get_eval_sampler` | groups by length without drawing; none if evaluation keeps the order | the same each time |
 | `get_decay_parameter_names` | leaves out vectors and mask embeddings | as fairseq's data2vec 2.0 and BEiT do |
 | `_run_epoch` | no epoch if no step is left | Trainer would take one more, and a stream has no last epoch |
 | `_evaluate` | no evaluation on start in a resumed run | it was made when the run began |
@@ -28,7 +30,7 @@ Its callbacks run after those of transformers and of the caller, in this order:
 | --- | --- | --- |
 | `ResumeCallback` | restores the checkpoint's state | all others read this state when training begins |
 | `StopCallback` | saves and stops after a signal | after `DefaultFlowCallback`, whose saves it may postpone |
-| `EpochCallback` | tells the collator the epoch | any place would do: it depends on no other callback |
+| `EpochCallback` | tells collator and sampler the epoch | any place would do: it depends on no other callback |
 """
 
 import json
@@ -39,9 +41,10 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, SequentialSampler
+from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
 from transformers import Trainer, set_seed
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import (
@@ -65,7 +68,8 @@ from .checkpointing.running_state import load_running_state, save_running_state
 from .checkpointing.same_run import describe_arguments, describe_collator, describe_data, require_same_run, write_run
 from .checkpointing.signals import STOPPED, ignore_stop_signals_in_workers
 from .checkpointing.staging import discard, place_checkpoint, staging, whole_files
-from .loaders import EpochCallback, loader_collator, reading_lengths, replaced
+from .grouping import GroupedByLength, lengths_of
+from .loaders import EpochCallback, loader_collator, replaced
 from .settings import refuse_several_devices
 
 NEVER_DECAYED = (*MASK_PARAMETERS, "mask_embedding")
@@ -283,13 +287,38 @@ class ResumableTrainer(Trainer):
             else loader_collator(self.eval_data_collator, dataset, self.accelerator)
         )
         drop_last = is_training and self.args.dataloader_drop_last
-        in_order = self.evaluates_in_order and not is_training
-        sampler: Any = SequentialSampler if in_order else reading_lengths(sampler_fn, self.args)
         with replaced(self, data_collator=collator), replaced(self.args, dataloader_drop_last=drop_last):
-            loader = super()._get_dataloader(dataset, description, batch_size, sampler, is_training, dataloader_key)
+            loader = super()._get_dataloader(dataset, description, batch_size, sampler_fn, is_training, dataloader_key)
         if self.args.dataloader_num_workers > 0:
             ignore_stop_signals_in_workers(loader)
         return loader
+
+    @property
+    def groups_by_length(self) -> bool:
+        """Whether samples of similar length are put into one batch."""
+        return self.args.train_sampling_strategy == "group_by_length"
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        dataset = self.train_dataset if train_dataset is None else train_dataset
+        if not self.groups_by_length or not has_length(dataset):
+            return super()._get_train_sampler(dataset)
+        lengths = lengths_of(dataset, self.args.length_column_name)
+        if lengths is None:
+            return RandomSampler(dataset)
+        return GroupedByLength(self.get_total_train_batch_size(self.args), lengths, self.seed_of_data)
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> Any:
+        if not has_length(eval_dataset):
+            return None
+        lengths = None
+        if self.groups_by_length and not self.evaluates_in_order:
+            lengths = lengths_of(eval_dataset, self.args.length_column_name)
+        return SequentialSampler(eval_dataset) if lengths is None else np.argsort(-lengths, kind="stable").tolist()
+
+    @property
+    def seed_of_data(self) -> int:
+        """The seed of the order of samples."""
+        return self.args.seed if self.args.data_seed is None else self.args.data_seed
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """Names of the parameters that `weight_decay` applies to: matrices, except mask embeddings.

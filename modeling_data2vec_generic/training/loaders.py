@@ -1,4 +1,4 @@
-"""The batches of training and of evaluation: collators, grouping by length, and streams."""
+"""The loaders of training and of evaluation: their collators, batches of varying size, and streams."""
 
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,17 +9,20 @@ from typing import Any
 
 from accelerate import Accelerator
 from accelerate.utils import send_to_device
-from datasets import Dataset
 from torch.utils.data import DataLoader, IterableDataset
 from transformers import TrainerCallback, TrainingArguments
+from transformers.trainer_utils import seed_worker
 
 from ..data.windowed_stream import StreamCollator, WindowedStream
 from ..mask_positions_data2vec_generic import MaskPositions
 from .checkpointing.signals import init_worker
+from .grouping import TokenBatches
 
 
 class EpochCallback(TrainerCallback):
-    """Tells a collator that draws by epoch which epoch begins.
+    """Tells a collator and a sampler that draw by epoch which epoch begins.
+
+    Trainer and accelerate tell the sampler too, but not through all of the samplers that they wrap it in.
 
     Args:
         trainer: whose `data_collator` may have `set_epoch`.
@@ -30,8 +33,12 @@ class EpochCallback(TrainerCallback):
         self.trainer: Any = weakref.proxy(trainer)
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if hasattr(self.trainer.data_collator, "set_epoch"):
-            self.trainer.data_collator.set_epoch(int(state.epoch or 0))
+        batches = getattr(kwargs["train_dataloader"], "batch_sampler", None)
+        while hasattr(batches, "batch_sampler"):
+            batches = batches.batch_sampler
+        for drawing in (self.trainer.data_collator, batches, getattr(batches, "sampler", None)):
+            if hasattr(drawing, "set_epoch"):
+                drawing.set_epoch(int(state.epoch or 0))
 
 
 @contextmanager
@@ -45,31 +52,6 @@ def replaced(owner: Any, **values: Any) -> Iterator[None]:
     finally:
         for name, value in former.items():
             setattr(owner, name, value)
-
-
-def reading_lengths(sampler_fn: Callable[[Any], Any] | None, arguments: TrainingArguments) -> Callable[[Any], Any]:
-    """A function that makes Trainer's sampler of a data set without decoding a sample (see `with_lengths`)."""
-
-    def sampler(dataset: Any) -> Any:
-        return None if sampler_fn is None else sampler_fn(with_lengths(dataset, arguments))
-
-    return sampler
-
-
-def with_lengths(dataset: Any, arguments: TrainingArguments) -> Any:
-    """What Trainer groups by length: a data set of the samples' lengths alone, which are read without decoding.
-
-    Without a column of lengths, Trainer counts tokens and sound itself; images, clips and windows of series all have
-    one length.
-    """
-    name = arguments.length_column_name
-    if arguments.train_sampling_strategy != "group_by_length" or not isinstance(dataset, Dataset):
-        return dataset
-    if name in dataset.column_names:
-        return dataset.with_format(None).select_columns(name)
-    if not {"input_ids", "audio"} & set(dataset.column_names):
-        return Dataset.from_dict({name: [1] * len(dataset)})
-    return dataset
 
 
 @dataclass
@@ -99,6 +81,28 @@ def loader_collator(collator: Callable[..., Any], dataset: Any, accelerator: Acc
     if shared_out:
         return TensorsOnly(collator)
     return collator.finished_on_device() if hasattr(collator, "finished_on_device") else collator
+
+
+def loader_of_batches(
+    dataset: Any,
+    batches: TokenBatches,
+    collator: Callable[..., Any],
+    accelerator: Accelerator,
+    arguments: TrainingArguments,
+) -> DataLoader:
+    """A loader of this process's share of batches of varying size, prepared by accelerate."""
+    seeded = partial(seed_worker, num_workers=arguments.dataloader_num_workers, rank=arguments.process_index)
+    loader = DataLoader(
+        dataset,
+        batch_sampler=batches,
+        collate_fn=collator,
+        persistent_workers=arguments.dataloader_persistent_workers,
+        in_order=arguments.dataloader_in_order,
+        **loader_settings(arguments) | {"worker_init_fn": partial(init_worker, seeded)},
+    )
+    # accelerate can't repeat samples where the size of a batch varies. There are as many batches for each process.
+    with replaced(accelerator.dataloader_config, even_batches=False):
+        return accelerator.prepare(loader)
 
 
 class StreamLoader(DataLoader):

@@ -7,7 +7,8 @@ What it adds to methods of transformers' Trainer, besides `base_trainer.py`:
 | `__init__` | metrics of the features, a stream's identity, callbacks | they are no settings |
 | `create_accelerator_and_postprocess` | FSDP shards by blocks | an evaluation without training shards the model too |
 | `call_model_init` | compiles the model | no other place sees each new model |
-| `get_train_dataloader` | batches of a stream | a stream divides its batches among processes itself |
+| `get_train_dataloader` | batches of a stream, or of varying size | a stream shares out its batches itself |
+| `get_total_train_batch_size` | the mean, where the size of batches varies | schedules and speed are in samples |
 | `set_initial_training_values` | begins to read a resumed stream | its loader has just been made |
 | `get_batch_samples` | no repeated samples; a resumed stream's batches; notes time | a sample counts once; see above |
 | `_get_num_items_in_batch` | masked positions of all processes | the loss is a mean over them |
@@ -46,7 +47,7 @@ from accelerate.utils import send_to_device
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, TrainerCallback
-from transformers.trainer_utils import EvalLoopOutput
+from transformers.trainer_utils import EvalLoopOutput, has_length
 from transformers.utils import logging
 
 from ..data.windowed_stream import POSITION, Position, WindowedStream
@@ -65,7 +66,8 @@ from .base_trainer import ResumableTrainer
 from .batch_schedule import BatchScaling
 from .checkpointing.stream_position import load_position, save_position
 from .encoders import save_encoder
-from .loaders import stream_loader
+from .grouping import TokenBatches, lengths_of
+from .loaders import loader_of_batches, stream_loader
 from .monitoring.bad_steps import BadSteps, WithSampleIndex
 from .monitoring.best_metric import BestMetricCallback
 from .monitoring.flops import StepFlops
@@ -111,10 +113,11 @@ class Data2VecTrainer(ResumableTrainer):
     The teacher takes one step after each optimizer step, whatever the gradient accumulation, none after a step that
     fp16's loss scaling skipped or that met NaN or infinity (see [`BadSteps`]). Logged besides the loss and the
     learning rate: `ema_decay`, `target_std` and `prediction_std` (mean over channels of the standard deviation over
-    rows; towards 0 means collapse), `mask_ratio` (share of real positions that are masked), which are means over steps
-    and processes, `bad_steps`, and how fast the run is (see [`Speedometer`]). Evaluation adds the spreads over all of
-    its masked positions and what `feature_metrics` returns. Checkpoints hold the number of teacher updates and, for
-    half-precision models, the float32 average.
+    rows; towards 0 means collapse), `mask_ratio` (share of real positions that are masked) and, where samples are
+    padded, `padding` (share of all positions that are padding), which are means over steps and processes, `bad_steps`,
+    and how fast the run is (see [`Speedometer`]). Evaluation adds the spreads over all of its masked positions and
+    what `feature_metrics` returns. Checkpoints hold the number of teacher updates and, for half-precision models, the
+    float32 average.
 
     On any number of processes:
 
@@ -152,6 +155,7 @@ class Data2VecTrainer(ResumableTrainer):
         self.stream_identity = stream_identity
         self.teacher_progress = TeacherProgress()
         self._stream_position = ""
+        self._token_batches: TokenBatches | None = None
         self._resumed_batches: Iterator[Any] | None = None
         self._statistics = PassStatistics()
         self._flops = StepFlops(self.model)
@@ -186,7 +190,8 @@ class Data2VecTrainer(ResumableTrainer):
         self._statistics = PassStatistics()
         self._flops = StepFlops(self.model)
         self.speed = self._new_speedometer()
-        self._scaling.apply(batch_size * self.args.gradient_accumulation_steps * self.args.world_size)
+        self._token_batches = self._batches_of_tokens(batch_size)
+        self._scaling.apply(self.get_total_train_batch_size(self.args))
         shard_by_blocks(self.accelerator, self.model)
         if self.args.ddp_find_unused_parameters is None:
             search_unused_parameters(self.accelerator, self.model)
@@ -196,10 +201,45 @@ class Data2VecTrainer(ResumableTrainer):
             start = Position() if resumed is None else load_position(resumed, identity)
             self.train_dataset.start, self._stream_position = start, start.to_json()
 
+    def _batches_of_tokens(self, batch_size: int) -> TokenBatches | None:
+        """The batches of `max_tokens_per_batch`; None without it.
+
+        Args:
+            batch_size: lower than that of the arguments where `auto_find_batch_size` has lowered it.
+        """
+        most, dataset = self.args.max_tokens_per_batch, self.train_dataset
+        if most is None:
+            return None
+        lengths = lengths_of(dataset, self.args.length_column_name) if has_length(dataset) else None
+        if lengths is None:
+            raise ValueError(
+                f"max_tokens_per_batch={most} is for loaded text and speech, whose samples differ in length and are "
+                "padded. Set --per_device_train_batch_size in its place; streams can group samples by length with "
+                "--train_sampling_strategy group_by_length."
+            )
+        positions = getattr(self.data_collator, "positions", lambda lengths: lengths)(lengths)
+        most = most * batch_size // self.args.train_batch_size
+        batches = TokenBatches(positions, most, self.seed_of_data, self.args.world_size)
+        logger.info(
+            f"Up to {most} positions per batch and process make {len(batches)} batches per epoch, of "
+            f"{batches.mean_samples:.1f} samples on average. {batches.left_out} more are left out of each epoch, "
+            "so that all processes have equally many."
+        )
+        return batches
+
+    def get_total_train_batch_size(self, args: Any) -> int:
+        """Samples per optimizer step, the mean where they vary."""
+        if self._token_batches is None:
+            return super().get_total_train_batch_size(args)
+        return round(self._token_batches.mean_samples * args.gradient_accumulation_steps * args.world_size)
+
     def get_train_dataloader(self) -> DataLoader:
         """The loader of the training batches, of a data set or a stream."""
-        if isinstance(self.train_dataset, WindowedStream):
-            return stream_loader(self.train_dataset, self._train_batch_size, self.training_collator(), self.args)
+        dataset, collator = self.train_dataset, self.training_collator()
+        if isinstance(dataset, WindowedStream):
+            return stream_loader(dataset, self._train_batch_size, collator, self.args)
+        if self._token_batches is not None:
+            return loader_of_batches(dataset, self._token_batches, collator, self.accelerator, self.args)
         return super().get_train_dataloader()
 
     def set_initial_training_values(self, args: Any, dataloader: Any) -> Any:

@@ -39,7 +39,9 @@ VOCABULARY = 300
 STEPS = 20
 SHORT = 8  # steps of the runs that are slow
 GLOBAL_BATCH = 8
-CASES = ("images", "images_2", "text")
+STEPS_OF = {"images": STEPS, "images_2": STEPS, "text": STEPS, "tokens": 12}
+CASES = tuple(STEPS_OF)
+RESUMED = ("images", "tokens")
 SHARDED = ("images_2", "text", "text_2")
 DTYPES = ("float32", "bfloat16")
 
@@ -103,7 +105,7 @@ class Weights(TrainerCallback):
         self.after: dict[int, dict[str, torch.Tensor]] = {}
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
-        if state.global_step in (3, STEPS):
+        if state.global_step in (3, state.max_steps):
             self.after[state.global_step] = {name: value.clone() for name, value in model.state_dict().items()}
 
 
@@ -115,7 +117,13 @@ def new_trainer(case: str, output_dir: Path, processes: int, **flags: Any) -> Da
         settings = {"student_input": "visible", "predictor": "conv", "decoder_dim": 16, "decoder_groups": 4}
         settings |= {"mask_noise_std": 0.0, "num_masks": 3, "loss_beta": 0.0}
         settings |= {"cls_loss_weight": 2.56} if case == "images_2" else {}
+    # Text is grouped by length; "tokens" are batches of varying size.
+    grouping: dict[str, Any] = {} if case.startswith("images") else {"train_sampling_strategy": "group_by_length"}
     accumulation = 2 if case == "text" else 1
+    if case == "tokens":
+        accumulation = 2 // processes
+        # 8 batches, which are 4 steps: the run is resumed within the second epoch.
+        grouping = {"max_tokens_per_batch": 88, "max_steps": 12, "eval_steps": 6, "save_steps": 6}
     set_seed(0)
     collator: Any
     if case.startswith("images"):
@@ -146,7 +154,7 @@ def new_trainer(case: str, output_dir: Path, processes: int, **flags: Any) -> Da
     defaults |= {"report_to": "none", "disable_tqdm": True, "use_cpu": True}
     return Data2VecTrainer(
         model=model,
-        args=Data2VecTrainingArguments(output_dir=str(output_dir), **defaults | flags),
+        args=Data2VecTrainingArguments(output_dir=str(output_dir), **defaults | grouping | flags),
         train_dataset=rows,
         eval_dataset=evaluation,
         data_collator=SeenMasks(collator),
@@ -254,9 +262,10 @@ def main(rank: int, folder: Path) -> None:
     for case, dtype in itertools.product(SHARDED, DTYPES):
         found = stepped(case, getattr(torch, dtype), sharded=True)
         torch.save(found, folder / f"sharded_{case}_{dtype}_{rank}.pt")
-    resumed = new_trainer(CASES[0], folder / "resumed", processes=2)
-    resumed.train(resume_from_checkpoint=str(folder / CASES[0] / "checkpoint-10"))
-    torch.save(outcome(resumed), folder / f"resumed_{rank}.pt")
+    for case in RESUMED:
+        resumed = new_trainer(case, folder / "resumed" / case, processes=2)
+        resumed.train(resume_from_checkpoint=str(folder / case / f"checkpoint-{STEPS_OF[case] // 2}"))
+        torch.save(outcome(resumed), folder / f"resumed_{case}_{rank}.pt")
     with fsdp2_of_accelerate():
         sharded = new_trainer("images_2", folder / "fsdp2", processes=2, **SHORT_RUN)
         sharded.train()

@@ -287,6 +287,97 @@ def test_schedules__in_epochs_are_those_in_steps(lines, collator, tmp_path):
     assert_close(weights(runs[0].model), weights(runs[1].model), 0.0)
 
 
+# --- batches of samples of similar length
+
+
+class SeenBatches:
+    """A collator that keeps the samples of each batch."""
+
+    def __init__(self, collator: DataCollatorForData2VecText):
+        self.collator, self.positions = collator, collator.positions
+        self.batches: list[tuple[list[int], tuple[int, ...]]] = []
+
+    def set_epoch(self, epoch: int) -> None:
+        self.collator.set_epoch(epoch)
+
+    def __call__(self, examples: Any) -> dict[str, Any]:
+        batch = self.collator(examples)
+        samples = [example["sample_index"] for example in examples]
+        self.batches.append((samples, tuple(batch["input_ids"].shape)))
+        return batch
+
+
+def test_max_tokens_per_batch__counts_steps_samples_and_epochs(lines, collator, tmp_path):
+    seen = SeenBatches(collator)
+    flags = {"max_steps": -1, "num_train_epochs": 2, "gradient_accumulation_steps": 2, "max_tokens_per_batch": 64}
+    flags |= {"reference_batch_size": 4, "warmup_steps": 40, "eval_data_collator": collator}
+    trainer = new_trainer(tmp_path, new_model(), seen, lines, **flags)
+    trainer.train()
+    per_epoch = len(trainer.get_train_dataloader())
+    assert trainer.state.max_steps == trainer.state.global_step == 2 * math.ceil(per_epoch / 2)
+    assert trainer.state.epoch == 2
+    epochs = [seen.batches[:per_epoch], seen.batches[per_epoch:]]
+    for epoch in epochs:
+        assert sorted(sample for samples, _ in epoch for sample in samples) == list(range(16))
+        assert max(rows * length for _, (rows, length) in epoch) <= 64
+    assert epochs[0] != epochs[1]
+    samples = round(16 / per_epoch * 2)
+    assert trainer.settings_of_run()["samples_per_step"] == samples
+    assert trainer.args.warmup_steps == round(40 * 4 / samples)
+
+
+def test_max_tokens_per_batch__resumes_within_an_epoch(lines, collator, tmp_path):
+    flags = {"max_steps": 7, "gradient_accumulation_steps": 2, "max_tokens_per_batch": 64, "optim": "adamw_torch"}
+    flags |= {"save_strategy": "steps", "save_steps": 5}  # after 1 of 4 steps of the second epoch
+    flags |= {"eval_data_collator": collator}
+    whole, seen = SeenBatches(collator), SeenBatches(collator)
+    trainer = new_trainer(tmp_path, new_model(dropout=0.1), whole, lines, **flags)
+    trainer.train()
+    assert math.ceil(len(trainer.get_train_dataloader()) / 2) == 4
+    resumed = new_trainer(tmp_path / "resumed", new_model(seed=9, dropout=0.1), seen, lines, **flags)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-5"))
+    assert seen.batches == whole.batches[-len(seen.batches) :]
+    assert logged(resumed, "loss") == logged(trainer, "loss")
+    assert_close(weights(resumed.model), weights(trainer.model), 0.0)
+
+
+def test_max_tokens_per_batch__is_lowered_with_the_batch_size_that_is_found(lines, collator, tmp_path):
+    seen = SeenBatches(collator)
+    flags = {"max_steps": 1, "max_tokens_per_batch": 128, "auto_find_batch_size": True}
+    trainer = new_trainer(tmp_path, new_model(), seen, lines, [OutOfMemory()], **flags)
+    trainer.train()
+    assert trainer.state.train_batch_size == 3
+    assert 64 < max(rows * length for _, (rows, length) in seen.batches[-1:]) <= 96
+
+
+class OutOfMemory(TrainerCallback):
+    """Runs out of memory until batches are smaller than 4."""
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.train_batch_size >= 4:
+            raise RuntimeError("CUDA out of memory. Tried to allocate more.")
+
+
+def test_max_tokens_per_batch__of_samples_without_a_length_is_an_error(tmp_path):
+    images = [{"pixel_values": torch.zeros(3, 16, 16)}]
+    trainer = new_trainer(tmp_path, new_model(), None, images, max_tokens_per_batch=64)
+    with pytest.raises(ValueError, match=r"max_tokens_per_batch=64 is for loaded text and speech"):
+        trainer.train()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"max_tokens_per_batch": 0}, "must be 1 or more"),
+        ({"train_sampling_strategy": "sequential"}, "does not go with train_sampling_strategy=sequential"),
+        ({"accelerator_config": {"split_batches": True}}, "can't be used with split_batches"),
+    ],
+)
+def test_max_tokens_per_batch__refuses_what_contradicts_it(flags, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        Data2VecTrainingArguments(output_dir=str(tmp_path), **{"max_tokens_per_batch": 64} | flags)
+
+
 # --- what is logged
 
 
@@ -309,7 +400,9 @@ def test_log__holds_the_values_of_the_step(lines, collator, tmp_path):
         "target_std": spread(outputs.targets),
         "prediction_std": spread(outputs.predictions),
         "mask_ratio": batch["mask"].sum().item() / batch["attention_mask"].sum().item(),
+        "padding": 1 - batch["attention_mask"].float().mean().item(),
     }
+    assert expected["padding"] > 0
     assert {name: entry[name] for name in expected} == pytest.approx(expected, rel=1e-5)
 
 

@@ -39,9 +39,11 @@ METHODS = {
     "_finish_current_push": "(self)",
     "_get_dataloader": "(self, dataset, description, batch_size, sampler_fn=None, is_training=False, "
     "dataloader_key=None)",
+    "_get_eval_sampler": "(self, eval_dataset)",
     "_get_grad_norm": "(self, model, grad_norm=None)",
     "_get_num_items_in_batch": "(self, batch_samples, device)",
     "_get_output_dir": "(self, trial)",
+    "_get_train_sampler": "(self, train_dataset=None)",
     "_inner_training_loop": "(self, batch_size=None, args=None, resume_from_checkpoint=None, trial=None, "
     "ignore_keys_for_eval=None)",
     "_load_best_model": "(self)",
@@ -64,6 +66,7 @@ METHODS = {
     "floating_point_ops": "(self, inputs)",
     "get_batch_samples": "(self, epoch_iterator, num_batches, device)",
     "get_decay_parameter_names": "(self, model)",
+    "get_total_train_batch_size": "(self, args)",
     "get_train_dataloader": "(self)",
     "log": "(self, logs, start_time=None)",
     "prediction_step": "(self, model, inputs, prediction_loss_only, ignore_keys=None)",

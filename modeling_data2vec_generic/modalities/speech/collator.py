@@ -55,6 +55,10 @@ class DataCollatorForData2VecSpeech(MaskingCollator):
         masks = draw_sequence_masks(self.mask, allowed, self.num_masks, self.seed, self.epoch, indices)
         return self._with_masks(batch, masks, torch.from_numpy(allowed))
 
+    def positions(self, lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+        """How many frames the encoder makes of waveforms of these lengths, in samples."""
+        return self.num_frames(lengths)  # type: ignore[arg-type, return-value]  # arithmetic, of arrays too
+
     def plain(self, examples: Sequence[Example]) -> Batch:
         """The encoder's inputs without masks: `input_values` (B, S) float32 and `attention_mask` (B, S) int64."""
         return pad_waveforms(self.feature_extractor, column(examples, "audio"))

@@ -20,8 +20,8 @@ SAMPLED_ROWS = 32
 ARGUMENTS = (
     "learning_rate weight_decay adam_beta1 adam_beta2 adam_epsilon optim optim_args lr_scheduler_type "
     "lr_scheduler_kwargs warmup_steps max_grad_norm seed data_seed bf16 fp16 dataloader_drop_last "
-    "train_sampling_strategy label_smoothing_factor ema_decay ema_end_decay ema_anneal_steps layer_decay tri_stage "
-    "freeze_encoder_steps freeze_convolutions"
+    "train_sampling_strategy max_tokens_per_batch label_smoothing_factor ema_decay ema_end_decay ema_anneal_steps "
+    "layer_decay tri_stage freeze_encoder_steps freeze_convolutions"
 ).split()
 # Loading the optimizer's state restores these.
 RESTORED = ("learning_rate", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon")

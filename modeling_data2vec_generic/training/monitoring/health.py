@@ -133,7 +133,8 @@ class HealthCallback(TrainerCallback):
         if found.state in (HEALTHY, RISING):
             logger.info(message)
             return
-        warn(f"{message} What helps: {remedies(trainer.model.config, args, self._mask_ratio)}.")
+        batch_size = trainer.get_total_train_batch_size(args)
+        warn(f"{message} What helps: {remedies(trainer.model.config, args, self._mask_ratio, batch_size)}.")
         verdicts = [entry["health"] for entry in state.log_history if "health" in entry]
         if args.stop_on_collapse and verdicts[-2:] == [COLLAPSED] * 2:  # a single one may be an exception
             control.should_training_stop = True

@@ -71,7 +71,8 @@ class PassStatistics:
     """What is noted of each pass of the model, without waiting for the device.
 
     Attributes:
-        means: of training, since the last log: `mask_ratio`, `target_std`, `prediction_std`.
+        means: of training, since the last log: `mask_ratio`, `padding` where there may be any, `target_std`,
+            `prediction_std`.
         spreads: `target_std` and `prediction_std` over all masked positions of the evaluation.
         num_predictions: masked positions of the latest training pass.
     """
@@ -106,9 +107,11 @@ class PassStatistics:
             self.spreads["prediction_std"].add(predictions)
             return
         self.num_predictions = len(predictions)
-        values = {"mask_ratio": mask_ratio(model, inputs)}
+        mask, real = inputs["mask"], known_real(model, inputs)
+        values = {"mask_ratio": mask_ratio(mask, real)}
+        if "attention_mask" in inputs:
+            values["padding"] = mask.new_zeros((), dtype=torch.float32) if real is None else 1 - real.float().mean()
         if self.num_predictions > 1:  # one row has no spread
-            mask = inputs["mask"]
             times_masked = mask.sum(1) if mask.ndim == 3 else mask
             values["target_std"] = spread(outputs["position_targets"].flatten(0, 1), times_masked.flatten())
             values["prediction_std"] = spread(predictions)
@@ -119,14 +122,22 @@ class PassStatistics:
         return {name: rows.value() for name, rows in self.spreads.items()}
 
 
-def mask_ratio(model: Data2VecGenericForPreTraining, inputs: Mapping[str, Any]) -> Tensor:
-    """The share of real positions that are masked, a scalar; padding is not counted."""
+def known_real(model: Data2VecGenericForPreTraining, inputs: Mapping[str, Any]) -> Tensor | None:
+    """Which positions are not padding, (B, T) bool; None if none is."""
     mask, positions, measurements = inputs["mask"], inputs.get("mask_positions"), model.measurements
     assert measurements is not None  # the forward pass has been made
     if positions is not None and positions.belong_to(mask):
-        real = positions.real
-    else:
-        real = real_positions(model.encoder, inputs, mask.shape[-1], measurements.stride)
+        return positions.real
+    return real_positions(model.encoder, inputs, mask.shape[-1], measurements.stride)
+
+
+def mask_ratio(mask: Tensor, real: Tensor | None) -> Tensor:
+    """The share of real positions that are masked, a scalar; padding is not counted.
+
+    Args:
+        mask: (B, T) or (B, M, T).
+        real: (B, T), False at padding; None if nothing is padded.
+    """
     return mask.float().mean() if real is None else mask.sum() / (real.sum() * mask[0].numel() / mask.shape[-1])
 
 

@@ -91,10 +91,12 @@ def _fall_of_rank(history: list[dict[str, float]], depth: str) -> str:
     )
 
 
-def remedies(config: Data2VecGenericConfig, args: Data2VecTrainingArguments, mask_ratio: float) -> str:
+def remedies(
+    config: Data2VecGenericConfig, args: Data2VecTrainingArguments, mask_ratio: float, batch_size: int
+) -> str:
     """Which settings to change in a run that collapses, with their present values, the most promising first.
 
-    `mask_ratio` is the share of positions that are masked.
+    `mask_ratio` is the share of positions that are masked, `batch_size` the number of samples per optimizer step.
     """
     found = []
     if not config.target_layer_norms and not config.target_final_norms:
@@ -102,7 +104,6 @@ def remedies(config: Data2VecGenericConfig, args: Data2VecTrainingArguments, mas
     if args.ema_decay < 0.99:
         found.append(f"raise ema_decay (now {args.ema_decay}) towards .999: the teacher follows the student too fast")
     found.append(f"lower learning_rate (now {args.learning_rate}) or raise warmup_steps (now {args.warmup_steps})")
-    batch_size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
     found.append(
         f"raise average_top_k_layers (now {config.average_top_k_layers or 'all'}), mask_ratio (now {mask_ratio:.2f} "
         f"of all positions), or the batch (now {batch_size} samples)"
