@@ -269,7 +269,7 @@ class Data2VecTrainingArguments(RunArguments):
                 "only rise: swap them, or set both alike for a constant decay."
             )
         if self.max_tokens_per_batch is not None:
-            self._check_batches_of_tokens()
+            self._check_batches_of(self.max_tokens_per_batch)
         if self.max_bad_steps < 1:
             raise ValueError(f"max_bad_steps={self.max_bad_steps} must be at least 1: the run stops at that many.")
         for name in ("probe_train_samples", "probe_test_samples"):
@@ -290,13 +290,13 @@ class Data2VecTrainingArguments(RunArguments):
                 "alike."
             )
 
-    def _check_batches_of_tokens(self) -> None:
-        if self.max_tokens_per_batch < 1:
-            raise ValueError(f"max_tokens_per_batch={self.max_tokens_per_batch} must be 1 or more.")
+    def _check_batches_of(self, tokens: int) -> None:
+        if tokens < 1:
+            raise ValueError(f"max_tokens_per_batch={tokens} must be 1 or more.")
         if self.train_sampling_strategy not in ("random", "group_by_length"):
             raise ValueError(
-                f"max_tokens_per_batch={self.max_tokens_per_batch} puts samples of similar length into one batch, so "
-                f"it does not go with train_sampling_strategy={self.train_sampling_strategy}. Leave one of them out."
+                f"max_tokens_per_batch={tokens} puts samples of similar length into one batch, so it does not go with "
+                f"train_sampling_strategy={self.train_sampling_strategy}. Leave one of them out."
             )
         accelerator_config: Any = self.accelerator_config
         if accelerator_config.split_batches or accelerator_config.dispatch_batches:

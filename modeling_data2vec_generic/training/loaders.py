@@ -33,7 +33,7 @@ class EpochCallback(TrainerCallback):
         self.trainer: Any = weakref.proxy(trainer)
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        batches = getattr(kwargs["train_dataloader"], "batch_sampler", None)
+        batches: Any = getattr(kwargs["train_dataloader"], "batch_sampler", None)
         while hasattr(batches, "batch_sampler"):
             batches = batches.batch_sampler
         for drawing in (self.trainer.data_collator, batches, getattr(batches, "sampler", None)):
