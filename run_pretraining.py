@@ -159,7 +159,11 @@ def main(argv: list[str] | None = None) -> None:
             modality=modality_name,
             log_history=trainer.state.log_history,
             plot_mask=lambda path: modality.plot_mask(collator([prepared["train"][0]]), path),
-            data={name: value for name, value in vars(data_args).items() if value is not None},
+            data={
+                name: ", ".join(map(str, value)) if isinstance(value, list) else value
+                for name, value in vars(data_args).items()
+                if value is not None
+            },
             objective=chosen_settings(config) | mask_choice,
             training={name: getattr(training_args, name) for name in REPORTED_TRAINING},
         )

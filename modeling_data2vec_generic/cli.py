@@ -12,6 +12,8 @@ import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
 ENDINGS = (".json", ".yaml", ".yml")
+_OF_FILES = ("__train_file", "__validation_file")  # flags with several values that may end like recipes, in one form
+_LARGEST_RECIPE = 1_000_000  # bytes
 # Flags of earlier versions of transformers and of its example scripts, with what replaces them here.
 _RENAMED = {
     "adafactor": "--optim adafactor",
@@ -85,10 +87,12 @@ def flags_of(argv: list[str], groups: Iterable[Any]) -> list[str]:
 
 def _with_recipe(argv: list[str], parser: HfArgumentParser) -> list[str]:
     without_value = {name for action in parser._actions if action.nargs in (0, "?") for name in action.option_strings}
+    known = {action.dest for action in parser._actions}
     places = [
         place
         for place, (before, word) in enumerate(zip(["", *argv], argv, strict=False))
         if word.lower().endswith(ENDINGS) and not word.startswith("-") and not _takes_next(before, without_value)
+        if not _is_among_files(argv[:place]) or _has_flags(Path(word), known)
     ]
     if len(places) > 1:
         raise ValueError(f"{' and '.join(argv[place] for place in places)} are several recipes: give one of them.")
@@ -101,6 +105,21 @@ def _with_recipe(argv: list[str], parser: HfArgumentParser) -> list[str]:
 def _takes_next(word: str, without_value: set[str]) -> bool:
     """Whether `word` is a flag whose value is the next word. `without_value`: the flags that need no value."""
     return word.startswith("--") and "=" not in word and word not in without_value
+
+
+def _is_among_files(before: list[str]) -> bool:
+    """Whether a word may be a further value of a flag that takes files. `before`: the words before it."""
+    flag = next((word for word in reversed(before) if word.startswith("--")), "")
+    return flag.split("=")[0].replace("-", "_") in _OF_FILES
+
+
+def _has_flags(path: Path, known: set[str]) -> bool:
+    """Whether a file is a recipe, and not rows of data: an object whose names are flags, some of which are `known`."""
+    try:
+        flags = recipe_flags(path) if path.is_file() and path.stat().st_size < _LARGEST_RECIPE else []
+    except ValueError:
+        return False
+    return any(word.removeprefix("--") in known for word in flags if word.startswith("--"))
 
 
 def _remarks(unknown: list[str], parser: HfArgumentParser) -> list[str]:

@@ -112,7 +112,7 @@ def test_recipe__may_stand_anywhere(before, tmp_path):
 
 def test_recipe__is_not_what_a_flag_has_for_its_value(tmp_path):
     values = parsed("--train_file", "rows.json", *NEW, "--validation_file", "rows.yaml")
-    assert (values["train_file"], values["validation_file"]) == ("rows.json", "rows.yaml")
+    assert (values["train_file"], values["validation_file"]) == (["rows.json"], ["rows.yaml"])
 
 
 def test_recipe__is_the_only_one(tmp_path):
@@ -152,3 +152,12 @@ def test_renamed_flags__are_none_of_ours():
         assert not known & cli._RENAMED.keys()
         named = {now.split()[0].strip("-,") for now in cli._RENAMED.values() if now.startswith("--")}
         assert named <= known
+
+
+def test_recipe__and_files_of_data_with_the_same_ending(tmp_path):
+    for name, content in (("recipe.json", {"seed": 7}), ("a.json", [{"text": "a"}]), ("b.json", {"text": "b"})):
+        (tmp_path / name).write_text(json.dumps(content))
+    recipe, one, two = (str(tmp_path / name) for name in ("recipe.json", "a.json", "b.json"))
+    for words in ([recipe, "--train_file", one, two], ["--train_file", one, two, recipe]):
+        _, data, _, _, training = run_pretraining.parse([*words, *NEW])
+        assert (data.train_file, training.seed) == ([one, two], 7)

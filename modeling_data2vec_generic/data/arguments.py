@@ -1,16 +1,22 @@
 """The flags about data. Their names are those of transformers' example scripts, where these have such a flag."""
 
+import math
 from dataclasses import dataclass, field
 
 from .kinds_of_data import KINDS
+
+# Each names sources of rows, in the order of their weights.
+SOURCE_FLAGS = ("dataset_name", "train_file", "train_dir")
+VALIDATION_FLAGS = ("validation_file", "validation_dir")
 
 
 @dataclass
 class DataArguments:
     """Where the data are, which columns are used, and how rows are turned into samples.
 
-    Training data come from one of dataset_name, train_file and train_dir. A validation_file or validation_dir can be
-    combined with any of them, and is used in place of the source's own validation split.
+    Training data come from one of dataset_name, train_file and train_dir, or with dataset_weights from several
+    sources. A validation_file or validation_dir can be combined with any of them, and is used in place of the source's
+    own validation split. In Python, each of these five may be a string or a list of strings; it becomes a list.
 
     Raises:
         ValueError: a flag has a value that cannot be used, or two flags contradict each other.
@@ -25,38 +31,51 @@ class DataArguments:
             "to be given."
         },
     )
-    dataset_name: str | None = field(
+    dataset_name: list[str] | None = field(
         default=None,
         metadata={
-            "help": "A dataset of the Hub, a local folder that datasets.load_dataset can read (e.g. of zip or "
-            "WebDataset archives), or built-in data: 'digits' (scikit-learn's 8x8 images) or 'python_docs' (text of "
-            "Python's own documentation)."
+            "help": "A dataset of the Hub, a local folder that datasets.load_dataset or load_from_disk can read, or "
+            "built-in data: 'digits' (scikit-learn's 8x8 images) or 'python_docs' (text of Python's own "
+            "documentation)."
         },
     )
     dataset_config_name: str | None = field(
         default=None, metadata={"help": "The configuration of the Hub dataset, if it has several."}
     )
-    train_file: str | None = field(
+    train_file: list[str] | None = field(
         default=None,
         metadata={
-            "help": "Training rows: a csv, tsv, json, jsonl, txt or parquet file, or sequences in a fasta, fa, faa, "
-            "fas or fna file. Only the columns that are used are read. Paths in it are relative to its folder."
+            "help": "Training rows: csv, tsv, json, jsonl, txt, parquet or arrow files, tar files (WebDataset), or "
+            "sequences in fasta, fa, faa, fas or fna files; all but parquet and arrow also compressed (.gz, .bz2, "
+            ".xz, .zst). Several files, patterns such as 'more/*.jsonl', and folders of such files are one source "
+            "with the same columns. Only the columns that are used are read. Paths in a table are relative to its "
+            "folder."
         },
     )
-    validation_file: str | None = field(
-        default=None, metadata={"help": "Validation rows: a file of any kind that train_file takes."}
+    validation_file: list[str] | None = field(
+        default=None, metadata={"help": "Validation rows: files of any kind that train_file takes."}
     )
-    train_dir: str | None = field(
+    train_dir: list[str] | None = field(
         default=None,
         metadata={
             "help": "Folder of training images or sound, read with all its subfolders. The names of its direct "
             "subfolders are the labels, unless a metadata.csv or .jsonl with a column file_name gives labels and "
             "further columns. Subfolders called train, validation (val, valid, dev) and test are splits. For video, "
-            "each folder with images is a clip, and its images are the frames, in the order of their numbers."
+            "each folder with images is a clip, and its images are the frames, in the order of their numbers. A "
+            "folder of files that train_file takes is read like these."
         },
     )
-    validation_dir: str | None = field(
+    validation_dir: list[str] | None = field(
         default=None, metadata={"help": "Folder of validation images, sound or clips, in the layout of train_dir."}
+    )
+    dataset_weights: list[float] | None = field(
+        default=None,
+        metadata={
+            "help": "Mixes several sources: each value of dataset_name, then of train_file, then of train_dir is one, "
+            "and has the weight at its place here. Each sample comes from a source with a probability in proportion "
+            "to its weight. An epoch ends when each row of each source has been used; the rows of sources that are "
+            "used up earlier are used again."
+        },
     )
 
     streaming: bool = field(
@@ -225,6 +244,10 @@ class DataArguments:
     )
 
     def __post_init__(self) -> None:
+        for name in SOURCE_FLAGS + VALIDATION_FLAGS:
+            if isinstance(value := getattr(self, name), str):
+                setattr(self, name, [value])
+        self._check_weights()
         if self.modality is not None and self.modality not in KINDS:
             raise ValueError(f"modality={self.modality!r} is unknown: choose one of {', '.join(KINDS)}.")
         if self.shuffle_buffer_size < 1:
@@ -257,3 +280,16 @@ class DataArguments:
                 f"min_duration_in_seconds={self.min_duration_in_seconds} must be at least 0 and below "
                 f"max_duration_in_seconds={self.max_duration_in_seconds}."
             )
+
+    def _check_weights(self) -> None:
+        weights = self.dataset_weights
+        if weights is None:
+            return
+        given = [value for name in SOURCE_FLAGS for value in getattr(self, name) or ()]
+        if len(weights) != len(given):
+            raise ValueError(
+                f"dataset_weights has {len(weights)} values, and there are {len(given)} sources ({', '.join(given)}): "
+                "give one weight for each. A pattern or a folder is one source."
+            )
+        if not all(0 < weight < math.inf for weight in weights):
+            raise ValueError(f"dataset_weights={weights} must be positive numbers. Leave out sources without weight.")

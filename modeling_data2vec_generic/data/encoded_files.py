@@ -34,6 +34,27 @@ def base64_content(text: str) -> bytes | None:
     return _decoded(encoded)
 
 
+def file_of(value: Any, folder: str) -> Any:
+    """An encoded file, in the form in which datasets stores it, from what a table holds.
+
+    Args:
+        value: a path, or the file as base64 text; a list of either; or None or "", if there is no file. Other values,
+            such as files that are in that form already, stay as they are.
+        folder: what paths are relative to. With a folder in front, a path is never taken for a URL, which must not be
+            downloaded. Absolute paths stay as they are.
+    """
+    if isinstance(value, list):
+        return [file_of(item, folder) for item in value]
+    if not value:
+        return None
+    if not isinstance(value, str):
+        return value
+    content = base64_content(value)
+    if content is not None:
+        return {"bytes": content, "path": None}
+    return {"bytes": None, "path": os.path.join(folder, value)}
+
+
 def modality_of(content: bytes) -> str | None:
     """The modality of an encoded file (a key of FILE_TYPES) by its first bytes; None if they are not known."""
     for modality, file_type in FILE_TYPES.items():

@@ -68,7 +68,7 @@ def test_sound_of_a_table__shortened(tmp_path, whole):
 
 def test_masks_of_a_table__replaced(tmp_path):
     args = DataArguments(train_file=str(tmp_path / "list.parquet"), label_column_name="mask")
-    Dataset.from_dict({"image": ["a.png"], "mask": ["m.png"]}).to_parquet(args.train_file)
+    Dataset.from_dict({"image": ["a.png"], "mask": ["m.png"]}).to_parquet(tmp_path / "list.parquet")
 
     def values() -> list[int]:
         raw = load_raw_datasets(DataArguments(train_file=args.train_file), "vision", validation=False)["train"]

@@ -14,14 +14,17 @@ import pyarrow
 from datasets import ClassLabel, Dataset, Features, Value
 from transformers.utils import logging
 
-from ..arguments import DataArguments
+from ..arguments import SOURCE_FLAGS, VALIDATION_FLAGS, DataArguments
 from ..cache_keys import renewed
 from ..column_types import is_list, is_number, is_text, is_whole_number
-from ..encoded_files import base64_content
+from ..encoded_files import file_of
 from ..kinds_of_data import FILE_TYPES, KINDS
 from ..quality.screening import good_rows
 from ..summary import note
+from ..tables.table import Table
 from ..tables.untyped.value_types import PROBLEM, typed_labels
+from .listing import is_given, source_name
+from .local_folders import is_saved
 
 logger = logging.get_logger(__name__)
 
@@ -29,6 +32,8 @@ _WORDS_COLUMN = "tokens"  # the usual name in datasets for token classification;
 _LABELS = frozenset(("label", "labels", "category", "categories", "class", "classes", "target", "targets"))
 # Usual names of columns of paths, for paths whose extensions do not show what the files are.
 _PATHS = ("file_name", "file", "path", "filename", "filepath", "file_path")
+_ABOUT_SAMPLES = ("__key__", "__url__")  # columns of WebDataset with the name of a sample and of its archive
+_CLS = "cls"  # the column of WebDataset with the class of a sample
 _FEWEST_TIMES = 4  # with fewer numbered columns they are not taken as the times of a series
 _LISTED = 10  # classes and columns that are named in the summary
 _MOST_CLASSES = 100_000
@@ -65,7 +70,7 @@ def chosen_columns(
     further: Mapping[str, str] | None = None,
     words: bool = False,
     untyped: bool = False,
-    layout: str = "",
+    source: str = "",
 ) -> dict[str, str | tuple[str, ...]]:
     """Chooses the columns that are read.
 
@@ -77,7 +82,7 @@ def chosen_columns(
         further: more columns to read, by the canonical names that they get. A flag NAME_column_name names each.
         words: whether the text is split into words: a list of words, or a string in which each letter is a word.
         untyped: whether any column can be read as text, as in csv and JSON files.
-        layout: how the file is read, for the summary.
+        source: what the source is called, and how it is read, for the summary.
 
     Returns:
         The columns by canonical name: that of the data, `label` if there is one, and those of `further`. If a series
@@ -88,8 +93,8 @@ def chosen_columns(
             column is meant.
     """
     chosen: dict[str, str | tuple[str, ...]] = {}
-    label = args.label_column_name or "label"
-    others = {label, *(further or {}).values()}
+    label = label_column(features, args)
+    others = {label, *_ABOUT_SAMPLES, *(further or {}).values()}
     content = content_column(features, modality, args, split, others, words, untyped)
     if args.label_column_name is not None:
         _require(features, label, "label_column_name", split)
@@ -105,8 +110,38 @@ def chosen_columns(
         if used is not None:
             raise ValueError(f"{name}_column_name={column!r} is used as {used!r} already: name another.")
         chosen[name] = column
-    _note_columns(chosen, features, split, layout)
+    _note_columns(chosen, features, split, source)
     return chosen
+
+
+def columns_of_source(
+    rows: Any,
+    modality: str,
+    args: DataArguments,
+    split: str,
+    further: Mapping[str, str] | None = None,
+    words: bool = False,
+) -> dict[str, str | tuple[str, ...]]:
+    """Chooses the columns of an open source: a table, or rows that know their `features`. The rest as above.
+
+    Raises:
+        ValueError: also if a file of a table lacks a column that is used.
+    """
+    flags = SOURCE_FLAGS if split == "train" or not is_given(args, VALIDATION_FLAGS) else VALIDATION_FLAGS
+    source, untyped = source_name(args, flags), False
+    if isinstance(rows, Table):
+        source, untyped = f"{source} ({rows.layout})", rows.untyped
+    chosen = chosen_columns(rows.features, modality, args, split, further, words, untyped, source)
+    if isinstance(rows, Table):
+        rows.check(chosen)
+    return chosen
+
+
+def label_column(features: Mapping[str, Any], args: DataArguments) -> str:
+    """The column that is the label if it exists: the one that a flag names, `label`, or `cls` of a WebDataset."""
+    if args.label_column_name is not None:
+        return args.label_column_name
+    return _CLS if {_CLS, _ABOUT_SAMPLES[0]} <= features.keys() and "label" not in features else "label"
 
 
 def content_column(
@@ -180,7 +215,7 @@ def _path_columns(features: Mapping[str, Any], others: Collection[str]) -> list[
     return [name for name in _PATHS if name in features and name not in others and is_text(features[name])]
 
 
-def _note_columns(chosen: Mapping[str, str | tuple[str, ...]], features: Features, split: str, layout: str) -> None:
+def _note_columns(chosen: Mapping[str, str | tuple[str, ...]], features: Features, split: str, source: str) -> None:
     taken = [
         f"{column!r} as {name}"
         if isinstance(column, str)
@@ -191,8 +226,7 @@ def _note_columns(chosen: Mapping[str, str | tuple[str, ...]], features: Feature
     left = [name for name in features if name not in used]
     more = f", and {len(left) - _LISTED} more" if len(left) > _LISTED else ""
     left_out = f"; left out: {', '.join(left[:_LISTED])}{more}" if left else ""
-    read = f" ({layout})" if layout else ""
-    note(split, f"Columns{read}: {', '.join(taken)}{left_out}.")
+    note(split, f"Columns{f' of {source}' if source else ''}: {', '.join(taken)}{left_out}.")
 
 
 def renamed(dataset: Dataset, chosen: Mapping[str, str | tuple[str, ...]]) -> Dataset:
@@ -276,23 +310,27 @@ def undecoded(dataset: Dataset, column: str, modality: str, args: DataArguments,
         ValueError: the column does not hold files.
     """
     found = dataset.features[column]
-    table = args.train_file if split == "train" else args.validation_file
-    if table is not None or args.dataset_name is not None:  # paths of load_folder are complete already
-        dataset = _located(dataset, column, modality, _start_of_paths(args, table))
+    if (folder := _start_of_paths(args, split)) is not None:
+        dataset = _located(dataset, column, modality, folder)
     try:
         return renewed(dataset.cast_column(column, KINDS[modality].feature), column)
     except (TypeError, ValueError, NotImplementedError) as error:  # depends on the type that was found
         raise _no_files(flag, found, split, modality) from error
 
 
-def _start_of_paths(args: DataArguments, table: str | None) -> str:
-    """The folder that paths in a table are relative to: its own, or that of a local dataset.
+def _start_of_paths(args: DataArguments, split: str) -> str | None:
+    """The folder that paths are relative to: that of a table, or of a local dataset.
 
-    With a folder in front, a path is never taken for a URL, which must not be downloaded.
+    With a folder in front, a path is never taken for a URL, which must not be downloaded. None: paths of `load_folder`
+    are complete.
     """
-    if table is not None:
-        return os.path.dirname(os.path.abspath(table))
-    return str(args.dataset_name) if os.path.isdir(str(args.dataset_name)) else os.curdir
+    tables = args.train_file if split == "train" else args.validation_file
+    if tables is not None:
+        return os.path.dirname(os.path.abspath(tables[0]))
+    saved = args.train_dir if split == "train" else args.validation_dir
+    if saved is not None and is_saved(saved[0]):
+        return saved[0]
+    return None if args.dataset_name is None else next(filter(os.path.isdir, args.dataset_name), os.curdir)
 
 
 def _no_files(flag: str, found: Any, split: str, modality: str) -> ValueError:
@@ -305,7 +343,8 @@ def _no_files(flag: str, found: Any, split: str, modality: str) -> ValueError:
 def _located(dataset: Dataset, column: str, modality: str, folder: str) -> Dataset:
     """The same rows, with strings (or lists of strings) in the column turned into files.
 
-    A string is a path, relative to `folder`, or a file as base64 text. Columns of other types stay as they are.
+    See `file_of` for what strings are. Columns of other types stay as they are, among them those of tables with the
+    data, whose strings are turned into files when they are read.
     """
     feature = dataset.features[column]
     if not holds(feature, "words"):
@@ -317,19 +356,7 @@ def _located(dataset: Dataset, column: str, modality: str, folder: str) -> Datas
 
 
 def _as_files(strings: list[Any], column: str, folder: str) -> dict[str, list[Any]]:
-    """The encoded files that strings name or hold. Absolute paths stay as they are."""
-
-    def file_of(string: Any) -> Any:
-        if isinstance(string, list):
-            return [file_of(item) for item in string]
-        if not string:
-            return None
-        content = base64_content(string)
-        if content is not None:
-            return {"bytes": content, "path": None}
-        return {"bytes": None, "path": os.path.join(folder, string)}
-
-    return {column: [file_of(string) for string in strings]}
+    return {column: [file_of(string, folder) for string in strings]}
 
 
 def encode_labels(splits: dict[str, Dataset], args: DataArguments) -> dict[str, Dataset]:
@@ -427,7 +454,7 @@ def _class_names(dataset: Dataset, split: str) -> list[str]:
 def _note_other_labels(features: Features, args: DataArguments, split: str) -> None:
     """Notes in the summary that a column with a usual name for labels is not used."""
     found = [name for name in features if name.lower() in _LABELS]
-    if args.label_column_name is None and "label" not in features and found:
+    if args.label_column_name is None and label_column(features, args) not in features and found:
         flags = " or ".join(f"--label_column_name {name}" for name in found)
         note(split, f"The column {' or '.join(map(repr, found))} is not used as label. If it is one, add {flags}.")
 

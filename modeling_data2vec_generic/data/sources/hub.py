@@ -1,10 +1,11 @@
 """Opens datasets of the Hub and folders with `datasets`, and works around some shortcomings of its builders."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from datasets import Audio, DatasetBuilder, SplitGenerator, load_dataset_builder
 from datasets.data_files import get_data_patterns
@@ -12,8 +13,47 @@ from datasets.packaged_modules.audiofolder.audiofolder import AudioFolder
 from datasets.packaged_modules.folder_based_builder.folder_based_builder import FolderBasedBuilder
 from datasets.utils.metadata import MetadataConfigs
 from huggingface_hub import DatasetCard
+from transformers.utils import logging
 
+from ...errors import as_value_error
 from ..folders.loading import note_others, walk
+
+logger = logging.get_logger(__name__)
+
+Rows = TypeVar("Rows")
+
+VALIDATION_SPLITS = ("validation", "test")  # splits that are used as validation data, in order of preference
+
+
+def loading_hub(name: str) -> AbstractContextManager[None]:
+    """Turns errors of datasets about a dataset into a ValueError that says what --dataset_name accepts.
+
+    Args:
+        name: what the dataset is called in the message, such as `dataset_name='digits'`.
+    """
+    return as_value_error(
+        f"{name} cannot be loaded", "Name a dataset of the Hub or a folder; a file is for --train_file."
+    )
+
+
+def train_and_validation(splits: Mapping[str, Rows], name: str) -> dict[str, Rows]:
+    """The splits that are used, as `train` and, if there is one, `validation`.
+
+    Args:
+        splits: all splits of a dataset that have rows.
+        name: what the dataset is called in messages.
+
+    Raises:
+        ValueError: there is no split `train`.
+    """
+    if "train" not in splits:
+        raise ValueError(f"{name} has no split 'train'. There are: {', '.join(splits)}.")
+    chosen = {"train": splits["train"]}
+    own = next((split for split in VALIDATION_SPLITS if split in splits), None)
+    if own is not None:
+        logger.info(f"The split '{own}' of {name} is used for validation.")
+        chosen["validation"] = splits[own]
+    return chosen
 
 
 def builder_of(name: str, config_name: str | None) -> DatasetBuilder:

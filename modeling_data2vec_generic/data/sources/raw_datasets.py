@@ -19,15 +19,14 @@ from ..kinds_of_data import KINDS
 from ..quality.processes import most_processes
 from ..splitting import SPLIT_SEED, split_positions, stratified, warn_of_validation
 from ..summary import note
-from ..tables.opening import open_file
 from ..tables.table import Table
-from ..tables.untyped.table import UntypedTable
 from .built_in import BUILT_IN
-from .columns import canonical, chosen_columns, encode_labels, holds, may_hold, renamed, times_of
-from .hub import builder_of
-from .opening import VALIDATION_SPLITS, loading_hub, open_splits
+from .columns import canonical, columns_of_source, encode_labels, holds, label_column, may_hold, renamed, times_of
+from .hub import builder_of, loading_hub, train_and_validation
+from .listing import check_sources, source_name, sources_of
+from .local_folders import holds_rows
+from .opening import open_splits
 from .streamed_source import stream_types
-from .table_folders import tables_of_folder
 
 logger = logging.get_logger(__name__)
 
@@ -43,30 +42,37 @@ def infer_modality(args: DataArguments, encoder_reads: Callable[[], str | None] 
     Raises:
         ValueError: no training data are given, or their modality is not clear.
     """
-    _check_source(args)
+    check_sources(args)
     if args.modality is not None:
         return args.modality
+    found = {source_name(source): _modalities_of(source, encoder_reads) for source in sources_of(args)}
+    modalities = list(dict.fromkeys(name for names in found.values() for name in names))
+    if len(modalities) != 1 or not all(found.values()):
+        held = " and ".join(modalities) or "no known modality"
+        if len(found) > 1:
+            held = "; ".join(f"{' and '.join(names) or 'nothing known'} in {name}" for name, names in found.items())
+        raise ValueError(f"The data hold {held}: say which to use with --modality.")
+    logger.info(f"modality={modalities[0]}, inferred from the data.")
+    return modalities[0]
+
+
+def _modalities_of(args: DataArguments, encoder_reads: Callable[[], str | None]) -> list[str]:
+    """The modalities that a source may have; `args` are the flags of this source."""
     named = [modality for modality, kind in KINDS.items() if getattr(args, kind.column_flag)]
-    if args.dataset_name in BUILT_IN:
-        found = [BUILT_IN[args.dataset_name][0]]
-    elif named:
-        found = named
-    elif args.train_dir is not None:
-        files = walk(args.train_dir, "train_dir")
+    if args.dataset_name is not None and args.dataset_name[0] in BUILT_IN:
+        return [BUILT_IN[args.dataset_name[0]][0]]
+    if named:
+        return named
+    if args.train_dir is not None and not holds_rows(args.train_dir[0]):
+        files = walk(args.train_dir[0], "train_dir")
         found = modalities_of(files)
         if not found:
-            raise ValueError(nothing_found(args.train_dir, "train_dir", "images or sound", files))
-    else:
-        # Without validation data, since reading a folder needs the modality.
-        training = replace(args, validation_file=None, validation_dir=None)
-        features = stream_types(training) if args.streaming else _open_splits(training, None)["train"].features
-        found = _modalities_of_columns(features, args.label_column_name or "label", encoder_reads())
-    if len(found) != 1:
-        raise ValueError(
-            f"The data hold {' and '.join(found) or 'no known modality'}: say which to use with --modality."
-        )
-    logger.info(f"modality={found[0]}, inferred from the data.")
-    return found[0]
+            raise ValueError(nothing_found(args.train_dir[0], "train_dir", "images or sound", files))
+        return found
+    # Without validation data, since reading a folder needs the modality.
+    training = replace(args, validation_file=None, validation_dir=None)
+    features = stream_types(training) if args.streaming else _open_splits(training, None)["train"].features
+    return _modalities_of_columns(features, label_column(features, args), encoder_reads())
 
 
 def _modalities_of_columns(features: Features, label: str, encoder_reads: str | None) -> list[str]:
@@ -144,11 +150,10 @@ def read_splits(
     Raises:
         ValueError: as `load_raw_datasets`.
     """
-    _check_source(args)
+    check_sources(args)
     splits = {}
     for split, rows in _open_splits(args, modality).items():
-        untyped, layout = isinstance(rows, UntypedTable), rows.layout if isinstance(rows, Table) else ""
-        chosen = chosen_columns(rows.features, modality, args, split, further, words, untyped, layout)
+        chosen = columns_of_source(rows, modality, args, split, further, words)
         dataset = rows.load(chosen, most_processes(args)) if isinstance(rows, Table) else renamed(rows, chosen)
         splits[split] = canonical(dataset, modality, args, split, labels)
     return splits
@@ -183,38 +188,19 @@ def _labels(dataset: Dataset) -> NDArray[np.int64] | None:
     return np.array(dataset["label"][:]) if "label" in dataset.features else None
 
 
-def _check_source(args: DataArguments) -> None:
-    for split, names in (
-        ("training", ("dataset_name", "train_file", "train_dir")),
-        ("validation", ("validation_file", "validation_dir")),
-    ):
-        given = [f"{name}={getattr(args, name)!r}" for name in names if getattr(args, name) is not None]
-        if len(given) > 1:
-            raise ValueError(f"{' and '.join(given)} are two sources of {split} data: give one of them.")
-        if not given and split == "training":
-            raise ValueError(f"No training data: give one of {', '.join(f'--{name}' for name in names)}.")
-
-
 def _open_splits(args: DataArguments, modality: str | None) -> dict[str, Dataset | Table]:
-    return open_splits(args, modality, built_in=lambda rows: rows, hub=_load_hub, file=open_file, folder=load_folder)
+    return open_splits(
+        args, modality, built_in=lambda rows: rows, table=lambda rows: rows, hub=_load_hub, folder=load_folder
+    )
 
 
-def _load_hub(name: str, config_name: str | None) -> dict[str, Dataset | Table]:
-    tables = tables_of_folder(name, config_name)
-    if tables is not None:
-        return tables
-    with loading_hub(name):
+def _load_hub(name: str, config_name: str | None) -> dict[str, Dataset]:
+    shown = f"dataset_name={name!r}"
+    with loading_hub(shown):
         builder = builder_of(name, config_name)
         builder.download_and_prepare()
     rows = {split: info.num_examples for split, info in builder.info.splits.items()}
-    if "train" not in rows:
-        raise ValueError(f"dataset_name={name!r} has no split 'train'. There are: {', '.join(rows)}.")
-    if rows["train"] == 0:
-        raise ValueError(f"dataset_name={name!r} has no rows in its split 'train'. Choose another dataset.")
-    splits: dict[str, Dataset | Table] = {"train": builder.as_dataset("train")}
-    for split in VALIDATION_SPLITS:
-        if rows.get(split):
-            logger.info(f"The split '{split}' of {name} is used for validation.")
-            splits["validation"] = builder.as_dataset(split)
-            break
-    return splits
+    if rows.get("train") == 0:
+        raise ValueError(f"{shown} has no rows in its split 'train'. Choose another dataset.")
+    found = train_and_validation({split: split for split, count in rows.items() if count}, shown)
+    return {split: builder.as_dataset(own) for split, own in found.items()}

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,13 +12,11 @@ from ..arguments import DataArguments
 from ..folders.loading import load_folder
 from ..kinds_of_data import KINDS
 from ..summary import note
-from ..tables.opening import open_file
+from ..tables.opening import open_files
 from ..tables.table import Choice, Table
-from ..tables.untyped.table import UntypedTable
-from .columns import canonical, chosen_columns, encode_labels, renamed
-from .hub import builder_of
-from .opening import VALIDATION_SPLITS, loading_hub, open_splits
-from .table_folders import tables_of_folder
+from .columns import canonical, chosen_columns, columns_of_source, encode_labels, renamed
+from .hub import builder_of, loading_hub, train_and_validation
+from .opening import open_splits
 
 logger = logging.get_logger(__name__)
 
@@ -91,7 +88,8 @@ def open_stream(args: DataArguments, modality: str, seed: int) -> StreamedSource
     stream, features, chosen = streams["train"]
     identity = {name: getattr(args, name) for name in _IDENTITY} | {"modality": modality, "seed": seed}
     if args.train_file is not None:
-        identity["bytes"] = Path(args.train_file).stat().st_size
+        rows = open_files(args.train_file, "train_file")
+        identity["bytes"] = sum(path.stat().st_size for path in rows.paths)
     return StreamedSource(stream, features, chosen, DatasetDict(encode_labels(head, args)), identity)
 
 
@@ -123,9 +121,7 @@ def _chosen(
 ) -> tuple[IterableDataset, Features, Choice]:
     """A split as a stream, the types of its columns, and the columns that are used, by their canonical names."""
     if isinstance(rows, Table):
-        chosen = chosen_columns(
-            rows.features, modality, args, split, untyped=isinstance(rows, UntypedTable), layout=rows.layout
-        )
+        chosen = columns_of_source(rows, modality, args, split)
         features = rows.stored(chosen)
         return rows.stream(chosen), features, {name: name for name in features}
     stream, features = _typed(rows, split)
@@ -137,27 +133,17 @@ def _open(args: DataArguments, modality: str | None) -> dict[str, IterableDatase
         args,
         modality,
         built_in=lambda rows: rows.to_iterable_dataset(),
+        table=lambda rows: rows,
         hub=_open_hub,
-        file=open_file,
         folder=_open_folder,
     )
 
 
-def _open_hub(name: str, config_name: str | None) -> dict[str, IterableDataset | Table]:
-    tables = tables_of_folder(name, config_name)
-    if tables is not None:
-        return tables
-    with loading_hub(name):
+def _open_hub(name: str, config_name: str | None) -> dict[str, IterableDataset]:
+    shown = f"dataset_name={name!r}"
+    with loading_hub(shown):
         found = builder_of(name, config_name).as_streaming_dataset()
-    if "train" not in found:
-        raise ValueError(f"dataset_name={name!r} has no split 'train'. There are: {', '.join(found)}.")
-    splits: dict[str, IterableDataset | Table] = {"train": found["train"]}
-    for split in VALIDATION_SPLITS:
-        if split in found:
-            logger.info(f"The split '{split}' of {name} is used for validation.")
-            splits["validation"] = found[split]
-            break
-    return splits
+    return train_and_validation({str(split): rows for split, rows in found.items()}, shown)
 
 
 def _open_folder(folder: str, flag: str, modality: str | None, labels_wanted: bool) -> dict[str, IterableDataset]:

@@ -35,17 +35,19 @@ class Rows:
         kind: the class of the table.
         paths: its files.
         name: what they are called in messages.
+        folder: what paths in their rows are relative to.
         choice: the columns that are used, by canonical name.
     """
 
     kind: type[Any]
     paths: tuple[str, ...]
     name: str
+    folder: Path | None
     choice: dict[str, Any]
 
     def table(self) -> Any:
         """The table, newly opened."""
-        return self.kind([Path(path) for path in self.paths], self.name)
+        return self.kind([Path(path) for path in self.paths], self.name, self.folder)
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """Text files, whose lines are rows."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -24,6 +24,9 @@ class TextTable(Table):
 
     def stored(self, choice: Choice) -> Features:
         return Features({name: Value("string") for name in choice})
+
+    def columns_in(self, path: Path) -> Collection[str]:
+        return list(_STRINGS)
 
     def pieces_of(self, path: Path, count: int) -> list[Piece]:
         return pieces_of_lines(path, count)

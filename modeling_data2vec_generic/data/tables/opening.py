@@ -1,75 +1,61 @@
-"""Opens files as tables, by the extensions of their names."""
+"""Opens the files that flags name as tables."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from datasets import Dataset
 
 from .compressed import COMPRESSIONS, ending_of, is_compressed, looks_like
-from .fasta import FASTA_ENDINGS, FastaTable
-from .lines import TextTable
-from .parquet import ParquetTable
+from .finding import found_files
+from .joined import KINDS, JoinedTable, kind_of
 from .table import Table
-from .untyped.csv_files import CsvTable
-from .untyped.json_files import JsonTable
 from .untyped.table import UntypedTable
 
-_KINDS: Mapping[str, type[Table]] = {
-    ".csv": CsvTable,
-    ".tsv": CsvTable,
-    ".json": JsonTable,
-    ".jsonl": JsonTable,
-    ".txt": TextTable,
-    ".parquet": ParquetTable,
-    **dict.fromkeys(FASTA_ENDINGS, FastaTable),
-}
 
-
-def open_file(file: str, flag: str) -> Table:
-    """Opens the file that a flag names.
+def open_files(values: list[str], flag: str) -> Table:
+    """Opens the files that the values of a flag name (see `found_files`) as one table.
 
     Args:
-        file: the path.
+        values: paths of files and folders, and patterns.
         flag: the name of the flag, for messages.
 
     Raises:
-        ValueError: the file has an unknown extension, does not exist or is empty.
+        ValueError: a file has an unknown extension or other contents, does not exist or is empty.
     """
-    path = Path(file)
-    kind = _kind_of(path)
-    if kind is None:
-        raise ValueError(
-            f"{flag}={file!r} has an unknown extension: expected one of {', '.join(_KINDS)}, all but .parquet also "
-            f"compressed ({', '.join(COMPRESSIONS)})."
-        )
-    if not path.is_file():
-        raise ValueError(f"{flag}={file!r} is not a file. Check the path.")
-    if path.stat().st_size == 0:
-        raise ValueError(f"{flag}={file!r} is empty (0 bytes). Give a file with rows.")
-    found = looks_like(path)
-    if found is not None and not is_compressed(path) and found != ending_of(path):
-        raise ValueError(f"{flag}={file!r} is no {ending_of(path)} file: its first bytes are those of {found} files.")
-    return kind([path.absolute()], f"{flag}={file!r}")
+    paths = found_files(values, flag, lambda path: kind_of(path) is not None)
+    return table_of(paths, f"{flag}={values[0]!r}" if len(values) == 1 else f"{flag}={values!r}")
 
 
-def _kind_of(path: Path) -> type[Table] | None:
-    """The kind of table that a file is, by its extension."""
-    kind = _KINDS.get(ending_of(path))
-    return None if kind is ParquetTable and is_compressed(path) else kind
+def table_of(paths: list[Path], name: str, folder: Path | None = None) -> Table:
+    """Files as one table. Arguments and errors as `Table` and `open_files`."""
+    kinds = []
+    for path in paths:
+        kind = kind_of(path)
+        place = name if len(paths) == 1 else f"{name} ({path})"
+        if kind is None:
+            raise _unknown(place)
+        found = looks_like(path)
+        if found is not None and not is_compressed(path) and found != ending_of(path):
+            raise ValueError(f"{place} is no {ending_of(path)} file: its first bytes are those of {found} files.")
+        kinds.append(kind)
+    return (kinds[0] if len(set(kinds)) == 1 else JoinedTable)(paths, name, folder)
 
 
 def load_file(file: str, flag: str) -> Dataset:
-    """All columns of a file, each with the one type that all of its values have. Arguments as `open_file`.
+    """All columns of a file, each with the one type that all of its values have. Errors as `open_files`.
 
     Raises:
-        ValueError: as `open_file`, or a row cannot be read.
+        ValueError: a row cannot be read.
     """
-    table = open_file(file, flag)
+    table = open_files([file], flag)
     if not isinstance(table, UntypedTable):
-        return table.load({name: name for name in table.features})
+        names = list(table.features)  # under other names, since columns with canonical ones may be converted
+        rows = table.load({f"column {place}": name for place, name in enumerate(names)})
+        return rows.rename_columns(dict(zip(rows.column_names, names, strict=True)))
     return table.typed()
 
 
-def open_files(files: list[str], kind: str, name: str) -> Table:
-    """Opens several files of the same `kind` ("csv" or "json") as one table. `name` is for messages."""
-    return _KINDS[f".{kind}"]([Path(file) for file in files], name)
+def _unknown(place: str) -> ValueError:
+    return ValueError(
+        f"{place} has an unknown extension: expected one of {', '.join(KINDS)}, all but .parquet and .arrow also "
+        f"compressed ({', '.join(COMPRESSIONS)})."
+    )

@@ -6,7 +6,7 @@ bad row (which `columns.canonical` leaves out) and does not end the run.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,12 @@ from .compressed import READ_ERRORS
 
 # The columns that are used, by canonical name. If a series has one column for each time, it is a tuple of columns.
 Choice = Mapping[str, str | tuple[str, ...]]
+
+
+def columns_of(choice: Choice) -> list[str]:
+    """The columns that are used, each once, by the names that they have in the files."""
+    names = (name for column in choice.values() for name in ([column] if isinstance(column, str) else column))
+    return list(dict.fromkeys(names))
 
 
 @dataclass(frozen=True)
@@ -42,15 +48,21 @@ class Table(ABC):
     Args:
         paths: the files, absolute.
         name: what they are called in messages, such as `train_file='a.csv'`.
+        folder: what paths in columns of files are relative to; None: each to the folder of its table.
+
+    Attributes:
+        kind: the name of the format.
+        untyped: whether any column can be read as text, since the file does not state the types of its columns.
 
     Raises:
         ValueError: a file cannot be read.
     """
 
     kind: str
+    untyped = False
 
-    def __init__(self, paths: list[Path], name: str) -> None:
-        self.paths, self.name = paths, name
+    def __init__(self, paths: list[Path], name: str, folder: Path | None = None) -> None:
+        self.paths, self.name, self.folder = paths, name, folder
 
     @cached_property
     @abstractmethod
@@ -59,8 +71,30 @@ class Table(ABC):
 
     @property
     def layout(self) -> str:
-        """How the file is read, for the summary of the data, if that was found out and not given; otherwise empty."""
-        return ""
+        """The format, and what was found out about it, for the summary of the data."""
+        files = f"{len(self.paths)} files, " if len(self.paths) > 1 else ""
+        return f"{files}{self.kind}"
+
+    @abstractmethod
+    def columns_in(self, path: Path) -> Collection[str]:
+        """The names of the columns of one of the files."""
+
+    def check(self, choice: Choice) -> None:
+        """Checks that all files have the columns that are used.
+
+        Raises:
+            ValueError: a file lacks one, or cannot be opened. The message names the file.
+        """
+        for path in self.paths if len(self.paths) > 1 else ():
+            try:
+                found = self.columns_in(path)
+            except READ_ERRORS as error:
+                raise self.failed(path, error) from error
+            if lacking := [name for name in columns_of(choice) if name not in found]:
+                raise ValueError(
+                    f"{self.name}: {str(path)!r} has no column {lacking[0]!r}, as the files before it have. It has: "
+                    f"{', '.join(found)}. All files of a source need the columns that are used."
+                )
 
     @abstractmethod
     def stored(self, choice: Choice) -> Features:
@@ -126,7 +160,11 @@ class Table(ABC):
         return stream_rows(self._rows(choice))
 
     def _rows(self, choice: Choice) -> Rows:
-        return Rows(type(self), tuple(map(str, self.paths)), self.name, dict(choice))
+        return Rows(type(self), tuple(map(str, self.paths)), self.name, self.folder, dict(choice))
+
+    def folder_of(self, path: Path) -> str:
+        """The folder that paths in the rows of a file are relative to."""
+        return str(self.folder or path.parent)
 
     def why_no_rows(self) -> str:
         """The end of the message if there are no rows."""

@@ -13,7 +13,7 @@ import pyarrow.parquet
 import pytest
 
 from modeling_data2vec_generic.data.tables import building
-from modeling_data2vec_generic.data.tables.opening import open_file
+from modeling_data2vec_generic.data.tables.opening import open_files
 from modeling_data2vec_generic.data.tables.table import Table
 
 pytestmark = pytest.mark.fast
@@ -54,7 +54,7 @@ def texts(table: Table, *pieces: Any, skip_rows: int = 0) -> list[str]:
 @pytest.mark.parametrize("count", [1, 2, 7, 10_000])
 @pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.parquet"])
 def test_pieces__are_all_rows_in_order(tmp_path, name, count):
-    table = open_file(str(write(tmp_path / name)), "train_file")
+    table = open_files([str(write(tmp_path / name))], "train_file")
     pieces = table.shards(count)
     assert [text for piece in pieces for text in texts(table, piece)] == ROWS
     assert 1 < len(pieces) <= count if count > 1 else len(pieces) == 1
@@ -68,16 +68,18 @@ def test_pieces__are_all_rows_in_order(tmp_path, name, count):
 )
 def test_piece__is_one_where_it_cannot_be_cut(tmp_path, name):
     path = write(tmp_path / name)
-    table = open_file(str(path), "train_file")
+    table = open_files([str(path)], "train_file")
     (piece,) = table.shards(9)
     assert len(texts(table, piece)) == len(ROWS)
     plain = write(tmp_path / f"b{Path(name).suffixes[0]}")
-    assert texts(table, piece) == texts(open_file(str(plain), "train_file"), *open_file(str(plain), "x").shards(1))
+    assert texts(table, piece) == texts(
+        open_files([str(plain)], "train_file"), *open_files([str(plain)], "x").shards(1)
+    )
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.json", "a.jsonl", "a.txt", "a.parquet", "a.fasta", "a.jsonl.zst"])
 def test_piece__from_any_row_on(tmp_path, name):
-    table = open_file(str(write(tmp_path / name)), "train_file")
+    table = open_files([str(write(tmp_path / name))], "train_file")
     for piece in table.shards(3):
         whole = texts(table, piece)
         for skipped in (1, 59, 60, 61, len(whole) - 1, len(whole), len(whole) + 5):
@@ -87,13 +89,13 @@ def test_piece__from_any_row_on(tmp_path, name):
 def test_pieces__of_lines_with_other_ends(tmp_path):
     path = tmp_path / "a.txt"
     path.write_bytes("\r\n".join(ROWS).encode())
-    table = open_file(str(path), "train_file")
+    table = open_files([str(path)], "train_file")
     assert texts(table, *table.shards(9)) == ROWS
 
 
 def test_json__that_is_one_object_over_many_lines_is_not_cut(tmp_path):
     (tmp_path / "a.json").write_text(json.dumps([{"text": row} for row in ROWS], indent=1))
-    table = open_file(str(tmp_path / "a.json"), "train_file")
+    table = open_files([str(tmp_path / "a.json")], "train_file")
     assert texts(table, *table.shards(9)) == ROWS
 
 
@@ -101,7 +103,7 @@ def test_json__a_bad_line_has_its_number_in_the_file(tmp_path):
     path = write(tmp_path / "a.jsonl")
     with path.open("ab") as file:
         file.write(b"\n\n{cut off")
-    table = open_file(str(path), "train_file")
+    table = open_files([str(path)], "train_file")
     last = table.shards(7)[-1]
     assert last.start > 0
     problems = [text for batch in table.tables_of(last, CHOICE) for text in batch["problem"].to_pylist() if text]
@@ -112,7 +114,7 @@ def test_json__a_bad_line_has_its_number_in_the_file(tmp_path):
 @pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.parquet"])
 def test_several_processes__give_the_same_rows_in_order(tmp_path, name, monkeypatch):
     monkeypatch.setattr(building, "_BYTES", 1)
-    table = open_file(str(write(tmp_path / name)), "train_file")
+    table = open_files([str(write(tmp_path / name))], "train_file")
     rows = table.load(CHOICE, most_processes=2)
     assert rows["text"][:] == ROWS
     monkeypatch.setattr(Table, "tables_of", None)  # a second time they are in the cache
@@ -125,13 +127,13 @@ def test_several_processes__an_error_is_told(tmp_path, monkeypatch):
     with path.open("ab") as file:
         file.write(b"\n\xff\xfe")
     with pytest.raises(ValueError, match=r"^train_file='.*a.txt' cannot be read as text: 'utf-8' codec can't"):
-        open_file(str(path), "train_file").load(CHOICE, most_processes=2)
+        open_files([str(path)], "train_file").load(CHOICE, most_processes=2)
 
 
 def test_csv__that_is_compressed_but_not_by_its_name(tmp_path):
     write(tmp_path / "a.csv.gz").rename(tmp_path / "a.csv")
     with pytest.raises(ValueError, match=r"is no \.csv file: its first bytes are those of \.gz files"):
-        open_file(str(tmp_path / "a.csv"), "train_file")
+        open_files([str(tmp_path / "a.csv")], "train_file")
 
 
 @pytest.mark.parametrize("ending", ["gz", "bz2", "xz", "zst"])
@@ -140,4 +142,4 @@ def test_compressed__that_is_damaged(tmp_path, ending, damage):
     path = write(tmp_path / f"a.jsonl.{ending}")
     path.write_bytes(b'{"text": "a"}\n' * 9 if damage == "plain" else path.read_bytes()[:-30])
     with pytest.raises(ValueError, match=rf"a.jsonl.{ending}' cannot be read as json: "):
-        open_file(str(path), "train_file").load(CHOICE)
+        open_files([str(path)], "train_file").load(CHOICE)

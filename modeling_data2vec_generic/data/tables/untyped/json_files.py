@@ -14,6 +14,7 @@ from ..table import Piece
 from .records import ROWS, Batch, Records, grouped
 from .table import UntypedTable, as_json
 
+_FEW = 100  # records by which the columns of further files are found
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")  # escape of a surrogate, half of a character
 
 
@@ -32,6 +33,11 @@ class JsonRecords(Records):
     @cached_property
     def names(self) -> list[str]:
         return list(dict.fromkeys(name for record in self._first for name in record))
+
+    @property
+    def first_names(self) -> list[str]:
+        records = islice(self._records(Piece(self.path), 0), _FEW)
+        return list(dict.fromkeys(name for _, record, _ in records for name in record))
 
     def head(self) -> dict[str, list[Any]]:
         return {name: [record.get(name) for record in self._first] for name in self.names}

@@ -47,6 +47,11 @@ class Records(ABC):
     @abstractmethod
     def names(self) -> list[str]: ...
 
+    @property
+    def first_names(self) -> list[str]:
+        """The names of the columns in the first few records, which are found faster than `names`."""
+        return self.names
+
     @abstractmethod
     def batches(self, names: Sequence[str], piece: Piece | None = None, skip_rows: int = 0) -> Iterator[Batch]:
         """The values of the columns `names`. A missing value is None.

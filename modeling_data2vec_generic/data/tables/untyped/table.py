@@ -1,19 +1,32 @@
 """The base of csv and JSON files, whose columns have no types of their own."""
 
 import json
+import os
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pyarrow
-from datasets import Dataset, Features, List, Value
+from datasets import Audio, Dataset, Features, Image, List, Value
 
+from ...encoded_files import file_of
 from ..compressed import READ_ERRORS
-from ..table import Choice, Piece, Table
+from ..table import Choice, Piece, Table, columns_of
 from .records import Records
-from .value_types import PROBLEM, as_list, as_numbers, as_text, column_of, infer_feature, shown, typed_labels
+from .value_types import (
+    FILE_COLUMNS,
+    PROBLEM,
+    as_file,
+    as_list,
+    as_numbers,
+    as_text,
+    column_of,
+    infer_feature,
+    shown,
+    typed_labels,
+)
 
 
 class UntypedTable(Table):
@@ -24,6 +37,7 @@ class UntypedTable(Table):
     """
 
     records: Callable[[Path], Records]
+    untyped = True
 
     @cached_property
     def _first(self) -> Records:
@@ -44,7 +58,10 @@ class UntypedTable(Table):
 
     @property
     def layout(self) -> str:
-        return self._first.layout
+        return ", ".join(filter(None, [super().layout, self._first.layout]))
+
+    def columns_in(self, path: Path) -> Collection[str]:
+        return self.records(path).first_names
 
     def typed(self) -> Dataset:
         """All columns, in memory, each with the one type that all of its values have."""
@@ -76,14 +93,15 @@ class UntypedTable(Table):
         if name == "series":
             deep = nested and isinstance(feature.feature, List)
             return List(List(Value("float64"))) if deep else List(Value("float64"))
-        if name == "video" or (name == "text" and nested):
-            return List(Value("string"))
-        return Value("string")
+        if name in FILE_COLUMNS:
+            return FILE_COLUMNS[name]
+        return List(Value("string")) if name == "text" and nested else Value("string")
 
     def rows_of(self, piece: Piece, choice: Choice, skip_rows: int) -> Iterator[pyarrow.Table]:
         features = self.stored(choice)
         columns = {name: (column,) if isinstance(column, str) else column for name, column in choice.items()}
-        names = list(dict.fromkeys(name for found in columns.values() for name in found))
+        names = columns_of(choice)
+        folder = self.folder_of(piece.path)
         for batch in self.records(piece.path).batches(names, piece, skip_rows):
             given = dict(zip(names, batch.columns, strict=True))
             problems = list(batch.problems)
@@ -91,7 +109,8 @@ class UntypedTable(Table):
             for name, found in columns.items():
                 feature = features[name]
                 values: Any = given[found[0]]
-                convert = self._conversion(name, feature)
+                is_path = isinstance(self.features.get(found[0]), Audio | Image)
+                convert = self._conversion(name, feature, folder, is_path)
                 if isinstance(choice[name], tuple):
                     values, convert = list(zip(*(given[column] for column in found), strict=True)), self._times
                 array, odd = column_of(values, convert, features.arrow_schema.field(name).type)
@@ -100,9 +119,20 @@ class UntypedTable(Table):
                 arrays.append(array)
             yield pyarrow.table([*arrays, pyarrow.array(problems, pyarrow.string())], schema=features.arrow_schema)
 
-    def _conversion(self, name: str, feature: Any) -> Callable[[Any], Any]:
+    def _conversion(self, name: str, feature: Any, folder: str, is_path: bool) -> Callable[[Any], Any]:
+        """The function that converts the values of a column.
+
+        Args:
+            name: its canonical name.
+            feature: its type.
+            folder: what paths are relative to.
+            is_path: whether it is a column of labels that are paths, such as those of masks.
+        """
         if name == "label":
-            return self.label
+            return (lambda value: self.label(_in(folder, value))) if is_path else self.label
+        if name in FILE_COLUMNS:
+            convert = as_list if isinstance(feature, List) else as_file
+            return lambda value: file_of(convert(value), folder)
         if name == "series":
             return as_numbers
         return as_list if isinstance(feature, List) else as_text
@@ -112,6 +142,10 @@ class UntypedTable(Table):
         if odd := [value for value in numbers if isinstance(value, bool) or not isinstance(value, int | float | None)]:
             raise ValueError(f"{shown(odd[0])}, not a number")
         return numbers
+
+
+def _in(folder: str, path: Any) -> Any:
+    return os.path.join(folder, path) if isinstance(path, str) else path
 
 
 def as_json(value: Any) -> str:

@@ -10,9 +10,12 @@ import pyarrow
 from datasets import Features, List, Value
 
 from ...encoded_files import LONGEST_PATH, base64_content, modality_of
-from ...kinds_of_data import FILE_TYPES
+from ...kinds_of_data import FILE_TYPES, KINDS
 
 PROBLEM = "problem"  # column of csv and JSON tables that says what is wrong with a row; None if nothing
+
+# The types of the columns with the data, by their canonical names, for the kinds of data whose rows are files.
+FILE_COLUMNS = {kind.column: kind.feature for kind in KINDS.values() if kind.file_type is not None}
 
 _FILES_AT_LEAST = 0.9  # share of a column's strings that have to name files if it is to be a column of files
 # Whole numbers as Python writes them; 007 and +5 are names. More digits do not fit into 64 bits.
@@ -70,6 +73,13 @@ def as_text(value: Any) -> str | None:
     if isinstance(value, int | float):
         return json.dumps(value)
     raise ValueError(f"{shown(value)}, not text")
+
+
+def as_file(value: Any) -> Any:
+    """A path or base64 text, or an encoded file as datasets stores it. ValueError for anything else."""
+    if value is None or isinstance(value, str | dict):
+        return value
+    raise ValueError(f"{shown(value)}, not a path")
 
 
 def as_list(value: Any) -> list[Any] | None:

@@ -265,7 +265,7 @@ def test_columns__taken_and_left_out_are_said(tmp_path, caplog):
     with caplog.at_level("INFO"), summarized():
         loaded(file)
     logging.disable_propagation()
-    assert "train: Columns (separator ';'): 'body' as text, 'label' as label; left out: id, note." in caplog.text
+    assert "a.csv' (csv, separator ';'): 'body' as text, 'label' as label; left out: id, note." in caplog.text
 
 
 def test_columns__a_second_text_is_left_aside(tmp_path):
