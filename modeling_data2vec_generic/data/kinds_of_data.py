@@ -101,8 +101,14 @@ _IMAGES = FileType(
 _SOUND = FileType(
     noun="sound",
     feature=Audio(decode=False),
-    extensions=frozenset(".wav .flac .ogg .oga .opus .mp3 .aif .aiff .au".split()),
-    first_bytes=rb"RIFF....WAVE|fLaC|OggS|ID3|\xff[\xfb\xf3\xf2]|FORM....AIF|\.snd",
+    extensions=frozenset(
+        ".wav .w64 .rf64 .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .snd .caf .m4a .m4b .aac .webm .weba .mka "
+        ".amr .3gp .wma".split()
+    ),
+    first_bytes=(
+        rb"RIFF....WAVE|RF64....WAVE|riff\x2e\x91\xcf\x11|fLaC|OggS|ID3|\xff[\xfb\xf3\xf2\xf1\xf9]|FORM....AIF|\.snd|caff|"
+        rb"....ftyp(M4A|M4B|mp4|iso|dash|3gp|qt)|\x1aE\xdf\xa3|\#!AMR|\x30\x26\xb2\x75\x8e\x66\xcf\x11"
+    ),
     can_read=_can_read_sound,
 )
 # By the names that --modality takes, in the order in which messages list them.

@@ -34,6 +34,13 @@ class Unreadable(ValueError):
         return self.reason
 
 
+class Blank(Unreadable):
+    """A value that can be decoded, but that nothing can be learned from, such as silence.
+
+    Its sample is replaced like a bad one, but does not count as bad.
+    """
+
+
 class NothingReadable(ValueError):
     """The search for a good row found none.
 
@@ -46,7 +53,7 @@ class NothingReadable(ValueError):
 
 
 def readable(decode: Callable[..., Any], value: Any, *args: Any, path: str | None = None, **kwargs: Any) -> Any:
-    """What `decode` returns for a value; an [`Unreadable`] if it raises an exception.
+    """What `decode` returns for a value; an [`Unreadable`] if it raises an exception, unless a package is missing.
 
     Args:
         decode: called with `value`, `args` and `kwargs`.
@@ -56,7 +63,9 @@ def readable(decode: Callable[..., Any], value: Any, *args: Any, path: str | Non
     try:
         return decode(value, *args, **kwargs)
     except Unreadable as error:
-        return Unreadable(error.reason, path or error.path or path_of(value))
+        return type(error)(error.reason, path or error.path or path_of(value))
+    except ImportError:  # a package is missing, which would make every row a bad one
+        raise
     except Exception as error:  # for broken files, decoders raise exceptions of many types
         return Unreadable(f"{type(error).__name__}: {error}", path or path_of(value))
 
@@ -72,6 +81,7 @@ class BadRow:
         path: of its file, if it has one.
         counted: False if the row was only met on the way to a good one: it is counted when its own turn comes.
         sample: the number of the sample (`sample_index`), where a row gives several.
+        blank: whether nothing is wrong with it, but nothing can be learned from it (see [`Blank`]).
     """
 
     split: str
@@ -80,6 +90,7 @@ class BadRow:
     path: str | None = None
     counted: bool = True
     sample: int | None = None
+    blank: bool = False
 
 
 @dataclass(frozen=True)
@@ -135,7 +146,7 @@ class GoodSamples(torch.utils.data.Dataset):
         size = len(self)
         while (unreadable := reason_of(sample)) is not None:
             bad.append(self._report(position + len(bad), sample, unreadable, counted=not bad))
-            if len(bad) >= min(_MOST_IN_A_ROW, size):
+            if len(bad) == size or sum(not row.blank for row in bad) == _MOST_IN_A_ROW:
                 last = bad[-1]
                 raise NothingReadable(
                     f"{len(bad)} {self.split} rows one after the other are bad, the last one "
@@ -147,7 +158,8 @@ class GoodSamples(torch.utils.data.Dataset):
     def _report(self, position: int, sample: Mapping[str, Any], unreadable: Unreadable, counted: bool) -> BadRow:
         number = int(sample.get("sample_index", position % len(self)))
         row = int(sample.get("clip", number))  # samples of a clip that was cut have its number
-        return BadRow(self.split, row, unreadable.reason, unreadable.path, counted, number)
+        blank = isinstance(unreadable, Blank)
+        return BadRow(self.split, row, unreadable.reason, unreadable.path, counted, number, blank)
 
 
 @dataclass

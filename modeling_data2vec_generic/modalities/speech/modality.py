@@ -41,7 +41,7 @@ class Speech(Modality):
 
     def prepare(self, raw: Dataset, split: str, mask: MaskSampler) -> Dataset:
         shortest = self.num_frames.samples_for(mask.min_positions)
-        return prepare_speech(raw, self.processor, self.data_args, split, shortest)
+        return prepare_speech(raw, self.processor, self.data_args, split, shortest, self.lengths_wanted)
 
     def collator(self, mask: MaskSampler, num_masks: int, seed: int, student_input: str) -> Any:
         return DataCollatorForData2VecSpeech(self.processor, self.num_frames, mask, num_masks, seed)

@@ -1,9 +1,11 @@
-"""Sound of any format, rate and number of channels is read, bad clips are found before training, long ones are cut."""
+"""Sound of any rate and number of channels is read, bad clips are found, parts of long ones are read."""
 
 import io
 import pickle
 import re
 import struct
+import sys
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,9 +15,11 @@ from datasets import Dataset
 from torch.utils.data import DataLoader
 
 from modeling_data2vec_generic.data.arguments import DataArguments
+from modeling_data2vec_generic.data.quality.reading import Blank, Unreadable
+from modeling_data2vec_generic.data.quality.screening import NothingLeft
 from modeling_data2vec_generic.data.sources.raw_datasets import load_raw_datasets
 from modeling_data2vec_generic.modalities.speech.mp3 import _first_frame, _frame
-from modeling_data2vec_generic.modalities.speech.waveforms import _inspect, decode_audio, prepare_speech
+from modeling_data2vec_generic.modalities.speech.waveforms import decode_audio, inspect, prepare_pieces, prepare_speech
 
 pytestmark = pytest.mark.fast
 
@@ -41,11 +45,10 @@ def folder_of(tmp_path, files):
     return root
 
 
-def prepared(root, min_samples=400, **flags):
+def prepared(root, min_samples=400, prepare=prepare_speech, **flags):
     args = DataArguments(train_dir=str(root), **flags)
-    return prepare_speech(
-        load_raw_datasets(args, "speech", validation=False)["train"], EXTRACTOR, args, "train", min_samples
-    )
+    raw = load_raw_datasets(args, "speech", validation=False)["train"]
+    return prepare(raw, EXTRACTOR, args, "train", min_samples)
 
 
 # Decoding
@@ -70,14 +73,6 @@ def test_decode__channels_are_averaged():
     assert np.allclose(decoded, 0.125)
 
 
-@pytest.mark.parametrize("kind", ["WAV", "OGG", "FLAC"])
-def test_decode__a_piece_is_that_part_of_the_whole(kind):
-    noise = np.random.default_rng(0).normal(0, 0.1, 3 * RATE)
-    value = {"bytes": encoded(noise, kind=kind), "path": None}
-    whole = decode_audio(value, RATE)
-    assert np.allclose(decode_audio(value, RATE, start=20_000, frames=5_000), whole[20_000:25_000], atol=1e-4)
-
-
 # Prepared rows
 
 
@@ -91,32 +86,135 @@ def test_prepare_speech__rows(tmp_path):
     assert dataset[0]["audio"].dtype == np.float32
 
 
-def test_prepare_speech__long_clips_become_pieces_with_their_label(tmp_path):
-    root = tmp_path / "sounds"
-    sound = np.random.default_rng(0).normal(0, 0.1, round(2.6 * RATE)).astype(np.float32)
-    for label, part in (("a", sound[: RATE // 2]), ("b", sound)):
-        (root / label).mkdir(parents=True)
-        soundfile.write(root / label / "x.wav", part, RATE, subtype="FLOAT")
-    dataset = prepared(root, max_duration_in_seconds=1.0)
-    assert [len(row["audio"]) for row in dataset] == [8_000, 16_000, 16_000, 9_600]
-    assert [row["label"] for row in dataset] == [0, 1, 1, 1]
-    assert [row["sample_index"] for row in dataset] == [0, 1, 2, 3]
+def random_sound(seconds, rate=RATE):
+    return np.random.default_rng(0).normal(0, 0.1, round(seconds * rate)).astype(np.float32)
+
+
+def place_of(part, sound):
+    """Where the part begins in the sound, of which it must be a slice."""
+    (start,) = [
+        start for start in np.flatnonzero(sound == part[0]) if np.array_equal(sound[start:][: len(part)], part)
+    ]
+    return int(start)
+
+
+def classes_of_sound(tmp_path):
+    """A clip of half a second in class `a`, and one of 2.6 seconds, which is returned, in class `b`."""
+    sound = random_sound(2.6)
+    for label, clip in (("a", sound[: RATE // 2]), ("b", sound)):
+        (tmp_path / label).mkdir(parents=True)
+        soundfile.write(tmp_path / label / "x.wav", clip, RATE, subtype="FLOAT")
+    return sound
+
+
+def test_prepare_speech__a_long_clip_gives_several_samples_with_its_label(tmp_path):
+    sound = classes_of_sound(tmp_path)
+    dataset = prepared(tmp_path, max_duration_in_seconds=1.0)
+    assert dataset["length"][:] == [8_000, 16_000, 16_000, 16_000]
+    assert dataset["label"][:] == [0, 1, 1, 1]
+    assert dataset["clip"][:] == [0, 1, 1, 1]
+    assert dataset["sample_index"][:] == [0, 1, 2, 3]
     assert dataset.features["label"].names == ["a", "b"]
     assert dataset.select_columns("label")[:] == {"label": [0, 1, 1, 1]}
-    assert np.allclose(np.concatenate([row["audio"] for row in dataset][1:]), sound, atol=1e-6)
+    assert np.array_equal(dataset[0]["audio"], sound[:8_000])
+    assert [place_of(row["audio"].fixed(), sound) for row in list(dataset)[1:]] == [0, 12_800, 25_600]
+    assert [place_of(dataset[1]["audio"].crop([place]), sound) for place in (0, 0.25, 1)] == [0, 6_400, 25_600]
 
 
-def test_prepare_speech__a_short_last_piece_is_dropped(tmp_path):
-    root = folder_of(tmp_path, {"a.wav": encoded(tone(2.01))})
-    assert [len(row["audio"]) for row in prepared(root, max_duration_in_seconds=1.0)] == [RATE, RATE]
+def test_prepare_pieces__cover_a_long_clip(tmp_path):
+    sound = classes_of_sound(tmp_path)
+    dataset = prepared(tmp_path, prepare=prepare_pieces, max_duration_in_seconds=1.0)
+    assert dataset["length"][:] == [8_000, 16_000, 16_000, 16_000]
+    assert dataset["label"][:] == [0, 1, 1, 1]
+    assert [place_of(row["audio"], sound) for row in list(dataset)[1:]] == [0, 12_800, 25_600]
 
 
-def test_prepare_speech__pieces_of_another_rate_keep_to_the_limits(tmp_path):
+def test_prepare_pieces__of_another_rate_keep_to_the_limits(tmp_path):
     root = folder_of(tmp_path, {"a.wav": encoded(tone(3.33, 22_050), 22_050)})
-    lengths = [len(row["audio"]) for row in prepared(root, max_duration_in_seconds=0.777, min_samples=2_000)]
-    assert len(lengths) == 5
-    assert max(lengths) <= 0.777 * RATE + 1
-    assert min(lengths) >= 2_000
+    dataset = prepared(root, prepare=prepare_pieces, max_duration_in_seconds=0.777, min_samples=2_000)
+    assert [len(row["audio"]) for row in dataset] == [int(0.777 * RATE)] * 5
+
+
+def test_prepare_pieces__keep_silence(tmp_path):
+    root = folder_of(tmp_path, {"a.wav": encoded(tone(0.1)), "b.wav": encoded(np.zeros(RATE))})
+    assert len(prepared(root, prepare=prepare_pieces)) == 2
+
+
+SILENCE = {
+    "zeros": (np.zeros(RATE), "silent"),
+    "one level": (np.full(RATE, 0.25), "silent"),
+    "dither": (np.tile([0, 1, -1, 1], RATE // 4) / 2**15, "silent"),
+    "nothing": (np.zeros(0), "without samples"),
+    "too little": (tone(0.02), "shorter than the 400 samples that the model needs"),
+}
+
+
+@pytest.mark.parametrize("kind", SILENCE)
+def test_prepare_speech__much_that_cannot_be_used_is_left_out_without_counting_as_bad(kind, tmp_path, caplog):
+    caplog.set_level("INFO", "modeling_data2vec_generic")
+    sound, reason = SILENCE[kind]
+    files = {f"{number}.wav": encoded(sound) for number in range(3)}
+    root = folder_of(tmp_path, files)
+    with pytest.raises(NothingLeft, match=f"No train sound is left: all 3 are {reason}"):
+        prepared(root)
+    (root / "3.wav").write_bytes(encoded(tone(0.1)))
+    assert [len(row["audio"]) for row in prepared(root)] == [RATE // 10]
+    assert f"3 of 4 sounds are {reason} and left out" in caplog.text
+    assert "are bad" not in caplog.text
+
+
+# Clips that are not looked at before training
+
+
+@pytest.fixture
+def few_headers(monkeypatch):
+    """As if the split had more clips than are looked at, and than whose headers are read."""
+    monkeypatch.setattr("modeling_data2vec_generic.data.quality.screening._FIRST_LOOK", 2)
+    monkeypatch.setattr("modeling_data2vec_generic.modalities.speech.waveforms._MOST_HEADERS", 3)
+
+
+def test_prepare_speech__of_many_clips_one_sample_each(tmp_path, few_headers):
+    root = folder_of(tmp_path, {f"{n}.wav": encoded(random_sound(s)) for n, s in enumerate((0.5, 2.6, 0.5, 0.5))})
+    dataset = prepared(root, max_duration_in_seconds=1.0)
+    assert sorted(dataset[0]) == ["audio", "sample_index"]
+    assert [len(row["audio"]) for row in list(dataset)[::2]] == [8_000, 8_000]
+    assert len(dataset[1]["audio"].fixed()) == RATE
+    known = prepared(root, prepare=partial(prepare_speech, lengths_wanted=True), max_duration_in_seconds=1.0)
+    assert known["length"][:] == [8_000, 16_000, 16_000, 16_000, 8_000, 8_000]
+
+
+@pytest.mark.parametrize("lengths_wanted", [False, True])
+def test_prepare_speech__what_is_wrong_with_many_clips_is_found_when_they_are_read(
+    lengths_wanted, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("modeling_data2vec_generic.modalities.speech.waveforms._MOST_HEADERS", 3)
+    files = {
+        "0.wav": encoded(tone(0.1)),
+        "1.wav": b"hello",
+        "2.wav": encoded(np.zeros(RATE)),
+        "3.wav": encoded(tone(0.02)),
+        "4.wav": encoded(tone(0.1))[:-600],
+        "5.wav": encoded(np.array([np.nan] * 500), subtype="FLOAT"),
+    }
+    root = folder_of(tmp_path, files)
+    monkeypatch.setattr(
+        "modeling_data2vec_generic.modalities.speech.waveforms.first_look", lambda rows, _: rows.select([0])
+    )
+    dataset = prepared(root, prepare=partial(prepare_speech, lengths_wanted=lengths_wanted))
+    found = [row["audio"] for row in dataset]
+    if not lengths_wanted:  # otherwise its header shows that it is too short
+        assert isinstance(found.pop(3), Blank)
+    assert len(found.pop(0)) == RATE // 10
+    assert [type(value) for value in found] == [Unreadable, Blank, Unreadable, Unreadable]
+    assert [value.reason[:9] for value in found[1:]] == ["silence", "truncated", "samples t"]
+    assert found[0].path.endswith("1.wav")
+
+
+def test_prepare_speech__a_missing_package_is_an_error_and_no_bad_row(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    root = folder_of(tmp_path, {"a.m4a": b"\0\0\0\x20ftypM4A \0\0\0\0"})
+    with pytest.raises(ImportError, match="pip install av"):
+        prepared(root)
 
 
 def test_prepare_speech__shorter_than_wished_is_left_out_without_counting_as_bad(tmp_path, transformers_log):
@@ -153,9 +251,7 @@ def bad_clips():
         "cut.ogg": (ogg[: len(ogg) * 3 // 4], "truncated: "),
         "early.ogg": (ogg[:2_000], "Error"),
         "none.wav": (b"hello", "Error"),
-        "empty.wav": (b"", "Error"),
-        "silent.wav": (encoded(np.zeros(0)), "no samples"),
-        "short.wav": (encoded(tone(0.02)), "too short (320 samples, the model needs 400)"),
+        "empty.wav": (b"", "an empty file"),
         "nan.wav": (encoded(np.array([np.nan] * 500), subtype="FLOAT"), "not finite"),
     }
 
@@ -205,8 +301,8 @@ def test_prepare_speech__from_several_workers(tmp_path):
 
 
 def wav_of(rate=RATE, channels=1, frames=RATE, data_size=None):
-    """A WAV file of 16-bit silence whose header states these numbers; by default it states the true length."""
-    content = bytes(2 * channels * frames)
+    """A WAV file of 16-bit samples whose header states these numbers; by default it states the true length."""
+    content = b"\x10\0\0\x20" * (channels * frames // 2)
     size = len(content) if data_size is None else data_size
     bytes_per_second = min(2 * channels * rate, 2**32 - 1)
     format_part = struct.pack("<HHIIHH", 1, channels, rate, bytes_per_second, 2 * channels, 16)
@@ -220,7 +316,6 @@ HOSTILE = {
     "a rate of 2 GHz": (wav_of(rate=2**31 - 1), "a rate of 2147483647 Hz"),
     "a rate beyond a signed number": (wav_of(rate=2**31), "Hz|LibsndfileError"),
     "1,000 channels": (wav_of(channels=1000, frames=500), "1000 channels, more than 64"),
-    "no samples": (wav_of(frames=0), "no samples"),
     "more samples than there are": (wav_of(data_size=0x7FFE0000), "truncated: 32000 of 2147352576 bytes"),
     "numbers beyond any sound": (encoded(np.full(RATE, 1e30, np.float32), subtype="FLOAT"), "beyond any sound"),
     "infinity": (encoded(np.full(RATE, np.inf, np.float32), subtype="FLOAT"), "not finite"),
@@ -249,8 +344,8 @@ def test_prepare__an_mp3_with_fewer_samples_than_its_header_says(tmp_path, trans
 @pytest.mark.parametrize(("rate", "channels"), [(100, 1), (1_000_000, 1), (16_000, 64)])
 def test_prepare__unusual_sound_at_the_limits(rate, channels, tmp_path):
     root = folder_of(tmp_path, {"a.wav": wav_of(rate, channels, 2 * rate)})
-    dataset = prepared(root, max_duration_in_seconds=1.5)
-    assert [len(row["audio"]) for row in dataset] == [24_000, 8_000]
+    dataset = prepared(root, prepare=prepare_pieces, max_duration_in_seconds=1.5)
+    assert [len(row["audio"]) for row in dataset] == [24_000, 24_000]
 
 
 # Files with a wrong length
@@ -272,19 +367,13 @@ def mp3_without_length(seconds):
 
 @pytest.mark.parametrize("tag", [b"", b"ID3\4\0\0\0\0\1\0" + bytes(128)])
 @pytest.mark.parametrize("parts", [1, 2])
-def test_prepare_speech__of_mp3_all_that_decodes(tag, parts, tmp_path, caplog):
-    caplog.set_level("INFO", "modeling_data2vec_generic")
+def test_prepare_speech__of_mp3_all_that_decodes(tag, parts, tmp_path):
     single = mp3_without_length(6) if parts == 1 else sound_of(6, format="MP3")
-    (tmp_path / "a.mp3").write_bytes(tag + single * parts)
-    args = DataArguments(train_dir=str(tmp_path), max_duration_in_seconds=2.5)
-    raw = load_raw_datasets(args, "speech", validation=False)["train"]
-    dataset = prepare_speech(raw, EXTRACTOR, args, "train", 400)
-    pieces = [row["audio"] for row in dataset]
-    assert sum(map(len, pieces)) == pytest.approx(parts * 6 * 16000, abs=4000)
-    loud = np.abs(np.concatenate(pieces)).reshape(-1)
+    dataset = prepared(folder_of(tmp_path, {"a.mp3": tag + single * parts}))
+    loud = np.abs(dataset[0]["audio"])
+    assert len(loud) == pytest.approx(parts * 6 * 16000, abs=4000)
     assert [loud[(6 * part + 5) * 16000 + 2000 :][:12000].mean() > 0.1 for part in range(parts)] == [True] * parts
     assert loud[: 5 * 16000 - 2000].mean() < 0.01
-    assert "1 of 1 sounds are MP3 files that do not state their whole length" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -302,5 +391,5 @@ def test_prepare_speech__of_mp3_all_that_decodes(tag, parts, tmp_path, caplog):
 @pytest.mark.parametrize("share", [0.7, 0.97])
 def test_inspect__what_is_cut_off_is_truncated(options, share):
     content = sound_of(3, **options)
-    assert _inspect({"bytes": content, "path": None})["problem"] == ""
-    assert "truncated" in _inspect({"bytes": content[: int(len(content) * share)], "path": None})["problem"]
+    assert inspect({"bytes": content, "path": None})["problem"] == ""
+    assert "truncated" in inspect({"bytes": content[: int(len(content) * share)], "path": None})["problem"]

@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import AutoModelForAudioClassification, PreTrainedModel
 
 from ....modalities.speech.collator import pad_waveforms
-from ....modalities.speech.waveforms import prepare_speech
+from ....modalities.speech.waveforms import prepare_pieces
 from .base import Classification
 
 
@@ -42,7 +42,7 @@ class AudioClassification(Classification):
 
     def samples(self, rows: Dataset, split: str) -> Dataset:
         shortest = self.modality.num_frames.samples_for(1)  # type: ignore[attr-defined]  # the modality is speech
-        return prepare_speech(rows, self.processor, self.data_args, split, shortest)
+        return prepare_pieces(rows, self.processor, self.data_args, split, shortest)
 
     def inputs(self, examples: list[dict[str, Any]]) -> dict[str, Tensor]:
         return pad_waveforms(self.processor, [example["audio"] for example in examples])
