@@ -107,7 +107,7 @@ _SOUND = FileType(
     ),
     first_bytes=(
         rb"RIFF....WAVE|RF64....WAVE|riff\x2e\x91\xcf\x11|fLaC|OggS|ID3|\xff[\xfb\xf3\xf2\xf1\xf9]|FORM....AIF|\.snd|caff|"
-        rb"....ftyp(M4A|M4B|mp4|iso|dash|3gp|qt)|\x1aE\xdf\xa3|\#!AMR|\x30\x26\xb2\x75\x8e\x66\xcf\x11"
+        rb"....ftyp(M4A|M4B|mp4|iso|dash|3gp|qt)|\x1aE\xdf\xa3|#!AMR|\x30\x26\xb2\x75\x8e\x66\xcf\x11"
     ),
     can_read=_can_read_sound,
 )

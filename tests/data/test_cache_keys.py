@@ -28,7 +28,7 @@ def table(folder: Path, column: str, names: list[str]) -> DataArguments:
 
 
 def write_wav(path: Path, seconds: float) -> None:
-    soundfile.write(path, np.full(int(seconds * 16_000), 0.1), 16_000)
+    soundfile.write(path, np.tile([0.1, -0.1], int(seconds * 8_000)), 16_000)
 
 
 def test_images_of_a_table__added_and_replaced(tmp_path):

@@ -96,12 +96,13 @@ def test_labels__that_are_none_are_said_to_be_none(labels, why, tmp_path):
     assert any(note.startswith("There is no probe") and why in note for note in said)
 
 
-def test_sound__duration_and_pieces_are_said(tmp_path, messages):
+def test_sound__duration_and_parts_are_said(tmp_path, messages):
     for number in range(3):
-        soundfile.write(tmp_path / f"{number}.wav", np.full(64_000, 0.1), 16_000)
+        soundfile.write(tmp_path / f"{number}.wav", np.tile([0.1, -0.1], 32_000), 16_000)
     args = DataArguments(train_dir=str(tmp_path), max_duration_in_seconds=2.0, max_train_samples=2)
     raw = load_raw_datasets(args, "speech", validation=False)["train"]
     with summarized():
         assert len(prepare_speech(raw, Wav2Vec2FeatureExtractor(), args, "train", 400)) == 4
     assert "  train: 8.0 seconds of sound.\n" in messages()[-1]
-    assert messages()[-1].endswith("  train: Sounds longer than 2 seconds are cut: 2 give 4 pieces.")
+    longer = "2 of 2 sounds are longer than 2 seconds and give 4 samples per epoch, each a random part of that length."
+    assert messages()[-1].endswith(f"  train: {longer}")

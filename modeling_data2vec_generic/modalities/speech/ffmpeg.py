@@ -49,52 +49,59 @@ class FFmpegSound(Sound):
     """
 
     def __init__(self, file: io.BytesIO | str, container: str):
+        self._file, self._container = file, container
+        self._open()
         try:
-            import av
-        except ImportError as error:
-            raise ImportError(
-                f"The sound is in a container ({container}) that libsndfile cannot read, and reading it needs the "
-                "package av: `pip install av`."
-            ) from error
-        self._opened = av.open(f"file:{file}" if isinstance(file, str) else file, format=container.partition(",")[0])
-        try:
-            self._open_stream(container)
+            if not self.rate or not self.channels:
+                raise Unreadable("no rate or no channels")
+            begins = self._stream.start_time or 0
+            self._begin = begins if begins * self._tick > _LARGEST_DELAY * self.rate else 0
+            self.frames = self._length()
         except BaseException:
             self.close()
             raise
 
-    def _open_stream(self, container: str) -> None:
+    def _open(self) -> None:
+        try:
+            import av
+        except ImportError as error:
+            raise ImportError(
+                f"The sound is in a container ({self._container}) that libsndfile cannot read, and reading it needs "
+                "the package av: `pip install av`."
+            ) from error
+        source: Any = f"file:{self._file}" if isinstance(self._file, str) else io.BytesIO(self._file.getbuffer())
+        self._opened = av.open(source, format=self._container.partition(",")[0])
         if not self._opened.streams.audio:
+            self.close()
             raise Unreadable("no stream of sound")
         self._stream = self._opened.streams.audio[0]
-        self.rate = self._stream.rate
-        self.channels = self._stream.channels
-        if not self.rate or not self.channels:
-            raise Unreadable("no rate or no channels")
-        self._tick = float(self._stream.time_base) * self.rate  # of the stream's times, in samples
-        begins = self._stream.start_time or 0
-        self._begin = begins if begins * self._tick > _LARGEST_DELAY * self.rate else 0
-        self.frames = self._length(container)
+        self.rate, self.channels = self._stream.rate, self._stream.channels
+        self._tick = float(self._stream.time_base or 0) * self.rate  # of the stream's times, in samples
+        self._is_at_beginning = True
 
-    def _length(self, container: str) -> int:
-        if container not in _COUNTED:
+    def _length(self) -> int:
+        if self._container not in _COUNTED:
             if self._stream.duration is not None:
                 return round(self._stream.duration * self._tick)
             if self._opened.duration is not None:
-                begin = self._begin * self._tick
-                return round(self._opened.duration / 1e6 * self.rate - begin)
+                return round(self._opened.duration / 1e6 * self.rate - self._begin * self._tick)
         end = 0  # recorders of browsers state no length either
         for packet in self._opened.demux(self._stream):
             if packet.pts is not None:
                 end = packet.pts + (packet.duration or 0)
-        self._opened.seek(0)
+        self._is_at_beginning = False
         return max(0, round((end - self._begin) * self._tick))
 
     def read(self, start: int, frames: int) -> NDArray[np.float32]:
         """As in the base class. Containers whose times are in milliseconds begin up to 0.5 ms earlier or later."""
         frames = min(frames, self.frames - start)
-        before = max(0.0, start - _RUN_UP * self.rate)
-        self._opened.seek(int(before / self._tick) + self._begin, stream=self._stream, backward=True)
+        before = start - _RUN_UP * self.rate
+        if before > 0:
+            self._opened.seek(int(before / self._tick) + self._begin, stream=self._stream, backward=True)
+        elif not self._is_at_beginning:  # a seek would pass over what the codec begins with
+            self.close()
+            self._open()
+        self._is_at_beginning = False
         blocks, have = [], 0
         for frame in self._opened.decode(self._stream):
             at = start if frame.pts is None else round((frame.pts - self._begin) * self._tick)
@@ -111,7 +118,7 @@ class FFmpegSound(Sound):
             if have >= frames:
                 break
         self.check_length(have, frames, int(_TOLERANCE * self.rate))
-        return np.concatenate(blocks)
+        return np.concatenate(blocks) if blocks else np.zeros((0, self.channels), dtype=np.float32)
 
     def close(self) -> None:
         self._opened.close()

@@ -51,7 +51,7 @@ class Sound(ABC):
     @staticmethod
     def check_length(found: int, wanted: int, tolerance: int = 0) -> None:
         """Raises Unreadable if fewer samples were found than wanted."""
-        if found < wanted - tolerance or (wanted > 0 and found == 0):
+        if found < wanted - tolerance:
             raise Unreadable(f"truncated: {found} of {wanted} samples are there")
 
 

@@ -24,8 +24,10 @@ from .sound import Sound
 _RATES = (100, 1_000_000)
 _MOST_CHANNELS = 64
 _UNKNOWN_LENGTH = 0x7FFF0000  # lengths above this are placeholders of recorders that write to a pipe
-_NO_LENGTH = 1 << 62  # number of samples above which libsndfile says that it does not know it
-_BLOCK = 1 << 20  # samples, of all channels together, read at a time
+_NO_LENGTH = 1 << 62  # what libsndfile gives for flac files from a pipe, which state no length, is above this
+# Samples that are decoded before what is wanted. The sound of a block of vorbis (8192 samples at most) goes on in the
+# next one, and opus needs 0.08 s. libsndfile leaves that to its callers.
+_RUN_UP = {"OGG": 8192}
 # What libsndfile logs about wrong lengths in the headers of wav, aiff and au.
 _SHORTFALL = re.compile(r"^ *(?:data|SSND|Data Size) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
 _OGG_LAST_PAGE = 0x04  # flag in the header of a page of an Ogg stream
@@ -56,6 +58,9 @@ def open_sound(value: dict[str, Any] | None, whole: bool = False) -> Sound:
         if isinstance(sound, _SndFile) and sound.format == "MP3":
             sound.close()
             sound = _open_mp3(file, whole)
+        elif sound.frames >= _NO_LENGTH:  # libsndfile finds no place in it either
+            sound.close()
+            sound = FFmpegSound(file, "flac")
         _check_header(sound)
     except BaseException:
         sound.close()
@@ -92,29 +97,21 @@ class _SndFile(Sound):
         self.format = self._file.format
         try:
             self._check_whole(file)
-            if self.frames >= _NO_LENGTH:
-                self.frames = self._counted()
         except BaseException:
             self.close()
             raise
 
     def read(self, start: int, frames: int) -> NDArray[np.float32]:
         frames = min(frames, self.frames - start)
-        self._file.seek(start)
+        before = min(start, _RUN_UP.get(self.format, 0))
+        self._file.seek(start - before)
         # Not by `SoundFile.blocks`: with fewer frames than the header states, it returns uninitialised memory.
-        block = self._file.read(frames, dtype="float32", always_2d=True)
+        block = self._file.read(before + frames, dtype="float32", always_2d=True)[before:]
         self.check_length(len(block), frames)
         return block
 
     def close(self) -> None:
         self._file.close()
-
-    def _counted(self) -> int:
-        """The number of samples of each channel, which a flac file from a pipe does not state, by decoding them."""
-        frames = 0
-        while found := len(self._file.read(_BLOCK // self.channels, dtype="float32", always_2d=True)):
-            frames += found
-        return frames
 
     def _check_whole(self, file: io.BytesIO | str) -> None:
         """Raises Unreadable if the file is truncated. libsndfile reads a truncated wav or ogg without an error."""

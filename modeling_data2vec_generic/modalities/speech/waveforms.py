@@ -443,8 +443,7 @@ def inspect(value: dict[str, Any] | None) -> dict[str, Any]:
 def _inspected(value: dict[str, Any] | None) -> dict[str, Any]:
     with open_sound(value, whole=True) as sound:
         lowest, highest, start = np.inf, -np.inf, 0
-        while start < sound.frames:
-            block = sound.read(start, max(1, _BLOCK // sound.channels))
+        while start < sound.frames and len(block := sound.read(start, max(1, _BLOCK // sound.channels))):
             _check_values(block)
             mono = block.mean(axis=1)
             lowest, highest, start = min(lowest, mono.min()), max(highest, mono.max()), start + len(block)
