@@ -93,7 +93,10 @@ class FFmpegSound(Sound):
         return max(0, round((end - self._begin) * self._tick))
 
     def read(self, start: int, frames: int) -> NDArray[np.float32]:
-        """As in the base class. Containers whose times are in milliseconds begin up to 0.5 ms earlier or later."""
+        """As in the base class.
+
+        A part may begin 0.5 ms too early or too late in webm and mka, and 0.1 s in wma, whose times are rounded.
+        """
         frames = min(frames, self.frames - start)
         before = start - _RUN_UP * self.rate
         if before > 0:
@@ -102,7 +105,8 @@ class FFmpegSound(Sound):
             self.close()
             self._open()
         self._is_at_beginning = False
-        blocks, have = [], 0
+        blocks: list[NDArray[np.float32]] = []
+        have = 0
         for frame in self._opened.decode(self._stream):
             at = start if frame.pts is None else round((frame.pts - self._begin) * self._tick)
             if not blocks and at + frame.samples <= start:

@@ -170,7 +170,8 @@ class Mp3Layout:
         begin = self._place_of(content, number)
         while True:
             ahead = max(self.place, begin - _RESERVOIR - (_RUN_UP + 1) * _LARGEST_FRAME)
-            before, places = [], []
+            before: list[int] = []
+            places: list[int] = []
             for place in _frames(content, ahead):
                 (before if place < begin else places).append(place)
                 if len(places) == wanted + 1:
@@ -178,8 +179,10 @@ class Mp3Layout:
             if len(places) >= wanted or begin <= self.place:
                 break
             begin = max(self.place, begin - (wanted - len(places)) * _LARGEST_FRAME)  # too near to the end
+        if not places:
+            raise Unreadable("truncated: no frame is there")
         end = places[wanted] if len(places) > wanted else self.end
-        part = bytes(content[before[0] if before else begin : end])
+        part = bytes(content[[*before, *places][0] : end])
         # Decoders leave out their own delay at the beginning of any file that states its number of frames.
         skipped = max(0, len(before) * self.first.samples + offset - _DECODER_DELAY)
         return with_frame_count(part, len(before) + min(wanted, len(places))), skipped

@@ -53,7 +53,7 @@ def open_sound(value: dict[str, Any] | None, whole: bool = False) -> Sound:
         raise Unreadable("no sound")
     file = encoded_file(value)
     container = container_of(_beginning(file))
-    sound = _SndFile(file) if container is None else FFmpegSound(file, container)
+    sound: Sound = _SndFile(file) if container is None else FFmpegSound(file, container)
     try:
         if isinstance(sound, _SndFile) and sound.format == "MP3":
             sound.close()
