@@ -215,18 +215,35 @@ class DataArguments:
         metadata={"help": "Mirror training images with probability 1/2. Turn it off for digits or writing."},
     )
 
+    image_mean: list[float] | None = field(
+        default=None,
+        metadata={
+            "help": "What is subtracted from the values of images: one number, or one for each channel. For images of "
+            "8 bits, grey or RGB, values are shares of 255 here, otherwise they are as stored. Default: what is saved "
+            "with the image processor; for a new encoder .5, or for images of more bits or other channels the mean of "
+            "256 training images, which is saved with the processor."
+        },
+    )
+    image_std: list[float] | None = field(
+        default=None,
+        metadata={
+            "help": "What the values of images are divided by after image_mean was subtracted, given like image_mean. "
+            "Default: as for image_mean, with standard deviations in place of means."
+        },
+    )
     black_level: float | None = field(
         default=None,
         metadata={
-            "help": "Pixel value that becomes black in images with more than 8 bits per pixel (16-bit, float). "
-            "Default: the value saved with the image processor, else the smallest in the training data."
+            "help": "Pixel value that becomes black where grey or RGB images with more than 8 bits (16-bit, float) "
+            "become 8-bit RGB. They do if this or white_level is given or saved with the image processor, or if other "
+            "images of the data have 8 bits. Default: the saved one, else the smallest in the training data."
         },
     )
     white_level: float | None = field(
         default=None,
         metadata={
-            "help": "Pixel value that becomes white in images with more than 8 bits per pixel, e.g. 4095 for 12 bits. "
-            "Default: the value saved with the image processor, else the largest in the training data."
+            "help": "Pixel value that becomes white, like black_level; 4095 for 12 bits. Default: the saved one, else "
+            "the largest in the training data."
         },
     )
 
@@ -273,6 +290,12 @@ class DataArguments:
             raise ValueError(f"max_bad_fraction={self.max_bad_fraction} is a share of the rows: it must be in [0, 1].")
         if not 0 < self.crop_scale_min <= 1:
             raise ValueError(f"crop_scale_min={self.crop_scale_min} is a share of the area: it must be in (0, 1].")
+        for name in ("image_mean", "image_std"):
+            values = getattr(self, name)
+            if values is not None and not (values and all(math.isfinite(value) for value in values)):
+                raise ValueError(f"{name}={values} must be finite numbers, one or one for each channel.")
+        if self.image_std is not None and min(self.image_std) <= 0:
+            raise ValueError(f"image_std={self.image_std} must be above 0, since values are divided by it.")
         if self.black_level is not None and self.white_level is not None and self.black_level >= self.white_level:
             raise ValueError(f"black_level={self.black_level} must be below white_level={self.white_level}.")
         if not 0 <= self.min_duration_in_seconds < self.max_duration_in_seconds:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from datasets import Array2D, Audio, Image, LargeList, List, Value
+from datasets import Array2D, Array3D, Audio, Image, LargeList, List, Value
 
 
 def is_text(feature: Any) -> bool:
@@ -32,8 +32,14 @@ def is_series(feature: Any) -> bool:
 
 
 def is_image(feature: Any) -> bool:
-    """Whether a column of this type holds images."""
-    return isinstance(feature, Image)
+    """Whether a column of this type holds images: files, or arrays of three axes."""
+    return isinstance(feature, Image | Array3D) or is_list(feature, lambda item: is_list(item, _is_numbers))
+
+
+def is_array(feature: Any) -> bool:
+    """Whether a column of this type holds arrays of two or three axes."""
+    is_grid = isinstance(feature, Array2D | Array3D) or is_list(feature, _is_numbers)
+    return is_grid or is_list(feature, lambda item: is_list(item, _is_numbers))
 
 
 def is_sound(feature: Any) -> bool:
@@ -43,7 +49,7 @@ def is_sound(feature: Any) -> bool:
 
 def is_clip(feature: Any) -> bool:
     """Whether a column of this type holds lists of images."""
-    return is_list(feature, is_image)
+    return is_list(feature, lambda item: isinstance(item, Image))
 
 
 def _is_numbers(feature: Any) -> bool:

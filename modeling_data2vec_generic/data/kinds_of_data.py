@@ -93,9 +93,9 @@ _IMAGES = FileType(
     feature=Image(decode=False),
     extensions=frozenset(
         ".png .apng .jpg .jpeg .jpe .jfif .bmp .gif .tif .tiff .webp .ppm .pgm .pbm .pnm .pfm .jp2 .j2k .jpc .jpf "
-        ".jpx .j2c .avif .avifs".split()
+        ".jpx .j2c .avif .avifs .npy .npz".split()
     ),
-    first_bytes=rb"\x89PNG\r\n|\xff\xd8\xff|GIF8|BM|II\*\0|MM\0\*|RIFF....WEBP|\0\0\0\x0cjP|....ftypavif",
+    first_bytes=rb"\x89PNG\r\n|\xff\xd8\xff|GIF8|BM|II[*+]\0|MM\0[*+]|RIFF....WEBP|\0\0\0\x0cjP|....ftypavif|\x93NUMPY",
     can_read=_can_read_image,
 )
 _SOUND = FileType(

@@ -166,7 +166,7 @@ def test_position_limit__of_an_encoder_without_learned_positions():
 )
 def test_vision__of_an_encoder_in_stages_masks_at_the_grid_of_the_last_one(model_type, settings, grid):
     encoder = AutoModel.from_config(CONFIG_MAPPING[model_type](**settings))
-    vision = modality_class("vision")(ModelArguments(model_type=model_type), DataArguments(), None)
+    vision = modality_class("vision")(ModelArguments(model_type=model_type), DataArguments(), NOTHING)
     vision.fit(encoder)
     assert vision.grid == grid
     assert vision.num_prefix_tokens == 0

@@ -137,7 +137,12 @@ def first_look(rows: Dataset, args: DataArguments) -> Dataset:
     These are 256 rows at most, a fixed random choice, so that wrong data are found at once and the others when they
     are read (see `reading.py`); with --check_data, and of a stream's window, all of them.
     """
-    if args.check_data or args.streaming or len(rows) <= _FIRST_LOOK:
+    return rows if args.check_data or args.streaming else some_rows(rows)
+
+
+def some_rows(rows: Dataset) -> Dataset:
+    """At most 256 rows, a fixed random choice, in their order."""
+    if len(rows) <= _FIRST_LOOK:
         return rows
     return rows.select(np.sort(np.random.default_rng(0).choice(len(rows), _FIRST_LOOK, replace=False)))
 

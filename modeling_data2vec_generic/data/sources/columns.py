@@ -11,18 +11,19 @@ from typing import Any
 
 import numpy as np
 import pyarrow
-from datasets import ClassLabel, Dataset, Features, Value
+from datasets import ClassLabel, Dataset, Features, Image, Value
 from transformers.utils import logging
 
 from ..arguments import SOURCE_FLAGS, VALIDATION_FLAGS, DataArguments
 from ..cache_keys import renewed
-from ..column_types import is_list, is_number, is_text, is_whole_number
+from ..column_types import is_array, is_list, is_number, is_text, is_whole_number
 from ..encoded_files import file_of
 from ..kinds_of_data import FILE_TYPES, KINDS
 from ..quality.screening import good_rows
 from ..summary import note
 from ..tables.table import Table
 from ..tables.untyped.value_types import PROBLEM, typed_labels
+from .array_columns import arrays_as_files
 from .listing import is_given, source_name
 from .local_folders import is_saved
 
@@ -312,6 +313,8 @@ def undecoded(dataset: Dataset, column: str, modality: str, args: DataArguments,
     found = dataset.features[column]
     if (folder := _start_of_paths(args, split)) is not None:
         dataset = _located(dataset, column, modality, folder)
+    if is_array(found) and KINDS[modality].feature == Image(decode=False):
+        dataset = arrays_as_files(dataset, column, args)
     try:
         return renewed(dataset.cast_column(column, KINDS[modality].feature), column)
     except (TypeError, ValueError, NotImplementedError) as error:  # depends on the type that was found

@@ -18,6 +18,7 @@ from ...classification_data2vec_generic import Data2VecGenericForSemanticSegment
 from ...data.sources.columns import undecoded
 from ...data.summary import note
 from ...masking.sample_rng import CROP, DrawsByEpoch, RowGenerators
+from ...modalities.vision.arrays.array_image import as_picture
 from ...modalities.vision.pixels import PixelPipeline, RandomResizedCrop
 from ...modalities.vision.segmentation_labels import (
     IGNORED,
@@ -151,7 +152,7 @@ class ImageSegmentation(Task):
         self.config = encoder.config
         given = PixelPipeline(self.processor)
         kept = ["resample", "do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std"]
-        kept += [name for name in ("black_level", "white_level") if hasattr(given.processor, name)]
+        kept += [name for name in ("black_level", "white_level", "array_format") if hasattr(given.processor, name)]
         self.modality.processor = BeitImageProcessorPil(
             size={"height": given.height, "width": given.width},
             **{name: getattr(given.processor, name) for name in kept},
@@ -261,7 +262,7 @@ class ImageSegmentation(Task):
         from ...figures.predictions import plot_masks
 
         samples = [dataset[row] for row in answers]
-        images = [np.asarray(sample["image"].resize(self.pixels.size)) for sample in samples]
+        images = [as_picture(sample["image"].resize(self.pixels.size)) for sample in samples]
         masks = [np.ma.masked_equal(resized(sample["label"], self.pixels.size), IGNORED) for sample in samples]
         predicted = list(answers.values())
         shares = [(mask == answer).mean() for mask, answer in zip(masks, predicted, strict=True)]

@@ -12,16 +12,14 @@ import pyarrow.compute
 import torch
 from datasets import Dataset, Features, Value
 from numpy.typing import NDArray
-from PIL import Image
 
 from ...data.arguments import DataArguments
 from ...data.quality.processes import processes_for
 from ...data.quality.reading import Unreadable, readable
 from ...data.quality.screening import first_look, good_rows
 from ...masking.sample_rng import RowGenerators
-from ..vision.images import INSPECTED, decode_image, examine_image, settle_inspected
-from ..vision.intensity_levels import Levels
-from ..vision.pixels import PixelPipeline, RandomResizedCrop
+from ..vision.images import INSPECTED, Decoding, decode_image, examine_image, settle_inspected
+from ..vision.pixels import Picture, PixelPipeline, RandomResizedCrop
 from ..window_counts import count_windows
 
 _EMPTY = "no frames"
@@ -42,9 +40,9 @@ def prepare_video(raw: Dataset, args: DataArguments, split: str, num_frames: int
         processor: as in `prepare_images`.
 
     Returns:
-        A map-style dataset of `video` (list of `num_frames` PIL RGB images of one size, decoded on access; an
-        `Unreadable` if they cannot be decoded), `sample_index`, `clip` (the `sample_index` of the whole clip) and, if
-        `raw` has it, `label`.
+        A map-style dataset of `video` (list of `num_frames` images of one size, PIL RGB or `ArrayImage`, decoded on
+        access; an `Unreadable` if they cannot be decoded), `sample_index`, `clip` (the `sample_index` of the whole
+        clip) and, if `raw` has it, `label`.
 
     Raises:
         ValueError: too many clips are bad, or none is left.
@@ -53,6 +51,7 @@ def prepare_video(raw: Dataset, args: DataArguments, split: str, num_frames: int
     report = looked_at.map(
         _inspect,
         input_columns="video",
+        fn_kwargs={"decoding": Decoding.by(processor)},
         remove_columns=raw.column_names,
         features=Features(INSPECTED | {"frames": Value("int64")}),
         num_proc=processes_for(len(looked_at), args),
@@ -62,7 +61,7 @@ def prepare_video(raw: Dataset, args: DataArguments, split: str, num_frames: int
     short = _too_short(np.array(report["frames"][:]), num_frames)
     problems = [problem or other for problem, other in zip(report["problem"][:], short, strict=True)]
     good = good_rows(problems, looked_at, column="video", total=len(raw), **settings)
-    levels = settle_inspected(report.select(good), args, split, "clip", processor)
+    decoding = settle_inspected(report.select(good), args, split, "clip", processor, looked_at is raw)
     frames = _frames_of(raw)
     if looked_at is not raw:
         good = good_rows(_too_short(frames, num_frames), raw, column="video", **settings)
@@ -74,7 +73,7 @@ def prepare_video(raw: Dataset, args: DataArguments, split: str, num_frames: int
     if "label" in raw.features:
         labels = raw["label"][:]
         pieces = pieces.add_column("label", [labels[row] for row in rows], feature=raw.features["label"])
-    return pieces.with_transform(FrameReader(raw.select_columns("video"), num_frames, levels))
+    return pieces.with_transform(FrameReader(raw.select_columns("video"), num_frames, decoding))
 
 
 class FrameReader:
@@ -83,10 +82,10 @@ class FrameReader:
     A piece is given by the columns `row` and `start`.
     """
 
-    def __init__(self, source: Dataset, num_frames: int, levels: Levels | None) -> None:
+    def __init__(self, source: Dataset, num_frames: int, decoding: Decoding) -> None:
         self.source = source
         self.num_frames = num_frames
-        self.levels = levels
+        self.decoding = decoding
 
     def __call__(self, batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
         if not {"row", "start"} <= batch.keys():  # other columns were selected
@@ -95,12 +94,12 @@ class FrameReader:
         batch["video"] = [readable(self._decoded, self.source[row]["video"], start) for row, start in places]
         return batch
 
-    def _decoded(self, clip: list[dict[str, Any] | None], start: int) -> list[Image.Image]:
+    def _decoded(self, clip: list[dict[str, Any] | None], start: int) -> list[Picture]:
         """The frames of the piece of a clip that begins at `start`."""
-        frames: list[Image.Image] = []
+        frames: list[Picture] = []
         for number, frame in enumerate(clip[start : start + self.num_frames], start=start):
             with _naming(number):
-                frames.append(decode_image(frame, self.levels))
+                frames.append(decode_image(frame, self.decoding))
         _check_sizes({frame.size for frame in frames})
         return frames
 
@@ -116,13 +115,13 @@ class FrameProcessor:
             raise AttributeError(name)
         return getattr(self.processor, name)
 
-    def __call__(self, frames: list[Image.Image], **settings: Any) -> dict[str, torch.Tensor]:
+    def __call__(self, frames: list[Any], **settings: Any) -> dict[str, torch.Tensor]:
         pixels = self.processor(frames, **settings)["pixel_values"]  # (1, F, C, H, W) or (F, C, H, W)
         return {"pixel_values": pixels.reshape(-1, *pixels.shape[-3:])}
 
 
 class ClipPipeline:
-    """Turns clips (lists of PIL images, all of one length) into pixels, as `PixelPipeline` does for images.
+    """Turns clips (lists of images, all of one length) into pixels, as `PixelPipeline` does for images.
 
     Attributes:
         normalisation: the last step, which `normalised=False` leaves out.
@@ -132,14 +131,14 @@ class ClipPipeline:
         self._pixels = PixelPipeline(FrameProcessor(image_processor))
         self.normalisation = self._pixels.normalisation
 
-    def plain(self, clips: Sequence[list[Image.Image]], normalised: bool = True) -> torch.Tensor:
+    def plain(self, clips: Sequence[list[Picture]], normalised: bool = True) -> torch.Tensor:
         """The result of the processor, (B, F, C, H, W) float32."""
         frames = [frame for clip in clips for frame in clip]
         return self._pixels.plain(frames, normalised).unflatten(0, (len(clips), -1))
 
     def cropped(
         self,
-        clips: Sequence[list[Image.Image]],
+        clips: Sequence[list[Picture]],
         crop: RandomResizedCrop,
         rng: RowGenerators,
         normalised: bool = True,
@@ -173,22 +172,22 @@ def _too_short(frames: NDArray[np.int64], num_frames: int) -> list[str]:
     ]
 
 
-def _inspect(frames: list[dict[str, Any] | None] | None) -> dict[str, Any]:
+def _inspect(frames: list[dict[str, Any] | None] | None, decoding: Decoding) -> dict[str, Any]:
     """Decodes all frames of a clip, and returns the fields of INSPECTED for the clip and its number of frames."""
-    found = readable(_examine, frames or [])
+    found = readable(_examine, frames or [], decoding)
     if isinstance(found, Unreadable):
-        found = {"problem": found.reason, "black": None, "white": None, "several": False, "narrowed": False}
+        found = {"problem": found.reason, "black": None, "white": None, "several": False, "stacked": False}
     return {**found, "frames": len(frames or [])}
 
 
-def _examine(frames: list[dict[str, Any] | None]) -> dict[str, Any]:
+def _examine(frames: list[dict[str, Any] | None], decoding: Decoding) -> dict[str, Any]:
     """The fields of INSPECTED for a clip. Raises [`Unreadable`] for a bad one."""
     if not frames:
         raise Unreadable(_EMPTY)
     sizes, found = set(), []
     for number, frame in enumerate(frames):
         with _naming(number):
-            size, report = examine_image(frame)
+            size, report = examine_image(frame, decoding)
         sizes.add(size)
         found.append(report)
     _check_sizes(sizes)
@@ -197,7 +196,7 @@ def _examine(frames: list[dict[str, Any] | None]) -> dict[str, Any]:
         "black": min((report["black"] for report in found if report["black"] is not None), default=None),
         "white": max((report["white"] for report in found if report["white"] is not None), default=None),
         "several": any(report["several"] for report in found),
-        "narrowed": any(report["narrowed"] for report in found),
+        "stacked": any(report["stacked"] for report in found),
     }
 
 

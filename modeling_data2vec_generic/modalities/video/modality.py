@@ -1,5 +1,6 @@
 """Video, which encoders read as patches that span a few frames."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,14 @@ from ...geometry_data2vec_generic import grid_of
 from ...layout_data2vec_generic import find_layout
 from ...masking.sampler import MaskSampler
 from ...measurements_data2vec_generic import measure
-from ..base_modality import Modality
-from ..vision.modality import check_num_channels, image_size
+from ..base_pictures import PictureModality
+from ..vision.modality import image_size
 from ..vision.pixels import RandomResizedCrop
 from .clips import prepare_video
 from .collator import DataCollatorForData2VecVideo
 
 
-class Video(Modality):
+class Video(PictureModality):
     """Clips of one length and size, cut into patches that span `tubelet_size` frames.
 
     The same patches are masked in all frames ("tubes").
@@ -29,6 +30,10 @@ class Video(Modality):
     suggestions = "videomae or vivit"
     processor_class = AutoImageProcessor
     encoder_call = '**processor(frames, return_tensors="pt")'
+    column = "video"
+
+    def pictures(self, values: Sequence[Any]) -> Sequence[dict[str, Any] | None]:
+        return [clip[0] if clip else None for clip in values]
 
     def fit(self, encoder: PreTrainedModel) -> None:
         self.fit_processor(encoder)
@@ -60,7 +65,6 @@ class Video(Modality):
                     f"A {config.model_type} encoder has no {name}, so which clips it reads is unknown. Choose e.g. "
                     f"{self.suggestions}, or say what the data are with --modality."
                 )
-        check_num_channels(config)
         height, width = image_size(config)
         self.num_frames = config.num_frames
         saved = self.saved_processor(backend="pil")
@@ -68,6 +72,7 @@ class Video(Modality):
         self.processor = saved or VideoMAEImageProcessorPil(
             size={"height": height, "width": width}, do_center_crop=False, image_mean=half, image_std=half
         )
+        self.fit_to_pictures(saved is not None, encoder)
 
     def check(self, mask: MaskSampler) -> None:
         mask.check(self.grid[1:])

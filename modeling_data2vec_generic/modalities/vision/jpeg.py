@@ -13,8 +13,8 @@ from PIL import Image, ImageOps
 from torch.nn import functional
 
 from ...data.quality.reading import Unreadable
+from .arrays.stored_array import ORIENTATION
 
-ORIENTATION = 0x0112  # EXIF tag
 _FIRST_BYTES = b"\xff\xd8\xff"
 _SCALES = (8, 4, 2)
 # Orientations for which x or y of the upright image run against the axis that is stored.

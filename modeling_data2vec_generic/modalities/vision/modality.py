@@ -1,5 +1,6 @@
 """Images, which encoders read as patches."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,13 @@ from ...geometry_data2vec_generic import grid_of, patch_sides
 from ...layout_data2vec_generic import find_layout
 from ...masking.sampler import MaskSampler
 from ...measurements_data2vec_generic import measure
-from ..base_modality import Modality
+from ..base_pictures import PictureModality
 from .collator import DataCollatorForData2VecVision
 from .images import prepare_images
 from .pixels import RandomResizedCrop, target_size
 
 
-class Vision(Modality):
+class Vision(PictureModality):
     """Images of one size, cut into patches."""
 
     reads = "pixel_values"
@@ -26,6 +27,10 @@ class Vision(Modality):
     processor_class = AutoImageProcessor
     pipeline_tag = "image-feature-extraction"
     encoder_call = '**processor(images, return_tensors="pt")'
+    column = "image"
+
+    def pictures(self, values: Sequence[Any]) -> Sequence[dict[str, Any] | None]:
+        return values
 
     def fit(self, encoder: PreTrainedModel) -> None:
         self.fit_processor(encoder)
@@ -45,7 +50,6 @@ class Vision(Modality):
                 f"A {config.model_type} encoder reads clips of {config.num_frames} frames, and these data are images. "
                 f"Choose e.g. {self.suggestions}, or give clips with --modality video."
             )
-        check_num_channels(config)
         saved = self.saved_processor(backend="pil")
         if getattr(config, "image_size", None) is not None:
             self.size = image_size(config)
@@ -68,6 +72,7 @@ class Vision(Modality):
             image_std=half,
             resample=Resampling.BICUBIC,
         )
+        self.fit_to_pictures(saved is not None, encoder)
 
     def check(self, mask: MaskSampler) -> None:
         mask.check(self.grid)
@@ -91,17 +96,6 @@ class Vision(Modality):
 def image_size(config: Any) -> tuple[int, int]:
     """The height and width of the images that an encoder reads."""
     return (config.image_size,) * 2 if isinstance(config.image_size, int) else tuple(config.image_size)
-
-
-def check_num_channels(config: Any) -> None:
-    """Raises ValueError if the encoder reads another number of channels than 1 or 3."""
-    channels = getattr(config, "num_channels", 3)
-    if channels not in (1, 3):
-        raise ValueError(
-            f"A {config.model_type} encoder with num_channels={channels} reads {channels} channels. Images are given "
-            "to it as RGB (3 channels) or grey (1), also those that are stored with four (CMYK, RGBA): set "
-            "num_channels to 3 or 1."
-        )
 
 
 def check_patch_size(config: Any, size: tuple[int, int]) -> None:

@@ -16,9 +16,9 @@ from ...data.kinds_of_data import IMAGE_FORMATS
 from ...data.quality.processes import processes_for
 from ...data.quality.screening import good_rows
 from ...data.summary import note
-from .images import check_size, decode_image, screen_images
-from .intensity_levels import Levels
-from .jpeg import ORIENTATION
+from .arrays.files import open_array
+from .arrays.stored_array import ORIENTATION, check_size, upright
+from .images import Decoding, decode_image, screen_images
 
 IGNORED = 255  # a pixel without a class, in 8-bit masks
 _MODES = ("1", "L", "P", "I", "I;16")  # modes with one integer per pixel; in "P" it is an index of the palette
@@ -102,17 +102,17 @@ def prepare_masked_images(
         processor: as in `prepare_images`.
 
     Returns:
-        A map-style dataset of `image` (PIL RGB), `label` (PIL, 8 bits: the index of each pixel's value in `classes`,
-        or IGNORED for other values) and `sample_index`, decoded on access.
+        A map-style dataset of `image` (PIL RGB or `ArrayImage`), `label` (PIL, 8 bits: the index of each pixel's value
+        in `classes`, or IGNORED for other values) and `sample_index`, decoded on access.
 
     Raises:
         ValueError: too many rows are bad, or none is left.
     """
-    images, levels = screen_images(raw, args, split, processor)
+    images, decoding = screen_images(raw, args, split, processor)
     report = images.map(
         _compare,
         input_columns=["image", "label"],
-        fn_kwargs={"classes": np.array(classes), "size": size},
+        fn_kwargs={"classes": np.array(classes), "size": size, "channels": decoding.channels},
         remove_columns=images.column_names,
         features=Features({"problem": Value("string"), "turned": Value("bool")}),
         num_proc=processes_for(len(images), args),
@@ -125,7 +125,7 @@ def prepare_masked_images(
             f"{turned} of {len(good)} masks are turned with their pictures, whose EXIF data say that they are not "
             "stored upright, and whose masks are taken to be stored as they are.",
         )
-    return images.select(good).with_transform(partial(_decode_batch, classes=np.array(classes), levels=levels))
+    return images.select(good).with_transform(partial(_decode_batch, classes=np.array(classes), decoding=decoding))
 
 
 def resized(
@@ -156,9 +156,9 @@ def _inspect(value: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def _compare(
-    image: dict[str, Any], label: dict[str, Any], classes: NDArray[np.int64], size: tuple[int, int]
+    image: dict[str, Any], label: dict[str, Any], classes: NDArray[np.int64], size: tuple[int, int], channels: int
 ) -> dict[str, Any]:
-    orientation, expected = _orientation_and_size(image)
+    orientation, expected = _orientation_and_size(image, channels)
     mask, turned = _upright(label, classes, orientation, expected)
     if mask.size != expected:
         problem = f"{mask.width} x {mask.height} pixels, and the image has {expected[0]} x {expected[1]}"
@@ -183,52 +183,59 @@ def _upright(
         orientation: the EXIF orientation of the image.
         expected: the width and height of the upright image.
     """
-    own = _orientation_and_size(label)[0]
-    mask = _numbered(label, classes)
-    if own != 1:
-        return _turned(mask, own), False
+    own = _orientation_and_size(label, 1)[0]
+    values = _decode(label)
     lies_on_its_side = orientation >= 5 and expected[0] != expected[1]
-    if orientation == 1 or (lies_on_its_side and mask.size == expected):
-        return mask, False
-    return _turned(mask, orientation), True
+    is_upright = own != 1 or orientation == 1 or (lies_on_its_side and values.shape[::-1] == expected)
+    return _numbered(values if is_upright else upright(values, orientation), classes), not is_upright
 
 
-def _turned(mask: PIL.Image.Image, orientation: int) -> PIL.Image.Image:
-    mask.getexif()[ORIENTATION] = orientation
-    return PIL.ImageOps.exif_transpose(mask)
+def _orientation_and_size(value: dict[str, Any], channels: int) -> tuple[int, tuple[int, int]]:
+    """The EXIF orientation of an image, 1 to 8, and its width and height after it is turned upright.
 
-
-def _orientation_and_size(value: dict[str, Any]) -> tuple[int, tuple[int, int]]:
-    """The EXIF orientation of an image, 1 to 8, and its width and height after it is turned upright."""
-    with PIL.Image.open(encoded_file(value), formats=IMAGE_FORMATS) as image:
+    Args:
+        value: the encoded image.
+        channels: the number that is read.
+    """
+    file = encoded_file(value)
+    stored = open_array(file, channels)
+    if stored is not None:
+        return stored.orientation, stored.size
+    with PIL.Image.open(file, formats=IMAGE_FORMATS) as image:
         orientation = image.getexif().get(ORIENTATION, 1)
-        return orientation, (image.height, image.width) if orientation >= 5 else image.size
+        is_turned = image.format == "TIFF"  # Pillow gives the size of the upright image
+        return orientation, (image.height, image.width) if orientation >= 5 and not is_turned else image.size
 
 
 def _decode(value: dict[str, Any]) -> NDArray[np.int64]:
-    """The values of a mask, (H, W) int64."""
-    with PIL.Image.open(encoded_file(value), formats=IMAGE_FORMATS) as mask:
+    """The values of a mask, (H, W) int64, turned upright if it has an EXIF orientation."""
+    file = encoded_file(value)
+    stored = open_array(file, 1)
+    if stored is not None:
+        check_size(*stored.size)
+        values = stored.stored()
+        if stored.channels != 1 or values.dtype.kind not in "bui":
+            raise ValueError(f"{stored.channels} channels of {values.dtype}, and one of class numbers is expected")
+        return upright(values[..., 0].astype(np.int64), stored.orientation)
+    with PIL.Image.open(file, formats=IMAGE_FORMATS) as mask:
         check_size(*mask.size)
         if mask.mode not in _MODES:
             raise ValueError(f"mode {mask.mode}, and one channel of class numbers is expected ({', '.join(_MODES)})")
-        return np.asarray(mask).astype(np.int64)
+        return np.asarray(PIL.ImageOps.exif_transpose(mask)).astype(np.int64)
 
 
-def _numbered(value: dict[str, Any], classes: NDArray[np.int64]) -> PIL.Image.Image:
+def _numbered(values: NDArray[np.int64], classes: NDArray[np.int64]) -> PIL.Image.Image:
     """The mask with each value replaced by its index in `classes`, or by IGNORED if it is not in there."""
-    values = _decode(value)
     places = np.searchsorted(classes, values).clip(max=len(classes) - 1)
     return PIL.Image.fromarray(np.where(classes[places] == values, places, IGNORED).astype(np.uint8))
 
 
-def _decode_batch(
-    batch: dict[str, list[Any]], classes: NDArray[np.int64], levels: Levels | None
-) -> dict[str, list[Any]]:
+def _decode_batch(batch: dict[str, list[Any]], classes: NDArray[np.int64], decoding: Decoding) -> dict[str, list[Any]]:
     if "label" in batch:  # otherwise other columns were selected
-        pictures = [_orientation_and_size(value) for value in batch["image"]]
+        pictures = [_orientation_and_size(value, decoding.channels) for value in batch["image"]]
         batch["label"] = [
             _upright(value, classes, *picture)[0] for value, picture in zip(batch["label"], pictures, strict=True)
         ]
     if "image" in batch:
-        batch["image"] = [decode_image(value, levels) for value in batch["image"]]
+        batch["image"] = [decode_image(value, decoding) for value in batch["image"]]
     return batch

@@ -7,6 +7,7 @@ import struct
 import zlib
 from dataclasses import replace
 
+import imagecodecs
 import numpy as np
 import PIL.Image
 import pytest
@@ -397,18 +398,12 @@ def test_prepare_images__further_pages_are_counted(kind, tmp_path, caplog):
     assert "1 of 4 images hold several pages or frames, of which only the first is read" in caplog.text
 
 
-def test_prepare_images__colours_of_sixteen_bits_are_counted(tmp_path, caplog):
-    caplog.set_level("INFO", "modeling_data2vec_generic")
-    root = folder_of(tmp_path, 3)
-    header = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(b"\0" + bytes(6))), (b"IEND", b""))
-    content = b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in chunks
-    )
-    (root / "deep.png").write_bytes(b"\x89PNG\r\n\x1a\n" + content)
-    prepared(root)
-    assert "1 of 4 images have more than 8 bits in each of several channels" in caplog.text
+def test_prepare_images__colours_of_sixteen_bits_are_scaled_by_levels(tmp_path):
+    root = tmp_path / "images"
+    root.mkdir()
+    (root / "deep.png").write_bytes(imagecodecs.png_encode(np.uint16([[[0, 1000, 500], [250, 2000, 0]]])))
+    pixels = np.asarray(prepared(root, black_level=0, white_level=1000)[0]["image"])
+    assert pixels.tolist() == [[[0, 255, 128], [64, 255, 0]]]
 
 
 def many_images(count, bad=()):
@@ -423,7 +418,7 @@ def many_images(count, bad=()):
 def test_prepare_images__looks_at_no_more_than_256_images(monkeypatch, transformers_log):
     looked_at = []
     examine = images.examine_image
-    monkeypatch.setattr(images, "examine_image", lambda value: looked_at.append(value) or examine(value))
+    monkeypatch.setattr(images, "examine_image", lambda value, *how: looked_at.append(value) or examine(value, *how))
     raw = many_images(1000, bad=range(0, 1000, 20))
     args = DataArguments(train_file="a.parquet")
     dataset = prepare_images(raw, args, "train")

@@ -11,6 +11,7 @@ from transformers import AutoModelForImageClassification, PreTrainedModel
 from ....data.kinds_of_data import KINDS
 from ....masking.sample_rng import CROP, DrawsByEpoch, RowGenerators
 from ....modalities.video.clips import ClipPipeline
+from ....modalities.vision.arrays.array_image import as_picture
 from ....modalities.vision.images import prepare_images
 from ....modalities.vision.pixels import PixelPipeline, RandomResizedCrop
 from ...labels.base_target import Target
@@ -109,4 +110,4 @@ class ImageClassification(Classification):
         return AugmentedCollator(self.column, self.pixels, crop, self.target, mix, self.training_args.seed)
 
     def picture(self, example: Mapping[str, Any]) -> np.ndarray:
-        return np.asarray(example["image"])
+        return as_picture(example["image"])
