@@ -32,7 +32,9 @@ def split_positions(
         first = rows - max(1, round(rows * fraction))
         return np.arange(first), np.arange(first, rows)
     held_out = stratified(labels, rows, held_out_count(rows, fraction), SPLIT_SEED, spared=1)
-    return np.setdiff1d(np.arange(rows), held_out), held_out
+    kept = np.ones(rows, dtype=bool)
+    kept[held_out] = False
+    return np.flatnonzero(kept), held_out
 
 
 def held_out_count(rows: int, fraction: float) -> int:

@@ -5,98 +5,35 @@ unknown files without a message.
 """
 
 import os
-import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
-from datasets import Dataset, Features, List, Value, concatenate_datasets
-from transformers.utils import logging
+import numpy as np
+import pyarrow
+import pyarrow.compute
+from datasets import Dataset, Features, List, Value
+from datasets.fingerprint import Hasher
 
-from ..kinds_of_data import FILE_TYPES, KINDS, FileType
+from ..arrow_cache import cached_rows
+from ..cache_keys import code_version
+from ..kinds_of_data import KINDS
 from ..summary import note
-from ..tables.opening import load_file
-from .splits_and_classes import Sample, are_few, labelled, named, sample_at, splits_of
-
-logger = logging.get_logger(__name__)
+from .clips import Clips
+from .listing import Listing, Mask, counted, listing_of, split_of
+from .metadata import Metadata, folders_below, metadata_of
+from .splits_and_classes import Samples, labelled, splits_of
 
 _HEIC = (".heic", ".heif")
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
-# Files and folders that file servers, archivers and operating systems create, besides those whose names begin with a
-# dot.
-_SYSTEM_FILES = {
-    name.lower()
-    for name in (
-        "@eaDir", "#recycle", "@Recycle", "#snapshot", "__MACOSX", "$RECYCLE.BIN", "System Volume Information",
-        "lost+found", "Thumbs.db", "ehthumbs.db", "desktop.ini",
-    )
-}  # fmt: skip
-_METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")  # the names that datasets uses
-_FILE_COLUMN = "file_name"
-_NAMED = 5  # files or extensions that are named in a message
+_AT_ONCE = 1 << 16  # rows of a piece of the table
 
 
-def walk(folder: str, flag: str) -> list[Path]:
-    """All files below the folder that may be data, in a fixed order.
-
-    Hidden files and files of file servers and systems (thumbnails, `@eaDir`, `__MACOSX`) are left out; the summary
-    counts them. Links are followed, but each folder is read only once.
-
-    Args:
-        folder: its path.
-        flag: the flag that gave it, for messages.
-
-    Raises:
-        ValueError: there is no such folder.
-    """
-    if not os.path.isdir(folder):
-        raise ValueError(f"{flag}={folder!r} is not a folder. Check the path.")
-    found, unreadable, seen = [], [], {os.path.realpath(folder)}
-    ignored: Counter[str] = Counter()
-    for parent, folders, files in os.walk(os.path.abspath(folder), followlinks=True):
-        ignored.update(map(_kind_of_ignored, filter(_is_ignored, [*folders, *files])))
-        visible = [name for name in folders if not _is_ignored(name)]
-        visible.sort(key=lambda name: os.path.islink(os.path.join(parent, name)))  # folders before links to them
-        folders[:] = sorted(name for name in visible if _is_new(parent, name, seen))
-        for name in sorted(files):
-            if not _is_utf8(os.path.join(parent, name)):
-                unreadable.append(name)
-            elif not _is_ignored(name):
-                found.append(Path(parent, name))
-    if unreadable:
-        logger.warning(
-            f"{len(unreadable)} file(s) below {flag}={folder!r} are left out, since their paths are not UTF-8: "
-            f"{', '.join(str(os.fsencode(name)) for name in unreadable[:_NAMED])}. Rename them."
-        )
-    if ignored:
-        note(_split_of(flag), f"Hidden files, and files of file servers or systems, are no data: {_counted(ignored)}.")
-    return found
-
-
-def kinds(paths: Iterable[Path]) -> Counter[str]:
-    """The number of files with each extension."""
-    return Counter(path.suffix.lower() or "without an extension" for path in paths)
-
-
-def modalities_of(paths: Sequence[Path]) -> list[str]:
-    """The modalities (keys of FILE_TYPES) of the files, by their extensions.
-
-    If no extension is known, files without an extension count by their content.
-    """
-    found = kinds(paths)
-    by_ending = [modality for modality, file_type in FILE_TYPES.items() if file_type.extensions & found.keys()]
-    return by_ending or [
-        modality
-        for modality, file_type in FILE_TYPES.items()
-        if any(_is_content(path, file_type) for path in paths if not path.suffix)
-    ]
-
-
-def nothing_found(folder: str, flag: str, wanted: str, paths: Iterable[Path]) -> str:
-    """The message if a folder has no files of the wanted kind. `paths`: the files that it has."""
-    found = kinds(paths)
-    listed = _counted(found) or "no files at all"
+def nothing_found(listing: Listing, folder: str, flag: str, wanted: str) -> str:
+    """The message if a folder has no files of the wanted kind."""
+    found = listing.counts()
+    listed = counted(found) or "no files at all"
     return f"{flag}={folder!r} holds no {wanted}. It holds: {listed}.{_remedy(found)}"
 
 
@@ -111,6 +48,8 @@ def load_folder(folder: str, flag: str, modality: str | None, labels_wanted: boo
 
     If at most a tenth of the files fit neither of the last two rules, they are left out. If there are more, all files
     are rows without labels; with `labels_wanted` they are left out then, too. The summary says what was left out.
+
+    Rows are written to the cache of datasets and read from there, so that their number takes no memory.
 
     Args:
         folder: its path.
@@ -131,172 +70,63 @@ def load_folder(folder: str, flag: str, modality: str | None, labels_wanted: boo
         raise ValueError(
             f"{flag}={folder!r} goes with images, sound or video, not with modality={modality!r}: use --train_file."
         )
-    everything = walk(folder, flag)
-    files = [path for path in everything if _is_of(path, kind.file_type)]
-    if not files:
+    listing = listing_of(folder, flag)
+    listing.tell(folder, flag)
+    own = listing.of_type(kind.file_type)
+    if not own.any():
         wanted = kind.file_type.noun
         if kind.several_files:
             wanted = f"{kind.noun}, that is, folders of {wanted}"
         endings = " ".join(sorted(kind.file_type.extensions))
-        raise ValueError(nothing_found(folder, flag, f"{wanted} ({endings})", everything))
-    note(_split_of(flag), f"{len(files)} files of {kind.file_type.noun}: {_counted(kinds(files))}.")
-    source, noun, root = _split_of(flag), kind.noun, Path(os.path.abspath(folder))
-    frames = _frames(files) if kind.several_files else None
-    samples = [sample_at(path, root) for path in frames or files]
-    table, entries, tables = _metadata(everything, root, flag)
-    if table is not None and _are_used(entries, samples, tables, root, noun, source, labels_wanted):
-        columns = ", ".join(table.column_names) or "no column"
-        note(source, f"{len(entries)} {noun} with {columns} of the metadata file.")
-        samples = entries
-    else:
-        table = None
-    note_others(set(everything) - {*files, *tables, *(sample.path for sample in samples)}, source)
+        raise ValueError(nothing_found(listing, folder, flag, f"{wanted} ({endings})"))
+    source, noun = split_of(flag), kind.noun
+    note(source, f"{own.sum()} files of {kind.file_type.noun}: {counted(listing.counts(own))}.")
+    clips = Clips(listing, own) if kind.several_files else None
+    samples = _samples_of(listing, own, clips)
+    metadata = metadata_of(listing, flag)
+    others = ~own
+    if metadata is not None:
+        others[metadata.files] = False
+        known = metadata.knows(_paths_of(listing, clips, samples))
+        if metadata.are_used(samples, known, noun, source, labels_wanted):
+            columns = ", ".join(metadata.rows.column_names) or "no column"
+            note(source, f"{len(metadata.paths)} {noun} with {columns} of the metadata file.")
+            samples = metadata.samples(listing.root)
+            if others.any():
+                others[others] = ~metadata.knows(listing.paths(np.flatnonzero(others)))
+        else:
+            metadata = None
+    note_others(listing, others, source)
     rows: dict[str, Dataset] = {}
     classes: set[str] = set()  # of the training data
-    for split, found in splits_of(samples, root, noun, source).items():
-        labels: list[str] | None = None
-        if table is None:
+    for split, found in splits_of(samples, noun, source).items():
+        has_labels = False
+        if metadata is None:
             noted_split = split if source == "train" else source
-            found, labels, why_none = labelled(found, root, noun, noted_split, labels_wanted)
-            if classes and classes.isdisjoint(labels or ()):
+            found, labels, why_none = labelled(found, noun, noted_split, labels_wanted)
+            has_labels = bool(labels)
+            if classes and classes.isdisjoint(labels):
                 note(source, "The folder's validation data are not used: they share no class with the training data.")
                 continue
-            if labels is not None:
-                classes.update(labels)
-            elif labels_wanted:
+            if labels_wanted and not labels:
                 raise ValueError(
                     f"{flag}={folder!r} gives no labels: {why_none}. Give each class a folder of its own, or add a "
                     "metadata.csv with the columns file_name and label."
                 )
-            else:
+            if not labels:
                 note(noted_split, f"There are no classes: {why_none}.")
-        elif "label" not in table.column_names and all(len(sample.folders) == 1 for sample in found):
-            labels = [sample.folders[0] for sample in found]
-        rows[split] = _rows(found, labels, frames, kind.column, table)
+            classes |= labels
+        elif "label" not in metadata.rows.column_names:
+            has_labels = all(len(found.folders[number]) == 1 for number in found.used)
+        rows[split] = _Rows(listing, found, has_labels, kind.column, clips, metadata).stored()
     return rows
 
 
-def _split_of(flag: str) -> str:
-    """The split under which the summary lists notes on what the flag names."""
-    return "validation" if flag.startswith("validation") else "train"
-
-
-# Files
-
-
-def _is_ignored(name: str) -> bool:
-    return name.startswith(".") or name.lower() in _SYSTEM_FILES
-
-
-def _kind_of_ignored(name: str) -> str:
-    return "._ files" if name.startswith("._") else name
-
-
-def _is_new(parent: str, name: str, seen: set[str]) -> bool:
-    """Whether a folder was not seen yet. Adds it to `seen`."""
-    real = os.path.realpath(os.path.join(parent, name))
-    is_new = real not in seen
-    seen.add(real)
-    return is_new
-
-
-def _is_utf8(path: str) -> bool:
-    """Whether a path is valid UTF-8. Python represents bytes that are not as lone surrogates."""
-    return not any("\ud800" <= character <= "\udfff" for character in path)
-
-
-def _is_of(path: Path, file_type: FileType) -> bool:
-    return path.suffix.lower() in file_type.extensions or (not path.suffix and _is_content(path, file_type))
-
-
-def _is_content(path: Path, file_type: FileType) -> bool:
-    return path.is_file() and file_type.can_read(path)  # opening a pipe would block
-
-
-def _frames(files: list[Path]) -> dict[Path, list[str]]:
-    """The images of each folder that directly holds some, in the order of their numbers."""
-    found: dict[Path, list[str]] = {}
-    for path in files:
-        found.setdefault(path.parent, []).append(str(path))
-    return {folder: sorted(paths, key=_by_number) for folder, paths in found.items()}
-
-
-def _by_number(path: str) -> list[tuple[int, str]]:
-    """A key that sorts the numbers in file names by their value."""
-    return [(int(part) if part.isdecimal() else -1, part) for part in re.split(r"(\d+)", Path(path).name)]
-
-
-# Metadata
-
-
-def _metadata(everything: list[Path], root: Path, flag: str) -> tuple[Dataset | None, list[Sample], list[Path]]:
-    """Reads all metadata files.
-
-    Returns:
-        Their rows without `file_name` (None if there are no metadata files), the sample of each row, and their paths.
-
-    Raises:
-        ValueError: they have different columns.
-    """
-    tables: list[Dataset] = []
-    entries: list[Sample] = []
-    read = []
-    for path in everything:
-        if path.name.lower() not in _METADATA:
-            continue
-        table = load_file(str(path), flag)
-        if _FILE_COLUMN not in table.column_names:
-            note(_split_of(flag), f"{path.name} is not read: it has no column {_FILE_COLUMN}.")
-            continue
-        for name in table[_FILE_COLUMN][:]:
-            entries.append(sample_at(Path(os.path.normpath(path.parent / str(name))), root, len(entries)))
-        tables.append(table.remove_columns(_FILE_COLUMN))
-        read.append(path)
-    if not tables:
-        return None, [], []
-    if len({tuple(table.features) for table in tables}) > 1:
-        columns = "; ".join(f"{path}: {', '.join(t.features)}" for path, t in zip(read, tables, strict=True))
-        raise ValueError(f"The metadata files below {flag} have different columns ({columns}). Give them the same.")
-    return concatenate_datasets(tables), entries, read
-
-
-def _are_used(
-    entries: list[Sample],
-    samples: list[Sample],
-    tables: list[Path],
-    root: Path,
-    noun: str,
-    split: str,
-    wanted: bool,
-) -> bool:
-    """Whether the metadata files are used, so that only samples with an entry in them are rows.
-
-    They are used if labels are `wanted`, or if they have no entry for at most a tenth of the samples in their folders.
-    """
-    known = {entry.path for entry in entries}
-    unlisted = [sample for sample in samples if sample.path not in known]
-    described = {table.parent for table in tables}
-    beside = [sample for sample in samples if not described.isdisjoint(sample.path.parents)]
-    lacking = [sample for sample in beside if sample.path not in known]
-    if wanted or are_few(lacking, beside):
-        if unlisted:
-            found = named(unlisted, root)
-            note(split, f"{len(unlisted)} {noun} without a row in the metadata file are left out: {found}.")
-        return True
-    found = named(lacking, root)
-    note(split, f"The metadata file is not used: it has no row for {len(lacking)} of {len(beside)} {noun} ({found}).")
-    return False
-
-
-# What is left out
-
-
-def note_others(paths: Iterable[Path], split: str) -> None:
+def note_others(listing: Listing, others: Mask, split: str) -> None:
     """Notes in the summary how many files are left out, by their extensions."""
-    found = kinds(paths)
-    if not found:
-        return
-    note(split, f"{found.total()} other files are left out: {_counted(found)}.{_remedy(found)}")
+    found = listing.counts(others)
+    if found:
+        note(split, f"{found.total()} other files are left out: {counted(found)}.{_remedy(found)}")
 
 
 def _remedy(found: Counter[str]) -> str:
@@ -305,39 +135,97 @@ def _remedy(found: Counter[str]) -> str:
     return heic + archives
 
 
-def _counted(kinds: Counter[str]) -> str:
-    listed = [f"{count} {kind}" for kind, count in kinds.most_common(_NAMED)]
-    return ", ".join([*listed, f"and {len(kinds) - _NAMED} more kinds"] if len(kinds) > _NAMED else listed)
+# Samples without metadata
+
+
+def _samples_of(listing: Listing, own: Mask, clips: Clips | None) -> Samples:
+    root = listing.root
+    if clips is None:
+        folders = [folders_below(root, folder) for folder in listing.folders]
+        files = np.flatnonzero(own)
+        return Samples(files, listing.folder[files], folders, lambda item: os.path.relpath(listing.path(item), root))
+    number_of: dict[Any, int] = {}
+    above = [folders_below(root, clips.path(number))[:-1] for number in range(len(clips))]
+    places = np.array([number_of.setdefault(folders, len(number_of)) for folders in above], dtype=np.int32)
+    path_of = clips.path
+    return Samples(np.arange(len(clips)), places, list(number_of), lambda item: os.path.relpath(path_of(item), root))
+
+
+def _paths_of(listing: Listing, clips: Clips | None, samples: Samples) -> pyarrow.Array:
+    """The absolute paths of samples without metadata."""
+    if clips is None:
+        return listing.paths(samples.items)
+    return pyarrow.array([clips.path(item) for item in samples.items], pyarrow.string())
 
 
 # Rows
 
 
-def _rows(
-    samples: list[Sample],
-    labels: list[str] | None,
-    frames: dict[Path, list[str]] | None,
-    column: str,
-    table: Dataset | None,
-) -> Dataset:
-    content: list[Any] = [str(sample.path) for sample in samples]
-    features: dict[str, Any] = {column: Value("string")}
-    if frames is not None:
-        content = [frames.get(sample.path, []) for sample in samples]
-        features = {column: List(Value("string"))}
-    columns = {column: content}
-    if labels is not None:
-        features["label"], columns["label"] = Value("string"), labels
-    # A generator, since its rows are stored on the disk under a key, unlike those of from_dict. A second run therefore
-    # finds what was made of them, such as the checks of all files, in the cache.
-    rows = Dataset.from_generator(_each, features=Features(features), gen_kwargs={"columns": columns})
-    if table is not None:
-        further = table.select([sample.entry for sample in samples if sample.entry is not None])
-        further = further.select_columns([name for name in table.column_names if name != column])
-        rows = concatenate_datasets([rows, further], axis=1) if further.column_names else rows
-    return rows
+@dataclass(frozen=True)
+class _Rows:
+    """The rows of a split.
 
+    Args:
+        listing: the files of the folder.
+        samples: those of the split.
+        labelled: whether the folder that each sample is in is its label.
+        column: the name of the column of paths.
+        clips: the clips that samples are; None if each is a file.
+        metadata: the metadata whose rows samples are; None if there are none.
+    """
 
-def _each(columns: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:
-    for values in zip(*columns.values(), strict=True):
-        yield dict(zip(columns, values, strict=True))
+    listing: Listing
+    samples: Samples
+    labelled: bool
+    column: str
+    clips: Clips | None
+    metadata: Metadata | None
+
+    def stored(self) -> Dataset:
+        """The rows on the disk. A second run finds them there, and what was made of them, in the cache."""
+        samples = self.samples
+        depends_on = [
+            *(code_version(), self.listing.key, self.column, self.features, self.clips is None, self.labelled),
+            *(samples.items.tobytes(), samples.places.tobytes(), samples.folders if self.labelled else None),
+            None if self.metadata is None else self.metadata.state,
+        ]
+        return cached_rows(Hasher.hash(depends_on), self.features, self._tables())
+
+    @property
+    def features(self) -> Features:
+        found: dict[str, Any] = {self.column: Value("string") if self.clips is None else List(Value("string"))}
+        if self.labelled:
+            found["label"] = Value("string")
+        if self.metadata is not None:
+            found |= {name: kind for name, kind in self.metadata.rows.features.items() if name != self.column}
+        return Features(found)
+
+    def _tables(self) -> Iterator[pyarrow.Table]:
+        classes = pyarrow.array(["/".join(folders) for folders in self.samples.folders], pyarrow.string())
+        first = 0
+        for content in self._content():
+            own = slice(first, first + len(content))
+            columns = {self.column: content}
+            if self.labelled:
+                columns["label"] = classes.take(pyarrow.array(self.samples.places[own]))
+            if self.metadata is not None:
+                further = self.metadata.rows.with_format("arrow")[self.samples.items[own]]
+                columns |= {name: further[name] for name in self.features if name in further.column_names}
+            yield pyarrow.table(columns)
+            first = own.stop
+
+    def _content(self) -> Iterator[pyarrow.Array]:
+        """The column of paths, in pieces."""
+        items = self.samples.items
+        if self.clips is not None:
+            clips = items
+            if self.metadata is not None:
+                own = pyarrow.array([self.clips.path(number) for number in range(len(self.clips))], pyarrow.string())
+                clips = pyarrow.compute.index_in(self.metadata.paths, own).fill_null(-1).to_numpy()[items]
+            yield from self.clips.frames(clips)
+            return
+        for first in range(0, len(items), _AT_ONCE):
+            piece = items[first : first + _AT_ONCE]
+            yield (
+                self.listing.paths(piece) if self.metadata is None else self.metadata.paths.take(pyarrow.array(piece))
+            )

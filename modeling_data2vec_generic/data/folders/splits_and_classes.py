@@ -1,10 +1,16 @@
-"""Which splits and classes the files of a folder belong to, by the names of the subfolders that they are in."""
+"""Which splits and classes the files of a folder belong to, by the names of the subfolders that they are in.
+
+All of this depends on subfolders alone, so it is found once for each subfolder and not for each file.
+"""
 
 import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..summary import note
 
@@ -16,70 +22,94 @@ _SPLIT_NAMES = {
 _FEW = 0.1  # up to this share of files without a class are left out, so that the others keep their labels
 _NAMED = 5  # files that are named in a message
 
+Folders = tuple[str, ...]
+
 
 @dataclass(frozen=True)
-class Sample:
-    """An image, a recording, or a clip.
+class Samples:
+    """Images, recordings or clips, in order.
 
     Args:
-        path: the file, or the folder with the frames of the clip.
-        folders: the subfolders that it is in, from the top of the data on.
-        entry: number of its row in the metadata files; None if there are none.
+        items: (N,) int64, what each sample is: the number of a file, of a clip, or of a row of the metadata.
+        places: (N,) the number of the subfolder that each is in.
+        folders: the subfolders by number, each as the names of the folders from the top of the data on.
+        path_of: returns the path of an item from the top of the data on, for messages.
     """
 
-    path: Path
-    folders: tuple[str, ...]
-    entry: int | None = None
+    items: NDArray[np.int64]
+    places: NDArray[np.int32]
+    folders: list[Folders]
+    path_of: Callable[[int], str]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @cached_property
+    def used(self) -> list[int]:
+        """The numbers of the subfolders with samples, in the order of their first ones."""
+        numbers, first = np.unique(self.places, return_index=True)
+        return numbers[np.argsort(first)].tolist()
+
+    def select(self, chosen: NDArray[np.bool_]) -> "Samples":
+        """The samples for which `chosen` (N,) is true."""
+        return replace(self, items=self.items[chosen], places=self.places[chosen])
+
+    def within(self, wanted: Callable[[Folders], bool]) -> NDArray[np.bool_]:
+        """Which samples are in a subfolder that is wanted, (N,)."""
+        return np.array([wanted(folders) for folders in self.folders], dtype=bool)[self.places]
+
+    def named(self) -> str:
+        """The paths of the first samples, for messages."""
+        listed = [self.path_of(int(item)) for item in self.items[:_NAMED]]
+        return ", ".join([*listed, "..."] if len(self) > _NAMED else listed)
 
 
-def sample_at(path: Path, root: Path, entry: int | None = None) -> Sample:
-    """The sample at a path. `root` is the top of the data."""
-    inside = path.relative_to(root) if path.is_relative_to(root) else Path(path.name)
-    return Sample(path, inside.parts[:-1], entry)
-
-
-def splits_of(samples: list[Sample], root: Path, noun: str, source: str) -> dict[str, list[Sample]]:
+def splits_of(samples: Samples, noun: str, source: str) -> dict[str, Samples]:
     """Divides samples into the splits that folders are named after.
 
     Args:
         samples: all samples of the folder.
-        root: the top of the data, for messages.
         noun: what samples are called in messages.
         source: "train" if the folder was given as training data, "validation" if it was given as validation data.
 
     Returns:
         The samples of `train` and of `validation`. Without folders of splits all samples are `train`. Folders of
-        splits, and folders above all of these, are removed from `Sample.folders`, so that they are not classes.
+        splits, and folders above all of these, are removed from `Samples.folders`, so that they are not classes.
 
     Raises:
         ValueError: there are folders of splits in training data, and none of them is for training.
     """
     for exact in (True, False):
-        places = [_place(sample, exact) for sample in samples]
-        others = [sample for sample, place in zip(samples, places, strict=True) if place is None]
-        called = {place[0] for place in places if place is not None}
+        places = {number: place for number in samples.used if (place := _place(samples.folders[number], exact))}
+        outside = np.isin(samples.places, list(places), invert=True)
+        others = samples.select(outside)
+        called = {split for split, _ in places.values()}
         # Beside other folders, train may also be the name of a class, as in: bus, car, train.
         if called and (
-            not others
-            or (len(called) > 1 and "train" in called and (exact or are_few(others, samples)))
-            or (are_few(others, samples) and not any(sample.folders for sample in others))
+            not len(others)
+            or (len(called) > 1 and "train" in called and (exact or are_few(len(others), len(samples))))
+            or (are_few(len(others), len(samples)) and not any(samples.folders[number] for number in others.used))
         ):
             break
     else:
         return {"train": samples}
 
     names: dict[str, set[str]] = {}
-    found: dict[str, list[Sample]] = {}
-    placed = [(sample, *place) for sample, place in zip(samples, places, strict=True) if place is not None]
-    shared = len(os.path.commonprefix([sample.folders[:depth] for sample, _, depth in placed]))
-    for sample, split, depth in placed:
-        names.setdefault(split, set()).add(sample.folders[depth])
-        folders = sample.folders[shared:depth] + sample.folders[depth + 1 :]
-        found.setdefault(split, []).append(Sample(sample.path, folders, sample.entry))
+    folders = list(samples.folders)
+    shared = len(os.path.commonprefix([samples.folders[number][:depth] for number, (_, depth) in places.items()]))
+    for number, (split, depth) in places.items():
+        own = samples.folders[number]
+        names.setdefault(split, set()).add(own[depth])
+        folders[number] = own[shared:depth] + own[depth + 1 :]
+    placed = replace(samples, folders=folders)
+    found = {
+        split: placed.select(np.isin(samples.places, [number for number in places if places[number][0] == split]))
+        for split in names
+    }
     listed = [f"{len(rows)} {noun} in {' and '.join(sorted(names[split]))}" for split, rows in found.items()]
     note(source, f"Folders named after splits are read as splits, not as classes: {', '.join(listed)}.")
-    if others:
-        note(source, f"{len(others)} {noun} outside of these folders are left out: {named(others, root)}.")
+    if len(others):
+        note(source, f"{len(others)} {noun} outside of these folders are left out: {others.named()}.")
     held_out = next((split for split in ("validation", "test") if split in found), None)
     if source == "train" and "train" not in found:
         raise ValueError(
@@ -94,12 +124,12 @@ def splits_of(samples: list[Sample], root: Path, noun: str, source: str) -> dict
     return train if held_out is None else {**train, "validation": found[held_out]}
 
 
-def _place(sample: Sample, exact: bool) -> tuple[str, int] | None:
-    """The split that one of the sample's folders is named after, and the depth of that folder; None if there is none.
+def _place(folders: Folders, exact: bool) -> tuple[str, int] | None:
+    """The split that one of the folders is named after, and the depth of that folder; None if there is none.
 
     Unless `exact`, a name may go on after a digit or a separator, as in train2017 and dev-clean.
     """
-    for depth, folder in enumerate(sample.folders):
+    for depth, folder in enumerate(folders):
         for split, names in _SPLIT_NAMES.items():
             name = folder.lower()
             if name in names or (not exact and re.fullmatch(rf"({'|'.join(names)})[-._ 0-9].*", name)):
@@ -107,37 +137,31 @@ def _place(sample: Sample, exact: bool) -> tuple[str, int] | None:
     return None
 
 
-def labelled(
-    samples: list[Sample], root: Path, noun: str, split: str, wanted: bool
-) -> tuple[list[Sample], list[str] | None, str]:
+def labelled(samples: Samples, noun: str, split: str, wanted: bool) -> tuple[Samples, set[str], str]:
     """Takes the folder that each sample is in as its class.
 
     Samples that are not exactly one folder deep have no class. They are left out if they are at most a tenth, or if
     labels are `wanted`. Otherwise all samples stay, without classes.
 
     Returns:
-        The samples, their classes or None, and the reason if there are no classes.
+        The samples, their classes (empty if there are none), and the reason if there are no classes. With classes,
+        each sample is in one folder, which is its class.
     """
-    inside = [sample for sample in samples if len(sample.folders) == 1]
-    elsewhere = [sample for sample in samples if len(sample.folders) != 1]
-    if not elsewhere:
-        return samples, [sample.folders[0] for sample in samples], ""
-    classes = {sample.folders[0] for sample in inside}
-    found = named(elsewhere, root)
-    if len(classes) > 1 and (wanted or are_few(elsewhere, samples)):
+    inside = samples.within(lambda folders: len(folders) == 1)
+    elsewhere = samples.select(~inside)
+    classes = {samples.folders[number][0] for number in samples.used if len(samples.folders[number]) == 1}
+    if not len(elsewhere):
+        return samples, classes, ""
+    found = elsewhere.named()
+    if len(classes) > 1 and (wanted or are_few(len(elsewhere), len(samples))):
         note(split, f"{len(elsewhere)} {noun} are not in the folder of a class and are left out: {found}.")
-        return inside, [sample.folders[0] for sample in inside], ""
-    if any(sample.folders for sample in samples):
-        return samples, None, f"{len(elsewhere)} of {len(samples)} {noun} are not exactly one folder deep ({found})"
-    return samples, None, f"the {noun} are not in one folder for each class"
+        return samples.select(inside), classes, ""
+    if any(samples.folders[number] for number in samples.used):
+        reason = f"{len(elsewhere)} of {len(samples)} {noun} are not exactly one folder deep ({found})"
+        return samples, set(), reason
+    return samples, set(), f"the {noun} are not in one folder for each class"
 
 
-def are_few(some: Sequence[Sample], samples: Sequence[Sample]) -> bool:
+def are_few(some: int, samples: int) -> bool:
     """Whether `some` are at most a tenth of the samples, so that they may be left out."""
-    return len(some) <= _FEW * len(samples)
-
-
-def named(samples: list[Sample], root: Path) -> str:
-    """The paths of the first samples, for messages."""
-    listed = [os.path.relpath(sample.path, root) for sample in samples[:_NAMED]]
-    return ", ".join([*listed, "..."] if len(samples) > _NAMED else listed)
+    return some <= _FEW * samples

@@ -5,13 +5,15 @@ The canonical names are `image`, `text`, `audio`, `series` or `video` for the da
 
 import os
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import pyarrow
+import pyarrow.compute
 from datasets import ClassLabel, Dataset, Features, Image, Value
+from numpy.typing import NDArray
 from transformers.utils import logging
 
 from ..arguments import SOURCE_FLAGS, VALIDATION_FLAGS, DataArguments
@@ -253,18 +255,11 @@ def canonical(dataset: Dataset, modality: str, args: DataArguments, split: str, 
             `typed_labels`. None leaves them out.
 
     Raises:
-        ValueError: strings are not UTF-8, the column of the data does not hold files, or too many rows are bad.
+        ValueError: the column of the data does not hold files, or too many rows are bad.
     """
     usual, flag = KINDS[modality].column, KINDS[modality].column_flag
     if labels is None:
         dataset = _without_label(dataset)
-    try:  # the readers of parquet and JSON do not check strings, which would fail only later in Python
-        dataset.data.validate(full=True)
-    except pyarrow.ArrowInvalid as error:
-        raise ValueError(
-            f"The {split} data are damaged: {error}. Columns of strings ({', '.join(dataset.features)}) have to be "
-            "UTF-8."
-        ) from error
     if KINDS[modality].file_type is not None:
         column = getattr(args, flag) or usual
         dataset = undecoded(dataset, usual, modality, args, split, f"{flag}={column!r}")
@@ -296,8 +291,7 @@ def _without_problems(dataset: Dataset, args: DataArguments, split: str, labels:
 def undecoded(dataset: Dataset, column: str, modality: str, args: DataArguments, split: str, flag: str) -> Dataset:
     """Gives a column the type of encoded files of a modality, without decoding them.
 
-    Paths are relative to the folder of the table. The key of the rows in the cache depends on the files, so that
-    changed files are read again.
+    Paths are relative to the folder of the table.
 
     Args:
         dataset: the rows.
@@ -316,7 +310,7 @@ def undecoded(dataset: Dataset, column: str, modality: str, args: DataArguments,
     if is_array(found) and KINDS[modality].feature == Image(decode=False):
         dataset = arrays_as_files(dataset, column, args)
     try:
-        return renewed(dataset.cast_column(column, KINDS[modality].feature), column)
+        return dataset.cast_column(column, KINDS[modality].feature)
     except (TypeError, ValueError, NotImplementedError) as error:  # depends on the type that was found
         raise _no_files(flag, found, split, modality) from error
 
@@ -378,31 +372,33 @@ def encode_labels(splits: dict[str, Dataset], args: DataArguments) -> dict[str, 
         return {split: _without_label(dataset) for split, dataset in splits.items()}
 
     try:
-        values = {split: _class_names(dataset, split) for split, dataset in splits.items()}
+        found = {split: _classes_of(dataset, split) for split, dataset in splits.items()}
     except ValueError as error:
         if args.label_column_name is not None:
             raise
         logger.warning(f"{error} Labels are left out, and so is the probe.")
         note("train", f"There is no probe: {error}")
         return {split: _without_label(dataset) for split, dataset in splits.items()}
-    names = in_order(values["train"], splits["train"].features["label"])
+    own, numbers = found["train"]
+    names = in_order(own, splits["train"].features["label"])
     if len(names) < 2:
         note("train", f"There is no probe, since all rows are of one class ({', '.join(names)}).")
         return {split: _without_label(dataset) for split, dataset in splits.items()}
 
-    counts = Counter(values["train"])
-    listed = [f"{name} ({counts[name]})" for name in names[:_LISTED]]
+    counts = dict(zip(own, np.bincount(numbers, minlength=len(own)).tolist(), strict=True))
+    listed = [f"{name} ({counts.get(name, 0)})" for name in names[:_LISTED]]
     note("train", f"{len(names)} classes: {', '.join([*listed, '...'] if len(names) > _LISTED else listed)}.")
     number = {name: position for position, name in enumerate(names)}
-    for split, found in values.items():
-        if unseen := sorted(set(found) - set(number)):
+    for split, (own, _) in found.items():
+        if unseen := sorted(set(own) - set(number)):
             raise ValueError(
                 f"The {split} data have {len(unseen)} classes that the training data lack ({', '.join(unseen[:5])}). "
                 f"Use the same classes in both; training has {len(names)}: {', '.join(names[:20])}."
             )
     encoded = {}
     for split, dataset in splits.items():
-        column = np.array([number[name] for name in values[split]])
+        own, numbers = found[split]
+        column = np.array([number[name] for name in own], dtype=np.int64)[numbers]
         encoded[split] = _without_label(dataset).add_column("label", column, feature=ClassLabel(names=names))
     return encoded
 
@@ -418,40 +414,49 @@ def in_order(found: Iterable[str], feature: Any) -> list[str]:
     return sorted(set(found), key=int if is_whole_number(feature) else None)
 
 
-def _class_names(dataset: Dataset, split: str) -> list[str]:
-    """The class of every row as a string.
+def _classes_of(dataset: Dataset, split: str) -> tuple[list[str], NDArray[np.int64]]:
+    """The names of the classes that rows have, and the position of each row's class among them, (N,).
 
     Raises:
         ValueError: the column does not hold classes, or a row has none.
     """
     feature = dataset.features["label"]
-    raw = dataset["label"][:]
+    raw = column_of(dataset, "label")
     if isinstance(feature, ClassLabel):
-        if beyond := [value for value in raw if value is not None and value >= feature.num_classes]:
+        beyond = raw.filter(pyarrow.compute.greater_equal(raw, feature.num_classes))
+        if len(beyond):
             raise ValueError(
                 f"The label column of the {split} data holds {beyond[0]}, and its type has "
                 f"{feature.num_classes} classes."
             )
         # -1 is the convention of the Hub for test rows whose class is not published.
-        names = [feature.int2str(value) for value in raw if value is not None and value >= 0]
+        known = raw.filter(pyarrow.compute.greater_equal(raw, 0))
     elif isinstance(feature, Value) and feature.dtype.startswith(("int", "uint", "string", "large_string", "bool")):
-        names = [str(value) for value in raw if value is not None]
+        known = raw.drop_null()
     else:
         raise ValueError(
             f"The label column of the {split} data holds {feature}, not classes: expected whole numbers or strings. "
             "Name another column with --label_column_name."
         )
-    if (classes := len(set(names))) > _MOST_CLASSES:
+    encoded = known.combine_chunks().dictionary_encode()
+    if (classes := len(encoded.dictionary)) > _MOST_CLASSES:
         raise ValueError(
             f"The label column of the {split} data holds {classes} different values, more than {_MOST_CLASSES}: it "
             "seems to name rows rather than classes. Name another column with --label_column_name."
         )
-    if len(names) < len(raw):
+    if len(known) < len(raw):
         raise ValueError(
-            f"{len(raw) - len(names)} of {len(raw)} {split} rows have no label: label or remove them. In a csv file "
+            f"{len(raw) - len(known)} of {len(raw)} {split} rows have no label: label or remove them. In a csv file "
             "an empty cell says that there is none."
         )
-    return names
+    values = encoded.dictionary.to_pylist()
+    names = feature.int2str(values) if isinstance(feature, ClassLabel) else list(map(str, values))
+    return names, encoded.indices.to_numpy().astype(np.int64)
+
+
+def column_of(dataset: Dataset, name: str) -> pyarrow.ChunkedArray:
+    """All values of a column, not decoded, without an object for each."""
+    return dataset.select_columns(name).with_format("arrow")[:][name]
 
 
 def _note_other_labels(features: Features, args: DataArguments, split: str) -> None:

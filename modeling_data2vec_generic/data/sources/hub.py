@@ -7,6 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+import pyarrow
+import pyarrow.compute
 from datasets import Audio, DatasetBuilder, SplitGenerator, load_dataset_builder
 from datasets.data_files import get_data_patterns
 from datasets.packaged_modules.audiofolder.audiofolder import AudioFolder
@@ -16,7 +19,8 @@ from huggingface_hub import DatasetCard
 from transformers.utils import logging
 
 from ...errors import as_value_error
-from ..folders.loading import note_others, walk
+from ..folders.listing import listing_of
+from ..folders.loading import note_others
 
 logger = logging.get_logger(__name__)
 
@@ -79,9 +83,13 @@ def _note_unread(name: str, builder: FolderBasedBuilder) -> None:
     if not os.path.isdir(name):
         return
     known = {*builder.EXTENSIONS, ".zip"}
-    found = {Path(path) for paths in (builder.config.data_files or {}).values() for path in paths}
-    read = {path for path in found if path.suffix.lower() in known or path.name in builder.METADATA_FILENAMES}
-    note_others(set(walk(name, "dataset_name")) - read, "train")
+    found = [Path(path) for paths in (builder.config.data_files or {}).values() for path in paths]
+    read = [str(path) for path in found if path.suffix.lower() in known or path.name in builder.METADATA_FILENAMES]
+    listing = listing_of(name, "dataset_name")
+    listing.tell(name, "dataset_name")
+    everything = listing.paths(np.arange(len(listing)))
+    is_read = pyarrow.compute.is_in(everything, pyarrow.array(read, pyarrow.string())).to_numpy(zero_copy_only=False)
+    note_others(listing, ~is_read, "train")
 
 
 def _files_below(name: str) -> dict[str, list[str]] | None:

@@ -14,6 +14,7 @@ from datasets.packaged_modules.text.text import Text
 from datasets.packaged_modules.webdataset.webdataset import WebDataset
 
 from ...errors import as_value_error
+from ..folders.listing import listing_of
 from ..kinds_of_data import FILE_TYPES
 from ..summary import note
 from ..tables.finding import without_empty
@@ -84,13 +85,10 @@ def holds_rows(folder: str) -> bool:
 
 def _holds_tables(folder: str) -> bool:
     """Whether a folder has tables, and no images or sound, which a table may describe. A txt file may be a note."""
-    media = frozenset(ending for file_type in FILE_TYPES.values() for ending in file_type.extensions)
-    found = False
-    for file in _visible(folder):
-        if file.suffix.lower() in media:
-            return False
-        found = found or kind_of(file) not in (None, TextTable)
-    return found
+    listing = listing_of(folder, "train_dir")
+    if any(listing.with_ending(file_type.extensions).any() for file_type in FILE_TYPES.values()):
+        return False
+    return any(kind_of(Path(str(name))) not in (None, TextTable) for name in listing.files["name"])
 
 
 def _visible(folder: str) -> Iterator[Path]:

@@ -14,14 +14,26 @@ from numpy.typing import NDArray
 from transformers.utils import logging
 
 from ..arguments import DataArguments
-from ..folders.loading import load_folder, modalities_of, nothing_found, walk
+from ..arrow_cache import is_checked, require_text
+from ..folders.listing import listing_of
+from ..folders.loading import load_folder, nothing_found
 from ..kinds_of_data import KINDS
 from ..quality.processes import most_processes
 from ..splitting import SPLIT_SEED, split_positions, stratified, warn_of_validation
 from ..summary import note
 from ..tables.table import Table
 from .built_in import BUILT_IN
-from .columns import canonical, columns_of_source, encode_labels, holds, label_column, may_hold, renamed, times_of
+from .columns import (
+    canonical,
+    column_of,
+    columns_of_source,
+    encode_labels,
+    holds,
+    label_column,
+    may_hold,
+    renamed,
+    times_of,
+)
 from .hub import builder_of, loading_hub, train_and_validation
 from .listing import check_sources, source_name, sources_of
 from .local_folders import holds_rows
@@ -64,10 +76,10 @@ def _modalities_of(args: DataArguments, encoder_reads: Callable[[], str | None])
     if named:
         return named
     if args.train_dir is not None and not holds_rows(args.train_dir[0]):
-        files = walk(args.train_dir[0], "train_dir")
-        found = modalities_of(files)
+        files = listing_of(args.train_dir[0], "train_dir")
+        found = files.modalities()
         if not found:
-            raise ValueError(nothing_found(args.train_dir[0], "train_dir", "images or sound", files))
+            raise ValueError(nothing_found(files, args.train_dir[0], "train_dir", "images or sound"))
         return found
     # Without validation data, since reading a folder needs the modality.
     training = replace(args, validation_file=None, validation_dir=None)
@@ -154,9 +166,21 @@ def read_splits(
     splits = {}
     for split, rows in _open_splits(args, modality).items():
         chosen = columns_of_source(rows, modality, args, split, further, words)
-        dataset = rows.load(chosen, most_processes(args)) if isinstance(rows, Table) else renamed(rows, chosen)
+        if isinstance(rows, Table):
+            dataset = rows.load(chosen, most_processes(args))
+        else:
+            dataset = renamed(rows, chosen)
+            if not is_checked(dataset):
+                _require_text(dataset, split)
         splits[split] = canonical(dataset, modality, args, split, labels)
     return splits
+
+
+def _require_text(dataset: Dataset, split: str) -> None:
+    try:
+        require_text(dataset.data.table)
+    except ValueError as error:
+        raise ValueError(f"The {split} data are damaged: {error}.") from error
 
 
 def limited(
@@ -185,7 +209,7 @@ def limited(
 
 
 def _labels(dataset: Dataset) -> NDArray[np.int64] | None:
-    return np.array(dataset["label"][:]) if "label" in dataset.features else None
+    return column_of(dataset, "label").to_numpy() if "label" in dataset.features else None
 
 
 def _open_splits(args: DataArguments, modality: str | None) -> dict[str, Dataset | Table]:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pyarrow
 from datasets import Dataset, Features, IterableDataset
 
+from ..arrow_cache import require_text
 from .building import Rows, load_rows, stream_rows
 from .compressed import READ_ERRORS
 
@@ -134,7 +135,9 @@ class Table(ABC):
             ValueError: the file cannot be read. The message names it.
         """
         try:
-            yield from self.rows_of(piece, choice, skip_rows)
+            for rows in self.rows_of(piece, choice, skip_rows):
+                require_text(rows)
+                yield rows
         except READ_ERRORS as error:
             raise self.failed(piece.path, error) from error
 

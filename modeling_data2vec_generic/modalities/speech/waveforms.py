@@ -11,6 +11,7 @@ from datasets import Dataset, Features, Value
 from numpy.typing import NDArray
 
 from ...data.arguments import DataArguments
+from ...data.cache_keys import renewed
 from ...data.quality.processes import processes_for
 from ...data.quality.reading import Blank, Unreadable, readable
 from ...data.quality.screening import NothingLeft, first_look, good_rows
@@ -243,7 +244,7 @@ def _headers(raw: Dataset, args: DataArguments, split: str) -> _Checked:
 def _mapped(
     raw: Dataset, function: Callable[..., Any], columns: dict[str, Value], args: DataArguments, desc: str
 ) -> Dataset:
-    return raw.map(
+    return renewed(raw, "audio").map(
         function,
         input_columns="audio",
         remove_columns=raw.column_names,

@@ -14,6 +14,7 @@ from datasets import Dataset, Features, Value
 from numpy.typing import NDArray
 
 from ...data.arguments import DataArguments
+from ...data.cache_keys import renewed
 from ...data.quality.processes import processes_for
 from ...data.quality.reading import Unreadable, readable
 from ...data.quality.screening import first_look, good_rows
@@ -48,7 +49,7 @@ def prepare_video(raw: Dataset, args: DataArguments, split: str, num_frames: int
         ValueError: too many clips are bad, or none is left.
     """
     looked_at = first_look(raw, args)
-    report = looked_at.map(
+    report = renewed(looked_at, "video").map(
         _inspect,
         input_columns="video",
         fn_kwargs={"decoding": Decoding.by(processor)},

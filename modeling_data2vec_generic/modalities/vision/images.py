@@ -11,6 +11,7 @@ import PIL.ImageOps
 from datasets import Dataset, Features, Value
 
 from ...data.arguments import DataArguments
+from ...data.cache_keys import renewed
 from ...data.encoded_files import encoded_file
 from ...data.kinds_of_data import IMAGE_FORMATS
 from ...data.quality.processes import processes_for
@@ -80,7 +81,7 @@ def screen_images(raw: Dataset, args: DataArguments, split: str, processor: Any 
     """Like `prepare_images`, but returns the rows without decoding on access, and how to decode them."""
     looked_at = first_look(raw, args)
     decoding = Decoding.by(processor)
-    report = looked_at.map(
+    report = renewed(looked_at, "image").map(
         inspect_image,
         input_columns="image",
         fn_kwargs={"decoding": decoding},

@@ -11,6 +11,7 @@ from datasets import Dataset, Features, List, Value
 from numpy.typing import NDArray
 
 from ...data.arguments import DataArguments
+from ...data.cache_keys import renewed
 from ...data.encoded_files import encoded_file
 from ...data.kinds_of_data import IMAGE_FORMATS
 from ...data.quality.processes import processes_for
@@ -26,7 +27,7 @@ _MODES = ("1", "L", "P", "I", "I;16")  # modes with one integer per pixel; in "P
 
 def inspect_masks(raw: Dataset, args: DataArguments, split: str) -> Dataset:
     """For each mask (column `label`), the `problem` with it ("" if nothing), and the `values` in it, ascending."""
-    return raw.map(
+    return renewed(raw, "label").map(
         _inspect,
         input_columns="label",
         remove_columns=raw.column_names,
@@ -109,7 +110,7 @@ def prepare_masked_images(
         ValueError: too many rows are bad, or none is left.
     """
     images, decoding = screen_images(raw, args, split, processor)
-    report = images.map(
+    report = renewed(renewed(images, "image"), "label").map(
         _compare,
         input_columns=["image", "label"],
         fn_kwargs={"classes": np.array(classes), "size": size, "channels": decoding.channels},

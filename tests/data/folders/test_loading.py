@@ -41,7 +41,7 @@ def numbered(folder, count, ending=".png"):
 def notes(monkeypatch):
     """The sentences that are noted in the summary."""
     found = []
-    for module in ("loading", "splits_and_classes"):
+    for module in ("listing", "loading", "metadata", "splits_and_classes"):
         monkeypatch.setattr(
             f"modeling_data2vec_generic.data.folders.{module}.note",
             lambda split, text: found.append(f"{split}: {text}"),

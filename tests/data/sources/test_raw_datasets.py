@@ -434,7 +434,9 @@ def test_load__strings_that_are_not_utf8_are_refused(tmp_path):
     offsets = pyarrow.py_buffer(np.array([0, 2, 4], dtype=np.int32).tobytes())
     strings = pyarrow.Array.from_buffers(pyarrow.string(), 2, [None, offsets, pyarrow.py_buffer(b"ok\xff\xfe")])
     pyarrow.parquet.write_table(pyarrow.table({"text": strings}), tmp_path / "rows.parquet")
-    with pytest.raises(ValueError, match=r"train data are damaged: .*Invalid UTF8 .* have to be UTF-8"):
+    with pytest.raises(
+        ValueError, match=r"rows.parquet' cannot be read as parquet: .*Invalid UTF8 .* have to be UTF-8"
+    ):
         load_raw_datasets(DataArguments(train_file=str(tmp_path / "rows.parquet")), "text")
 
 
@@ -458,7 +460,7 @@ def test_load__strings_that_are_not_utf8_are_refused(tmp_path):
 def test_load__damaged_files_are_refused_by_name(name, content, tmp_path):
     (tmp_path / name).write_bytes(content)
     args = DataArguments(train_file=str(tmp_path / name), text_column_name="text")
-    with pytest.raises(ValueError, match="cannot be read as|train data are damaged"):
+    with pytest.raises(ValueError, match="cannot be read as"):
         load_raw_datasets(args, "text")
 
 
