@@ -434,9 +434,7 @@ def test_load__strings_that_are_not_utf8_are_refused(tmp_path):
     offsets = pyarrow.py_buffer(np.array([0, 2, 4], dtype=np.int32).tobytes())
     strings = pyarrow.Array.from_buffers(pyarrow.string(), 2, [None, offsets, pyarrow.py_buffer(b"ok\xff\xfe")])
     pyarrow.parquet.write_table(pyarrow.table({"text": strings}), tmp_path / "rows.parquet")
-    with pytest.raises(
-        ValueError, match=r"cannot be read as parquet: .*Invalid UTF8 .* have to be UTF-8"
-    ):
+    with pytest.raises(ValueError, match=r"cannot be read as parquet: .*Invalid UTF8 .* have to be UTF-8"):
         load_raw_datasets(DataArguments(train_file=str(tmp_path / "rows.parquet")), "text")
 
 
