@@ -106,6 +106,8 @@ def main(argv: list[str] | None = None) -> None:
     modality.check(mask)
     config = objective_config(objective_args, encoder.config, modality_name)
     model = Data2VecGenericForPreTraining(config, encoder)
+    if data_args.packing:
+        model.require_documents()
 
     # All settings are checked before the data are, since that may take long.
     streamed = source is not None

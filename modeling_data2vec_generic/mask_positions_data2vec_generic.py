@@ -31,6 +31,7 @@ class MaskPositions:
             end, which has no effect on the others because attention ignores padding. `None` if that is not possible.
         fault: why `visible` is `None`, else "".
         real: (B, T) bool, False at padding; `None` if nothing is padded.
+        most_documents: the largest number of documents in a sample; `None` if sequences are not packed.
         source: the mask itself and its version, which every operation in place raises. `None` once the positions have
             been moved or sent to another process, as the mask has been then.
     """
@@ -40,21 +41,24 @@ class MaskPositions:
     visible: Tensor | None
     fault: str
     real: Tensor | None
+    most_documents: int | None = None
     source: tuple[Tensor, int] | None = None
 
     @classmethod
-    def of(cls, mask: Tensor, real: Tensor | None = None) -> Self:
+    def of(cls, mask: Tensor, real: Tensor | None = None, documents: Tensor | None = None) -> Self:
         """The positions of a mask, on its device. On a GPU this waits for the device.
 
         Args:
             mask: (B, M, T) bool, True at positions to predict.
             real: (B, T) bool, False at padding; `None` if nothing is padded.
+            documents: (B, T), the numbers of the documents in each sample, from 1 on; `None` if it is one.
         """
         rows = mask.flatten(0, 1)
         padding = None if real is None else ~real.repeat_interleave(mask.shape[1], 0)
         visible, fault = _visible_positions(~rows if padding is None else ~(rows | padding), padding)
         masked = rows.flatten().nonzero().squeeze(1)
-        return cls(tuple(mask.shape), masked, visible, fault, real, (mask, mask._version))
+        most = None if documents is None else int(documents.max())
+        return cls(tuple(mask.shape), masked, visible, fault, real, most, (mask, mask._version))
 
     def belong_to(self, mask: Tensor) -> bool:
         """Whether a mask (B, M, T) is theirs, as far as that is known without reading its values."""

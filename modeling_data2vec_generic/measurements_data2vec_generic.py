@@ -116,7 +116,7 @@ def made_up_sample(
         return None
     encoder_copy = encoder_copy or float32_copy(encoder)
     try:
-        with _measuring(encoder_copy):
+        with measuring(encoder_copy):
             encoder_copy(**all_inputs(layout, inputs, 0) if layout.quirks.ordered_input is None else inputs)
     except Exception as error:  # the code of an unknown encoder may raise anything
         logger.info(f"{describe(encoder)} can't read a made-up sample, so the first batch is measured: {error}")
@@ -148,7 +148,7 @@ def undisturbed(model: PreTrainedModel) -> Iterator[None]:
 
 
 @contextmanager
-def _measuring(encoder_copy: PreTrainedModel) -> Iterator[None]:
+def measuring(encoder_copy: PreTrainedModel) -> Iterator[None]:
     """Exact float32 arithmetic, evaluation mode, no gradients, and no change of the random number generators."""
     with exact_arithmetic(encoder_copy.device.type), undisturbed(encoder_copy), torch.no_grad():
         yield
@@ -179,7 +179,7 @@ def measure(
 
 
 def _measure_copy(encoder: PreTrainedModel, layout: BackboneLayout, sample: dict[str, Any]) -> BackboneMeasurements:
-    with _measuring(encoder):
+    with measuring(encoder):
         content, _ = _first_block(encoder, layout, sample)
         positions = content.shape[1]
         if layout.reads_tokens:  # some encoders pad their tokens to a multiple of a window
@@ -203,7 +203,7 @@ def _measure_copy(encoder: PreTrainedModel, layout: BackboneLayout, sample: dict
     last = layers[-1]
     keeps_positions = output.ndim == 3 and prefix + length <= output.shape[1] <= last.shape[1]
     takes_last_block = not keeps_positions or output.shape[2] != last.shape[2]
-    with _measuring(encoder):
+    with measuring(encoder):
         unused = _unused(encoder, layout, given, length, takes_last_block)
         content_modules = find_content_modules(encoder, layout, given, content, started, ended)
     first_block = min(started[name] for name in layout.stacks if name in started)
@@ -436,17 +436,17 @@ def visible_only_fault(
     content = everything[prefix:][::2]
     order = torch.cat([content[1::2], content[::2]]).flip(0)
     some, shuffled = (torch.cat([everything[:prefix], rows]) for rows in (content, order))
-    with _measuring(encoder):
+    with measuring(encoder):
         try:
             plain = encode(encoder, layout, sample, length, takes_last_block=True)
             if not plain.isfinite().any():
                 return "its blocks return only NaN or infinity"
-            if _differ(run(everything), plain[:, : prefix + length]):
+            if differ(run(everything), plain[:, : prefix + length]):
                 return "given all positions in order, its blocks return something else than in a plain pass"
             expected, moved = run(some, shuffled)
-            if _differ(moved[torch.argsort(shuffled)], expected):
+            if differ(moved[torch.argsort(shuffled)], expected):
                 return "its blocks take a position's place from where it stands among the visible ones"
-            if prefix == 0 and _differ(run(some.repeat(2))[0, : len(some)], expected):
+            if prefix == 0 and differ(run(some.repeat(2))[0, : len(some)], expected):
                 return "what its blocks make of a position depends on how many positions there are"
         except torch.OutOfMemoryError:  # it says nothing about the encoder
             raise
@@ -455,7 +455,7 @@ def visible_only_fault(
     return None
 
 
-def _differ(one: Tensor, other: Tensor) -> bool:
+def differ(one: Tensor, other: Tensor) -> bool:
     """Whether two outputs differ by more than rounding. NaN, which may occur at padding, is equal to NaN."""
     if one.shape != other.shape:
         return True
@@ -485,10 +485,12 @@ def require_visible_only(
 
 __all__ = [
     "BackboneMeasurements",
+    "differ",
     "encode",
     "evaluation_mode",
     "made_up_sample",
     "measure",
+    "measuring",
     "require_visible_only",
     "visible_only_fault",
 ]

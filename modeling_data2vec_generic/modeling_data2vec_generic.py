@@ -10,8 +10,8 @@ import dataclasses
 import math
 import os
 import re
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from transformers.utils import ModelOutput
 
 from .backbone_data2vec_generic import masked_content, recorded_layers, visible_only
 from .configuration_data2vec_generic import Data2VecGenericConfig
+from .documents_data2vec_generic import DocumentSeam, document_seam, documents_apart, spread_out
 from .float32_copy_data2vec_generic import EncoderTemplate
 from .geometry_data2vec_generic import grid_of, patch_sides, real_positions
 from .half_copy_data2vec_generic import HalfPrecisionCopy
@@ -212,6 +213,8 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         self._fixed = {name for name, parameter in self.encoder.named_parameters() if not parameter.requires_grad}
         self.measurements: BackboneMeasurements | None = None
         self._saw_batch = False
+        self._documents: DocumentSeam | None = None
+        self._saw_documents = False
         self._measure_on_made_up_input()
         self.teacher = copy.deepcopy(self.encoder)
         self.teacher_copy: HalfPrecisionCopy | None = None
@@ -285,6 +288,42 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
             require_visible_only(self.encoder, self.layout, seen, text, encoder_copy)
         self._saw_batch = True
         return self.measurements
+
+    def require_documents(self) -> None:
+        """Raise an `UnsupportedBackboneError` if the encoder can't keep documents apart that share a sequence.
+
+        An encoder that can't be measured on a made-up sample is tested on the first batch instead.
+        """
+        inputs = made_up_inputs(self.encoder)
+        if self._documents is None and self.measurements is not None and inputs is not None:
+            encoder_copy = self._template.float32_copy(self.encoder)
+            self._documents = document_seam(self.encoder, self.layout, self.measurements, inputs, encoder_copy)
+
+    @contextmanager
+    def keeping_apart(self, inputs: dict[str, Any], documents: Tensor | None) -> Iterator[dict[str, Any]]:
+        """The inputs with which student and teacher keep documents apart while the context lasts.
+
+        Args:
+            inputs: the encoder's own arguments.
+            documents: the `document_ids` of `forward`; `None` changes nothing.
+
+        Raises:
+            UnsupportedBackboneError: the encoder can't keep them apart. The first batch is tested, whose texts may be
+                longer than those that can be made up.
+        """
+        if documents is None:
+            yield inputs
+            return
+        if self._documents is None or not self._saw_documents:
+            text = {self.main_input_name: longest_text(inputs)[self.main_input_name]}
+            encoder_copy = self._template.float32_copy(self.encoder)
+            measurements = self._measurements_for(inputs)
+            self._documents = document_seam(self.encoder, self.layout, measurements, text, encoder_copy)
+            self._saw_documents = True
+        with ExitStack() as stack:
+            for encoder in (self.teacher, self.encoder):
+                stack.enter_context(documents_apart(encoder, self.layout, documents, self._documents))
+            yield inputs | self._documents.inputs(documents)
 
     @property
     def _needs_mask_embedding(self) -> bool:
@@ -373,6 +412,7 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         return_loss: bool = True,
         mask_positions: MaskPositions | None = None,
         return_targets: bool = True,
+        document_ids: Tensor | None = None,
         **inputs: Any,
     ) -> Data2VecGenericForPreTrainingOutput:
         """Run the teacher on the full input and the student on the masked input, and compute the loss.
@@ -386,6 +426,9 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
                 wait for the device. `None`, or those of another mask: they are computed from the mask.
             return_targets: return the targets of the masked positions, once for each mask. False returns those of all
                 positions once, which takes no further memory.
+            document_ids: (B, T), the number of each position's document within its sequence, from 1 on, and 0 for
+                padding. Attention, positions, target norms over time and the convolutional decoder are then those of
+                each document alone. `None`: each sample is one document.
             inputs: the encoder's own arguments, which the teacher reads. The student reads them too, except where
                 `student_NAME` takes the place of an input NAME: (B, M, ...) or, with one mask per sample, of the same
                 shape as NAME. If the student's main input is given, its masked positions must already hold what
@@ -393,6 +436,7 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
 
         Raises:
             ValueError: the mask covers no position, or does not fit the encoder's positions.
+            UnsupportedBackboneError: the encoder can't keep documents apart.
         """
         if mask_positions is not None and not mask_positions.belong_to(mask):
             mask_positions = None
@@ -404,7 +448,7 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         }
         student_inputs = _flattened(student_inputs, inputs)
         measurements = self._measurements_for(inputs)
-        positions = self._positions(mask, mask_positions, inputs, measurements)
+        positions = self._positions(mask, mask_positions, inputs, document_ids, measurements)
         masked, real = positions.masked, positions.real
         if len(masked) == 0:
             raise ValueError("mask covers no position of the batch, so there is nothing to predict. Raise mask_ratio.")
@@ -420,7 +464,8 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
             if self.config.ignore_padding:
                 known = known_padding(inputs, real is not None, self.models_within)
                 inputs = stack.enter_context(known)
-            targets = self._targets(inputs, length, real, measurements, computed)
+            inputs = stack.enter_context(self.keeping_apart(inputs, document_ids))
+            targets = self._targets(inputs, length, real, document_ids, measurements, computed)
             stack.enter_context(replayed)
             if self.config.student_input == "visible":
                 encoded = self._encode_visible(inputs, student_inputs, mask, positions, measurements)
@@ -430,7 +475,10 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
                 content = encoded[:, measurements.prefix : measurements.prefix + length]
         if isinstance(self.predictor, ConvDecoder):
             rows_real = None if real is None else real.repeat_interleave(num_masks, 0)
-            predictions = self.predictor(self._each_series(content), grid, rows_real, masked)
+            if document_ids is None:
+                predictions = self.predictor(self._each_series(content), grid, rows_real, masked)
+            else:
+                predictions = self._decoded_apart(content, document_ids, positions)
         else:
             predictions = self.predictor(content.flatten(0, 1).index_select(0, masked))
         target_rows = masked // (num_masks * length) * length + masked % length
@@ -454,18 +502,42 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         mask: Tensor,
         given: MaskPositions | None,
         inputs: dict[str, Any],
+        documents: Tensor | None,
         measurements: BackboneMeasurements,
     ) -> MaskPositions:
         """The positions that came with the batch, or those of the mask, for which the host waits for the device."""
         ignore_padding = self.config.ignore_padding
         # Collators take no padding for content.
-        if given is not None and (ignore_padding or given.real is None):
+        known = documents is None or (given is not None and given.most_documents is not None)
+        if given is not None and known and (ignore_padding or given.real is None):
             return given.to(mask.device, non_blocking=True)
         attention_mask = inputs.get("attention_mask")
         real = None
         if ignore_padding and attention_mask is not None and not (attention_mask == 1).all():
             real = real_positions(self.encoder, inputs, mask.shape[-1], measurements.stride)
-        return MaskPositions.of(mask, real)
+        return MaskPositions.of(mask, real, documents)
+
+    def _decoded_apart(self, content: Tensor, documents: Tensor, positions: MaskPositions) -> Tensor:
+        """(N, C): the predictions of a convolutional decoder whose kernels reach no other document.
+
+        The documents are moved apart by half a kernel. The places in between are treated as padding, so that each
+        document has the zeros around it that it would have alone.
+
+        Args:
+            content: (R, T, C), the decoder's input.
+            documents: (B, T).
+        """
+        assert positions.most_documents is not None
+        rows, length, width = content.shape
+        places, longer = spread_out(documents, positions.most_documents, self.config.decoder_kernel_size // 2)
+        places = places.repeat_interleave(rows // len(places), 0)
+        real = documents.repeat_interleave(rows // len(documents), 0) > 0
+        spread = content.new_zeros(rows, longer, width).scatter(1, places.unsqueeze(-1).expand_as(content), content)
+        occupied = torch.zeros(rows, longer, dtype=torch.bool, device=content.device).scatter(1, places, real)
+        begins = torch.arange(rows, device=content.device).unsqueeze(1) * longer
+        masked = (places + begins).flatten().index_select(0, positions.masked)
+        predictions: Tensor = self.predictor(spread, None, occupied, masked)
+        return predictions
 
     def _each_series(self, hidden: Tensor) -> Tensor:
         """Split the channels of a time series, (R, T, C) -> (R * channels, T / channels, C), if the encoder does."""
@@ -474,18 +546,19 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         return hidden.reshape(-1, hidden.shape[1] // self.encoder.config.num_input_channels, hidden.shape[2])
 
     @torch.no_grad()
-    def all_targets(self, mask: Tensor, **inputs: Any) -> Tensor:
+    def all_targets(self, mask: Tensor, document_ids: Tensor | None = None, **inputs: Any) -> Tensor:
         """(B, T, C) float32: the targets at all positions, which the teacher makes of the full input.
 
         Args:
             mask: (B, M, T) or (B, T), of which T is read.
-            inputs: the encoder's own arguments.
+            document_ids, inputs: see `forward`.
         """
         length, measurements = mask.shape[-1], self._measurements_for(inputs)
         real = None
         if self.config.ignore_padding:
             real = real_positions(self.encoder, inputs, length, measurements.stride)
-        return self._targets(inputs, length, real, measurements, nullcontext())
+        with self.keeping_apart(inputs, document_ids) as inputs:
+            return self._targets(inputs, length, real, document_ids, measurements, nullcontext())
 
     @torch.no_grad()
     def _targets(
@@ -493,6 +566,7 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
         inputs: dict[str, Any],
         length: int,
         real: Tensor | None,
+        documents: Tensor | None,
         measurements: BackboneMeasurements,
         computed: AbstractContextManager[None],
     ) -> Tensor:
@@ -514,7 +588,8 @@ class Data2VecGenericForPreTraining(Data2VecGenericPreTrainedModel):
             )
         top = layers[-(self.config.average_top_k_layers or len(layers)) :]
         content = [self._each_series(layer[:, prefix : prefix + length]) for layer in top]
-        targets = average_targets(content, self.config.target_layer_norms, self.config.target_final_norms, real)
+        norms = self.config.target_layer_norms, self.config.target_final_norms
+        targets = average_targets(content, *norms, real, documents)
         return targets.view(-1, length, targets.shape[-1])
 
     def _encode_masked(

@@ -14,17 +14,21 @@ SPREAD_EPS = 1e-6
 CHUNK = 1 << 21  # predicted elements of which the loss is computed at a time
 
 
-def normalize(x: Tensor, norm: str, real: Tensor | None = None) -> Tensor:
+def normalize(x: Tensor, norm: str, real: Tensor | None = None, documents: Tensor | None = None) -> Tensor:
     """Normalise without parameters: `(x - mean) / sqrt(var + 1e-5)` with the biased variance.
 
     Args:
         x: (B, T, C), float32.
         norm: axes of mean and variance: "layer" takes C, "instance" T, "batch" B and T.
         real: (B, T) bool, False at padding, which "instance" and "batch" leave out. `None`: there is no padding.
+        documents: (B, T), the number of each position's document, at most T: "instance" then takes T document by
+            document, of which padding is one. `None`: each sample is one document.
 
     Returns:
-        (B, T, C); padding is normalised with the statistics of the other positions.
+        (B, T, C); padding is normalised with the statistics of the other positions, or as a document.
     """
+    if documents is not None and norm == "instance":
+        return _normalize_documents(x, documents)
     dims = {"layer": (2,), "instance": (1,), "batch": (0, 1)}[norm]
     if real is None or norm == "layer":
         variance, mean = torch.var_mean(x, dims, correction=0, keepdim=True)
@@ -36,8 +40,25 @@ def normalize(x: Tensor, norm: str, real: Tensor | None = None) -> Tensor:
     return (x - mean) * torch.rsqrt(variance + NORM_EPS)
 
 
+def _normalize_documents(x: Tensor, documents: Tensor) -> Tensor:
+    index = documents.unsqueeze(-1)
+
+    def mean(values: Tensor) -> Tensor:
+        sums = values.new_zeros(len(values), values.shape[1] + 1, values.shape[2])
+        return (sums.scatter_add(1, index.expand_as(values), values) / counts).gather(1, index.expand_as(values))
+
+    ones = torch.ones_like(index, dtype=x.dtype)
+    counts = ones.new_zeros(len(x), x.shape[1] + 1, 1).scatter_add(1, index, ones).clamp(min=1)
+    centred = x - mean(x)
+    return centred * torch.rsqrt(mean(centred.square()) + NORM_EPS)
+
+
 def average_targets(
-    layers: list[Tensor], layer_norms: list[str], final_norms: list[str], real: Tensor | None = None
+    layers: list[Tensor],
+    layer_norms: list[str],
+    final_norms: list[str],
+    real: Tensor | None = None,
+    documents: Tensor | None = None,
 ) -> Tensor:
     """The regression target (data2vec, section 3.3): the mean of the normalised layers, which is normalised again.
 
@@ -46,6 +67,7 @@ def average_targets(
         layer_norms: norms for each layer, which are applied in the order batch, instance, layer.
         final_norms: norms for the mean, which are applied in the order batch, layer, instance.
         real: (B, T) bool, False at padding; see `normalize`.
+        documents: (B, T); see `normalize`.
 
     Returns:
         (B, T, C) float32, in which everything is computed.
@@ -55,12 +77,12 @@ def average_targets(
         layer = layer.float()
         for norm in ("batch", "instance", "layer"):
             if norm in layer_norms:
-                layer = normalize(layer, norm, real)
+                layer = normalize(layer, norm, real, documents)
         total += layer
     total /= len(layers)
     for norm in ("batch", "layer", "instance"):
         if norm in final_norms:
-            total = normalize(total, norm, real)
+            total = normalize(total, norm, real, documents)
     return total
 
 

@@ -190,6 +190,15 @@ class DataArguments:
             "max_seq_length, without labels."
         },
     )
+    packing: bool = field(
+        default=False,
+        metadata={
+            "help": "Fill sequences of max_seq_length with whole rows that do not attend to each other. Each has its "
+            "own special tokens, positions and share of masked tokens; longer rows are cut. With --streaming, the "
+            "rows of a window are packed. Most encoders can do it (docs/backbones.md); for the others the run ends "
+            "with an error before the data are prepared."
+        },
+    )
     train_tokenizer: bool = field(
         default=False,
         metadata={
@@ -267,6 +276,8 @@ class DataArguments:
         self._check_weights()
         if self.modality is not None and self.modality not in KINDS:
             raise ValueError(f"modality={self.modality!r} is unknown: choose one of {', '.join(KINDS)}.")
+        if self.packing and self.line_by_line:
+            raise ValueError("packing puts several rows into a sequence, and line_by_line one. Leave one of them out.")
         if self.shuffle_buffer_size < 1:
             raise ValueError(f"shuffle_buffer_size={self.shuffle_buffer_size} must be 1 row or more.")
         if self.streaming and self.preprocessing_num_workers is not None:

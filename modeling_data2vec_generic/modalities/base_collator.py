@@ -80,17 +80,20 @@ class MaskingCollator(DrawsByEpoch):
         return last_step(batch) if self.finishes else UnfinishedBatch(batch, last_step)
 
     @staticmethod
-    def _with_masks(batch: Batch, masks: NDArray[np.bool_], real: Tensor | None = None) -> Batch:
+    def _with_masks(
+        batch: Batch, masks: NDArray[np.bool_], real: Tensor | None = None, documents: Tensor | None = None
+    ) -> Batch:
         """The batch with `mask` and with its `mask_positions`, so that the model does not have to look for them.
 
         Args:
             batch: may have an `attention_mask`.
             masks: (B, M, T).
             real: (B, T) bool, False at padding; needed with an `attention_mask`.
+            documents: (B, T), see `MaskPositions.of`.
         """
         mask = torch.from_numpy(masks)
         padded = "attention_mask" in batch and not batch["attention_mask"].all()
-        return {**batch, "mask": mask, "mask_positions": MaskPositions.of(mask, real if padded else None)}
+        return {**batch, "mask": mask, "mask_positions": MaskPositions.of(mask, real if padded else None, documents)}
 
     @staticmethod
     def _sample_indices(examples: Sequence[Example]) -> list[int]:

@@ -20,7 +20,7 @@ from .tokens import prepare_labelled_lines, prepare_text, sequence_length
 
 
 class Text(Modality):
-    """Sequences of tokens: rows are packed into full sequences, or each row is one."""
+    """Sequences of tokens: rows are joined and cut, fill sequences as they are, or are one each."""
 
     reads = "input_ids"
     suggestions = "bert or roberta"
@@ -83,7 +83,12 @@ class Text(Modality):
 
     def collator(self, mask: MaskSampler, num_masks: int, seed: int, student_input: str) -> Any:
         return DataCollatorForData2VecText(
-            self.processor, mask, num_masks, seed, student_tokens=student_input == "mask_token"
+            self.processor,
+            mask,
+            num_masks,
+            seed,
+            student_tokens=student_input == "mask_token",
+            packed_length=self.length if self.data_args.packing else None,
         )
 
     def content_mask(self) -> ContentMask:

@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 SEQUENCE = {"input_ids": List(Value("int32")), "special_tokens_mask": List(Value("int8")), "length": Value("int32")}
 _JOINED_AT_ONCE = 1000  # rows
+_PACKED_AT_ONCE = 1_000_000  # tokens, about
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,35 @@ def _sequences(rows: Dataset, make: Any, settings: list[Any], batch_size: int, m
     )
 
 
+def packed(rows: Dataset, tokens: int, frame: Frame, length: int, min_tokens: int) -> Dataset:
+    """Fills sequences with whole rows, each within its own frame.
+
+    The rows of a window, of about a million tokens, are put where the least room is left, longest first (best fit). A
+    row that is longer than a sequence is cut into pieces, of which the last one has `min_tokens` at least.
+
+    Args:
+        rows, tokens, frame: see `joined`.
+        length: T of the batches. A sequence has at most one token less: students that read visible positions only fill
+            up their shorter rows with a position of padding.
+        min_tokens: the least number of tokens in a row, without its frame.
+
+    Returns:
+        A dataset of `SEQUENCE`, `document_lengths` and `sample_index`, which `datasets` caches if it caches `rows`.
+
+    Raises:
+        ValueError: there is no room for two such pieces.
+    """
+    room = length - 1 - frame.size
+    if room < 2 * min_tokens:
+        raise ValueError(
+            f"max_seq_length={length} leaves room for {max(room, 0)} tokens beside special tokens and one of padding: "
+            f"--packing needs {2 * min_tokens}. Raise it."
+        )
+    window = int(np.clip(_PACKED_AT_ONCE * len(rows) // tokens, 100, 10_000))
+    pack = _Pack(frame, length - 1, min_tokens)
+    return _sequences(rows, pack, [frame, length, min_tokens], window, {"document_lengths": List(Value("int32"))})
+
+
 class _Join:
     """Joins the rows of one batch after the other; see `joined`.
 
@@ -139,6 +169,71 @@ class _Join:
         first = 0 if self._begun else 1
         self._begun = True
         return separated[first:], separators[first:]
+
+
+class _Pack:
+    """Packs the rows of one window after the other; see `packed`.
+
+    Args:
+        size: tokens of a sequence with frames.
+    """
+
+    def __init__(self, frame: Frame, size: int, min_tokens: int):
+        self._frame, self._size, self._min_tokens = frame, size, min_tokens
+        self._count = 0
+
+    def __call__(self, window: pyarrow.Table) -> pyarrow.Table:
+        tokens, rows = flattened(window["input_ids"])
+        starts, sizes = _pieces(rows, self._size - self._frame.size, self._min_tokens)
+        sequence = _best_fit(sizes + self._frame.size, self._size)
+        order = np.argsort(sequence, kind="stable")
+        ids, special, lengths = framed(tokens, starts[order], sizes[order], self._frame)
+        documents = np.bincount(sequence)
+        totals = np.add.reduceat(lengths, np.cumsum(documents) - documents)
+        self._count += len(documents)
+        return pyarrow.table(
+            sequence_columns(ids, special, totals)
+            | {
+                "document_lengths": lists_of(lengths.astype(np.int32), documents),
+                "sample_index": np.arange(self._count - len(documents), self._count),
+            }
+        )
+
+
+def _pieces(rows: NDArray[np.int64], room: int, min_tokens: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Start and size of pieces of at most `room` tokens, of rows of these sizes that follow each other."""
+    counts = -(-rows // room)
+    number = _ranges(np.zeros_like(rows), counts)
+    starts = np.repeat(np.cumsum(rows) - rows, counts) + number * room
+    sizes = np.minimum(np.repeat(rows, counts) - number * room, room)
+    short = np.flatnonzero((number > 0) & (sizes < min_tokens))  # the last pieces of rows
+    missing = min_tokens - sizes[short]
+    sizes[short - 1] -= missing
+    starts[short] -= missing
+    sizes[short] = min_tokens
+    return starts, sizes
+
+
+def _best_fit(lengths: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+    """The number of the sequence that each piece is put into, longest first, where the least room is left."""
+    sequence = np.empty(len(lengths), np.int64)
+    by_room: list[list[int]] = [[] for _ in range(size + 1)]  # the sequences that have so much room left
+    has_room = 0  # bit r is set if a sequence has r left
+    count = 0
+    order = np.argsort(-lengths, kind="stable")
+    for piece, length in zip(order.tolist(), lengths[order].tolist(), strict=True):
+        fitting = has_room >> length
+        if fitting:
+            room = length + (fitting & -fitting).bit_length() - 1
+            chosen = by_room[room].pop()
+            if not by_room[room]:
+                has_room ^= 1 << room
+        else:
+            room, chosen, count = size, count, count + 1
+        sequence[piece] = chosen
+        by_room[room - length].append(chosen)
+        has_room |= 1 << (room - length)
+    return sequence
 
 
 def flattened(lists: pyarrow.ChunkedArray) -> tuple[NDArray[Any], NDArray[np.int64]]:

@@ -18,7 +18,7 @@ from ...data.arguments import DataArguments
 from ...data.quality.processes import processes_for
 from ...data.quality.screening import NothingLeft, good_rows
 from ...data.summary import note
-from .packing import SEQUENCE, Frame, flattened, frame_of, framed, joined, lists_of, sequence_columns
+from .packing import SEQUENCE, Frame, flattened, frame_of, framed, joined, lists_of, packed, sequence_columns
 from .tokenizer import as_known, check_tokenizer, knows_capitals_only
 
 _TEXTS = ("text", "text_pair")
@@ -63,15 +63,17 @@ def prepare_text(
 ) -> Dataset:
     """Tokenises text and makes sequences of it.
 
-    Packed (the default): rows are joined, with the tokenizer's separator between them, as for RoBERTa, and cut into
+    Joined (the default): rows are joined, with the tokenizer's separator between them, as for RoBERTa, and cut into
     sequences of exactly `sequence_length` tokens, including the special tokens around each. The remainder at the end
     is dropped, unless it is all there is. There are no labels.
+
+    Packed: whole rows, each with special tokens around it, fill sequences together (see `packed`), without labels.
 
     Line by line: each row is a sequence, cut at that length, and keeps its label. If rows have a `text_pair`, a
     sequence has both texts, of which the longer one is cut first.
 
     Blank rows are left out, and do not count as bad. Bad rows (see `good_rows`) are pairs that lack a text, rows in
-    which more than half of the tokens are unknown to the tokenizer, and, line by line, rows with fewer than
+    which more than half of the tokens are unknown to the tokenizer, and, line by line and packed, rows with fewer than
     `min_tokens` tokens.
 
     Args:
@@ -83,8 +85,9 @@ def prepare_text(
         min_tokens: the least number of tokens in a row, without special tokens; default 2.
 
     Returns:
-        A map-style dataset of `input_ids` and `special_tokens_mask` (lists of int), `sample_index` and, line by line,
-        `label` if `raw` has it and `token_type_ids` for pairs if the tokenizer's model reads them.
+        A map-style dataset of `input_ids` and `special_tokens_mask` (lists of int), their `length`, `sample_index`
+        and, packed, `document_lengths` (list of int), or, line by line, `label` if `raw` has it and `token_type_ids`
+        for pairs if the tokenizer's model reads them.
 
     Raises:
         ValueError: more than half of all tokens are unknown to the tokenizer, too many rows are bad, or none is left.
@@ -96,14 +99,34 @@ def prepare_text(
     tokenised = _tokenised(raw, tokenizer, args, split, length if line_by_line else None)
     if line_by_line:
         return _good_lines(tokenised, args, split, length, min_tokens)
-    rows, total = _good(tokenised, args, split, min_tokens=1)
+    rows, total = _good(tokenised, args, split, min_tokens if args.packing else 1)
     if total < _MIN_TOKENS:
         raise NothingLeft(f"The {split} text has less than {_MIN_TOKENS} tokens in all: nothing to mask and to see.")
     frame = frame_of(tokenizer)
+    if args.packing:
+        sequences = packed(rows, total, frame, length, min_tokens)
+        _note_packing(rows, sequences, frame, length, split)
+        return sequences
     sequences = joined(rows, total, frame, length)
     between = "nothing" if frame.separator is None else tokenizer.convert_ids_to_tokens(frame.separator)
-    note(split, f"{total} tokens are joined into {len(sequences)} sequences of {length}, {between} between two rows.")
+    note(
+        split,
+        f"{total} tokens are joined into {len(sequences)} sequences of {length}, {between} between two rows. A "
+        "position attends to all rows of its sequence; with --packing to its own row only.",
+    )
     return sequences
+
+
+def _note_packing(rows: Dataset, sequences: Dataset, frame: Frame, length: int, split: str) -> None:
+    room = length - 1 - frame.size
+    cut = sum(int((counts > room).sum()) for counts in _chunks(rows, "content_tokens"))
+    filled = sum(int(lengths.sum()) for lengths in _chunks(sequences, "length"))
+    padding = 1 - filled / (len(sequences) * length)
+    note(
+        split,
+        f"{len(rows)} texts are packed into {len(sequences)} sequences of {length} tokens, {padding:.1%} of which are "
+        f"padding. A position attends to its own text only. {cut} texts have more than {room} tokens and are cut.",
+    )
 
 
 def prepare_labelled_lines(

@@ -23,7 +23,11 @@ from ..acceleration.global_batch import REPEATED
 from .running_stats import RunningSpread, merged, spread_of
 
 DEPTHS = ("embeddings", "middle", "top")
-_OF_THE_OBJECTIVE = ("mask", "mask_positions")  # keys of a batch that the encoder does not read, and `student_...`
+_OF_THE_OBJECTIVE = (
+    "mask",
+    "mask_positions",
+    "document_ids",
+)  # keys of a batch that the encoder does not read, and `student_...`
 
 
 @torch.no_grad()
@@ -87,7 +91,7 @@ def _loss_of(mean: Tensor, model: Data2VecGenericForPreTraining, batches: Sequen
     for batch, own in _on_device(batches, model):
         mask = batch["mask"].bool()
         with _read(model, batch) as inputs:
-            targets = model.all_targets(mask, **inputs)
+            targets = model.all_targets(mask, batch.get("document_ids"), **inputs)
         for one in mask.unsqueeze(1).unbind(1) if mask.ndim == 2 else mask.unbind(1):
             masked = torch.where(one.unsqueeze(-1), targets, mean)  # elsewhere the loss is 0
             total += regression_loss(mean.expand_as(masked), masked, config.loss_beta, config.loss_scale) * own
@@ -168,7 +172,8 @@ def _features(model: Data2VecGenericForPreTraining, batch: Mapping[str, Any]) ->
 
     block = encoder.get_submodule(layout.blocks[0])
     with (
-        _read(model, batch) as inputs,
+        _read(model, batch) as read,
+        model.keeping_apart(read, batch.get("document_ids")) as inputs,
         hooked(block.register_forward_pre_hook, enter, with_kwargs=True),
         recorded_layers(encoder, layout, "block") as layers,
     ):
