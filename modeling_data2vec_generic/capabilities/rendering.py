@@ -19,6 +19,10 @@ def as_text(found: Capability) -> str:
     lines.append(f"student_input='visible': {_yes(found.visible)}")
     if found.reason:
         lines.append(f"why not: {found.reason}")
+    if found.packing is not None:
+        lines.append(f"--packing: {_yes(found.packing)}")
+    if found.packing_reason:
+        lines.append(f"why not: {found.packing_reason}")
     if found.reads:
         lines.append(f"reads: {found.reads}")
     if found.layout is not None:
@@ -35,8 +39,8 @@ def as_text(found: Capability) -> str:
 def as_table(found: Iterable[Capability]) -> str:
     """A Markdown table, a row for each type."""
     rows = [
-        "| type | mask token | visible only | prefix | premix | stages | why not |",
-        "|---|---|---|---|---|---|---|",
+        "| type | mask token | visible only | packing | prefix | premix | stages | why not |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for one in found:
         seen, layout = one.measurements, one.layout
@@ -44,6 +48,7 @@ def as_table(found: Iterable[Capability]) -> str:
             f"`{one.model_type}`",
             _yes(one.mask_token),
             _yes(one.visible),
+            _packing(one),
             "" if seen is None else str(seen.prefix),
             "" if seen is None else _yes(seen.mixes_neighbours),
             "" if layout is None else _yes(layout.hierarchical),
@@ -51,6 +56,12 @@ def as_table(found: Iterable[Capability]) -> str:
         ]
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows) + "\n"
+
+
+def _packing(found: Capability) -> str:
+    if found.packing is None:
+        return ""
+    return "yes" if found.packing else f"no: {_short(found.packing_reason)}"
 
 
 def _yes(value: bool | None) -> str:

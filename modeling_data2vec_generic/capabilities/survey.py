@@ -2,12 +2,14 @@
 
 import difflib
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import CONFIG_MAPPING, MODEL_MAPPING, PreTrainedModel
 
 from ..backbone_data2vec_generic import masked_content
+from ..documents_data2vec_generic import document_fault
 from ..float32_copy_data2vec_generic import float32_copy
 from ..geometry_data2vec_generic import grid_of, patch_sides
 from ..inputs_data2vec_generic import main_input
@@ -35,6 +37,9 @@ class Capability:
         measurements: how it behaved; `None` if it could not be measured.
         mask_token, visible: whether `student_input` may be set to this; `None` where only real data can tell.
         reason: why one of the two may not; empty if both may.
+        packing: whether documents may share a sequence without seeing each other; `None` where only real data can
+            tell, and for encoders that read no tokens.
+        packing_reason: why they may not; empty if they may.
     """
 
     model_type: str
@@ -44,6 +49,8 @@ class Capability:
     mask_token: bool | None = False
     visible: bool | None = False
     reason: str = ""
+    packing: bool | None = None
+    packing_reason: str = ""
 
 
 def capability_of(model_type: str) -> Capability:
@@ -87,8 +94,19 @@ def _measured(model_type: str, encoder: PreTrainedModel) -> Capability:
         reason = "what it makes of a sample that is masked throughout still depends on the sample"
         return Capability(model_type, reads, layout, measurements, reason=reason)
     fault = visible_only_fault(encoder, layout, measurements, inputs, encoder_copy)
+    packing: dict[str, Any] = {}
+    if reads == "input_ids":
+        together = document_fault(encoder, layout, measurements, inputs, encoder_copy)
+        packing = {"packing": together is None, "packing_reason": together or ""}
     return Capability(
-        model_type, reads, layout, measurements, mask_token=True, visible=fault is None, reason=fault or ""
+        model_type,
+        reads,
+        layout,
+        measurements,
+        mask_token=True,
+        visible=fault is None,
+        reason=fault or "",
+        **packing,
     )
 
 

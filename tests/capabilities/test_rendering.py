@@ -30,10 +30,14 @@ def test_table__has_each_type_once_and_a_reason_for_every_no(table):
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("| `")]
     assert [row[0].strip("`") for row in rows] == [name for types in ENCODER_TYPES.values() for name in types]
     assert len(SETTINGS) == len(rows) >= 75
-    for name, mask_token, visible, prefix, _, _, reason in rows:
+    for name, mask_token, visible, packing, prefix, _, _, reason in rows:
         assert bool(reason) == (visible != "yes"), name
         assert (mask_token == "yes") == (prefix != ""), name
         assert mask_token == "yes" or visible != "yes", name
+        assert packing in ("", "yes") or packing.startswith("no: "), name
+    packed = {row[0].strip("`") for row in rows if row[3] == "yes"}
+    assert packed > {"bert", "roberta", "modernbert", "electra", "deberta-v2", "distilbert", "esm", "t5", "roformer"}
+    assert not packed & {"bart", "convbert", "fnet", "longformer", "nystromformer", "mobilebert"}
 
 
 @pytest.mark.parametrize("text", ["no markers", f"{END}\n{BEGIN}\n"])

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.waits import counted_waits
 from modeling_data2vec_generic import Data2VecGenericConfig, Data2VecGenericForPreTraining
-from modeling_data2vec_generic.documents_data2vec_generic import document_seam, places_in_documents, spread_out
+from modeling_data2vec_generic.documents_data2vec_generic import places_in_documents, spread_out
 from modeling_data2vec_generic.layout_data2vec_generic import UnsupportedBackboneError
 from modeling_data2vec_generic.mask_positions_data2vec_generic import MaskPositions
 from modeling_data2vec_generic.objective_data2vec_generic import normalize
@@ -91,17 +92,14 @@ def in_order_of_masks(parts: list[Tensor], batch: dict[str, Tensor]) -> Tensor:
     return torch.cat(ordered)
 
 
+# Positions that begin at 0, or behind the index of padding; rotary, with local attention; relative, in a mask that
+# multiplies or is added to a bias.
 STUDENTS = [
-    ("bert", "mask_token", "eager"),
-    ("bert", "visible", "sdpa"),
-    ("roberta", "mask_token", "sdpa"),
+    ("bert", "mask_token", "sdpa"),
     ("roberta", "visible", "eager"),
-    ("modernbert", "mask_token", "sdpa"),
-    ("modernbert", "visible", "eager"),
+    ("modernbert", "visible", "sdpa"),
     ("deberta-v2", "visible", "eager"),
-    ("esm", "visible", "sdpa"),
-    ("t5", "visible", "sdpa"),
-    ("mpnet", "mask_token", "eager"),
+    ("t5", "mask_token", "eager"),
 ]
 
 
@@ -123,3 +121,56 @@ def test_packed__equals_each_document_alone(name, student_input, attention):
         assert (getattr(output, name) - expected).abs().max() < 1e-5 * expected.abs().max()
     total = sum(part.loss * part.num_masked for part in parts) / sum(part.num_masked for part in parts)
     torch.testing.assert_close(output.loss, total, rtol=1e-5, atol=0)
+
+
+def test_packed__never_waits_and_is_the_same_with_positions_of_the_collator():
+    model, batch = model_of("bert", "sdpa", student_input="visible"), packed_batch()
+    del batch["student_input_ids"]
+    expected = model(**batch)  # the first batch may wait
+    positions = MaskPositions.of(batch["mask"], batch["document_ids"] > 0, batch["document_ids"])
+    with counted_waits() as waits:
+        output = model(**batch, mask_positions=positions)
+        output.loss.backward()
+    assert waits == []
+    assert torch.equal(output.predictions, expected.predictions)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("bart", "numbers the positions of a whole sequence, and takes no position_ids"),
+        ("convbert", "what it makes of a document in a packed sequence is not what it makes of it alone"),
+        ("fnet", "its blocks take no attention_mask"),
+        ("vit", "does not read a sequence of tokens"),
+    ],
+)
+def test_packing__that_an_encoder_cannot_do_is_refused(name, reason):
+    with pytest.raises(UnsupportedBackboneError, match=rf"model type '{name}'.*{reason}.*Leave --packing out"):
+        model_of(name, predictor="linear").require_documents()
+
+
+def test_packing__needs_an_attention_that_takes_a_mask():
+    model = model_of("bert")
+    model.encoder.config._attn_implementation = "flash_attention_2"
+    with pytest.raises(UnsupportedBackboneError, match="'flash_attention_2' takes no mask of pairs"):
+        model.require_documents()
+
+
+def test_places__begin_anew_in_each_document():
+    documents = torch.tensor([[1, 1, 1, 2, 3, 3, 0, 0]])
+    assert places_in_documents(documents).tolist() == [[0, 1, 2, 0, 0, 1, 0, 1]]
+
+
+def test_spread_out__leaves_gaps_between_documents_and_puts_padding_last():
+    documents = torch.tensor([[1, 1, 2, 2, 2, 3], [0, 0, 1, 1, 2, 2]])
+    places, length = spread_out(documents, most=3, gap=2)
+    assert (places[0].tolist(), length) == ([0, 1, 4, 5, 6, 9], 6 + 8 * 2 + 1)
+    assert places[1].tolist() == [22, 22, 2, 3, 6, 7]
+
+
+def test_normalize__takes_each_document_alone():
+    x, documents = torch.randn(2, 6, 5), torch.tensor([[1, 1, 2, 2, 2, 0], [1, 1, 1, 1, 0, 0]])
+    found = normalize(x, "instance", documents > 0, documents)
+    for row, start, end in ((0, 0, 2), (0, 2, 5), (1, 0, 4)):
+        expected = normalize(x[row : row + 1, start:end], "instance")
+        torch.testing.assert_close(found[row : row + 1, start:end], expected)

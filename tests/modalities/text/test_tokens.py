@@ -342,23 +342,23 @@ def test_labelled_lines__of_packed_text_are_not_tokenised_again(tokenizer, tmp_p
 # Cache
 
 
-@pytest.mark.parametrize("line_by_line", [False, True])
-def test_second_run__does_not_tokenise_again(line_by_line, tokenizer, tmp_path, monkeypatch):
+@pytest.mark.parametrize("mode", [{}, {"line_by_line": True}, {"packing": True}], ids=str)
+def test_second_run__does_not_tokenise_again(mode, tokenizer, tmp_path, monkeypatch):
     pandas.DataFrame({"text": TEXTS[1:8] * 3, "label": list("ab" * 10 + "a")}).to_parquet(tmp_path / "x.parquet")
     tokenizer.save_pretrained(tmp_path)
 
     def run(**changes):
-        args = DataArguments(train_file=str(tmp_path / "x.parquet"), max_seq_length=12, line_by_line=line_by_line)
+        args = DataArguments(train_file=str(tmp_path / "x.parquet"), max_seq_length=12, **mode)
         raw = load_raw_datasets(args, "text", validation=False)["train"]
         own = AutoTokenizer.from_pretrained(tmp_path)
         prepared = prepare_text(raw, own, args, "train", **changes)
         return [prepared[:], prepared._fingerprint, prepare_labelled_lines(raw, own, args, "train")[:]]
 
     first = run()
-    for module in ("tokens._tokenise", "tokens._as_lines", "packing._Join.__call__"):
+    for module in ("tokens._tokenise", "tokens._as_lines", "packing._Join.__call__", "packing._Pack.__call__"):
         fail = lambda *args, **kwargs: pytest.fail("made again")  # noqa: E731
         monkeypatch.setattr(f"modeling_data2vec_generic.modalities.text.{module}", named_as(module, fail))
-    assert run(min_tokens=1) == first  # as masks of another kind need
+    assert run(**{} if "packing" in mode else {"min_tokens": 1}) == first  # as masks of another kind need
 
 
 def named_as(name, function):
