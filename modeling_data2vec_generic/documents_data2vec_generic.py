@@ -71,7 +71,7 @@ def documents_apart(
         documents: (B, T). The first block may be given B rows, or R rows, M for each sample.
     """
     apart: dict[int, tuple[Any, Tensor]] = {}  # the reference to a mask keeps its id from being reused
-    pairs: list[Tensor] = []
+    pairs: list[tuple[Tensor, Tensor]] = []  # which positions are of one document, and which are padding
 
     def enter(block: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         names = list(inspect.signature(block.forward).parameters)
@@ -79,10 +79,10 @@ def documents_apart(
         mask, hidden = values.get(MASK), values[names[0]]
         if not pairs:
             rows = documents.repeat_interleave(len(hidden) // len(documents), 0)
-            pairs.append((rows.unsqueeze(1) == rows.unsqueeze(2)).unsqueeze(1))
-            pairs.append((rows == 0).unsqueeze(1).unsqueeze(1))
+            same = rows.unsqueeze(1) == rows.unsqueeze(2)
+            pairs.append((same.unsqueeze(1), (rows == 0).unsqueeze(1).unsqueeze(1)))
         if id(mask) not in apart:
-            apart[id(mask)] = mask, _hiding(mask, *pairs, seam.multiplies, hidden)
+            apart[id(mask)] = mask, _hiding(mask, *pairs[0], seam.multiplies, hidden)
         values[MASK] = apart[id(mask)][1]
         return tuple(values.pop(name) for name in names[: len(args)]), values
 
