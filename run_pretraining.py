@@ -10,16 +10,19 @@ override the recipe. See --help for all flags.
 """
 
 import sys
+from collections.abc import Callable
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from datasets import Dataset
 from transformers import set_seed
 
 from modeling_data2vec_generic import Data2VecGenericConfig, Data2VecGenericForPreTraining, cli
 from modeling_data2vec_generic.data.arguments import DataArguments
 from modeling_data2vec_generic.data.quality.bad_rows import BadRows
+from modeling_data2vec_generic.data.quality.reading import GoodSamples, ReportingCollator
 from modeling_data2vec_generic.data.quality.screening import listing, screened_together
 from modeling_data2vec_generic.data.sources.raw_datasets import infer_modality, load_raw_datasets
 from modeling_data2vec_generic.data.sources.streamed_source import WindowPreparation, open_stream
@@ -84,7 +87,7 @@ def main(argv: list[str] | None = None) -> None:
 
     bad_rows = None
     if training_args.process_index == 0:
-        bad_rows = BadRows(training_args.output_dir, start_over=checkpoint is None or not data_args.streaming)
+        bad_rows = BadRows(training_args.output_dir, start_over=checkpoint is None)
     with training_args.main_process_first(desc="loading the data"), listing(bad_rows):
         modality_name = infer_modality(data_args, partial(main_input_of, model_args))
         source = open_stream(data_args, modality_name, training_args.seed) if data_args.streaming else None
@@ -152,6 +155,8 @@ def main(argv: list[str] | None = None) -> None:
         processing_class=modality.processor,
         feature_metrics=probe,
         stream_identity=None if source is None else source.identity,
+        max_bad_fraction=data_args.max_bad_fraction,
+        bad_rows=bad_rows,
     )
     run(trainer, checkpoint)
     if trainer.is_world_process_zero():
@@ -160,7 +165,7 @@ def main(argv: list[str] | None = None) -> None:
             encoder=encoder,
             modality=modality_name,
             log_history=trainer.state.log_history,
-            plot_mask=lambda path: modality.plot_mask(collator([prepared["train"][0]]), path),
+            plot_mask=lambda path: modality.plot_mask(first_batch(prepared["train"], collator), path),
             data={
                 name: ", ".join(map(str, value)) if isinstance(value, list) else value
                 for name, value in vars(data_args).items()
@@ -185,6 +190,12 @@ def run(trainer: Data2VecTrainer, checkpoint: str | None) -> None:
     trainer.save_model()
     trainer.save_state()
     trainer.save_encoder()
+
+
+def first_batch(samples: Dataset, collator: Callable[..., Any]) -> dict[str, Any]:
+    """A batch of the first good sample."""
+    good = GoodSamples(samples, "train")
+    return ReportingCollator(collator, good)([good[0]])
 
 
 def chosen_settings(config: Data2VecGenericConfig) -> dict[str, Any]:

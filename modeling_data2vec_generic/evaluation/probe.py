@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list, gather, send_to_device
+from accelerate.utils import broadcast_object_list, gather, gather_object, send_to_device
 from datasets import Dataset
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
@@ -22,12 +22,13 @@ from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from ..backbone_data2vec_generic import as_sequence
+from ..data.quality.reading import ROWS_READ, BadRow, GoodSamples, ReportingCollator, RowsRead
 from ..measurements_data2vec_generic import evaluation_mode
 from ..quirks_data2vec_generic import quirks_of
 
 logger = logging.get_logger(__name__)
 
-Collate = Callable[[list[dict[str, Any]]], Mapping[str, Tensor]]
+Collate = Callable[[list[dict[str, Any]]], dict[str, Any]]
 ContentMask = Callable[[Mapping[str, Tensor], int], Tensor]
 """From the encoder's inputs and the length T of its last hidden state to the positions to average, bool (B, T)."""
 
@@ -58,7 +59,6 @@ def real_frames(num_frames: Callable[[int], int]) -> ContentMask:
     return content
 
 
-@torch.no_grad()
 def extract_features(
     encoder: PreTrainedModel,
     dataset: Dataset,
@@ -84,11 +84,26 @@ def extract_features(
         states (B, channels, T, C), the means of its channels are concatenated to (N, channels * C), as its
         classification head in transformers does.
     """
+    return _read_features(encoder, dataset, collate, content_mask, batch_size, loader_settings)[0]
+
+
+@torch.no_grad()
+def _read_features(
+    encoder: PreTrainedModel,
+    dataset: Any,
+    collate: Collate,
+    content_mask: ContentMask,
+    batch_size: int,
+    loader_settings: Mapping[str, Any] | None,
+) -> tuple[np.ndarray, list[RowsRead]]:
+    """The result of `extract_features`, and what was read for each sample, where batches say so (ROWS_READ)."""
     device = next(encoder.parameters()).device
     quirks = quirks_of(encoder.config.model_type)
     features: list[Tensor] = []
+    reads: list[RowsRead] = []
     with evaluation_mode(encoder):
         for inputs in _shared_loader(dataset, collate, batch_size, dict(loader_settings or {})):
+            reads += inputs.pop(ROWS_READ, [])
             hidden = encoder(**send_to_device(inputs, device, non_blocking=True)).last_hidden_state.float()
             if not quirks.channels_apart:
                 hidden = as_sequence(hidden, quirks.channels_first)
@@ -98,10 +113,11 @@ def extract_features(
             # `where` and not a product, since the hidden state at padding may be infinite or NaN.
             mean = torch.where(content, hidden, 0.0).sum(dim=-2) / content.sum(dim=-2)
             features.append(mean.flatten(1))
-    return gather(torch.cat(features))[: len(dataset)].cpu().numpy()
+    found = gather(torch.cat(features))[: len(dataset)].cpu().numpy()
+    return found, gather_object(reads)[: len(dataset)] if reads else []
 
 
-def _shared_loader(dataset: Dataset, collate: Collate, batch_size: int, settings: dict[str, Any]) -> DataLoader:
+def _shared_loader(dataset: Any, collate: Collate, batch_size: int, settings: dict[str, Any]) -> DataLoader:
     """A loader of this process's share of the samples. All have as many; the last ones repeat the last sample."""
     state = PartialState()
     share = math.ceil(len(dataset) / state.num_processes)
@@ -171,7 +187,7 @@ def subset(dataset: Dataset, max_samples: int, seed: int) -> Dataset:
 
 @dataclass
 class Probe:
-    """Measures how good an encoder's features are, always on the same rows.
+    """Measures how good an encoder's features are, always on the same rows. Bad ones are left out with their labels.
 
     Args:
         train: prepared samples with a `label` column, to fit the classifiers on; None if there are no labels.
@@ -182,6 +198,9 @@ class Probe:
         max_train_samples, max_test_samples: rows that are used at most, chosen at random.
         seed: of that choice.
         loader_settings: further arguments of the loaders, torch's `DataLoader`, such as `num_workers`.
+
+    Attributes:
+        bad_rows: those that the latest measurement has found.
 
     Raises:
         ImportError: there are labels, but scikit-learn is not installed.
@@ -199,6 +218,7 @@ class Probe:
     loader_settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.bad_rows: list[BadRow] = []
         self.test = subset(self.test, self.max_test_samples, self.seed)
         if self.train is None:
             return
@@ -222,15 +242,34 @@ class Probe:
         With several processes, each must call this. They share out the samples, the first one fits the classifiers,
         and all get its result.
         """
-        splits = [self.test] if self.train is None else [self.test, self.train]
-        features = [
-            extract_features(encoder, rows, self.collate, self.content_mask, self.batch_size, self.loader_settings)
-            for rows in splits
-        ]
-        metrics = self._metrics(*features) if PartialState().is_main_process else {}
+        self.bad_rows = []
+        test = self._features(encoder, self.test, "validation")
+        train = (None, None) if self.train is None else self._features(encoder, self.train, "train")
+        metrics = self._metrics(*test, *train) if PartialState().is_main_process else {}
         return broadcast_object_list([metrics])[0]
 
-    def _metrics(self, test: np.ndarray, train: np.ndarray | None = None) -> dict[str, float]:
+    def _features(self, encoder: PreTrainedModel, rows: Dataset, split: str) -> tuple[np.ndarray, np.ndarray | None]:
+        """Features, and labels if there are any, of the rows that are good."""
+        samples = GoodSamples(rows, split)
+        features, reads = _read_features(
+            encoder,
+            samples,
+            ReportingCollator(self.collate, samples),
+            self.content_mask,
+            self.batch_size,
+            self.loader_settings,
+        )
+        self.bad_rows += [row for read in reads for row in read.bad]
+        good = np.array([not read.bad for read in reads])  # for a bad one, the next good one was read
+        return features[good], None if self.train is None else labels_of(rows)[good]
+
+    def _metrics(
+        self,
+        test: np.ndarray,
+        test_labels: np.ndarray | None,
+        train: np.ndarray | None,
+        train_labels: np.ndarray | None,
+    ) -> dict[str, float]:
         names = ["effective_rank"] if train is None else ["effective_rank", "knn_accuracy", "linear_accuracy"]
         finite = np.isfinite(test if train is None else np.concatenate([test, train])).all(axis=1)
         if not finite.all():
@@ -240,7 +279,7 @@ class Probe:
             )
             return dict.fromkeys(names, math.nan)
         metrics = {"effective_rank": effective_rank(test)}
-        if train is not None and self.train is not None:
-            labelled = (train, labels_of(self.train), test, labels_of(self.test))
+        if train is not None and train_labels is not None and test_labels is not None:
+            labelled = (train, train_labels, test, test_labels)
             metrics |= {"knn_accuracy": knn_accuracy(*labelled), "linear_accuracy": linear_accuracy(*labelled)}
         return metrics

@@ -123,6 +123,10 @@ class ResumableTrainer(Trainer):
         """The collator of the training batches, whose last step may be left to the device."""
         return loader_collator(self.data_collator, self.train_dataset, self.accelerator)
 
+    def reading(self, dataset: Any, collator: Callable[..., Any], is_training: bool) -> tuple[Any, Callable[..., Any]]:
+        """What a loader reads, and its collator. The base class changes neither."""
+        return dataset, collator
+
     def begin_attempt(self, batch_size: int) -> None:
         """Called before each attempt at a run, before data are read: forget what belongs to an earlier attempt.
 
@@ -286,9 +290,11 @@ class ResumableTrainer(Trainer):
             if is_training
             else loader_collator(self.eval_data_collator, dataset, self.accelerator)
         )
+        samples, collator = self.reading(dataset, collator, is_training)
+        sampler = None if sampler_fn is None else lambda _: sampler_fn(dataset)  # it reads lengths, not samples
         drop_last = is_training and self.args.dataloader_drop_last
         with replaced(self, data_collator=collator), replaced(self.args, dataloader_drop_last=drop_last):
-            loader = super()._get_dataloader(dataset, description, batch_size, sampler_fn, is_training, dataloader_key)
+            loader = super()._get_dataloader(samples, description, batch_size, sampler, is_training, dataloader_key)
         if self.args.dataloader_num_workers > 0:
             ignore_stop_signals_in_workers(loader)
         return loader

@@ -9,12 +9,12 @@ from typing import Any
 
 from accelerate import Accelerator
 from accelerate.utils import send_to_device
+from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 from transformers import TrainerCallback, TrainingArguments
 from transformers.trainer_utils import seed_worker
 
 from ..data.windowed_stream import StreamCollator, WindowedStream
-from ..mask_positions_data2vec_generic import MaskPositions
 from .checkpointing.signals import init_worker
 from .grouping import TokenBatches
 
@@ -36,6 +36,7 @@ class EpochCallback(TrainerCallback):
         batches: Any = getattr(kwargs["train_dataloader"], "batch_sampler", None)
         while hasattr(batches, "batch_sampler"):
             batches = batches.batch_sampler
+        drawing: Any
         for drawing in (self.trainer.data_collator, batches, getattr(batches, "sampler", None)):
             if hasattr(drawing, "set_epoch"):
                 drawing.set_epoch(int(state.epoch or 0))
@@ -56,7 +57,8 @@ def replaced(owner: Any, **values: Any) -> Iterator[None]:
 
 @dataclass
 class TensorsOnly:
-    """A collator whose batches lack `mask_positions`, which the model then computes of the mask.
+    """A collator whose batches hold tensors alone: no `mask_positions`, which the model then computes of the mask, and
+    no reports on bad rows.
 
     Args:
         collator: the collator that makes the batches.
@@ -66,7 +68,7 @@ class TensorsOnly:
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         batch = self.collator(examples)
-        return {name: value for name, value in batch.items() if not isinstance(value, MaskPositions)}
+        return {name: value for name, value in batch.items() if isinstance(value, Tensor)}
 
 
 def loader_collator(collator: Callable[..., Any], dataset: Any, accelerator: Accelerator) -> Callable[..., Any]:

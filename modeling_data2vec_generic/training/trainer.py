@@ -43,13 +43,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import send_to_device
+from accelerate.utils import gather_object, send_to_device
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput, has_length
 from transformers.utils import logging
 
+from ..data.quality.bad_rows import BadRows
+from ..data.quality.reading import ROWS_READ, BadRow, GoodSamples, ReportingCollator, RowsRead
 from ..data.windowed_stream import POSITION, Position, WindowedStream
 from ..half_copy_data2vec_generic import HalfPrecisionCopy
 from ..modeling_data2vec_generic import Data2VecGenericForPreTraining
@@ -67,11 +69,12 @@ from .batch_schedule import BatchScaling
 from .checkpointing.stream_position import load_position, save_position
 from .encoders import save_encoder
 from .grouping import TokenBatches, lengths_of
-from .loaders import loader_of_batches, stream_loader
+from .loaders import TensorsOnly, loader_of_batches, stream_loader
 from .monitoring.bad_steps import BadSteps, WithSampleIndex
 from .monitoring.best_metric import BestMetricCallback
 from .monitoring.flops import StepFlops
 from .monitoring.health import HealthCallback
+from .monitoring.row_counts import RowCounts, bad_of, count_of
 from .monitoring.running_stats import PassStatistics
 from .monitoring.speed import Speedometer
 from .monitoring.step_notes import SAMPLE_INDEX
@@ -138,6 +141,9 @@ class Data2VecTrainer(ResumableTrainer):
             metrics by name, which are logged with "init_" and "eval_" in front, with the seconds that they took
             (`probe_runtime`). All processes call it.
         stream_identity: what the stream was made of; a checkpoint of another stream is refused.
+        max_bad_fraction: the largest share of bad rows among those read (see [`RowCounts`]).
+        bad_rows: the list of bad rows, of the main process. Default: that in the output directory, to which rows are
+            added.
     """
 
     model: Data2VecGenericForPreTraining
@@ -148,9 +154,15 @@ class Data2VecTrainer(ResumableTrainer):
         *args: Any,
         feature_metrics: Callable[[PreTrainedModel], dict[str, float]] | None = None,
         stream_identity: dict[str, Any] | None = None,
+        max_bad_fraction: float = 0.1,
+        bad_rows: BadRows | None = None,
         **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
+        if bad_rows is None and self.is_world_process_zero():
+            bad_rows = BadRows(str(self.args.output_dir), start_over=False)
+        self.rows = RowCounts(max_bad_fraction, bad_rows)
+        self._rows_evaluated: list[RowsRead] = []
         self.feature_metrics = feature_metrics
         self.stream_identity = stream_identity
         self.teacher_progress = TeacherProgress()
@@ -187,6 +199,7 @@ class Data2VecTrainer(ResumableTrainer):
         """The teacher, all means and the stream begin with the attempt; schedules are those for its batch."""
         super().begin_attempt(batch_size)
         self.teacher_progress = TeacherProgress()
+        self.rows = RowCounts(self.rows.max_bad_fraction, self.rows.listed_in)
         self._statistics = PassStatistics()
         self._flops = StepFlops(self.model)
         self.speed = self._new_speedometer()
@@ -239,7 +252,8 @@ class Data2VecTrainer(ResumableTrainer):
         if isinstance(dataset, WindowedStream):
             return stream_loader(dataset, self._train_batch_size, collator, self.args)
         if self._token_batches is not None:
-            return loader_of_batches(dataset, self._token_batches, collator, self.accelerator, self.args)
+            samples, collator = self.reading(dataset, collator, is_training=True)
+            return loader_of_batches(samples, self._token_batches, collator, self.accelerator, self.args)
         return super().get_train_dataloader()
 
     def set_initial_training_values(self, args: Any, dataloader: Any) -> Any:
@@ -252,6 +266,27 @@ class Data2VecTrainer(ResumableTrainer):
     def training_collator(self) -> Callable[..., Any]:
         """The collator, whose batches also hold `sample_index`."""
         return WithSampleIndex(super().training_collator())
+
+    def reading(self, dataset: Any, collator: Callable[..., Any], is_training: bool) -> tuple[Any, Callable[..., Any]]:
+        """Bad samples of a data set are replaced by the next good ones, and reported with the batch."""
+        if not has_length(dataset):
+            return dataset, collator
+        samples = GoodSamples(dataset, "train" if is_training else "validation")
+        reporting = ReportingCollator(collator, samples)
+        if not self.accelerator.dispatch_batches:
+            return samples, reporting
+        logger.warning("With dispatch_batches, bad rows are replaced by good ones but neither counted nor listed.")
+        return samples, TensorsOnly(reporting)
+
+    def count_rows(self, split: str, read: int, bad: list[BadRow]) -> None:
+        """Count rows that all processes together have read, and bad ones among them. All processes must call this.
+
+        Raises:
+            ValueError: too many rows are bad, and the run is not over.
+        """
+        self.rows.add(split, read, bad)
+        if self.is_in_train:
+            self.rows.check()
 
     # --- a training step
 
@@ -281,9 +316,9 @@ class Data2VecTrainer(ResumableTrainer):
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
         """Forward and backward pass of a micro-batch; notes its samples, and whether they and the loss are finite."""
-        samples = inputs.pop(SAMPLE_INDEX, None)
+        samples, rows = inputs.pop(SAMPLE_INDEX, None), inputs.pop(ROWS_READ, [])
         loss = super().training_step(model, inputs, num_items_in_batch)
-        self.bad_steps.note(inputs, samples, loss)
+        self.bad_steps.note(inputs, samples, [] if REPEATED in inputs else rows, loss)
         return loss
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Tensor | float | None = None) -> Tensor | float | None:
@@ -355,12 +390,14 @@ class Data2VecTrainer(ResumableTrainer):
         )
 
     def require_a_step(self) -> None:
-        """A run without an update of the teacher is a failure too.
+        """A run without an update of the teacher is a failure too, and one that has read too many bad rows.
 
         Raises:
-            ValueError: no optimizer step moved the weights.
+            ValueError: no optimizer step moved the weights, or too many rows were bad.
         """
         super().require_a_step()
+        self.rows.check(at_end=True)
+        self.rows.note_end()
         if self.teacher_updates == 0:
             raise ValueError(
                 f"Not one of {self.state.global_step} optimizer steps was taken ({self.bad_steps.total} met NaN or "
@@ -381,8 +418,10 @@ class Data2VecTrainer(ResumableTrainer):
         self._statistics.means.load_state_dict(state)
 
     def save_own_state(self, checkpoint: Path) -> None:
-        """Write the base trainer's state, the teacher's progress and the position in a stream."""
+        """Write the base trainer's state, the teacher's progress, the counts of rows and the position in a stream."""
         super().save_own_state(checkpoint)
+        if self.args.should_save:
+            self.rows.save(checkpoint)
         self.teacher_progress.save(checkpoint, self.args.should_save)
         if self._stream_position and self.args.should_save:
             save_position(checkpoint, self.stream_identity, self._stream_position)
@@ -390,6 +429,7 @@ class Data2VecTrainer(ResumableTrainer):
     def load_own_state(self, checkpoint: Path) -> None:
         """Read what `save_own_state` wrote, except for the position, where the stream has begun already."""
         super().load_own_state(checkpoint)
+        self.rows.load(checkpoint)
         self.teacher_progress.load(checkpoint)
 
     def _load_best_model(self) -> None:
@@ -420,6 +460,8 @@ class Data2VecTrainer(ResumableTrainer):
     ) -> tuple[Tensor | None, Any, Any]:
         """Evaluate one batch without repeated samples; the loss is that of the global batch."""
         own = self._own_samples(inputs)
+        rows = own.pop(ROWS_READ, [])
+        self._rows_evaluated += [] if REPEATED in own else rows
         loss, logits, labels = super().prediction_step(model, own, prediction_loss_only, ignore_keys)
         return self.accelerator.reduce(loss, "mean"), logits, labels
 
@@ -433,12 +475,17 @@ class Data2VecTrainer(ResumableTrainer):
     ) -> EvalLoopOutput:
         """Evaluate; metrics also hold the spreads of targets and predictions and the features' metrics."""
         self._statistics.begin_evaluation()
+        self._rows_evaluated = []
         output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
         if not math.isfinite((output.metrics or {}).get(f"{metric_key_prefix}_loss", 0.0)):
             logger.warning(
                 f"{metric_key_prefix}_loss is NaN or infinite at step {self.state.global_step}: a sample of the "
                 "evaluation data is, or the model makes it so. Training goes on."
             )
+        counts, bad = zip(
+            *gather_object([(count_of(self._rows_evaluated), bad_of(self._rows_evaluated))]), strict=True
+        )
+        self.count_rows("validation", sum(counts), sum(bad, []))
         metrics = self._statistics.evaluation_spreads()
         if self.feature_metrics is not None:
             metrics |= self.measure_features()
@@ -452,6 +499,7 @@ class Data2VecTrainer(ResumableTrainer):
         # Compiled blocks would be compiled anew for these batches.
         with self.accelerator.autocast(), torch.compiler.set_stance("force_eager"):
             metrics = self.feature_metrics(self.model.encoder)
+        self.rows.report(getattr(self.feature_metrics, "bad_rows", ()))  # of a `Probe`
         return {**metrics, "probe_runtime": time.perf_counter() - began}
 
     def evaluation_metrics(self) -> set[str]:
@@ -485,6 +533,7 @@ class Data2VecTrainer(ResumableTrainer):
         if "loss" in logs:
             means = self._statistics.means.pop()
             logs = {**logs, **means, "ema_decay": self.ema_decay, "bad_steps": self.bad_steps.total}
+            logs |= {"bad_rows": self.rows.bad.total()} if self.rows.bad.total() else {}
             logs |= self.speed.pop(self.state.total_flos)
         super().log(logs, start_time)
 

@@ -27,6 +27,7 @@ from modeling_data2vec_generic import (
     DataCollatorForData2VecText,
     MaskSampler,
 )
+from modeling_data2vec_generic.data.quality.reading import Unreadable
 from modeling_data2vec_generic.evaluation.probe import Probe, after_prefix, real_tokens
 from modeling_data2vec_generic.masking.sampler import draw_grid_masks
 from modeling_data2vec_generic.modalities.text.tokenizer import train_tokenizer
@@ -70,6 +71,17 @@ def images(count: int) -> Dataset:
     values += torch.arange(count).view(-1, 1, 1, 1) % 3
     rows = range(count)
     return Dataset.from_dict({"image": values.tolist(), "sample_index": rows, "label": [i % 3 for i in rows]})
+
+
+@dataclass
+class Broken:
+    """A transform of a data set, some of whose images cannot be decoded."""
+
+    bad: set[int]
+
+    def __call__(self, batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        pairs = zip(batch["image"], batch["sample_index"], strict=True)
+        return {**batch, "image": [Unreadable("broken") if row in self.bad else image for image, row in pairs]}
 
 
 def lines(tokenizer: Any, count: int) -> Dataset:
@@ -130,6 +142,8 @@ def new_trainer(case: str, output_dir: Path, processes: int, **flags: Any) -> Da
         # 17 = 2 * 8 + 1: the second process has nothing of its own in the last batch.
         rows, evaluation, encoder = images(17), images(21), tiny_encoder("vit")
         collator, content = ImageCollator(settings.get("num_masks", 1)), after_prefix(1)
+        if case == "images":
+            rows, evaluation = rows.with_transform(Broken({4, 16})), evaluation.with_transform(Broken({20}))
     else:
         tokenizer = train_tokenizer(sentences(40), VOCABULARY)
         rows, evaluation, encoder = (
@@ -161,6 +175,7 @@ def new_trainer(case: str, output_dir: Path, processes: int, **flags: Any) -> Da
         eval_data_collator=dataclasses.replace(collator),
         feature_metrics=Probe(rows, evaluation, collator.plain, content, batch_size=8),
         callbacks=[Weights()],
+        max_bad_fraction=0.5,
     )
 
 
@@ -168,7 +183,8 @@ def outcome(trainer: Data2VecTrainer) -> dict[str, Any]:
     """What to compare."""
     weights = next(callback for callback in trainer.callback_handler.callbacks if isinstance(callback, Weights))
     masks = trainer.data_collator.masks  # type: ignore[union-attr]
-    return {"log": trainer.state.log_history, "weights": weights.after, "masks": masks}
+    rows = {"read": dict(trainer.rows.read), "bad": dict(trainer.rows.bad)}
+    return {"log": trainer.state.log_history, "weights": weights.after, "masks": masks, "rows": rows}
 
 
 def stepped(case: str, dtype: torch.dtype, sharded: bool) -> dict[str, Any]:

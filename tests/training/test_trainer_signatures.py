@@ -113,6 +113,7 @@ ELSEWHERE: dict[str, tuple[Any, str | None]] = {
     "_from_config": (PreTrainedModel, "(config, **kwargs)"),
     "_gradient_checkpointing_func": (layer_with_activation_checkpointing(), None),
     "_model_mapping": (transformers.AutoModelForImageClassification, None),
+    "_indices": (datasets.Dataset.from_dict({}), None),
     "_no_split_modules": (PreTrainedModel, None),
     "_parameters": (torch.nn.Module(), None),
     "_split_generators": (datasets.DatasetBuilder, None),

@@ -29,23 +29,24 @@ class BadRows:
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_listed": None}  # another process may have added some
 
-    def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Appends the rows that are not listed yet.
+    def add(self, rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        """Appends the rows that are not listed yet, and returns them.
 
         Args:
             rows: for each its `split`, `row`, `reason` and, if it has a file, `path`.
         """
         if self._listed is None:
             self._listed = self._read()
-        lines = []
+        new = []
         for row in rows:
             if (key := (row["split"], row["row"])) not in self._listed:
                 self._listed.add(key)
-                lines.append(json.dumps(row, ensure_ascii=False) + "\n")
-        if lines:
+                new.append(row)
+        if new:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with open(self.path, "a", encoding="utf-8", errors="backslashreplace") as file:
-                file.writelines(lines)
+                file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in new)
+        return new
 
     def _read(self) -> set[tuple[str, int]]:
         """The rows listed so far, as (split, row). Removes a last line that an interrupted run left unfinished."""

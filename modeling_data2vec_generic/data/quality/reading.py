@@ -6,7 +6,7 @@ out.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ import torch
 from .screening import path_of
 
 ROWS_READ = "rows_read"
-"""Key of samples and batches: a [`RowsRead`]. A sample without it is a row that was read and is good."""
+"""Key of samples, a [`RowsRead`], and of batches, a list of them. A sample without it is one row, which is good."""
 _MOST_IN_A_ROW = 100  # bad rows one after the other, after which the search for a good one ends
 
 
@@ -80,7 +80,6 @@ class BadRow:
         reason: what is wrong with it.
         path: of its file, if it has one.
         counted: False if the row was only met on the way to a good one: it is counted when its own turn comes.
-        sample: the number of the sample (`sample_index`), where a row gives several.
         blank: whether nothing is wrong with it, but nothing can be learned from it (see [`Blank`]).
     """
 
@@ -89,26 +88,36 @@ class BadRow:
     reason: str
     path: str | None = None
     counted: bool = True
-    sample: int | None = None
     blank: bool = False
+
+    def entry(self) -> dict[str, Any]:
+        """What `BadRows` lists."""
+        place = {"row": self.row} | ({"path": self.path} if self.path else {})
+        return {"split": self.split, **place, "reason": self.reason}
 
 
 @dataclass(frozen=True)
 class RowsRead:
-    """How many rows were read for a sample or a batch, and those of them that were bad.
+    """How many rows were read for a sample, and those of them that were bad.
 
     Args:
         count: rows whose turn it was, good and bad.
         bad: the bad ones, and those that were met on the way to a good one.
+        place: the position of the sample in its data set, if it has one.
     """
 
     count: int = 1
     bad: tuple[BadRow, ...] = ()
+    place: int | None = None
 
 
-def reason_of(sample: Mapping[str, Any]) -> Unreadable | None:
+_ONE_GOOD = RowsRead()
+
+
+def reason_of(sample: Any) -> Unreadable | None:
     """The value of a sample that could not be decoded; None if all could."""
-    return next((value for value in sample.values() if isinstance(value, Unreadable)), None)
+    values = sample.values() if isinstance(sample, Mapping) else ()
+    return next((value for value in values if isinstance(value, Unreadable)), None)
 
 
 @dataclass
@@ -116,7 +125,7 @@ class GoodSamples(torch.utils.data.Dataset):
     """A map-style data set whose bad samples are replaced by the next good one: row + 1, + 2, ..., from the end on to
     the beginning. What replaces what does not depend on anything else, so that a resumed run reads the same.
 
-    A sample that replaces others has their reports, a [`RowsRead`] under ROWS_READ.
+    Samples are dicts, and also hold a [`RowsRead`] under ROWS_READ; one that replaces others has their reports.
 
     Args:
         samples: the samples, in which an [`Unreadable`] stands for a value that could not be decoded.
@@ -132,50 +141,118 @@ class GoodSamples(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, position: int) -> dict[str, Any]:
-        return self.good(position, self.samples[position])
+    def __getitem__(self, place: int) -> Any:
+        return self.__getitems__([place])[0]
 
-    def __getitems__(self, positions: Sequence[int]) -> list[dict[str, Any]]:
+    def __getitems__(self, places: Sequence[int]) -> list[Any]:
         several = getattr(self.samples, "__getitems__", None)
-        found = [self.samples[position] for position in positions] if several is None else several(positions)
-        return [self.good(position, sample) for position, sample in zip(positions, found, strict=True)]
+        found = [self.samples[place] for place in places] if several is None else several(places)
+        return [
+            self._good(place, sample, reason_of(sample)) if isinstance(sample, Mapping) else sample
+            for place, sample in zip(places, found, strict=True)
+        ]
 
-    def good(self, position: int, sample: dict[str, Any]) -> dict[str, Any]:
-        """The sample, or the next good one, if a value of it is an [`Unreadable`]."""
-        bad: list[BadRow] = []
-        size = len(self)
-        while (unreadable := reason_of(sample)) is not None:
-            bad.append(self._report(position + len(bad), sample, unreadable, counted=not bad))
-            if len(bad) == size or sum(not row.blank for row in bad) == _MOST_IN_A_ROW:
-                last = bad[-1]
+    def instead_of(self, sample: Mapping[str, Any], unreadable: Unreadable) -> dict[str, Any]:
+        """The next good sample.
+
+        Args:
+            sample: one of these samples, a value of which turned out to be bad when it was used.
+            unreadable: what the value raised.
+        """
+        read: RowsRead = sample[ROWS_READ]
+        assert read.place is not None
+        return self._good(read.place, sample, unreadable, read.bad)
+
+    def _good(
+        self, place: int, sample: Mapping[str, Any], unreadable: Unreadable | None, bad: tuple[BadRow, ...] = ()
+    ) -> dict[str, Any]:
+        while unreadable is not None:
+            bad = (*bad, self._report(place, sample, unreadable, counted=not bad))
+            if len(bad) >= len(self) or sum(not row.blank for row in bad) >= _MOST_IN_A_ROW:
                 raise NothingReadable(
                     f"{len(bad)} {self.split} rows one after the other are bad, the last one "
-                    f"{last.path or f'row {last.row}'} ({last.reason}). Repair them or choose other data."
+                    f"{bad[-1].path or f'row {bad[-1].row}'} ({bad[-1].reason}). Repair them or choose other data."
                 )
-            sample = self.samples[(position + len(bad)) % size]
-        return {**sample, ROWS_READ: RowsRead(1, tuple(bad))} if bad else sample
+            place = (place + 1) % len(self)
+            sample = self.samples[place]
+            unreadable = reason_of(sample)
+        return {**sample, ROWS_READ: RowsRead(1, bad, place)}
 
-    def _report(self, position: int, sample: Mapping[str, Any], unreadable: Unreadable, counted: bool) -> BadRow:
-        number = int(sample.get("sample_index", position % len(self)))
-        row = int(sample.get("clip", number))  # samples of a clip that was cut have its number
-        blank = isinstance(unreadable, Blank)
-        return BadRow(self.split, row, unreadable.reason, unreadable.path, counted, number, blank)
+    def _report(self, place: int, sample: Mapping[str, Any], unreadable: Unreadable, counted: bool) -> BadRow:
+        row = sample.get("clip", sample.get("sample_index", place))  # samples of a clip that was cut have its number
+        return BadRow(self.split, int(row), unreadable.reason, unreadable.path, counted, isinstance(unreadable, Blank))
 
 
 @dataclass
 class ReportingCollator:
-    """Wraps a collator. Batches also have ROWS_READ, the sum of that of their samples.
+    """Wraps a collator. Batches also hold ROWS_READ: a list of what was read for each sample.
+
+    If a value turns out to be bad only when the collator uses it, its sample is replaced too: by the next good one of
+    the data set or, without one, of the batch.
 
     Args:
         collator: makes a batch of samples.
+        dataset: where the samples come from; None for a stream.
+
+    Raises:
+        NothingReadable: while collating, if there is no good sample.
     """
 
     collator: Callable[[list[dict[str, Any]]], dict[str, Any]]
+    dataset: GoodSamples | None = None
 
     def __call__(self, samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        found = [sample.get(ROWS_READ, RowsRead()) for sample in samples]
-        plain = [{name: value for name, value in sample.items() if name != ROWS_READ} for sample in samples]
-        batch = self.collator(plain)
-        bad = tuple(row for read in found for row in read.bad)
-        batch[ROWS_READ] = RowsRead(sum(read.count for read in found), bad)
+        try:
+            batch = self._batch(samples)
+        except Unreadable as error:
+            samples = self._usable(samples, error)
+            batch = self._batch(samples)
+        batch[ROWS_READ] = [_told(sample.get(ROWS_READ, _ONE_GOOD)) for sample in samples]
         return batch
+
+    def _batch(self, samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        return self.collator([{name: value for name, value in row.items() if name != ROWS_READ} for row in samples])
+
+    def _usable(self, samples: Sequence[Mapping[str, Any]], error: Unreadable) -> list[Mapping[str, Any]]:
+        """The samples, with others in place of those that the collator cannot use. `error` is what it raised."""
+        problems = [self._problem(sample) for sample in samples]
+        if not any(problems):
+            raise error
+        found = []
+        for number, (sample, problem) in enumerate(zip(samples, problems, strict=True)):
+            if self.dataset is None and problem is not None:
+                sample = self._of_batch(number, samples, problems)
+            while self.dataset is not None and problem is not None:
+                sample = self.dataset.instead_of(sample, problem)
+                problem = self._problem(sample)
+            found.append(sample)
+        return found
+
+    def _problem(self, sample: Mapping[str, Any]) -> Unreadable | None:
+        try:
+            self._batch([sample])
+        except Unreadable as error:
+            return error
+        return None
+
+    def _of_batch(
+        self, number: int, samples: Sequence[Mapping[str, Any]], problems: Sequence[Unreadable | None]
+    ) -> dict[str, Any]:
+        """The next good sample of a batch of a stream, in place of one that is bad."""
+        problem, read = problems[number], samples[number].get(ROWS_READ, _ONE_GOOD)
+        assert problem is not None
+        row = int(samples[number].get("sample_index", number))
+        turns = (samples[(number + step) % len(samples)] for step in range(1, len(samples)))
+        good = next((sample for sample in turns if self._problem(sample) is None), None)
+        if good is None:
+            raise NothingReadable(
+                f"All {len(samples)} samples of a batch are bad ({problem.path or f'row {row}'}: {problem.reason}). "
+                "Repair them or choose other data."
+            )
+        report = BadRow("train", row, problem.reason, problem.path, blank=isinstance(problem, Blank))
+        return {**good, ROWS_READ: RowsRead(read.count, (*read.bad, report))}
+
+
+def _told(read: RowsRead) -> RowsRead:
+    """What goes along with a batch: without the place, so that good rows are all told by one and the same object."""
+    return replace(read, place=None) if read.bad or read.count != 1 else _ONE_GOOD

@@ -61,7 +61,7 @@ class Tally:
         if self.bad > self.max_bad_fraction * self.read:
             raise ValueError(
                 f"{self.bad} of the {self.read} rows read from the stream are bad: more than max_bad_fraction="
-                f"{self.max_bad_fraction} allows. {_REMEDY}"
+                f"{self.max_bad_fraction} allows. {REMEDY}"
             )
 
 
@@ -83,7 +83,7 @@ class _SplitsTogether:
     bad: dict[tuple[str, int], float] = field(default_factory=dict)
 
 
-_REMEDY = "Repair or remove them, or raise --max_bad_fraction to skip them."
+REMEDY = "Repair or remove them, or raise --max_bad_fraction to skip them."
 _tally: ContextVar[Tally | None] = ContextVar("tally", default=None)
 _whole: ContextVar[_SplitsTogether | None] = ContextVar("whole", default=None)
 _listing: ContextVar[BadRows | None] = ContextVar("listing", default=None)
@@ -185,7 +185,7 @@ def good_rows(
         found = _named(problems, rows, bad, split, column, first=0 if tally is None else tally.read)
         scope = tally or whole
         listed_in = scope.listed_in if scope is not None else _listing.get()
-        message = f"{len(bad)} of {_number(problems, split, noun, total)} are bad ({_first_of(found)})"
+        message = f"{len(bad)} of {_number(problems, split, noun, total)} are bad ({first_of(found)})"
         if listed_in is not None and not (tally and tally.quiet):
             listed_in.add(found)
             message += f", see {listed_in.path}"
@@ -193,7 +193,7 @@ def good_rows(
             of_all, every = _of_all(found, total / len(problems), total, whole)
             if of_all > max_bad_fraction * every:
                 among = f"; of all {every} rows {of_all:.0f} are" if every > len(problems) == total else ""
-                raise ValueError(f"{message}{among}: more than max_bad_fraction={max_bad_fraction} allows. {_REMEDY}")
+                raise ValueError(f"{message}{among}: more than max_bad_fraction={max_bad_fraction} allows. {REMEDY}")
             if nothing_left:
                 raise NothingLeft(f"{message}: nothing is left to use. Repair them or choose other data.")
         if tally is None or not tally.quiet:
@@ -224,7 +224,8 @@ def path_of(value: Any) -> str | None:
     return file.get("path") if isinstance(file, dict) else None
 
 
-def _first_of(found: list[dict[str, Any]]) -> str:
+def first_of(found: Sequence[Mapping[str, Any]]) -> str:
+    """The first of some bad rows, which are as `BadRows` lists them, with their reasons, for a message."""
     named = []
     for row in found[:_NAMED]:
         name = row.get("path") or f"row {row['row']}"

@@ -41,7 +41,7 @@ def own_samples(batch: dict[str, Any], gradient_state: GradientState) -> dict[st
     if own >= size:
         return batch
     kept = {
-        name: value[: max(own, 1)] if isinstance(value, Tensor) and value.ndim else value
+        name: value[: max(own, 1)] if isinstance(value, list) or (isinstance(value, Tensor) and value.ndim) else value
         for name, value in batch.items()
     }
     return kept if own > 0 else kept | {REPEATED: True}

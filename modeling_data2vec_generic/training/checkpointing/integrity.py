@@ -18,6 +18,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_pt_utils import safe_globals
 
 from ...remote_code_data2vec_generic import require_safetensors
+from ..monitoring.row_counts import ROWS_NAME, read_counts
 from .same_run import RUN_NAME, read_run
 
 _COUNTS = ("global_step", "max_steps", "num_train_epochs", "logging_steps", "eval_steps", "save_steps")
@@ -48,6 +49,8 @@ def _reader(name: str) -> Callable[[Path], object] | None:
         return _read_state
     if name == RUN_NAME:
         return read_run
+    if name == ROWS_NAME:
+        return read_counts
     if name.endswith(".safetensors"):
         return _read_safetensors
     return _read_pickle if name.endswith((".pt", ".pth")) else None

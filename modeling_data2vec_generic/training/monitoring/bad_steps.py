@@ -7,13 +7,16 @@ from typing import Any
 
 import torch
 from accelerate.optimizer import AcceleratedOptimizer
+from accelerate.utils import gather_object
 from torch import Tensor
 from transformers import TrainerCallback
 from transformers.utils import logging
 
+from ...data.quality.reading import RowsRead
 from ..acceleration.late_values import LateValues
 from ..checkpointing.output_dir import last_checkpoint
 from ..teacher import whole
+from .row_counts import bad_of, count_of
 from .step_notes import SAMPLE_INDEX, KeptBuffers, MicroBatch, file_of
 
 logger = logging.get_logger(__name__)
@@ -40,13 +43,15 @@ class _Step:
 
     Args:
         batches: its micro-batches.
-        flags: (3,): on how many processes it met NaN or infinity in a batch, in the gradients, and how many have been
-            asked to stop.
+        rows: what this process has read for it.
+        flags: (5,): on how many processes it met NaN or infinity in a batch, in the gradients, how many have been
+            asked to stop, and the rows that all of them have read, and the bad ones among these.
         overflow: whether fp16's loss scaling explains its gradients.
         refused: whether accelerate says that the optimizer did not take it.
     """
 
     batches: list[MicroBatch]
+    rows: list[RowsRead]
     flags: LateValues
     overflow: bool = False
     refused: bool = False
@@ -95,6 +100,7 @@ class BadSteps(TrainerCallback):
         self.in_a_row = 0
         self.asked_to_stop = False
         self._batches: list[MicroBatch] = []
+        self._rows: list[RowsRead] = []
         self._unsettled: _Step | None = None
         self._finite_at = 0  # the step after which weights were last seen to be finite
         self._buffers: KeptBuffers
@@ -108,19 +114,21 @@ class BadSteps(TrainerCallback):
         self._buffers = KeptBuffers(self.trainer.model.encoder)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._batches = []
+        self._batches, self._rows = [], []
         self._loss_before = self.trainer._tr_loss.clone()
         self._buffers.keep()
 
-    def note(self, inputs: Mapping[str, Any], samples: Tensor | None, loss: Tensor) -> None:
+    def note(self, inputs: Mapping[str, Any], samples: Tensor | None, rows: Sequence[RowsRead], loss: Tensor) -> None:
         """Note a micro-batch after its backward pass, without waiting for the device.
 
         Args:
             inputs: what the model read.
             samples: (B,) `sample_index`, if known.
+            rows: what was read for the samples, if known.
             loss: scalar.
         """
         self._batches.append(MicroBatch.noted(inputs, samples, loss))
+        self._rows += rows
 
     def check(self, grad_norm: Tensor | float | None) -> None:
         """Right before the optimizer step: let nothing move if a gradient, or what led to it, is not finite.
@@ -129,13 +137,13 @@ class BadSteps(TrainerCallback):
             grad_norm: norm of all gradients, reduced over processes and unscaled; None if it is not known (DeepSpeed).
         """
         self.settle()
-        trainer, batches = self.trainer, self._batches
-        self._batches = []
+        trainer, batches, rows = self.trainer, self._batches, self._rows
+        self._batches, self._rows = [], []
         # All processes must decide alike, and one that read good data cannot see another's.
-        flags = trainer.accelerator.reduce(self._flags(batches, grad_norm), "sum")
+        flags = trainer.accelerator.reduce(self._flags(batches, rows, grad_norm), "sum")
         bad = flags[:2].any()
         self.skipped = bad.float()
-        self._unsettled = step = _Step(batches, LateValues(flags))
+        self._unsettled = step = _Step(batches, rows, LateValues(flags))
         optimizer = _innermost(trainer.optimizer)
         if trainer.accelerator.scaler is None and _skips_by_itself(optimizer):
             optimizer.grad_scale, optimizer.found_inf = None, self.skipped
@@ -165,7 +173,11 @@ class BadSteps(TrainerCallback):
         step, self._unsettled = self._unsettled, None
         if step is None:
             return
-        self.asked_to_stop = step.flags.read()[2] > 0
+        _, _, asked, rows, bad_rows = step.flags.read()
+        self.asked_to_stop = asked > 0
+        if rows:
+            # Only where there are bad rows do the processes tell one another which.
+            self.trainer.count_rows("train", int(rows), gather_object(bad_of(step.rows)) if bad_rows else [])
         if step.skipped:
             self.trainer.teacher_progress.updates -= 1  # it was counted before this was known
         if step.bad_batch or (step.bad_grads and not step.overflow):
@@ -193,12 +205,15 @@ class BadSteps(TrainerCallback):
             )
         self._finite_at = state.global_step
 
-    def _flags(self, batches: list[MicroBatch], grad_norm: Tensor | float | None) -> Tensor:
-        """(3,), 1 where this process has met NaN or infinity in a batch, in the gradients, or was asked to stop."""
+    def _flags(self, batches: list[MicroBatch], rows: list[RowsRead], grad_norm: Tensor | float | None) -> Tensor:
+        """(5,), 1 where this process has met NaN or infinity in a batch, in the gradients, or was asked to stop, and
+        the numbers of rows that it has read, and of the bad ones among these."""
         values = torch.cat([batch.values() for batch in batches])
         norm = whole(grad_norm) if isinstance(grad_norm, Tensor) else values.new_full((), grad_norm or 0.0)
-        asked = values.new_full((), self.trainer.stop.asked, dtype=torch.bool)
-        return torch.stack([~values.isfinite().all(), ~norm.isfinite(), asked]).float()
+        # Numbers of the host become tensors by `new_full`, which does not wait for the device.
+        known = [self.trainer.stop.asked, count_of(rows), len(bad_of(rows))]
+        found = [values.new_full((), number, dtype=torch.float32) for number in known]
+        return torch.stack([(~values.isfinite().all()).float(), (~norm.isfinite()).float(), *found])
 
     def _count(self, step: _Step) -> None:
         trainer = self.trainer

@@ -15,9 +15,11 @@ from torch.utils.data import DataLoader, Subset
 from transformers import TrainerCallback
 from transformers.utils import logging
 
+from ...data.quality.reading import ROWS_READ
 from ...data.windowed_stream import WindowedStream
 from ..acceleration.global_batch import REPEATED
 from ..checkpointing.output_dir import last_checkpoint
+from .row_counts import bad_of
 from .verdict import COLLAPSED, HEALTHY, RISING, TOO_EARLY, remedies, verdict
 from .vital_signs import vital_signs
 
@@ -79,14 +81,18 @@ class HealthCallback(TrainerCallback):
     def _batches(self) -> list[Mapping[str, Any]]:
         """This process's share of the samples, on the host, in as many batches as all other processes have."""
         trainer, args = self.trainer, self.trainer.args
-        rows = _some_rows(trainer.train_dataset if trainer.eval_dataset is None else trainer.eval_dataset)
+        training = trainer.eval_dataset is None
+        rows = _some_rows(trainer.train_dataset if training else trainer.eval_dataset)
+        rows, collator = trainer.reading(rows, trainer.eval_data_collator, is_training=training)
         share, size = math.ceil(len(rows) / args.world_size), args.per_device_eval_batch_size
         end = share * (args.process_index + 1)
-        batches = []
+        batches, bad = [], []
         for start in range(end - share, end, size):
             own = [rows[i] for i in range(start, min(start + size, end, len(rows)))]
-            batch = trainer.eval_data_collator(own or [rows[0]])
+            batch = collator(own or [rows[0]])
+            bad += bad_of(batch.pop(ROWS_READ, []))
             batches.append(batch if own else {**batch, REPEATED: True})
+        trainer.rows.report(gather_object(bad))
         # A loader, since it can pin memory; without workers, and with a generator that no one else draws from.
         return list(
             DataLoader(

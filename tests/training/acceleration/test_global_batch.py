@@ -57,6 +57,7 @@ def test_two_processes__equal_one_with_the_same_global_batch(case, folder, tmp_p
     one, two = runs_of_processes.outcome(trainer), load(folder, case)
 
     assert two[0]["masks"] | two[1]["masks"] == one["masks"]
+    assert two[0]["rows"] == two[1]["rows"] == one["rows"]
 
     assert_same_log(two[0]["log"], one["log"])
     assert len([entry for entry in one["log"] if "loss" in entry]) == STEPS_OF[case]
@@ -77,9 +78,20 @@ def test_two_processes__resume_as_if_never_interrupted(case, folder):
     steps = STEPS_OF[case]
     for whole, resumed in zip(load(folder, case), load(folder, f"resumed_{case}"), strict=True):
         assert without_clock(resumed["log"]) == without_clock(whole["log"])
+        assert resumed["rows"] == whole["rows"]
         assert resumed["weights"].keys() == {steps}
         for name, weight in resumed["weights"][steps].items():
             assert torch.equal(weight, whole["weights"][steps][name]), name
+
+
+def test_two_processes__list_the_bad_rows_of_both(folder):
+    listed = [json.loads(line) for line in (folder / "images" / "bad_rows.jsonl").read_text().splitlines()]
+    assert sorted((row["split"], row["row"]) for row in listed) == [("train", 4), ("train", 16), ("validation", 20)]
+    rows, _ = (found["rows"] for found in load(folder, "images"))
+    # 17 rows are 3 steps: 6 epochs, and two steps of 8 rows. There are 2 evaluations.
+    assert rows["read"] == {"train": 6 * 17 + 16, "validation": 2 * 21}
+    assert rows["bad"]["validation"] == 2
+    assert 12 <= rows["bad"]["train"] <= 14
 
 
 def test_two_processes__only_the_first_one_talks(folder):

@@ -168,6 +168,7 @@ def test_samples__are_shared_out_in_as_many_batches_everywhere(rows, processes, 
         )
         dataset = [{"row": torch.tensor(i)} for i in range(rows)]
         run: Any = Mock(train_dataset=dataset, eval_dataset=None, args=arguments, eval_data_collator=default_collate)
+        run.reading = lambda rows, collator, is_training: (rows, collator)
         found = HealthCallback(run)._batches
         assert ["repeated" if REPEATED in batch else batch["row"].tolist() for batch in found] == batches
 
