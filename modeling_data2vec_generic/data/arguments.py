@@ -259,13 +259,26 @@ class DataArguments:
     # Speech
     min_duration_in_seconds: float = field(
         default=0.0,
-        metadata={"help": "Leave out shorter clips. Clips that are too short for the model are always left out."},
+        metadata={
+            "help": "Leave out shorter clips. Clips that are too short for the model are always left out, and so is "
+            "silence in pre-training. None of these count as bad."
+        },
     )
     max_duration_in_seconds: float = field(
         default=20.0,
         metadata={
-            "help": "Longer clips are cut into consecutive pieces of this length, in seconds. Clips with transcripts "
-            "are left out instead."
+            "help": "Of longer clips, a sample is a random part of this length, in seconds, another one in each "
+            "epoch; only that part is read. Up to 10,000 clips, with --check_data, and where batches are made by "
+            "length, a clip gives as many samples per epoch as parts of this length cover it, otherwise one. "
+            "Evaluation reads fixed parts. In audio classification, long clips are cut into pieces of this length; "
+            "clips with transcripts are left out."
+        },
+    )
+    array_sampling_rate: int | None = field(
+        default=None,
+        metadata={
+            "help": "Sampling rate, in Hz, of sound that is given as arrays of numbers (.npy, .npz, columns of lists) "
+            "and does not state it. Default: that of the feature extractor."
         },
     )
 
@@ -314,6 +327,8 @@ class DataArguments:
                 f"min_duration_in_seconds={self.min_duration_in_seconds} must be at least 0 and below "
                 f"max_duration_in_seconds={self.max_duration_in_seconds}."
             )
+        if self.array_sampling_rate is not None and self.array_sampling_rate < 1:
+            raise ValueError(f"array_sampling_rate={self.array_sampling_rate} must be 1 Hz or more.")
 
     def _check_weights(self) -> None:
         weights = self.dataset_weights

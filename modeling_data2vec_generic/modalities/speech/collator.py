@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ...masking.sample_rng import CROP, RowGenerators
 from ...masking.sampler import MaskSampler, draw_sequence_masks
 from ..base_collator import Batch, Example, MaskingCollator, column
-from .sound import LongClip
+from .long_clips import LongClip
 
 _TRIES = 4  # parts of a long clip that are tried until one is not silent
 

@@ -18,8 +18,9 @@ from modeling_data2vec_generic.data.arguments import DataArguments
 from modeling_data2vec_generic.data.quality.reading import Blank, Unreadable
 from modeling_data2vec_generic.data.quality.screening import NothingLeft
 from modeling_data2vec_generic.data.sources.raw_datasets import load_raw_datasets
-from modeling_data2vec_generic.modalities.speech.mp3 import _first_frame, _frame
-from modeling_data2vec_generic.modalities.speech.waveforms import decode_audio, inspect, prepare_pieces, prepare_speech
+from modeling_data2vec_generic.modalities.speech.decoding.mp3 import _first_frame, _frame
+from modeling_data2vec_generic.modalities.speech.inspection import inspect
+from modeling_data2vec_generic.modalities.speech.waveforms import decode_audio, prepare_pieces, prepare_speech
 
 pytestmark = pytest.mark.fast
 
@@ -391,5 +392,5 @@ def test_prepare_speech__of_mp3_all_that_decodes(tag, parts, tmp_path):
 @pytest.mark.parametrize("share", [0.7, 0.97])
 def test_inspect__what_is_cut_off_is_truncated(options, share):
     content = sound_of(3, **options)
-    assert inspect({"bytes": content, "path": None})["problem"] == ""
-    assert "truncated" in inspect({"bytes": content[: int(len(content) * share)], "path": None})["problem"]
+    assert inspect({"bytes": content, "path": None}, RATE)["problem"] == ""
+    assert "truncated" in inspect({"bytes": content[: int(len(content) * share)], "path": None}, RATE)["problem"]

@@ -1,7 +1,7 @@
 """Opens encoded files of sound, reads any part of them, and finds what is wrong with them.
 
 soundfile decodes (wav, flac, ogg, opus, mp3, aiff, ...), since the decoding of datasets needs torchcodec. What it
-cannot read is left to PyAV (`ffmpeg.py`).
+cannot read is left to PyAV (`ffmpeg.py`) and numpy (`arrays.py`).
 """
 
 import io
@@ -13,8 +13,10 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from ...data.encoded_files import encoded_file
-from ...data.quality.reading import Unreadable
+from ....data.encoded_files import encoded_file
+from ....data.quality.reading import Unreadable
+from .arrays import FIRST_BYTES as ARRAY_FIRST_BYTES
+from .arrays import ArraySound
 from .ffmpeg import FFmpegSound, container_of
 from .mp3 import Mp3Layout, uncounted_frames, with_frame_count
 from .sound import Sound
@@ -38,11 +40,12 @@ _FIRST_BYTES = 16
 _SHORT_MP3 = 1 << 21
 
 
-def open_sound(value: dict[str, Any] | None, whole: bool = False) -> Sound:
+def open_sound(value: dict[str, Any] | None, array_rate: int, whole: bool = False) -> Sound:
     """Opens an encoded file of any type.
 
     Args:
         value: {"bytes": encoded file or None, "path": its path}.
+        array_rate: the sampling rate, in Hz, of arrays that do not state theirs.
         whole: whether the length of a large MP3 file has to be exact, for which all of it is read.
 
     Raises:
@@ -52,8 +55,13 @@ def open_sound(value: dict[str, Any] | None, whole: bool = False) -> Sound:
     if value is None or (value["bytes"] is None and value["path"] is None):
         raise Unreadable("no sound")
     file = encoded_file(value)
-    container = container_of(_beginning(file))
-    sound: Sound = _SndFile(file) if container is None else FFmpegSound(file, container)
+    beginning = _beginning(file)
+    container = container_of(beginning)
+    sound: Sound
+    if beginning.startswith(ARRAY_FIRST_BYTES):
+        sound = ArraySound(file, array_rate)
+    else:
+        sound = _SndFile(file) if container is None else FFmpegSound(file, container)
     try:
         if isinstance(sound, _SndFile) and sound.format == "MP3":
             sound.close()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...data.quality.reading import Unreadable
+from ....data.quality.reading import Unreadable
 from .sound import Sound, scaled
 
 # By the first bytes of a file, the name of the container in ffmpeg. No other of its formats is opened: some of them

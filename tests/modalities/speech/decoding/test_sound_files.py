@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from modeling_data2vec_generic.modalities.speech import sound_files
-from modeling_data2vec_generic.modalities.speech.sound import scaled
-from modeling_data2vec_generic.modalities.speech.sound_files import open_sound
-from modeling_data2vec_generic.modalities.speech.waveforms import decode_audio, inspect
+from modeling_data2vec_generic.modalities.speech.decoding import sound_files
+from modeling_data2vec_generic.modalities.speech.decoding.sound import scaled
+from modeling_data2vec_generic.modalities.speech.decoding.sound_files import open_sound
+from modeling_data2vec_generic.modalities.speech.inspection import inspect
+from modeling_data2vec_generic.modalities.speech.waveforms import decode_audio
 
 pytestmark = pytest.mark.fast
 
@@ -73,16 +74,20 @@ ROUNDED = {
 }
 
 
-def value(content):
-    return {"bytes": content, "path": None}
+def opened(content):
+    return open_sound({"bytes": content, "path": None}, RATE)
+
+
+def problem_of(content):
+    return inspect({"bytes": content, "path": None}, RATE)["problem"]
 
 
 @pytest.mark.parametrize("kind", EXACT)
 def test_read__any_part_is_the_slice_of_the_whole(kind, tmp_path):
     content = EXACT[kind]()
     (tmp_path / "sound").write_bytes(content)
-    for source in (value(content), {"bytes": None, "path": str(tmp_path / "sound")}):
-        with open_sound(source) as sound:
+    for source in ({"bytes": content, "path": None}, {"bytes": None, "path": str(tmp_path / "sound")}):
+        with open_sound(source, RATE) as sound:
             whole = sound.read(0, sound.frames)
             assert whole.dtype == np.float32
             assert sound.frames == pytest.approx(SECONDS * sound.rate, abs=0 if kind != "aac" else 2048)
@@ -92,7 +97,7 @@ def test_read__any_part_is_the_slice_of_the_whole(kind, tmp_path):
     assert whole.shape[1] == (2 if "stereo" in kind or kind == "mp3" else 1)
     inner = slice(4_000, 30_000)  # codecs change the ends
     delay = 1024 if kind == "aac" else 0  # it does not state what the encoder has added
-    found = decode_audio(value(content), RATE)
+    found = decode_audio(source, RATE)
     expected = sweep() * (0.75 if whole.shape[1] == 2 else 1)
     assert np.abs(found[delay:][inner] - expected[inner]).mean() < 0.03
 
@@ -100,7 +105,7 @@ def test_read__any_part_is_the_slice_of_the_whole(kind, tmp_path):
 @pytest.mark.parametrize("kind", ROUNDED)
 def test_read__a_part_of_a_file_whose_times_are_rounded_is_a_slice_nearby(kind):
     content, seconds = ROUNDED[kind]
-    with open_sound(value(content())) as sound:
+    with opened(content()) as sound:
         assert sound.frames == pytest.approx(SECONDS * sound.rate, abs=0.03 * sound.rate)
         whole = sound.read(0, sound.frames)[:, 0]
         for start in (sound.rate, 31_111, 12_345):
@@ -114,8 +119,8 @@ def test_read__a_part_of_a_file_whose_times_are_rounded_is_a_slice_nearby(kind):
 @pytest.mark.parametrize("kind", ["m4a", "mka, flac", "flac", "wav", "webm, opus"])
 def test_inspect__what_is_cut_off_is_bad(kind):
     content = EXACT[kind]() if kind in EXACT else ROUNDED[kind][0]()
-    assert inspect(value(content))["problem"] == ""
-    assert inspect(value(content[: int(0.6 * len(content))]))["problem"]
+    assert problem_of(content) == ""
+    assert problem_of(content[: int(0.6 * len(content))])
 
 
 def test_inspect__an_m4a_for_the_web_whose_end_is_missing_is_bad(tmp_path):
@@ -129,8 +134,8 @@ def test_inspect__an_m4a_for_the_web_whose_end_is_missing_is_bad(tmp_path):
                     copy.mux(packet)
     content = path.read_bytes()
     assert content.index(b"moov") < content.index(b"mdat")
-    assert inspect(value(content))["problem"] == ""
-    assert inspect(value(content[: int(0.6 * len(content))]))["problem"]
+    assert problem_of(content) == ""
+    assert problem_of(content[: int(0.6 * len(content))])
 
 
 def test_open_sound__a_video_without_sound_is_bad():
@@ -140,7 +145,7 @@ def test_open_sound__a_video_without_sound_is_bad():
         stream.width = stream.height = 16
         for packet in [*stream.encode(av.VideoFrame(16, 16, "yuv420p")), *stream.encode(None)]:
             file.mux(packet)
-    assert inspect(value(buffer.getvalue()))["problem"] == "no stream of sound"
+    assert problem_of(buffer.getvalue()) == "no stream of sound"
 
 
 # Large MP3 files
@@ -158,7 +163,7 @@ def only_parts(monkeypatch):
 def test_read__a_part_of_an_mp3_of_one_bit_rate_is_the_slice_of_the_whole(rate, level, tag, only_parts):
     content = libsndfile("MP3", rate=rate, bitrate_mode="CONSTANT", compression_level=level)
     whole = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)[0]
-    with open_sound(value(tag + content)) as sound:
+    with opened(tag + content) as sound:
         assert sound.frames == len(whole)
         for start in (1_200, 12_345, rate, sound.frames - 5000):
             assert np.allclose(sound.read(start, 5000), whole[start : start + 5000], atol=1e-6)
@@ -177,7 +182,7 @@ def vbr(seconds=SECONDS, tag=True):
 def test_read__a_part_of_an_mp3_of_changing_bit_rate_is_some_slice_of_the_whole(start, only_parts):
     content = vbr()
     whole = soundfile.read(io.BytesIO(content), dtype="float32")[0]
-    with open_sound(value(content)) as sound:
+    with opened(content) as sound:
         assert sound.frames == len(whole)
         part = sound.read(start, 30_000)[:, 0]
     assert len(part) == 30_000
@@ -188,14 +193,14 @@ def test_read__a_part_of_an_mp3_of_changing_bit_rate_is_some_slice_of_the_whole(
 
 def test_read__a_large_mp3_that_states_more_bytes_than_it_has_is_truncated(only_parts):
     content = libsndfile("MP3", rate=44_100)
-    assert "truncated" in inspect(value(content[: len(content) // 2]))["problem"]
+    assert "truncated" in problem_of(content[: len(content) // 2])
     with pytest.raises(ValueError, match="truncated"):
-        open_sound(value(content[: len(content) // 2]))
+        opened(content[: len(content) // 2])
 
 
 def test_read__a_large_mp3_to_which_another_was_appended_is_as_long_as_both(only_parts):
     content = libsndfile("MP3", rate=44_100, bitrate_mode="CONSTANT")
-    with open_sound(value(content + content)) as sound:
+    with opened(content + content) as sound:
         assert sound.frames == pytest.approx(2 * SECONDS * 44_100, rel=0.02)
         assert len(sound.read(5 * 44_100, 20_000)) == 20_000
 
@@ -207,7 +212,7 @@ def test_open_sound__a_flac_that_does_not_state_its_length_is_counted():
     content = bytearray(libsndfile("FLAC"))
     content[21] &= 0xF0  # the last 36 bits of 8 bytes, in the block behind the first 8 bytes
     content[22:26] = bytes(4)
-    with open_sound(value(bytes(content))) as sound:
+    with opened(bytes(content)) as sound:
         assert sound.frames == SECONDS * RATE
         assert np.abs(sound.read(20_000, 1000)[:, 0] - sweep()[20_000:21_000]).max() < 1e-4
 

@@ -16,7 +16,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ...data.quality.reading import Unreadable
+from ....data.quality.reading import Unreadable
 
 _BIT_RATES = {  # kbit/s by version (1, 2 for 2 and 2.5)
     1: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 0),
