@@ -1,6 +1,6 @@
 """What columns of a table hold, by their types in `datasets`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from datasets import Array2D, Array3D, Audio, Image, LargeList, List, Value
@@ -37,14 +37,14 @@ def is_image(feature: Any) -> bool:
 
 
 def is_array(feature: Any) -> bool:
-    """Whether a column of this type holds arrays of two or three axes."""
-    is_grid = isinstance(feature, Array2D | Array3D) or is_list(feature, _is_numbers)
-    return is_grid or is_list(feature, lambda item: is_list(item, _is_numbers))
+    """Whether a column of this type holds arrays of up to three axes, or arrays of sound with their sampling rate."""
+    is_grid = isinstance(feature, Array3D) or is_series(feature)
+    return is_grid or is_list(feature, lambda item: is_list(item, _is_numbers)) or _is_sound_array(feature)
 
 
 def is_sound(feature: Any) -> bool:
-    """Whether a column of this type holds sound."""
-    return isinstance(feature, Audio)
+    """Whether a column of this type holds sound: files, or arrays with their sampling rate."""
+    return isinstance(feature, Audio) or _is_sound_array(feature)
 
 
 def is_clip(feature: Any) -> bool:
@@ -54,3 +54,8 @@ def is_clip(feature: Any) -> bool:
 
 def _is_numbers(feature: Any) -> bool:
     return is_list(feature, is_number)
+
+
+def _is_sound_array(feature: Any) -> bool:
+    is_record = isinstance(feature, Mapping) and {"array", "sampling_rate"} <= feature.keys()
+    return is_record and is_series(feature["array"]) and is_number(feature["sampling_rate"])

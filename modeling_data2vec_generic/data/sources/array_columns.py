@@ -1,4 +1,7 @@
-"""Columns of arrays (Array3D, lists of lists of numbers), which become columns of .npy files."""
+"""Columns of arrays (lists of numbers, Array2D, Array3D), which become columns of .npy files.
+
+Arrays of sound with their sampling rate, as `datasets` decodes sound, become columns of .npz files.
+"""
 
 import io
 from typing import Any
@@ -6,19 +9,25 @@ from typing import Any
 import numpy as np
 import pyarrow
 import pyarrow.compute
-from datasets import Dataset, Features, Image
+from datasets import Dataset, Features
 from numpy.typing import NDArray
 
 from ..arguments import DataArguments
 from ..quality.processes import processes_for
 
-_BATCH = 100  # arrays that are in memory at a time
+_BATCH = 20  # arrays that are in memory at a time; one of sound may be large
 
 
-def arrays_as_files(dataset: Dataset, column: str, args: DataArguments) -> Dataset:
-    """The same rows, with each array of a column as an encoded image file, the bytes of a .npy file.
+def arrays_as_files(dataset: Dataset, column: str, feature: Any, args: DataArguments) -> Dataset:
+    """The same rows, with each array of a column as an encoded file, the bytes of a .npy or .npz file.
 
     A list whose items have different lengths becomes an empty file, which makes its row a bad row.
+
+    Args:
+        dataset: the rows.
+        column: the column with the arrays.
+        feature: the type of a column of encoded files.
+        args: the flags.
     """
     return (
         dataset.with_format("arrow")
@@ -28,7 +37,7 @@ def arrays_as_files(dataset: Dataset, column: str, args: DataArguments) -> Datas
             batch_size=_BATCH,
             writer_batch_size=_BATCH,
             fn_kwargs={"column": column},
-            features=Features({**dataset.features, column: Image(decode=False)}),
+            features=Features({**dataset.features, column: feature}),
             num_proc=processes_for(len(dataset), args),
             desc="Reading arrays",
         )
@@ -46,14 +55,19 @@ def _storage(chunk: pyarrow.Array) -> pyarrow.Array:
     return chunk.storage if isinstance(chunk, pyarrow.ExtensionArray) else chunk
 
 
-def _file_of(value: pyarrow.ListScalar) -> dict[str, Any] | None:
-    if not value.is_valid:
+def _file_of(value: pyarrow.Scalar) -> dict[str, Any] | None:
+    with_rate = isinstance(value, pyarrow.StructScalar)
+    numbers = value["array"] if with_rate and value.is_valid else value
+    if not numbers.is_valid:
         return None
-    array = _array_of(value)
+    array = _array_of(numbers)
     if array is None:
         return {"bytes": b"", "path": None}
     buffer = io.BytesIO()
-    np.save(buffer, array)
+    if with_rate:
+        np.savez(buffer, array=array, sampling_rate=np.float64(value["sampling_rate"].as_py() or 0))
+    else:
+        np.save(buffer, array)
     return {"bytes": buffer.getvalue(), "path": None}
 
 

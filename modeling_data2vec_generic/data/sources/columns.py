@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow
 import pyarrow.compute
-from datasets import ClassLabel, Dataset, Features, Image, Value
+from datasets import ClassLabel, Dataset, Features, Value
 from numpy.typing import NDArray
 from transformers.utils import logging
 
@@ -307,8 +307,8 @@ def undecoded(dataset: Dataset, column: str, modality: str, args: DataArguments,
     found = dataset.features[column]
     if (folder := _start_of_paths(args, split)) is not None:
         dataset = _located(dataset, column, modality, folder)
-    if is_array(found) and KINDS[modality].feature == Image(decode=False):
-        dataset = arrays_as_files(dataset, column, args)
+    if is_array(found) and not KINDS[modality].several_files:
+        dataset = arrays_as_files(dataset, column, KINDS[modality].feature, args)
     try:
         return dataset.cast_column(column, KINDS[modality].feature)
     except (TypeError, ValueError, NotImplementedError) as error:  # depends on the type that was found

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ....data.encoded_files import encoded_file
 from ....data.quality.reading import Unreadable
-from .arrays import FIRST_BYTES as ARRAY_FIRST_BYTES
+from ...numpy_files import is_numpy
 from .arrays import ArraySound
 from .ffmpeg import FFmpegSound, container_of
 from .mp3 import Mp3Layout, uncounted_frames, with_frame_count
@@ -58,7 +58,7 @@ def open_sound(value: dict[str, Any] | None, array_rate: int, whole: bool = Fals
     beginning = _beginning(file)
     container = container_of(beginning)
     sound: Sound
-    if beginning.startswith(ARRAY_FIRST_BYTES):
+    if is_numpy(beginning):
         sound = ArraySound(file, array_rate)
     else:
         sound = _SndFile(file) if container is None else FFmpegSound(file, container)
