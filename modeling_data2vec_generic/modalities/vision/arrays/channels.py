@@ -61,12 +61,14 @@ def with_channels(values: NDArray, wanted: int) -> NDArray:
     return (np.rint(grey) if values.dtype.kind == "u" else grey).astype(values.dtype)[..., None]
 
 
-def on_white(values: NDArray, white: float) -> NDArray:
+def on_white(values: NDArray, white: float, is_premultiplied: bool = False) -> NDArray:
     """An image (H, W, C) whose last channel is its opacity, as one without it, with white behind what is transparent.
 
     Args:
         values: whole numbers.
         white: the largest value, that of white and of what is opaque.
+        is_premultiplied: whether colours have been multiplied with the opacity ("associated alpha").
     """
     colours, opacity = values[..., :-1].astype(np.float64), values[..., -1:].astype(np.float64) / white
-    return np.rint(colours * opacity + white * (1 - opacity)).astype(values.dtype)
+    covered = colours if is_premultiplied else colours * opacity
+    return np.rint((covered + white * (1 - opacity)).clip(0, white)).astype(values.dtype)

@@ -12,6 +12,7 @@ from .stored_array import ORIENTATION, StoredArray
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two of files above 4 GB
 _OPACITY = (1, 2)  # values of the tag ExtraSamples that mean opacity; 0 is any other channel
+_PREMULTIPLIED = 1
 _SEPARATED = 5  # value of the tag PhotometricInterpretation for CMYK
 
 
@@ -82,7 +83,7 @@ def _reader(file: io.BytesIO | str, stacked: bool, drops_opacity: bool) -> Calla
             return values
         if values.dtype.kind != "u":
             return values[..., :-1]  # no value is known to be white
-        return on_white(values, np.iinfo(values.dtype).max)
+        return on_white(values, np.iinfo(values.dtype).max, page.extrasamples[-1] == _PREMULTIPLIED)
 
     return stored
 

@@ -18,6 +18,7 @@ RNG = np.random.default_rng(0)
 DEEP = RNG.integers(0, 65536, (6, 9, 5), dtype=np.uint16)
 FLOATS = RNG.normal(size=(6, 9, 5)).astype(np.float32)
 BYTES = RNG.integers(0, 256, (6, 9, 4), dtype=np.uint8)
+PREMULTIPLIED = np.concatenate([np.minimum(DEEP[..., :3], DEEP[..., 3:4]), DEEP[..., 3:4]], axis=2)
 FIRST = {channels: np.ascontiguousarray(np.moveaxis(DEEP, 2, 0)[:channels]) for channels in (3, 5)}
 
 
@@ -79,6 +80,11 @@ FILES = {
     "tiff, above 4 GB": (tiff(DEEP, photometric="minisblack", planarconfig="contig", bigtiff=True), None, DEEP),
     "tiff, RGB of 16 bits": (tiff(DEEP[..., :3], photometric="rgb"), 3, DEEP[..., :3]),
     "tiff, RGBA of 16 bits": (tiff(DEEP[..., :4], photometric="rgb"), 3, white_behind(DEEP[..., :4])),
+    "tiff, RGBA of 16 bits, premultiplied": (
+        tiff(PREMULTIPLIED, photometric="rgb", extrasamples=["assocalpha"]),
+        3,
+        PREMULTIPLIED[..., :3] + (65535 - PREMULTIPLIED[..., 3:]),
+    ),
     "tiff, RGB and infrared": (tiff(BYTES, photometric="rgb", extrasamples=["unspecified"]), None, BYTES),
     "tiff, pages that are channels": (tiff(FIRST[5], photometric="minisblack"), 5, DEEP),
     "tiff, pages that are not": (tiff(FIRST[5], photometric="minisblack"), 1, DEEP[..., :1]),
