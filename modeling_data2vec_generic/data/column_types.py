@@ -47,6 +47,11 @@ def is_sound(feature: Any) -> bool:
     return isinstance(feature, Audio) or _is_sound_array(feature)
 
 
+def holds_files(feature: Any) -> bool:
+    """Whether a column of this type holds encoded files, or lists of these."""
+    return isinstance(feature, Image | Audio) or is_list(feature, lambda item: isinstance(item, Image | Audio))
+
+
 def is_clip(feature: Any) -> bool:
     """Whether a column of this type holds lists of images."""
     return is_list(feature, lambda item: isinstance(item, Image))

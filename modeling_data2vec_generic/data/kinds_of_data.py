@@ -42,7 +42,7 @@ class KindOfData:
         read_by: the main inputs of the encoders that read this kind.
         column_holds: whether a column of a type (a feature of `datasets`) can hold this kind.
         expected: what that is, in words; empty for files, since any column that can be cast to files is taken.
-        file_type: the type of the files that rows consist of; None for rows without files.
+        file_type: the type of the files that rows consist of; None for rows without files. Series may be either.
         several_files: whether a row has a list of files. In a folder of data, each folder with files is a row then.
         noun: what rows made of files are called in messages.
     """
@@ -78,6 +78,11 @@ def _can_read_image(path: Path) -> bool:
     return True
 
 
+def _can_read_array(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(6) == b"\x93NUMPY"
+
+
 def _can_read_sound(path: Path) -> bool:
     import soundfile  # an optional dependency
 
@@ -111,13 +116,25 @@ _SOUND = FileType(
     ),
     can_read=_can_read_sound,
 )
+_ARRAYS = FileType(
+    noun="arrays",
+    feature=Image(decode=False),
+    extensions=frozenset((".npy", ".npz")),
+    first_bytes=rb"\x93NUMPY",
+    can_read=_can_read_array,
+)
 # By the names that --modality takes, in the order in which messages list them.
 KINDS = {
     "text": KindOfData("text", ("input_ids",), is_text, expected="strings"),
     "vision": KindOfData("image", ("pixel_values",), is_image, file_type=_IMAGES, noun="images"),
     "speech": KindOfData("audio", ("input_values", "input_features"), is_sound, file_type=_SOUND, noun="sounds"),
     "series": KindOfData(
-        "series", ("past_values",), is_series, expected="lists of numbers, or of lists with a number per channel"
+        "series",
+        ("past_values",),
+        is_series,
+        expected="lists of numbers, or of lists with a number per channel, or .npy files",
+        file_type=_ARRAYS,
+        noun="series",
     ),
     "video": KindOfData(
         "video",
@@ -128,7 +145,10 @@ KINDS = {
         noun="clips",
     ),
 }
-# The type of file that a row is, for the kinds whose rows are one file each.
+# The type of file that a row is, for the kinds whose rows are one file each. An array is an image here, since only the
+# encoder can say that it is a series.
 FILE_TYPES = {
-    name: kind.file_type for name, kind in KINDS.items() if kind.file_type is not None and not kind.several_files
+    name: kind.file_type
+    for name, kind in KINDS.items()
+    if kind.file_type is not None and kind.file_type is not _ARRAYS and not kind.several_files
 }

@@ -8,6 +8,7 @@ from datasets import Dataset
 from transformers.utils import logging
 
 from ..data.arguments import DataArguments
+from ..data.column_types import holds_files
 from ..data.kinds_of_data import KINDS
 from ..data.quality.screening import path_of
 from ..data.sources.raw_datasets import infer_modality, limited, read_splits
@@ -112,9 +113,8 @@ def paths_of(rows: Dataset, modality: str) -> dict[int, str]:
 
     If a row has several files (the images of a clip), it is the path of the first.
     """
-    kind = KINDS[modality]
-    column = kind.column
-    if kind.file_type is None or not kind.column_holds(rows.features[column]):
+    column = KINDS[modality].column
+    if not holds_files(rows.features[column]):
         return {}
     found: dict[int, str] = {}
     for batch in rows.with_format(None).select_columns(["sample_index", column]).iter(_BATCH):

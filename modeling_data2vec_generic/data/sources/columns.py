@@ -20,7 +20,7 @@ from ..arguments import SOURCE_FLAGS, VALIDATION_FLAGS, DataArguments
 from ..cache_keys import renewed
 from ..column_types import is_array, is_list, is_number, is_text, is_whole_number
 from ..encoded_files import file_of
-from ..kinds_of_data import FILE_TYPES, KINDS
+from ..kinds_of_data import KINDS
 from ..quality.screening import good_rows
 from ..summary import note
 from ..tables.table import Table
@@ -60,9 +60,9 @@ def may_hold(columns: Mapping[str, Any], modality: str) -> bool:
     """Whether a table with these columns (types by name) can be read as a modality."""
     if KINDS[modality].column in columns or any(holds(feature, modality) for feature in columns.values()):
         return True
-    if modality in FILE_TYPES:
-        return bool(_path_columns(columns, ()))
-    return modality == "series" and bool(times_of(columns))
+    if modality == "series" and times_of(columns):
+        return True
+    return bool(_file_columns(columns, modality, ()))
 
 
 def chosen_columns(
@@ -169,7 +169,7 @@ def content_column(
     if chosen is None:
         of_type = [name for name, feature in features.items() if holds(feature, kind) and name not in others]
         times = times_of(features, others) if modality == "series" and not of_type else ()
-        paths = _path_columns(features, others) if modality in FILE_TYPES and not of_type else []
+        paths = [] if of_type else _file_columns(features, modality, others)
         if usual in features:
             chosen = usual
         elif times:
@@ -185,7 +185,9 @@ def content_column(
     found = features[chosen]
     expected = _WORDS_EXPECTED if words else KINDS[modality].expected
     as_text = untyped and kind in ("text", "words") and isinstance(found, Value)
-    if expected and not (holds(found, kind) or as_text or (untyped and found == Value("null"))):
+    in_folder = is_text(found) and _start_of_paths(args, split) is None  # files that `load_folder` has found
+    as_file = modality == "series" and (in_folder or isinstance(found, Image) or found == Value("binary"))
+    if expected and not (holds(found, kind) or as_text or as_file or (untyped and found == Value("null"))):
         raise ValueError(
             f"{flag}={chosen!r} holds {found} in the {split} data, not {expected}. "
             f"Choose another column: {_listed(features)}."
@@ -214,8 +216,13 @@ def times_of(features: Mapping[str, Any], others: Collection[str] = ()) -> tuple
     return tuple(found[0][number] for number in numbers)
 
 
-def _path_columns(features: Mapping[str, Any], others: Collection[str]) -> list[str]:
-    return [name for name in _PATHS if name in features and name not in others and is_text(features[name])]
+def _file_columns(features: Mapping[str, Any], modality: str, others: Collection[str]) -> list[str]:
+    """The columns that may hold files of a modality whose rows are one file each, if no type of a column says so."""
+    if KINDS[modality].file_type is None or KINDS[modality].several_files:
+        return []
+    arrays = [name for name, feature in features.items() if modality == "series" and isinstance(feature, Image)]
+    found = arrays or [name for name in _PATHS if name in features and is_text(features[name])]
+    return [name for name in found if name not in others]
 
 
 def _note_columns(chosen: Mapping[str, str | tuple[str, ...]], features: Features, split: str, source: str) -> None:
@@ -260,7 +267,8 @@ def canonical(dataset: Dataset, modality: str, args: DataArguments, split: str, 
     usual, flag = KINDS[modality].column, KINDS[modality].column_flag
     if labels is None:
         dataset = _without_label(dataset)
-    if KINDS[modality].file_type is not None:
+    is_numbers = modality == "series" and holds(dataset.features[usual], modality)
+    if KINDS[modality].file_type is not None and not is_numbers:
         column = getattr(args, flag) or usual
         dataset = undecoded(dataset, usual, modality, args, split, f"{flag}={column!r}")
     dataset = dataset.add_column("sample_index", np.arange(len(dataset)))

@@ -80,6 +80,10 @@ def _modalities_of(args: DataArguments, encoder_reads: Callable[[], str | None])
         found = files.modalities()
         if not found:
             raise ValueError(nothing_found(files, args.train_dir[0], "train_dir", "images or sound"))
+        arrays = KINDS["series"].file_type
+        assert arrays is not None
+        if files.with_ending(arrays.extensions).any() and encoder_reads() in KINDS["series"].read_by:
+            return ["series"]
         return found
     # Without validation data, since reading a folder needs the modality.
     training = replace(args, validation_file=None, validation_dir=None)
@@ -95,7 +99,7 @@ def _modalities_of_columns(features: Features, label: str, encoder_reads: str | 
         return fitting
     # Any data may have a column of strings (captions, paths, names) or of lists of numbers (features). The modality is
     # therefore text or series only if no other column or name decides.
-    of_files = [name for name, kind in KINDS.items() if kind.file_type is not None]
+    of_files = [name for name, kind in KINDS.items() if kind.file_type is not None and name != "series"]
     found = [name for name in of_files if any(holds(feature, name) for feature in features.values())]
     found = found or [name for name, kind in KINDS.items() if name != "text" and kind.column in features]
     found = found or ["text"] * ("text" in features)

@@ -14,6 +14,7 @@ from ...layout_data2vec_generic import find_layout
 from ...masking.sampler import MaskSampler
 from ...measurements_data2vec_generic import measure
 from ...training.arguments import ModelArguments
+from ...training.encoders import parse_overrides
 from ..base_modality import Modality
 from .collator import DataCollatorForData2VecSeries
 from .windows import prepare_series, usual_shape
@@ -34,7 +35,8 @@ class Series(Modality):
         self.raw = raw
 
     def encoder_defaults(self) -> dict[str, Any]:
-        shape = usual_shape(self.raw, self.data_args)
+        given = parse_overrides(self.model_args.config_overrides).get("num_input_channels")
+        shape = usual_shape(self.raw, self.data_args, given)
         if shape is None:
             return {}  # all series are bad, and `prepare` raises an error that says why
         length, channels = shape

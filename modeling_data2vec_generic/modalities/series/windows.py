@@ -11,8 +11,12 @@ from datasets import Array2D, Dataset, Features, Value
 from numpy.typing import NDArray
 
 from ...data.arguments import DataArguments
+from ...data.column_types import holds_files
+from ...data.encoded_files import encoded_file
 from ...data.quality.processes import processes_for
+from ...data.quality.reading import Unreadable, readable
 from ...data.quality.screening import good_rows
+from ..numpy_files import open_numpy
 from ..window_counts import count_windows
 
 _LONGEST_DEFAULT = 512  # values that a new encoder reads at most, unless the user sets more
@@ -24,8 +28,8 @@ def prepare_series(raw: Dataset, args: DataArguments, split: str, length: int, c
     """Checks series and cuts them into consecutive windows. Values are not scaled, which the encoder does.
 
     Each window has the label of its series. The remainder at the end of a series is dropped. Series that are shorter
-    than a window, have another number of channels, or hold values that are missing or not finite are bad rows (see
-    `good_rows`).
+    than a window, have another number of channels, or hold values that are missing or not finite, and files that
+    cannot be read, are bad rows (see `good_rows`).
 
     Args:
         raw: the rows, as `load_raw_datasets` gives them.
@@ -41,7 +45,7 @@ def prepare_series(raw: Dataset, args: DataArguments, split: str, length: int, c
     Raises:
         ValueError: too many rows are bad, or none is left.
     """
-    report = _report(raw, args, split)
+    report = _report(raw, args, split, channels)
     shapes = list(zip(report["length"][:], report["channels"][:], strict=True))
     problems = [
         problem or _misfit(found, (length, channels))
@@ -53,6 +57,7 @@ def prepare_series(raw: Dataset, args: DataArguments, split: str, length: int, c
         noun="row",
         split=split,
         max_bad_fraction=args.max_bad_fraction,
+        column="series" if holds_files(raw.features["series"]) else None,
     )
     count_windows(np.array([shapes[position][0] for position in good]), length, noun="series", split=split)
     # Windows are stored and not cut on access, since reading a window must not mean reading all of a long series.
@@ -65,7 +70,7 @@ def prepare_series(raw: Dataset, args: DataArguments, split: str, length: int, c
             _windows,
             batched=True,
             batch_size=_BATCH,
-            fn_kwargs={"length": length},
+            fn_kwargs={"length": length, "channels": channels},
             remove_columns=raw.column_names,
             features=Features(features | labels),
             num_proc=processes_for(len(good), args),
@@ -76,13 +81,18 @@ def prepare_series(raw: Dataset, args: DataArguments, split: str, length: int, c
     return cut.with_format("numpy", columns=["series"], output_all_columns=True)
 
 
-def usual_shape(raw: Dataset, args: DataArguments) -> tuple[int, int] | None:
+def usual_shape(raw: Dataset, args: DataArguments, channels: int | None = None) -> tuple[int, int] | None:
     """The (length, channels) that a new encoder should read; None if all series are bad.
 
     `channels` is the most frequent number of channels. `length` is that of the shortest series with so many channels,
     so that each of them has a window, but at most 512.
+
+    Args:
+        raw: the rows, as `load_raw_datasets` gives them.
+        args: the flags.
+        channels: their number, if it is known, by which the axes of arrays in files are told apart.
     """
-    report = _report(raw, args, "train")
+    report = _report(raw, args, "train", channels)
     found = zip(report["problem"][:], report["length"][:], report["channels"][:], strict=True)
     shapes = [(length, channels) for problem, length, channels in found if not problem]
     if not shapes:
@@ -91,13 +101,20 @@ def usual_shape(raw: Dataset, args: DataArguments) -> tuple[int, int] | None:
     return min(_LONGEST_DEFAULT, *(length for length, channels in shapes if channels == usual)), usual
 
 
-def series_of(column: pyarrow.ChunkedArray) -> Iterator[NDArray[np.float32] | None]:
+def series_of(column: pyarrow.ChunkedArray, channels: int | None = None) -> Iterator[NDArray[np.float32] | Unreadable]:
     """Each row as an array, float32 (T, channels). A row is a list of T numbers, or of T lists with one per channel.
 
+    It may also be a .npy or .npz file with an array (T,), (T, channels) or (channels, T). The axis of the channels is
+    the one with as many entries as `channels`, or if none has, or they are not known, the one with fewer entries.
+
     A missing value becomes NaN, and a missing row is empty. A row whose number of channels is not the same at each
-    time is None. Numbers never become Python objects, which would take several times the memory and the time.
+    time, or whose file cannot be read, is an [`Unreadable`]. Numbers never become Python objects, which would take
+    several times the memory and the time.
     """
     for chunk in column.chunks:
+        if pyarrow.types.is_struct(chunk.type):
+            yield from (readable(_in_file, file.as_py(), channels) for file in chunk)
+            continue
         rows = chunk.storage if isinstance(chunk, pyarrow.ExtensionArray) else chunk
         ends = _lengths(rows).cumsum()
         times = rows.flatten()
@@ -111,9 +128,33 @@ def series_of(column: pyarrow.ChunkedArray) -> Iterator[NDArray[np.float32] | No
         for start, end in zip([0, *ends[:-1]], ends, strict=True):
             wide = channels[start:end]
             if (wide != wide[:1]).any() or missing[start:end].any():
-                yield None
+                yield Unreadable("not the same number of channels at each time")
             else:
                 yield numbers[offsets[start] : offsets[end]].reshape(len(wide), wide[0] if len(wide) else 1)
+
+
+def _in_file(file: dict[str, Any] | None, channels: int | None) -> NDArray[np.float32]:
+    """The series in a file, float32 (T, channels).
+
+    Raises:
+        ValueError: it holds no array of one or two axes, or it is not clear which axis is the channels. For damaged
+            files, other exceptions, too.
+    """
+    if file is None or (file["bytes"] is None and file["path"] is None):
+        raise Unreadable("no values")
+    opened = encoded_file(file)
+    numbers = open_numpy(opened)
+    shape = numbers.shape
+    if len(shape) not in (1, 2):
+        raise ValueError(f"an array of shape {shape}, and (times,) or (times, channels) is expected")
+    fitting = [axis for axis, size in enumerate(shape) if size == channels] or [shape.index(min(shape))]
+    if len(shape) == 2 and (len(fitting) > 1 or shape[0] == shape[1]):
+        raise ValueError(f"an array of shape {shape}, whose channels may be either axis: give it as lists, in a table")
+    with np.errstate(over="ignore"):  # values beyond float32 become infinite, which `_problem` finds
+        values = numbers.read().astype(np.float32)
+    if len(shape) == 1:
+        return values[:, None]
+    return np.ascontiguousarray(values.T if fitting[0] == 0 else values)
 
 
 def _lengths(lists: pyarrow.Array) -> NDArray[np.int64]:
@@ -126,10 +167,10 @@ def _numbers(values: pyarrow.Array) -> NDArray[np.float32]:
         return values.cast("float64", safe=False).to_numpy(zero_copy_only=False).astype(np.float32)
 
 
-def _windows(batch: pyarrow.Table, length: int) -> dict[str, Any]:
+def _windows(batch: pyarrow.Table, length: int, channels: int) -> dict[str, Any]:
     parts = []
-    for series in series_of(batch["series"]):
-        assert series is not None  # `_report` has found these, and they were left out
+    for series in series_of(batch["series"], channels):
+        assert not isinstance(series, Unreadable)  # `_report` has found these, and they were left out
         count = len(series) // length
         parts.append(series[: count * length].reshape(count, length, -1))
     cut: dict[str, Any] = {"series": np.concatenate(parts)}
@@ -140,13 +181,14 @@ def _windows(batch: pyarrow.Table, length: int) -> dict[str, Any]:
     return cut
 
 
-def _report(raw: Dataset, args: DataArguments, split: str) -> Dataset:
+def _report(raw: Dataset, args: DataArguments, split: str, channels: int | None) -> Dataset:
     """For each series what is wrong with it ("" if nothing), its length and its number of channels."""
     report = raw.with_format("arrow").map(
         _inspect,
         batched=True,
         batch_size=_BATCH,
         input_columns="series",
+        fn_kwargs={"channels": channels},
         remove_columns=raw.column_names,
         features=Features({"problem": Value("string"), "length": Value("int64"), "channels": Value("int64")}),
         num_proc=processes_for(len(raw), args),
@@ -155,8 +197,11 @@ def _report(raw: Dataset, args: DataArguments, split: str) -> Dataset:
     return report.with_format(None)
 
 
-def _inspect(column: pyarrow.ChunkedArray) -> dict[str, list[Any]]:
-    found = [(_problem(series), (0, 0) if series is None else series.shape) for series in series_of(column)]
+def _inspect(column: pyarrow.ChunkedArray, channels: int | None) -> dict[str, list[Any]]:
+    found = [
+        (_problem(series), (0, 0) if isinstance(series, Unreadable) else series.shape)
+        for series in series_of(column, channels)
+    ]
     return {
         "problem": [problem for problem, _ in found],
         "length": [shape[0] for _, shape in found],
@@ -164,9 +209,9 @@ def _inspect(column: pyarrow.ChunkedArray) -> dict[str, list[Any]]:
     }
 
 
-def _problem(series: NDArray[np.float32] | None) -> str:
-    if series is None:
-        return "not the same number of channels at each time"
+def _problem(series: NDArray[np.float32] | Unreadable) -> str:
+    if isinstance(series, Unreadable):
+        return series.reason
     if not series.size:
         return "no values"
     bad = int((~(np.abs(series) <= _LARGEST)).sum())  # counts NaN too, which is not <= anything

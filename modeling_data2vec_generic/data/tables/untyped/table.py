@@ -90,7 +90,7 @@ class UntypedTable(Table):
             return List(Value("float64"))
         feature = self.features.get(column)
         nested = isinstance(feature, List)
-        if name == "series":
+        if name == "series" and not (isinstance(feature, Image) or feature == Value("string")):
             deep = nested and isinstance(feature.feature, List)
             return List(List(Value("float64"))) if deep else List(Value("float64"))
         if name in FILE_COLUMNS:
@@ -130,11 +130,11 @@ class UntypedTable(Table):
         """
         if name == "label":
             return (lambda value: self.label(_in(folder, value))) if is_path else self.label
+        if name == "series" and isinstance(feature, List):
+            return as_numbers
         if name in FILE_COLUMNS:
             convert = as_list if isinstance(feature, List) else as_file
             return lambda value: file_of(convert(value), folder)
-        if name == "series":
-            return as_numbers
         return as_list if isinstance(feature, List) else as_text
 
     def _times(self, values: tuple[Any, ...]) -> list[float | None]:
