@@ -68,7 +68,8 @@ def load_folder(folder: str, flag: str, modality: str | None, labels_wanted: boo
     kind = None if modality is None else KINDS[modality]
     if kind is None or kind.file_type is None:
         raise ValueError(
-            f"{flag}={folder!r} goes with images, sound, video or arrays of series, not with modality={modality!r}: use --train_file."
+            f"{flag}={folder!r} goes with images, sound, video or series, not with modality={modality!r}: use "
+            "--train_file."
         )
     listing = listing_of(folder, flag)
     listing.tell(folder, flag)

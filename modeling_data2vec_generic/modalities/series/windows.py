@@ -111,6 +111,7 @@ def series_of(column: pyarrow.ChunkedArray, channels: int | None = None) -> Iter
     time, or whose file cannot be read, is an [`Unreadable`]. Numbers never become Python objects, which would take
     several times the memory and the time.
     """
+    chunk: Any
     for chunk in column.chunks:
         if pyarrow.types.is_struct(chunk.type):
             yield from (readable(_in_file, file.as_py(), channels) for file in chunk)
