@@ -164,7 +164,7 @@ class DataArguments:
         metadata={
             "help": "Look through all rows before the first step and leave out bad ones. Default: look at 256 rows of "
             "each split; further bad rows are replaced by the next good one, counted and listed when they are read. "
-            "Text, and the data of fine-tuning, are always checked as a whole."
+            "Text, series, and the data of fine-tuning are always checked as a whole."
         },
     )
     preprocessing_num_workers: int | None = field(

@@ -9,6 +9,7 @@ import torch
 from datasets import ClassLabel, Dataset, Features, Image, List, Value
 from torch import nn
 
+from modeling_data2vec_generic.data.quality.reading import Unreadable
 from modeling_data2vec_generic.evaluation.probe import (
     Probe,
     after_prefix,
@@ -228,6 +229,35 @@ def test_probe__of_features_that_are_not_finite_says_so_and_gives_nan(value, cap
     assert metrics.keys() == {"effective_rank", "knn_accuracy", "linear_accuracy"}
     assert all(map(math.isnan, metrics.values()))
     assert "features of 35 of 105 probe samples are NaN or infinite: effective_rank, knn_accuracy, lin" in caplog.text
+
+
+def test_probe__leaves_out_bad_rows_with_their_labels():
+    def broken(bad):
+        def decode(batch):
+            rows = zip(batch["input_ids"], batch.get("row", ()), strict=True)
+            return {
+                **batch,
+                "input_ids": [Unreadable("broken", f"{row}.txt") if row in bad else ids for ids, row in rows],
+            }
+
+        return decode
+
+    torch.manual_seed(0)
+    encoder = TinyEncoder()
+    labels = [0, 1, 2] * 10
+    for bad in ({4, 5, 29}, set()):
+        splits = [dataset_of(labels).add_column("row", list(range(30))) for _ in range(2)]
+        # Without bad rows, the probe of the others.
+        train, test = splits if bad else (rows.select(sorted(set(range(30)) - {4, 5, 29})) for rows in splits)
+        probe = Probe(train.with_transform(broken(bad)), test.with_transform(broken(bad)), collate, real_tokens)
+        metrics = probe(encoder)
+        if bad:
+            found = metrics
+            rows = [row.path for row in probe.bad_rows if row.split == "train" and row.counted]
+            assert rows == ["4.txt", "5.txt", "29.txt"]
+        else:
+            assert metrics == found
+            assert probe.bad_rows == []
 
 
 @pytest.mark.parametrize("dimensions", [1, 3, 8])
