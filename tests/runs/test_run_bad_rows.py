@@ -56,7 +56,8 @@ def test_run__looks_at_256_images_of_each_split_first(table, tmp_path, monkeypat
         raise BeforeFirstStep
 
     monkeypatch.setattr(run_pretraining.Data2VecTrainer, "train", stop)
-    for more, most in ([], 512), (["--check_data", "--preprocessing_num_workers", "2"], 0):  # by other processes
+    everything = "--check_data --preprocessing_num_workers 2 --max_eval_samples 400".split()
+    for more, most in ([], 512), (everything, 0):  # other processes look at everything
         decoded.clear()
         with pytest.raises(BeforeFirstStep):
             run_pretraining.main([*run_flags(tmp_path / str(most), 2), *flags(table, *more)])

@@ -197,7 +197,7 @@ def good_rows(
             if nothing_left:
                 raise NothingLeft(f"{message}: nothing is left to use. Repair them or choose other data.")
         if tally is None or not tally.quiet:
-            logger.warning(f"{message}. They are skipped.")
+            logger.warning(f"{message}. They are {'skipped' if total == len(problems) else 'replaced when read'}.")
     if tally is not None:
         tally.bad += len(bad)
     if nothing_left:
