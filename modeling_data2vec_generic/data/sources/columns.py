@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow
 import pyarrow.compute
-from datasets import ClassLabel, Dataset, Features, Value
+from datasets import ClassLabel, Dataset, Features, Image, Value
 from numpy.typing import NDArray
 from transformers.utils import logging
 
