@@ -123,11 +123,11 @@ def series_of(column: pyarrow.ChunkedArray, channels: int | None = None) -> Iter
             for series in np.split(_numbers(times), ends[:-1]):
                 yield series[:, None]
             continue
-        channels, numbers = _lengths(times), _numbers(times.flatten())
-        offsets = np.concatenate([[0], channels.cumsum()])
+        widths, numbers = _lengths(times), _numbers(times.flatten())
+        offsets = np.concatenate([[0], widths.cumsum()])
         missing = times.is_null().to_numpy(zero_copy_only=False)
         for start, end in zip([0, *ends[:-1]], ends, strict=True):
-            wide = channels[start:end]
+            wide = widths[start:end]
             if (wide != wide[:1]).any() or missing[start:end].any():
                 yield Unreadable("not the same number of channels at each time")
             else:
