@@ -9,6 +9,8 @@ from datasets import Audio, Image, List
 
 from .column_types import is_clip, is_image, is_series, is_sound, is_text
 
+# Arrays may be of several kinds. They count as files of a kind if there are no other files of it.
+ARRAY_ENDINGS = frozenset((".npy", ".npz"))
 # Pillow recognises files by their content, and passes some formats to other programs (EPS to Ghostscript). Only these
 # are allowed.
 IMAGE_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")
@@ -98,8 +100,9 @@ _IMAGES = FileType(
     feature=Image(decode=False),
     extensions=frozenset(
         ".png .apng .jpg .jpeg .jpe .jfif .bmp .gif .tif .tiff .webp .ppm .pgm .pbm .pnm .pfm .jp2 .j2k .jpc .jpf "
-        ".jpx .j2c .avif .avifs .npy .npz".split()
-    ),
+        ".jpx .j2c .avif .avifs".split()
+    )
+    | ARRAY_ENDINGS,
     first_bytes=rb"\x89PNG\r\n|\xff\xd8\xff|GIF8|BM|II[*+]\0|MM\0[*+]|RIFF....WEBP|\0\0\0\x0cjP|....ftypavif|\x93NUMPY",
     can_read=_can_read_image,
 )
@@ -109,7 +112,8 @@ _SOUND = FileType(
     extensions=frozenset(
         ".wav .w64 .rf64 .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .snd .caf .m4a .m4b .aac .webm .weba .mka "
         ".amr .3gp .wma".split()
-    ),
+    )
+    | ARRAY_ENDINGS,
     first_bytes=(
         rb"RIFF....WAVE|RF64....WAVE|riff\x2e\x91\xcf\x11|fLaC|OggS|ID3|\xff[\xfb\xf3\xf2\xf1\xf9]|FORM....AIF|\.snd|caff|"
         rb"....ftyp(M4A|M4B|mp4|iso|dash|3gp|qt)|\x1aE\xdf\xa3|#!AMR|\x30\x26\xb2\x75\x8e\x66\xcf\x11"
@@ -119,7 +123,7 @@ _SOUND = FileType(
 _ARRAYS = FileType(
     noun="arrays",
     feature=Image(decode=False),
-    extensions=frozenset((".npy", ".npz")),
+    extensions=ARRAY_ENDINGS,
     first_bytes=rb"\x93NUMPY",
     can_read=_can_read_array,
 )

@@ -27,7 +27,7 @@ from transformers.utils import logging
 
 from ..arrow_cache import cached_path, whole_file
 from ..cache_keys import code_version
-from ..kinds_of_data import FILE_TYPES, FileType
+from ..kinds_of_data import ARRAY_ENDINGS, FILE_TYPES, FileType
 from ..summary import note
 
 logger = logging.get_logger(__name__)
@@ -110,19 +110,27 @@ class Listing:
         return np.array([ending in wanted for ending in endings], dtype=bool)[numbers]
 
     def of_type(self, file_type: FileType) -> Mask:
-        """Which files are of a type: by their extension or, if they have none, by their content."""
+        """Which files are of a type: by their extension or, if they have none, by their content.
+
+        Arrays are, if no other file is: beside images or sound they may be anything, such as masks or features.
+        """
         found = self.with_ending(file_type.extensions)
         for number in np.flatnonzero(self.with_ending(("",))).tolist():
             found[number] = _is_content(self.path(number), file_type)
-        return found
+        others = found & ~self.with_ending(ARRAY_ENDINGS)
+        return others if others.any() else found
 
     def modalities(self) -> list[str]:
         """The modalities (keys of FILE_TYPES) of the files, by their extensions.
 
-        If no extension is known, files without an extension count by their content.
+        If there are arrays and no other file of a known type, these are all that arrays may be. If no extension is
+        known, files without an extension count by their content.
         """
         found = self.counts().keys()
-        by_ending = [modality for modality, file_type in FILE_TYPES.items() if file_type.extensions & found]
+        types = FILE_TYPES.items()
+        by_ending = [modality for modality, file_type in types if (file_type.extensions - ARRAY_ENDINGS) & found]
+        if not by_ending and ARRAY_ENDINGS & found:
+            return [modality for modality, _ in types] + ["series"]
         if by_ending or _NO_ENDING not in found:
             return by_ending
         unnamed = np.flatnonzero(self.with_ending(("",))).tolist()

@@ -80,10 +80,9 @@ def _modalities_of(args: DataArguments, encoder_reads: Callable[[], str | None])
         found = files.modalities()
         if not found:
             raise ValueError(nothing_found(files, args.train_dir[0], "train_dir", "images or sound"))
-        arrays = KINDS["series"].file_type
-        assert arrays is not None
-        if files.with_ending(arrays.extensions).any() and encoder_reads() in KINDS["series"].read_by:
-            return ["series"]
+        if "series" in found:  # arrays, of which only the encoder can say what they are
+            reads = encoder_reads()
+            found = [modality for modality in found if reads in KINDS[modality].read_by] or found
         return found
     # Without validation data, since reading a folder needs the modality.
     training = replace(args, validation_file=None, validation_dir=None)

@@ -96,3 +96,17 @@ def test_prepare_series__files_that_cannot_be_read_are_bad_rows(tmp_path, transf
         "8.npy: 60 of 60 values missing, not finite",
     ):
         assert message in transformers_log.text
+
+
+def test_infer_modality__of_arrays_without_an_encoder_is_asked_for(tmp_path):
+    with pytest.raises(ValueError, match="hold vision and speech and series: say which to use with --modality"):
+        infer_modality(DataArguments(train_dir=str(folder(tmp_path))))
+
+
+def test_load_raw_datasets__arrays_beside_other_files_are_not_data(tmp_path):
+    root = folder(tmp_path)
+    for number in range(4):
+        (root / "a" / f"{number}.wav").write_bytes(b"")
+    args = DataArguments(train_dir=str(root))
+    assert infer_modality(args) == "speech"
+    assert len(load_raw_datasets(args, "speech", validation=False)["train"]) == 4
