@@ -26,8 +26,8 @@ from modeling_data2vec_generic.data.quality.reading import GoodSamples, Reportin
 from modeling_data2vec_generic.data.quality.screening import listing, screened_together
 from modeling_data2vec_generic.data.sources.raw_datasets import infer_modality, load_raw_datasets
 from modeling_data2vec_generic.data.sources.streamed_source import WindowPreparation, open_stream
+from modeling_data2vec_generic.data.streams.sample_stream import SampleStream
 from modeling_data2vec_generic.data.summary import log_summary, summarized
-from modeling_data2vec_generic.data.windowed_stream import WindowedStream
 from modeling_data2vec_generic.evaluation.probe import Probe
 from modeling_data2vec_generic.masking.sampler import MaskArguments, MaskSampler
 from modeling_data2vec_generic.modalities import modality_class
@@ -70,11 +70,6 @@ def main(argv: list[str] | None = None) -> None:
     refuse_several_devices(training_args)
     if data_args.streaming and training_args.max_steps < 1:
         raise ValueError("A stream has no end: say how many steps to train with --max_steps.")
-    if data_args.streaming and training_args.train_sampling_strategy == "group_by_length":
-        raise ValueError(
-            "train_sampling_strategy='group_by_length' needs the lengths of all samples before the first step, which "
-            "a stream does not have. Leave it out, or train without --streaming."
-        )
     if data_args.streaming and training_args.max_tokens_per_batch is not None:
         raise ValueError(
             f"max_tokens_per_batch={training_args.max_tokens_per_batch} needs the lengths of all samples before the "
@@ -88,7 +83,9 @@ def main(argv: list[str] | None = None) -> None:
     bad_rows = None
     if training_args.process_index == 0:
         bad_rows = BadRows(training_args.output_dir, start_over=checkpoint is None)
-    with training_args.main_process_first(desc="loading the data"), listing(bad_rows):
+    # Rows of a stream are listed by their numbers in the source, once they are read.
+    listed_first = None if data_args.streaming else bad_rows
+    with training_args.main_process_first(desc="loading the data"), listing(listed_first):
         modality_name = infer_modality(data_args, partial(main_input_of, model_args))
         source = open_stream(data_args, modality_name, training_args.seed) if data_args.streaming else None
         raw = load_raw_datasets(data_args, modality_name) if source is None else source.head
@@ -114,7 +111,7 @@ def main(argv: list[str] | None = None) -> None:
 
     # All settings are checked before the data are, since that may take long.
     streamed = source is not None
-    with training_args.main_process_first(desc="preparing the data"), screened_together(raw, bad_rows, streamed):
+    with training_args.main_process_first(desc="preparing the data"), screened_together(raw, listed_first, streamed):
         prepared = {split: modality.prepare(rows, split, mask) for split, rows in raw.items()}
         labelled = {split: modality.prepare_labelled(rows, split, prepared[split]) for split, rows in raw.items()}
     log_summary()
@@ -134,16 +131,15 @@ def main(argv: list[str] | None = None) -> None:
         )
     stream = None
     if source is not None:
-        stream = WindowedStream(
-            source.rows,
-            source.features,
-            WindowPreparation(
+        stream = SampleStream(
+            rows=source.rows,
+            prepare=WindowPreparation(
                 data_args, modality_name, source.chosen, partial(modality.prepare, split="train", mask=mask)
             ),
-            data_args.shuffle_buffer_size,
-            training_args.seed,
-            data_args.max_bad_fraction,
-            bad_rows,
+            rows_in_memory=data_args.shuffle_buffer_size,
+            seed=training_args.seed,
+            max_bad_fraction=data_args.max_bad_fraction,
+            by_length=training_args.train_sampling_strategy == "group_by_length",
         )
     trainer = Data2VecTrainer(
         model=model,

@@ -89,8 +89,8 @@ class DataArguments:
     shuffle_buffer_size: int = field(
         default=1000,
         metadata={
-            "help": "With --streaming: number of rows that are in memory at a time and whose samples are shuffled. A "
-            "resumed run reads at most this many rows again."
+            "help": "With --streaming: number of rows that each process has in memory at a time. They are read in "
+            "several windows, whose samples are shuffled each. A resumed run reads at most this many rows again."
         },
     )
 
@@ -135,7 +135,8 @@ class DataArguments:
     max_train_samples: int | None = field(
         default=None,
         metadata={
-            "help": "Use at most this many training rows: a fixed random choice, or with --streaming the first ones."
+            "help": "Use at most this many training rows: a fixed random choice, or with --streaming the first ones, "
+            "equally many of each file."
         },
     )
     max_eval_samples: int | None = field(

@@ -13,10 +13,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 from transformers import TrainerCallback, TrainingArguments
 from transformers.trainer_utils import seed_worker
+from transformers.utils import logging
 
-from ..data.windowed_stream import StreamCollator, WindowedStream
+from ..data.streams.layout import settled_layout
+from ..data.streams.sample_stream import SampleStream, StreamCollator, StreamPosition
 from .checkpointing.signals import init_worker
 from .grouping import TokenBatches
+
+logger = logging.get_logger(__name__)
 
 
 class EpochCallback(TrainerCallback):
@@ -75,11 +79,11 @@ def loader_collator(collator: Callable[..., Any], dataset: Any, accelerator: Acc
     """The collator of a loader: with a last step on the device if it has one; see `UnfinishedBatch`.
 
     Where accelerate reads batches in one process, joins them and shares them out (`dispatch_batches`, by default for
-    an iterable data set that is no `WindowedStream`), it can do so with tensors only.
+    an iterable data set that is no `SampleStream`), it can do so with tensors only.
     """
     shared_out = accelerator.dispatch_batches
     if shared_out is None:
-        shared_out = isinstance(dataset, IterableDataset) and not isinstance(dataset, WindowedStream)
+        shared_out = isinstance(dataset, IterableDataset) and not isinstance(dataset, SampleStream)
     if shared_out:
         return TensorsOnly(collator)
     return collator.finished_on_device() if hasattr(collator, "finished_on_device") else collator
@@ -124,26 +128,45 @@ class StreamLoader(DataLoader):
         return map(moved, super().__iter__())
 
 
-def stream_loader(
-    stream: WindowedStream, batch_size: int, collator: Callable[..., Any], arguments: TrainingArguments
-) -> DataLoader:
-    """A loader of this process's batches of a stream, each with the position behind it.
+def stream_loader(stream: SampleStream, collator: Callable[..., Any], arguments: TrainingArguments) -> DataLoader:
+    """A loader of this process's batches of a stream, each with its PROGRESS.
 
     It is not prepared by accelerate, which would divide among processes what the stream has divided already.
-
-    Args:
-        batch_size: samples per batch of this process.
     """
-    stream.batch_size = batch_size
-    stream.rank, stream.num_processes = arguments.process_index, arguments.world_size
     return StreamLoader(
         arguments,
         stream,
-        batch_size=batch_size,
+        batch_size=None,  # the stream gives whole batches
         collate_fn=StreamCollator(collator),
         persistent_workers=arguments.dataloader_persistent_workers,
         **loader_settings(arguments),
     )
+
+
+def begin_stream(
+    stream: SampleStream, batch_size: int, resumed: StreamPosition | None, arguments: TrainingArguments
+) -> StreamPosition:
+    """Sets a stream to the place where the batches of this process begin, and returns it.
+
+    Args:
+        batch_size: samples per batch of this process.
+        resumed: the position to go on from; None to begin at the beginning.
+    """
+    processes, workers = arguments.world_size, max(arguments.dataloader_num_workers, 1)
+    if resumed is None:
+        layout = settled_layout(stream.rows, processes, workers, batch_size, stream.rows_in_memory)
+        resumed = StreamPosition(layout)
+    if not resumed.layout.has_own_lanes(processes * workers, batch_size, resumed.samples):
+        logger.warning(
+            f"The {resumed.layout.lanes} lanes of the stream, which were settled when the run began, cannot be shared "
+            f"out among {processes} processes with {workers} workers each: some rows are read by several workers, and "
+            "decoded by one. The order of the samples stays the same. To avoid this, resume with "
+            f"--per_device_train_batch_size {resumed.layout.block}, and with processes and --dataloader_num_workers "
+            f"whose product divides {resumed.layout.lanes}."
+        )
+    stream.start, stream.batch_size = resumed, batch_size
+    stream.rank, stream.num_processes = arguments.process_index, processes
+    return resumed
 
 
 def loader_settings(arguments: TrainingArguments) -> dict[str, Any]:

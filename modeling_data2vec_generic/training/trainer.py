@@ -52,7 +52,7 @@ from transformers.utils import logging
 
 from ..data.quality.bad_rows import BadRows
 from ..data.quality.reading import ROWS_READ, BadRow, GoodSamples, ReportingCollator, RowsRead
-from ..data.windowed_stream import POSITION, Position, WindowedStream
+from ..data.streams.sample_stream import PROGRESS, SampleStream
 from ..half_copy_data2vec_generic import HalfPrecisionCopy
 from ..modeling_data2vec_generic import Data2VecGenericForPreTraining
 from .acceleration.compilation import compile_student
@@ -66,10 +66,10 @@ from .acceleration.global_batch import (
 from .arguments import Data2VecTrainingArguments, ObjectiveArguments
 from .base_trainer import ResumableTrainer
 from .batch_schedule import BatchScaling
-from .checkpointing.stream_position import load_position, save_position
+from .checkpointing.stream_position import TrainedOn, load_position
 from .encoders import save_encoder
 from .grouping import TokenBatches, lengths_of
-from .loaders import TensorsOnly, loader_of_batches, stream_loader
+from .loaders import TensorsOnly, begin_stream, loader_of_batches, stream_loader
 from .monitoring.bad_steps import BadSteps, WithSampleIndex
 from .monitoring.best_metric import BestMetricCallback
 from .monitoring.flops import StepFlops
@@ -132,8 +132,8 @@ class Data2VecTrainer(ResumableTrainer):
     - FSDP shards student and teacher by their blocks.
     - DDP does not search for parameters without a gradient: they are frozen when the encoder is measured.
 
-    `train_dataset` may be a `WindowedStream`. A checkpoint then holds the stream's position behind the last batch that
-    was trained on (`stream.json`), and a resumed run begins to read there.
+    `train_dataset` may be a `SampleStream`. A checkpoint then holds the stream's position behind the last batches that
+    were trained on (`stream.json`), and a resumed run begins to read there.
 
     Args:
         model, args, and all further arguments: see [`ResumableTrainer`].
@@ -166,8 +166,8 @@ class Data2VecTrainer(ResumableTrainer):
         self.feature_metrics = feature_metrics
         self.stream_identity = stream_identity
         self.teacher_progress = TeacherProgress()
-        self._stream_position = ""
         self._token_batches: TokenBatches | None = None
+        self._trained_on: TrainedOn | None = None
         self._resumed_batches: Iterator[Any] | None = None
         self._statistics = PassStatistics()
         self._flops = StepFlops(self.model)
@@ -209,10 +209,10 @@ class Data2VecTrainer(ResumableTrainer):
         if self.args.ddp_find_unused_parameters is None:
             search_unused_parameters(self.accelerator, self.model)
         self._resumed_batches = None
-        if isinstance(self.train_dataset, WindowedStream):
-            resumed, identity = self._resumed_from, self.stream_identity
-            start = Position() if resumed is None else load_position(resumed, identity)
-            self.train_dataset.start, self._stream_position = start, start.to_json()
+        if isinstance(self.train_dataset, SampleStream):
+            folder = self._resumed_from
+            resumed = None if folder is None else load_position(folder, self.stream_identity)
+            self._trained_on = TrainedOn(begin_stream(self.train_dataset, batch_size, resumed, self.args))
 
     def _batches_of_tokens(self, batch_size: int) -> TokenBatches | None:
         """The batches of `max_tokens_per_batch`; None without it.
@@ -249,8 +249,8 @@ class Data2VecTrainer(ResumableTrainer):
     def get_train_dataloader(self) -> DataLoader:
         """The loader of the training batches, of a data set or a stream."""
         dataset, collator = self.train_dataset, self.training_collator()
-        if isinstance(dataset, WindowedStream):
-            return stream_loader(dataset, self._train_batch_size, collator, self.args)
+        if isinstance(dataset, SampleStream):
+            return stream_loader(dataset, collator, self.args)
         if self._token_batches is not None:
             samples, collator = self.reading(dataset, collator, is_training=True)
             return loader_of_batches(samples, self._token_batches, collator, self.accelerator, self.args)
@@ -259,7 +259,7 @@ class Data2VecTrainer(ResumableTrainer):
     def set_initial_training_values(self, args: Any, dataloader: Any) -> Any:
         """Count steps and epochs, check the run, and begin to read a stream that is resumed."""
         values = super().set_initial_training_values(args, dataloader)
-        if isinstance(self.train_dataset, WindowedStream) and self._resumed_from is not None:
+        if isinstance(self.train_dataset, SampleStream) and self._resumed_from is not None:
             self._resumed_batches = iter(dataloader)
         return values
 
@@ -297,8 +297,9 @@ class Data2VecTrainer(ResumableTrainer):
         self.speed.start(self.state.total_flos)
         batches, num_items = super().get_batch_samples(map(self._own_batch, iterator), num_batches, device)
         self.speed.count_step(sum(len(batch["mask"]) for batch in batches if REPEATED not in batch))
-        for batch in batches:
-            self._stream_position = batch.pop(POSITION, self._stream_position)
+        if self._trained_on is not None:
+            for batch in batches:
+                self._trained_on.add(batch.pop(PROGRESS))
         return batches, num_items
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Tensor | int | None:
@@ -423,8 +424,8 @@ class Data2VecTrainer(ResumableTrainer):
         if self.args.should_save:
             self.rows.save(checkpoint)
         self.teacher_progress.save(checkpoint, self.args.should_save)
-        if self._stream_position and self.args.should_save:
-            save_position(checkpoint, self.stream_identity, self._stream_position)
+        if self._trained_on is not None:
+            self._trained_on.save(checkpoint, self.stream_identity, self.args.should_save)
 
     def load_own_state(self, checkpoint: Path) -> None:
         """Read what `save_own_state` wrote, except for the position, where the stream has begun already."""

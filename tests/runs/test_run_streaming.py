@@ -33,8 +33,8 @@ def log_of(folder: Path) -> list[dict[str, float]]:
 
 @pytest.mark.parametrize(("source", "workers"), [(text, 0), (images, 1)])
 def test_resumed_stream__equals_uninterrupted(source, workers, tmp_path, monkeypatch):
-    monkeypatch.setattr("modeling_data2vec_generic.training.monitoring.health.SAMPLES", 16)  # from three windows
-    flags = [*source(tmp_path), "--streaming", "--shuffle_buffer_size", "7", "--save_strategy", "steps"]
+    monkeypatch.setattr("modeling_data2vec_generic.training.monitoring.health.SAMPLES", 16)  # from several windows
+    flags = [*source(tmp_path), "--streaming", "--shuffle_buffer_size", "28", "--save_strategy", "steps"]
     flags += ["--save_steps", "3", "--gradient_accumulation_steps", "2", "--dataloader_num_workers", str(workers)]
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
     run(*flags, output_dir=whole, steps=6)

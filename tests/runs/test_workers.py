@@ -3,6 +3,8 @@
 import json
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from transformers import Trainer
 
 import run_finetune
 import run_pretraining
+from modeling_data2vec_generic.data.streams.sample_stream import SampleStream
 
 from ..finetuning.tasks.test_ctc import sung_rows
 from ..finetuning.tasks.test_ctc import write_jsonl as write_sung
@@ -61,8 +64,9 @@ def pickled(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
             assert loader.multiprocessing_context.get_start_method() == "spawn"
             sent = loader.dataset, loader.collate_fn, loader.worker_init_fn
             dataset, collate, _ = pickle.loads(pickle.dumps(sent))
-            first = [row for row, _ in zip(dataset, range(4), strict=False)]
-            found.append(collate(first))
+            streamed = isinstance(dataset, SampleStream)
+            rows = next(iter(replace(dataset, batch_size=4))) if streamed else list(islice(dataset, 4))
+            found.append(collate(rows))
         # Frozen features are read by workers too.
         pickle.dumps(trainer.task.inputs if hasattr(trainer, "task") else trainer.feature_metrics.collate)
         return found

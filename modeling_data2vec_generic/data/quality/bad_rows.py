@@ -10,10 +10,10 @@ class BadRows:
     """The file `bad_rows.jsonl`, with a line for each bad row. It is created with the first one.
 
     A line has the `split`, the number of the row in the source (`row`), the `path` of its file if it has one, and the
-    `reason`.
+    `reason`. In a stream of several files, rows are numbered in each, and the `path` of a row without a file is its
+    part of the source.
 
-    One process writes at a time: the main process, or with --streaming the loader worker that reads for it and gets
-    this object by pickling. A row is listed once, even if it is read several times.
+    The main process writes it. A row is listed once, even if it is read several times.
 
     Args:
         directory: the folder of the file, which is created if needed.
@@ -22,7 +22,7 @@ class BadRows:
 
     def __init__(self, directory: str | Path, start_over: bool) -> None:
         self.path = Path(directory, "bad_rows.jsonl")
-        self._listed: set[tuple[str, int]] | None = None  # not read yet
+        self._listed: set[tuple[str, int, str | None]] | None = None  # not read yet
         if start_over:
             self.path.unlink(missing_ok=True)
 
@@ -39,7 +39,7 @@ class BadRows:
             self._listed = self._read()
         new = []
         for row in rows:
-            if (key := (row["split"], row["row"])) not in self._listed:
+            if (key := _key(row)) not in self._listed:
                 self._listed.add(key)
                 new.append(row)
         if new:
@@ -48,8 +48,8 @@ class BadRows:
                 file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in new)
         return new
 
-    def _read(self) -> set[tuple[str, int]]:
-        """The rows listed so far, as (split, row). Removes a last line that an interrupted run left unfinished."""
+    def _read(self) -> set[tuple[str, int, str | None]]:
+        """The keys of the rows listed so far. Removes a last line that an interrupted run left unfinished."""
         if not self.path.exists():
             return set()
         content = self.path.read_bytes()
@@ -57,4 +57,8 @@ class BadRows:
         if len(whole) < len(content):
             self.path.write_bytes(whole)
         rows = map(json.loads, whole.splitlines())
-        return {(row["split"], row["row"]) for row in rows}
+        return set(map(_key, rows))
+
+
+def _key(row: Mapping[str, Any]) -> tuple[str, int, str | None]:
+    return row["split"], row["row"], row.get("path")

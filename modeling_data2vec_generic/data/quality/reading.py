@@ -7,7 +7,7 @@ out.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -103,7 +103,7 @@ class RowsRead:
     Args:
         count: rows whose turn it was, good and bad.
         bad: the bad ones, and those that were met on the way to a good one.
-        place: the position of the sample in its data set, if it has one.
+        place: the position of the sample in its data set, or in its batch of a stream.
     """
 
     count: int = 1
@@ -118,6 +118,18 @@ def reason_of(sample: Any) -> Unreadable | None:
     """The value of a sample that could not be decoded; None if all could."""
     values = sample.values() if isinstance(sample, Mapping) else ()
     return next((value for value in values if isinstance(value, Unreadable)), None)
+
+
+class Replacing(Protocol):
+    """What replaces samples whose values turn out to be bad when they are used."""
+
+    def instead_of(self, sample: Mapping[str, Any], unreadable: Unreadable) -> dict[str, Any]:
+        """The next good sample.
+
+        Args:
+            sample: one of its samples, a value of which turned out to be bad when it was used.
+            unreadable: what the value raised.
+        """
 
 
 @dataclass
@@ -153,12 +165,7 @@ class GoodSamples(torch.utils.data.Dataset):
         ]
 
     def instead_of(self, sample: Mapping[str, Any], unreadable: Unreadable) -> dict[str, Any]:
-        """The next good sample.
-
-        Args:
-            sample: one of these samples, a value of which turned out to be bad when it was used.
-            unreadable: what the value raised.
-        """
+        """The next good sample; see [`Replacing`]."""
         read: RowsRead = sample[ROWS_READ]
         assert read.place is not None
         return self._good(read.place, sample, unreadable, read.bad)
@@ -187,19 +194,18 @@ class GoodSamples(torch.utils.data.Dataset):
 class ReportingCollator:
     """Wraps a collator. Batches also hold ROWS_READ: a list of what was read for each sample.
 
-    If a value turns out to be bad only when the collator uses it, its sample is replaced too: by the next good one of
-    the data set or, without one, of the batch.
+    If a value turns out to be bad only when the collator uses it, its sample is replaced too.
 
     Args:
         collator: makes a batch of samples.
-        dataset: where the samples come from; None for a stream.
+        dataset: where the samples come from.
 
     Raises:
         NothingReadable: while collating, if there is no good sample.
     """
 
     collator: Callable[[list[dict[str, Any]]], dict[str, Any]]
-    dataset: GoodSamples | None = None
+    dataset: Replacing
 
     def __call__(self, samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         try:
@@ -219,10 +225,8 @@ class ReportingCollator:
         if not any(problems):
             raise error
         found = []
-        for number, (sample, problem) in enumerate(zip(samples, problems, strict=True)):
-            if self.dataset is None and problem is not None:
-                sample = self._of_batch(number, samples, problems)
-            while self.dataset is not None and problem is not None:
+        for sample, problem in zip(samples, problems, strict=True):
+            while problem is not None:
                 sample = self.dataset.instead_of(sample, problem)
                 problem = self._problem(sample)
             found.append(sample)
@@ -234,23 +238,6 @@ class ReportingCollator:
         except Unreadable as error:
             return error
         return None
-
-    def _of_batch(
-        self, number: int, samples: Sequence[Mapping[str, Any]], problems: Sequence[Unreadable | None]
-    ) -> dict[str, Any]:
-        """The next good sample of a batch of a stream, in place of one that is bad."""
-        problem, read = problems[number], samples[number].get(ROWS_READ, _ONE_GOOD)
-        assert problem is not None
-        row = int(samples[number].get("sample_index", number))
-        turns = (samples[(number + step) % len(samples)] for step in range(1, len(samples)))
-        good = next((sample for sample in turns if self._problem(sample) is None), None)
-        if good is None:
-            raise NothingReadable(
-                f"All {len(samples)} samples of a batch are bad ({problem.path or f'row {row}'}: {problem.reason}). "
-                "Repair them or choose other data."
-            )
-        report = BadRow("train", row, problem.reason, problem.path, blank=isinstance(problem, Blank))
-        return {**good, ROWS_READ: RowsRead(read.count, (*read.bad, report))}
 
 
 def _told(read: RowsRead) -> RowsRead:

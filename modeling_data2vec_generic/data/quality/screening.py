@@ -2,17 +2,18 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from datasets import Dataset
+from datasets import Dataset, Features
 from transformers.utils import logging
 
 from ..arguments import DataArguments
+from ..cache_keys import renewed
 from ..summary import note
 from .bad_rows import BadRows
 
@@ -21,48 +22,12 @@ logger = logging.get_logger(__name__)
 _NAMED = 5  # bad rows that are named in the message; the rest are only counted
 _LONGEST = 300  # characters of a name or a reason in a message
 _REASONS = 3  # reasons that are named in the summary
-_FEWEST = 100  # rows of a stream that are read before their share of bad ones is checked
+_FEWEST = 100  # first rows of a stream, without which their share of bad ones is not checked
 _FIRST_LOOK = 256  # rows of a split that are looked at before the first step
 
 
 class NothingLeft(ValueError):
     """No row is left after bad and unsuitable ones were left out."""
-
-
-@dataclass
-class Tally:
-    """How many rows of a stream were read, and how many of them were bad, over all its windows.
-
-    Args:
-        max_bad_fraction: the largest share of bad rows.
-        read, bad: numbers of rows so far.
-        quiet: whether another process names the bad rows and lists them.
-        listed_in: the list of bad rows; None if another process keeps it.
-    """
-
-    max_bad_fraction: float
-    read: int = 0
-    bad: int = 0
-    quiet: bool = False
-    listed_in: BadRows | None = None
-
-    def add_window(self, rows: int) -> None:
-        """Counts the rows of a window, after its bad ones were counted.
-
-        Raises:
-            ValueError: at least 100 rows were read, and more than `max_bad_fraction` of them are bad.
-        """
-        self.read += rows
-        if self.read >= _FEWEST:
-            self.check()
-
-    def check(self) -> None:
-        """Raises ValueError if more than `max_bad_fraction` of the rows are bad, however few were read."""
-        if self.bad > self.max_bad_fraction * self.read:
-            raise ValueError(
-                f"{self.bad} of the {self.read} rows read from the stream are bad: more than max_bad_fraction="
-                f"{self.max_bad_fraction} allows. {REMEDY}"
-            )
 
 
 @dataclass
@@ -84,19 +49,23 @@ class _SplitsTogether:
 
 
 REMEDY = "Repair or remove them, or raise --max_bad_fraction to skip them."
-_tally: ContextVar[Tally | None] = ContextVar("tally", default=None)
+_collected: ContextVar[list[dict[str, Any]] | None] = ContextVar("collected", default=None)
 _whole: ContextVar[_SplitsTogether | None] = ContextVar("whole", default=None)
 _listing: ContextVar[BadRows | None] = ContextVar("listing", default=None)
 
 
 @contextmanager
-def tallied(tally: Tally) -> Iterator[None]:
-    """While this is active, `good_rows` adds to the tally, which checks the whole stream and not single windows."""
-    token = _tally.set(tally)
+def collecting() -> Iterator[list[dict[str, Any]]]:
+    """While this is active, `good_rows` only adds bad rows to this list, as `BadRows.add` takes them.
+
+    It neither names nor checks them: these rows are a window of a stream, and the run counts those of all windows.
+    """
+    found: list[dict[str, Any]] = []
+    token = _collected.set(found)
     try:
-        yield
+        yield found
     finally:
-        _tally.reset(token)
+        _collected.reset(token)
 
 
 @contextmanager
@@ -135,9 +104,11 @@ def first_look(rows: Dataset, args: DataArguments) -> Dataset:
     """The rows of a split that are looked at before the first step, in their order.
 
     These are 256 rows at most, a fixed random choice, so that wrong data are found at once and the others when they
-    are read (see `reading.py`); with --check_data, and of a stream's window, all of them.
+    are read (see `reading.py`); with --check_data all of them, and of a stream's window (`collecting`) none.
     """
-    return rows if args.check_data or args.streaming else some_rows(rows)
+    if _collected.get() is not None:
+        return rows.select(range(0))
+    return rows if args.check_data else some_rows(rows)
 
 
 def some_rows(rows: Dataset) -> Dataset:
@@ -145,6 +116,25 @@ def some_rows(rows: Dataset) -> Dataset:
     if len(rows) <= _FIRST_LOOK:
         return rows
     return rows.select(np.sort(np.random.default_rng(0).choice(len(rows), _FIRST_LOOK, replace=False)))
+
+
+def inspected(
+    rows: Dataset, inspect: Callable[..., dict[str, Any]], column: str, found: Mapping[str, Any], **options: Any
+) -> Dataset:
+    """What `inspect` finds in a column of rows that are looked at, cached for as long as their files stay the same.
+
+    Args:
+        rows: the rows, of which there may be none.
+        inspect: called with each value of the column.
+        found: the types of the results, by name.
+        options: of `Dataset.map`.
+    """
+    features = Features(found)
+    if not len(rows):  # of which `map` would not add the new columns
+        return Dataset.from_dict({name: [] for name in features}, features=features)
+    return renewed(rows, column).map(
+        inspect, input_columns=column, remove_columns=rows.column_names, features=features, **options
+    )
 
 
 def good_rows(
@@ -167,53 +157,52 @@ def good_rows(
         rows: the same rows, with their numbers (`sample_index`) and with files not decoded.
         noun: what a row is called in messages, in the singular.
         split: the split that the rows belong to.
-        max_bad_fraction: the largest share of bad rows. It is a share of the rows read so far from a stream (see
-            `tallied`), of the rows of all splits within `screened_together`, and of `rows` otherwise.
+        max_bad_fraction: the largest share of bad rows. It is a share of the rows of all splits within
+            `screened_together`, and of `rows` otherwise, and not checked of a stream's window (see `collecting`).
         column: the column with the file, or the list of files, that may be bad; None if there is none.
         total: the number of rows of the split, if `rows` are only some of them (see `first_look`). Default: all.
 
     Raises:
         ValueError: there are more bad rows.
-        NothingLeft: all rows are bad or blank.
+        NothingLeft: all rows are bad or blank, and there are some.
     """
-    tally, whole = _tally.get(), _whole.get()
+    collected, whole = _collected.get(), _whole.get()
     bad = [position for position, problem in enumerate(problems) if problem]
     nothing_left = not any(problem == "" for problem in problems)
     total = len(problems) if total is None else total
-    _note(problems, noun, split, total)
+    if collected is None:
+        _note(problems, noun, split, total)
     if bad:
-        found = _named(problems, rows, bad, split, column, first=0 if tally is None else tally.read)
-        scope = tally or whole
-        listed_in = scope.listed_in if scope is not None else _listing.get()
-        message = f"{len(bad)} of {_number(problems, split, noun, total)} are bad ({first_of(found)})"
-        if listed_in is not None and not (tally and tally.quiet):
-            listed_in.add(found)
-            message += f", see {listed_in.path}"
-        if tally is None:
+        found = _named(problems, rows, bad, split, column)
+        if collected is not None:
+            collected += found
+        else:
+            listed_in = whole.listed_in if whole is not None else _listing.get()
+            message = f"{len(bad)} of {_number(problems, split, noun, total)} are bad ({first_of(found)})"
+            if listed_in is not None:
+                listed_in.add(found)
+                message += f", see {listed_in.path}"
             of_all, every = _of_all(found, total / len(problems), total, whole)
             if of_all > max_bad_fraction * every:
                 among = f"; of all {every} rows {of_all:.0f} are" if every > len(problems) == total else ""
                 raise ValueError(f"{message}{among}: more than max_bad_fraction={max_bad_fraction} allows. {REMEDY}")
             if nothing_left:
                 raise NothingLeft(f"{message}: nothing is left to use. Repair them or choose other data.")
-        if tally is None or not tally.quiet:
             logger.warning(f"{message}. They are {'skipped' if total == len(problems) else 'replaced when read'}.")
-    if tally is not None:
-        tally.bad += len(bad)
-    if nothing_left:
+    if nothing_left and problems:
         raise NothingLeft(f"All {len(problems)} {split} {noun}s are blank{' or bad' if bad else ''}. Give other data.")
     return np.array([position for position, problem in enumerate(problems) if problem == ""], dtype=np.int64)
 
 
 def _named(
-    problems: Sequence[str | None], rows: Dataset, bad: list[int], split: str, column: str | None, first: int
+    problems: Sequence[str | None], rows: Dataset, bad: list[int], split: str, column: str | None
 ) -> list[dict[str, Any]]:
-    """What `BadRows` lists for each bad row. `first` is the number of the first row."""
+    """What `BadRows` lists for each bad row."""
     chosen = rows.with_format(None).select(bad).select_columns(["sample_index"] + ([column] if column else []))
     found = []
     for position, row in zip(bad, chosen, strict=True):
         path = path_of(row[column]) if column else None
-        place = {"row": first + row["sample_index"]} | ({"path": path} if path else {})
+        place = {"row": row["sample_index"]} | ({"path": path} if path else {})
         found.append({"split": split, **place, "reason": problems[position]})
     return found
 

@@ -1,20 +1,23 @@
 """Opens a source as a stream, whose rows are read one after the other, without a copy on the disk or in memory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow
 from datasets import Dataset, DatasetDict, Features, IterableDataset
 from transformers.utils import logging
 
 from ..arguments import DataArguments
 from ..folders.loading import load_folder
 from ..kinds_of_data import KINDS
+from ..streams.first_rows import first_rows
+from ..streams.sharded_rows import DatasetRows, IterableRows, ShardedRows, limited
 from ..summary import note
 from ..tables.opening import open_files
 from ..tables.table import Choice, Table
-from .columns import canonical, chosen_columns, columns_of_source, encode_labels, renamed
+from .columns import canonical, columns_of_source, encode_labels, renamed
 from .hub import builder_of, loading_hub, train_and_validation
 from .opening import open_splits
 
@@ -37,17 +40,15 @@ class StreamedSource:
     """Training rows as a stream.
 
     Args:
-        rows: the stream, with files not decoded.
-        features: the types of its columns.
+        rows: the rows, with files not decoded.
         chosen: the columns that are used, by their canonical names.
-        head: rows in the form of `load_raw_datasets`: `train`, the first window of the stream, and `validation`, if
+        head: rows in the form of `load_raw_datasets`: `train`, rows from all parts of the source, and `validation`, if
             the source has validation data. The training rows of `head` are used in place of all training rows for what
             is settled before training: the tokenizer, the shape of series, and the probe.
         identity: the settings that a resumed run must share with the run that saved its checkpoint.
     """
 
-    rows: IterableDataset
-    features: Features
+    rows: ShardedRows
     chosen: Choice
     head: DatasetDict
     identity: dict[str, Any]
@@ -56,7 +57,7 @@ class StreamedSource:
 def stream_types(args: DataArguments) -> Features:
     """The types of the columns of the training rows."""
     rows = _open(args, None)["train"]
-    return rows.features if isinstance(rows, Table) else _typed(rows, "training")[1]
+    return _typed(rows, "training")[1] if isinstance(rows, IterableDataset) else rows.features
 
 
 def open_stream(args: DataArguments, modality: str, seed: int) -> StreamedSource:
@@ -74,23 +75,58 @@ def open_stream(args: DataArguments, modality: str, seed: int) -> StreamedSource
     Raises:
         ValueError: data are missing or empty, or a column is missing or cannot be used.
     """
-    limits = {"train": args.shuffle_buffer_size, "validation": args.max_eval_samples or DEFAULT_EVAL_SAMPLES}
-    streams, head = {}, {}
-    for split, rows in _open(args, modality).items():
-        stream, features, chosen = _chosen(rows, modality, args, split)
-        if split == "train" and args.max_train_samples is not None:
-            stream = stream.take(args.max_train_samples)
-        streams[split] = stream, features, chosen
-        head[split] = canonical(renamed(_first(stream, features, limits[split]), chosen), modality, args, split)
-    note("train", f"The first {len(head['train'])} rows of the stream are checked here, the others during training.")
+    opened = {split: _chosen(rows, modality, args, split) for split, rows in _open(args, modality).items()}
+    rows, chosen = opened["train"]
+    if args.max_train_samples is not None:
+        rows = limited(rows, args.max_train_samples)
+    first = {"train": first_rows(rows, args.shuffle_buffer_size)}
+    if "validation" in opened:
+        count = args.max_eval_samples or DEFAULT_EVAL_SAMPLES
+        first["validation"] = first_rows(opened["validation"][0], count, parts=1)
+    head = {
+        split: canonical(renamed(found, opened[split][1]), modality, args, split) for split, found in first.items()
+    }
+    note("train", f"{len(head['train'])} rows of the stream are looked at here, the others during training.")
     if "validation" not in head:
         note("validation", "There are no rows, and so no evaluation: give --validation_file or --validation_dir.")
-    stream, features, chosen = streams["train"]
     identity = {name: getattr(args, name) for name in _IDENTITY} | {"modality": modality, "seed": seed}
     if args.train_file is not None:
-        rows = open_files(args.train_file, "train_file")
-        identity["bytes"] = sum(path.stat().st_size for path in rows.paths)
-    return StreamedSource(stream, features, chosen, DatasetDict(encode_labels(head, args)), identity)
+        files = open_files(args.train_file, "train_file").paths
+        identity["bytes"] = sum(path.stat().st_size for path in files)
+    return StreamedSource(rows, chosen, DatasetDict(encode_labels(head, args)), identity)
+
+
+@dataclass
+class TableRows(ShardedRows):
+    """The chosen columns of a `Table`, whose shards are its pieces.
+
+    Args:
+        table: the table.
+        chosen: the columns that are used, by their canonical names.
+        count: about how many pieces to cut it into. There is at least one for each file.
+    """
+
+    table: Table
+    chosen: Choice
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        self.features = self.table.stored(self.chosen)
+        self.pieces = self.table.shards(self.count)
+        self.num_shards = len(self.pieces)
+
+    def read(self, shard: int, start: int = 0) -> Iterator[pyarrow.Table]:
+        return self.table.tables_of(self.pieces[shard], self.chosen, start)
+
+    def name(self, shard: int) -> str:
+        piece = self.pieces[shard]
+        return f"{piece.path} (piece from {piece.start} on)" if piece.start else str(piece.path)
+
+    def cut(self, count: int) -> "TableRows":
+        if count <= self.num_shards:
+            return self
+        cut = TableRows(self.table, self.chosen, count)
+        return cut if cut.num_shards >= count else TableRows(self.table, self.chosen, 2 * count)  # it was rounded
 
 
 @dataclass(frozen=True)
@@ -116,23 +152,20 @@ class WindowPreparation:
         return self.prepare(rows)
 
 
-def _chosen(
-    rows: IterableDataset | Table, modality: str, args: DataArguments, split: str
-) -> tuple[IterableDataset, Features, Choice]:
-    """A split as a stream, the types of its columns, and the columns that are used, by their canonical names."""
+def _chosen(rows: Dataset | IterableDataset | Table, modality: str, args: DataArguments, split: str) -> tuple:
+    """A split in shards, and the columns that are used, by their canonical names."""
     if isinstance(rows, Table):
         chosen = columns_of_source(rows, modality, args, split)
-        features = rows.stored(chosen)
-        return rows.stream(chosen), features, {name: name for name in features}
-    stream, features = _typed(rows, split)
-    return stream, features, chosen_columns(features, modality, args, split)
+        return TableRows(rows, chosen), {name: name for name in rows.stored(chosen)}
+    sharded = DatasetRows(rows) if isinstance(rows, Dataset) else IterableRows(*_typed(rows, split))
+    return sharded, columns_of_source(sharded, modality, args, split)
 
 
-def _open(args: DataArguments, modality: str | None) -> dict[str, IterableDataset | Table]:
+def _open(args: DataArguments, modality: str | None) -> dict[str, Dataset | IterableDataset | Table]:
     return open_splits(
         args,
         modality,
-        built_in=lambda rows: rows.to_iterable_dataset(),
+        built_in=lambda rows: rows,
         table=lambda rows: rows,
         hub=_open_hub,
         folder=_open_folder,
@@ -146,10 +179,10 @@ def _open_hub(name: str, config_name: str | None) -> dict[str, IterableDataset]:
     return train_and_validation({str(split): rows for split, rows in found.items()}, shown)
 
 
-def _open_folder(folder: str, flag: str, modality: str | None, labels_wanted: bool) -> dict[str, IterableDataset]:
+def _open_folder(folder: str, flag: str, modality: str | None, labels_wanted: bool) -> dict[str, Any]:
     """The files of a folder in a fixed random order, since sorted by name they would be sorted by class."""
     return {
-        split: files.select(np.random.default_rng(_ORDER_SEED).permutation(len(files))).to_iterable_dataset()
+        split: files.select(np.random.default_rng(_ORDER_SEED).permutation(len(files)))
         for split, files in load_folder(folder, flag, modality, labels_wanted).items()
     }
 
@@ -164,11 +197,3 @@ def _typed(stream: IterableDataset, split: str) -> tuple[IterableDataset, Featur
         return stream, features
     stream = stream.decode(False)
     return stream, stream.features
-
-
-def _first(stream: IterableDataset, features: Features, count: int) -> Dataset:
-    """The first `count` rows, in memory."""
-    rows = list(stream.take(count))
-    if not rows:
-        raise ValueError("The stream has no rows. Give a source with data.")
-    return Dataset.from_list(rows, features=features)

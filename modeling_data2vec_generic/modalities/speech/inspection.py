@@ -6,14 +6,13 @@ from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
-from datasets import Dataset, Features, Value
+from datasets import Dataset, Value
 from numpy.typing import NDArray
 
 from ...data.arguments import DataArguments
-from ...data.cache_keys import renewed
 from ...data.quality.processes import processes_for
 from ...data.quality.reading import Unreadable, readable
-from ...data.quality.screening import NothingLeft, good_rows
+from ...data.quality.screening import NothingLeft, good_rows, inspected
 from ...data.summary import note
 from .decoding.sound_files import open_sound
 from .long_clips import is_silent
@@ -173,17 +172,8 @@ def _report(
     args: DataArguments,
     desc: str,
 ) -> Dataset:
-    features = Features(columns)
-    if not len(raw):  # `map` would not add the columns
-        return Dataset.from_dict({name: [] for name in features}, features=features)
-    return renewed(raw, "audio").map(
-        partial(function, array_rate=limits.array_rate),
-        input_columns="audio",
-        remove_columns=raw.column_names,
-        features=features,
-        num_proc=processes_for(len(raw), args),
-        desc=desc,
-    )
+    inspect = partial(function, array_rate=limits.array_rate)
+    return inspected(raw, inspect, "audio", columns, num_proc=processes_for(len(raw), args), desc=desc)
 
 
 def _note_assumed(report: Dataset, limits: Limits, split: str) -> None:

@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 import pyarrow.compute
 import torch
-from datasets import Dataset, Features, Value
+from datasets import Dataset, Value
 from numpy.typing import NDArray
 
 from ...data.arguments import DataArguments
-from ...data.cache_keys import renewed
 from ...data.quality.processes import processes_for
 from ...data.quality.reading import Unreadable, readable
-from ...data.quality.screening import first_look, good_rows
+from ...data.quality.screening import first_look, good_rows, inspected
 from ...masking.sample_rng import RowGenerators
 from ..vision.images import INSPECTED, Decoding, decode_image, examine_image, settle_inspected
 from ..vision.pixels import Picture, PixelPipeline, RandomResizedCrop
@@ -49,12 +48,12 @@ def prepare_video(raw: Dataset, args: DataArguments, split: str, num_frames: int
         ValueError: too many clips are bad, or none is left.
     """
     looked_at = first_look(raw, args)
-    report = renewed(looked_at, "video").map(
+    report = inspected(
+        looked_at,
         _inspect,
-        input_columns="video",
+        "video",
+        INSPECTED | {"frames": Value("int64")},
         fn_kwargs={"decoding": Decoding.by(processor)},
-        remove_columns=raw.column_names,
-        features=Features(INSPECTED | {"frames": Value("int64")}),
         num_proc=processes_for(len(looked_at), args),
         desc=f"Checking {split} clips",
     )

@@ -8,15 +8,14 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import PIL.ImageOps
-from datasets import Dataset, Features, Value
+from datasets import Dataset, Value
 
 from ...data.arguments import DataArguments
-from ...data.cache_keys import renewed
 from ...data.encoded_files import encoded_file
 from ...data.kinds_of_data import IMAGE_FORMATS
 from ...data.quality.processes import processes_for
 from ...data.quality.reading import Unreadable, readable
-from ...data.quality.screening import first_look, good_rows, path_of
+from ...data.quality.screening import first_look, good_rows, inspected, path_of
 from ...data.summary import note
 from .arrays.array_format import ArrayFormat
 from .arrays.array_image import ArrayImage
@@ -80,13 +79,12 @@ def prepare_images(raw: Dataset, args: DataArguments, split: str, processor: Any
 def screen_images(raw: Dataset, args: DataArguments, split: str, processor: Any = None) -> tuple[Dataset, Decoding]:
     """Like `prepare_images`, but returns the rows without decoding on access, and how to decode them."""
     looked_at = first_look(raw, args)
-    decoding = Decoding.by(processor)
-    report = renewed(looked_at, "image").map(
+    report = inspected(
+        looked_at,
         inspect_image,
-        input_columns="image",
-        fn_kwargs={"decoding": decoding},
-        remove_columns=raw.column_names,
-        features=Features(INSPECTED),
+        "image",
+        INSPECTED,
+        fn_kwargs={"decoding": Decoding.by(processor)},
         num_proc=processes_for(len(looked_at), args),
         desc=f"Checking {split} images",
     )

@@ -50,7 +50,8 @@ def settle_levels(
     so that validation, fine-tuning and inference scale images as training does.
 
     Args:
-        found: the levels of each image or clip (`levels_in`); None for those with 8 bits.
+        found: the levels of each image or clip (`levels_in`); None for those with 8 bits. Without any, as of a window
+            of a stream, they are those that are saved.
         args: the flags.
         split: the split, for messages.
         noun: what each of `found` is, in the singular.
@@ -62,12 +63,14 @@ def settle_levels(
     Raises:
         ValueError: white is not above black.
     """
+    saved: Any = tuple(getattr(processor, f"{name}_level", None) for name in Levels._fields)
+    if not found and None not in saved:
+        return Levels(*map(float, saved))
     deep = [levels for levels in found if levels is not None]
     if not deep:
         return None
     smallest, largest = min(levels.black for levels in deep), max(levels.white for levels in deep)
     flags = (args.black_level, args.white_level)
-    saved = tuple(getattr(processor, f"{name}_level", None) for name in Levels._fields)
     black, white = (
         next(float(value) for value in values if value is not None)
         for values in zip(flags, saved, (smallest, largest), strict=True)

@@ -16,7 +16,7 @@ from transformers import TrainerCallback
 from transformers.utils import logging
 
 from ...data.quality.reading import ROWS_READ
-from ...data.windowed_stream import WindowedStream
+from ...data.streams.sample_stream import SampleStream
 from ..acceleration.global_batch import REPEATED
 from ..checkpointing.output_dir import last_checkpoint
 from .row_counts import bad_of
@@ -82,13 +82,13 @@ class HealthCallback(TrainerCallback):
         """This process's share of the samples, on the host, in as many batches as all other processes have."""
         trainer, args = self.trainer, self.trainer.args
         training = trainer.eval_dataset is None
-        rows = _some_rows(trainer.train_dataset if training else trainer.eval_dataset)
+        data = trainer.train_dataset if training else trainer.eval_dataset
+        rows, share = _some_rows(data, args.process_index, args.world_size)
         rows, collator = trainer.reading(rows, trainer.eval_data_collator, is_training=training)
-        share, size = math.ceil(len(rows) / args.world_size), args.per_device_eval_batch_size
-        end = share * (args.process_index + 1)
+        size = args.per_device_eval_batch_size
         batches, bad = [], []
-        for start in range(end - share, end, size):
-            own = [rows[i] for i in range(start, min(start + size, end, len(rows)))]
+        for start in range(share.start, share.stop, size):
+            own = [rows[i] for i in range(start, min(start + size, share.stop, len(rows)))]
             batch = collator(own or [rows[0]])
             bad += bad_of(batch.pop(ROWS_READ, []))
             batches.append(batch if own else {**batch, REPEATED: True})
@@ -169,19 +169,27 @@ def _is_due(args: Any, state: Any) -> bool:
     return state.global_step % steps == 0 or (args.health_steps is None and state.global_step == state.max_steps)
 
 
-def _some_rows(dataset: Any) -> Any:
+def _some_rows(dataset: Any, process: int, processes: int) -> tuple[Any, range]:
     """At most SAMPLES rows, always the same, from all parts of the data set: files are often sorted by class.
 
     Rows of a data set are read when they are indexed, those of a stream now.
+
+    Returns:
+        Rows, and the positions among them of those that this process measures. There may be fewer rows than that.
     """
     if isinstance(dataset, dict):
         dataset = next(iter(dataset.values()))
-    if isinstance(dataset, WindowedStream):
-        dataset = dataset.from_beginning()  # also where the run has been resumed since
-    if not hasattr(dataset, "__len__"):
-        return list(islice(dataset, SAMPLES))
-    positions = np.random.default_rng(0).permutation(len(dataset))[:SAMPLES]
-    return Subset(dataset, np.sort(positions).tolist())
+    if isinstance(dataset, SampleStream):
+        own = dataset.opening(math.ceil(SAMPLES / processes), process, processes)
+        return own, range(len(own))
+    rows: Any
+    if hasattr(dataset, "__len__"):
+        positions = np.random.default_rng(0).permutation(len(dataset))[:SAMPLES]
+        rows = Subset(dataset, np.sort(positions).tolist())
+    else:
+        rows = list(islice(dataset, SAMPLES))
+    share = math.ceil(len(rows) / processes)
+    return rows, range(share * process, share * (process + 1))
 
 
 def _unchanged(batch: Any) -> Any:

@@ -119,28 +119,12 @@ def test_good_samples__that_are_no_dicts_are_left_as_they_are():
     assert GoodSamples([(1, 2)], "train")[0] == (1, 2)
 
 
-def test_reporting_collator__of_a_stream_takes_another_sample_of_the_batch():
-    rows = Samples(4, late={1, 3})
-    samples = [rows[place] for place in range(4)]
-    samples[0][ROWS_READ] = RowsRead(3, (bad_row(5), bad_row(6)))
-    batch = ReportingCollator(collate)(samples)
-    assert batch["image"] == [0, 2, 2, 0]
-    assert [(read.count, [row.row for row in read.bad]) for read in batch[ROWS_READ]] == [
-        (3, [15, 16]),
-        (1, [11]),
-        (1, []),
-        (1, [13]),
-    ]
-    with pytest.raises(NothingReadable, match="All 2 samples of a batch are bad"):
-        ReportingCollator(collate)([samples[1], samples[3]])
-
-
 def test_reporting_collator__other_errors_are_not_bad_rows():
     def fail(samples):
         raise KeyError("no_such_column")
 
     with pytest.raises(KeyError):
-        ReportingCollator(fail)([{"image": 1}])
+        ReportingCollator(fail, GoodSamples(Samples(1), "train"))([{"image": 1}])
 
 
 def test_readable():

@@ -7,7 +7,12 @@ import pytest
 from datasets import Dataset, Features, List, Value
 
 from modeling_data2vec_generic.data.quality.bad_rows import BadRows
-from modeling_data2vec_generic.data.quality.screening import Tally, good_rows, screened_together, tallied
+from modeling_data2vec_generic.data.quality.screening import (
+    NothingLeft,
+    collecting,
+    good_rows,
+    screened_together,
+)
 
 pytestmark = pytest.mark.fast
 
@@ -76,20 +81,26 @@ def test_bad_rows__are_listed_even_when_they_are_too_many(tmp_path):
     assert len(listed(bad_rows)) == 9
 
 
-def test_bad_rows__of_a_stream_have_their_number_in_it_and_are_gone_on_with(tmp_path):
+def test_bad_rows__of_a_window_are_collected_only(tmp_path, caplog):
     bad_rows = BadRows(tmp_path, start_over=True)
-    tally = Tally(1.0, listed_in=bad_rows)
-    with tallied(tally):
+    with screened_together({"train": rows(3)}, bad_rows), collecting() as found:
+        assert screen(["", "broken", ""]) == [0, 2]
+        with pytest.raises(NothingLeft):
+            screen(["broken", None, "broken"])
+    assert [(row["row"], row["reason"]) for row in found] == [(1, "broken"), (0, "broken"), (2, "broken")]
+    assert not caplog.records
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_rows__are_listed_once_also_by_a_run_that_goes_on(tmp_path):
+    bad_rows = BadRows(tmp_path, start_over=True)
+    with screened_together({"train": rows(30)}, bad_rows):
         screen(["", "broken", ""])
-        tally.add_window(3)
-        screen(["broken", "", ""])
     with open(bad_rows.path, "a") as file:
         file.write('{"split": "tra')  # the process was killed here
-    resumed = pickle.loads(pickle.dumps(BadRows(tmp_path, start_over=False)))  # as it reaches a loader worker
-    with tallied(Tally(1.0, read=3, bad=1, listed_in=resumed)):
-        screen(["broken", "", "broken"])
-    with tallied(Tally(1.0, quiet=True, listed_in=resumed)):
-        screen(["broken", "", ""])
-    assert [row["row"] for row in listed(resumed)] == [1, 3, 5]
+    resumed = pickle.loads(pickle.dumps(BadRows(tmp_path, start_over=False)))
+    with screened_together({"train": rows(30)}, resumed):
+        screen(["", "broken", "broken"])
+    assert [row["row"] for row in listed(resumed)] == [1, 2]
     BadRows(tmp_path, start_over=True)
     assert list(tmp_path.iterdir()) == []

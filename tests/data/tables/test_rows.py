@@ -12,13 +12,14 @@ import PIL.Image
 import pyarrow
 import pyarrow.parquet
 import pytest
-from datasets import Dataset, Features, IterableDataset, List, Value
+from datasets import Dataset, Features, List, Value
 
 from modeling_data2vec_generic.data.arguments import DataArguments
 from modeling_data2vec_generic.data.sources.raw_datasets import infer_modality, load_raw_datasets, read_splits
 from modeling_data2vec_generic.data.sources.streamed_source import WindowPreparation, open_stream
+from modeling_data2vec_generic.data.streams.ring import BrokenShards, Place
+from modeling_data2vec_generic.data.streams.windows import LanePosition, WindowSettings
 from modeling_data2vec_generic.data.summary import summarized
-from modeling_data2vec_generic.data.windowed_stream import WindowedStream
 from modeling_data2vec_generic.modalities.series.windows import prepare_series
 from modeling_data2vec_generic.modalities.vision.images import prepare_images
 
@@ -38,12 +39,13 @@ def loaded(file: str, labels: str = "any", modality: str = "text", **flags: Any)
 
 
 def streamed(file: str, count: int, modality: str = "text", **flags: Any) -> list[dict[str, Any]]:
-    """The first rows of a stream, in windows of 500 rows."""
+    """The first rows of a stream that is read in windows of 500 rows."""
     args = DataArguments(train_file=file, streaming=True, shuffle_buffer_size=500, **flags)
     source = open_stream(args, modality, seed=0)
     prepare = WindowPreparation(args, modality, source.chosen, lambda rows: rows)
-    stream = WindowedStream(source.rows, source.features, prepare, 500, None, args.max_bad_fraction)
-    return list(islice(stream, count))
+    windows = WindowSettings(source.rows, prepare, 500, frozenset({0}), seed=0, block=1)
+    found = windows.read(0, LanePosition(Place(0, 0)), BrokenShards(source.rows, 1.0))
+    return list(islice((row for window in found for row in window.samples), count))
 
 
 # Types
@@ -244,9 +246,8 @@ def test_jsonl__a_damaged_line_is_one_bad_row(tmp_path, transformers_log, last):
     assert f"line {LATE + 1} of a.jsonl: it " in transformers_log.text
     with pytest.raises(ValueError, match="1 of 1201 train rows are bad"):
         loaded(file, max_bad_fraction=0)
-    assert len(streamed(file, LATE)) == LATE
-    with pytest.raises(ValueError, match="1 of the 1201 rows read from the stream are bad"):
-        streamed(file, LATE + 1, max_bad_fraction=0)
+    rows = [row["text"] for row in streamed(file, LATE + 2)]
+    assert rows == [f"row {n}" for n in (*range(LATE), 0, 1)]
 
 
 def test_txt_and_json_lists_of_strings(tmp_path):
@@ -399,12 +400,13 @@ def test_folder__a_damaged_line_is_one_bad_row_of_a_named_file(tmp_path, transfo
     assert len(read_splits(args, "text")["train"]) == 40
     assert "line 21 of b.jsonl: it is not JSON" in transformers_log.text
     source = open_stream(DataArguments(dataset_name=str(tmp_path / "set"), streaming=True), "text", seed=0)
-    assert isinstance(source.rows, IterableDataset)
+    assert source.rows.num_shards == 2
     assert len(source.head["train"]) == 40
 
 
 def test_features__of_a_stream_are_those_of_its_rows(tmp_path):
     file = write(tmp_path / "a.csv", "text,label,spare", "a,1,x", "b,2,")
     source = open_stream(DataArguments(train_file=file, streaming=True), "text", seed=0)
-    assert source.features == Features({"text": Value("string"), "label": Value("string"), "problem": Value("string")})
-    assert next(iter(source.rows)).keys() == source.features.keys()
+    columns = {"text": Value("string"), "label": Value("string"), "problem": Value("string")}
+    assert source.rows.features == Features(columns)
+    assert next(source.rows.read(0)).column_names == list(columns)
