@@ -35,7 +35,7 @@ _WORDS_COLUMN = "tokens"  # the usual name in datasets for token classification;
 _LABELS = frozenset(("label", "labels", "category", "categories", "class", "classes", "target", "targets"))
 # Usual names of columns of paths, for paths whose extensions do not show what the files are.
 _PATHS = ("file_name", "file", "path", "filename", "filepath", "file_path")
-_ABOUT_SAMPLES = ("__key__", "__url__")  # columns of WebDataset with the name of a sample and of its archive
+ABOUT_SAMPLES = ("__key__", "__url__")  # columns of WebDataset with the name of a sample and of its archive
 _CLS = "cls"  # the column of WebDataset with the class of a sample
 _FEWEST_TIMES = 4  # with fewer numbered columns they are not taken as the times of a series
 _LISTED = 10  # classes and columns that are named in the summary
@@ -97,7 +97,7 @@ def chosen_columns(
     """
     chosen: dict[str, str | tuple[str, ...]] = {}
     label = label_column(features, args)
-    others = {label, *_ABOUT_SAMPLES, *(further or {}).values()}
+    others = {label, *ABOUT_SAMPLES, *(further or {}).values()}
     content = content_column(features, modality, args, split, others, words, untyped)
     if args.label_column_name is not None:
         _require(features, label, "label_column_name", split)
@@ -144,7 +144,7 @@ def label_column(features: Mapping[str, Any], args: DataArguments) -> str:
     """The column that is the label if it exists: the one that a flag names, `label`, or `cls` of a WebDataset."""
     if args.label_column_name is not None:
         return args.label_column_name
-    return _CLS if {_CLS, _ABOUT_SAMPLES[0]} <= features.keys() and "label" not in features else "label"
+    return _CLS if {_CLS, ABOUT_SAMPLES[0]} <= features.keys() and "label" not in features else "label"
 
 
 def content_column(

@@ -24,6 +24,7 @@ from ..summary import note
 from ..tables.table import Table
 from .built_in import BUILT_IN
 from .columns import (
+    ABOUT_SAMPLES,
     canonical,
     column_of,
     columns_of_source,
@@ -92,7 +93,7 @@ def _modalities_of(args: DataArguments, encoder_reads: Callable[[], str | None])
 
 def _modalities_of_columns(features: Features, label: str, encoder_reads: str | None) -> list[str]:
     """The modalities that columns with these types and names may have. If it is clear, there is only one."""
-    columns = {column: feature for column, feature in features.items() if column != label}
+    columns = {column: feature for column, feature in features.items() if column not in (label, *ABOUT_SAMPLES)}
     fitting = [name for name, kind in KINDS.items() if encoder_reads in kind.read_by and may_hold(columns, name)]
     if len(fitting) == 1:
         return fitting

@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import lzma
+import tarfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import pyarrow
 
 # What reading a damaged file may raise. pyarrow's own exceptions are ValueErrors and OSErrors.
-READ_ERRORS = (ValueError, OSError, EOFError, zlib.error, lzma.LZMAError)
+READ_ERRORS = (ValueError, OSError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError)
 
 
 _DECOMPRESSED: dict[str, Callable[[Path], Any]] = {

@@ -18,6 +18,7 @@ from .table import Choice, Piece, Table
 from .untyped.csv_files import CsvTable
 from .untyped.json_files import JsonTable
 from .untyped.table import as_json
+from .untyped.tar_shards import TarTable
 from .untyped.value_types import PROBLEM
 
 KINDS: Mapping[str, type[Table]] = {
@@ -28,6 +29,7 @@ KINDS: Mapping[str, type[Table]] = {
     ".txt": TextTable,
     ".parquet": ParquetTable,
     ".arrow": ArrowTable,
+    ".tar": TarTable,
     **dict.fromkeys(FASTA_ENDINGS, FastaTable),
 }
 

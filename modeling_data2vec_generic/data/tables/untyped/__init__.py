@@ -1,4 +1,4 @@
-"""Reads csv and JSON files, which do not state the types of their columns.
+"""Reads csv and JSON files and WebDataset shards, which do not state the types of their columns.
 
-Read `table.py` first, then `csv_files.py`, `json_files.py` (their records), and `value_types.py`.
+Read `table.py` first, then `csv_files.py`, `json_files.py` and `tar_shards.py` (their records), and `value_types.py`.
 """

@@ -14,8 +14,12 @@ from ...kinds_of_data import FILE_TYPES, KINDS
 
 PROBLEM = "problem"  # column of csv and JSON tables that says what is wrong with a row; None if nothing
 
+# An encoded file as datasets stores it. Its type becomes Image or Audio later, which would be asked to encode it here.
+_FILE = {"bytes": Value("binary"), "path": Value("string")}
 # The types of the columns with the data, by their canonical names, for the kinds of data whose rows are files.
-FILE_COLUMNS = {kind.column: kind.feature for kind in KINDS.values() if kind.file_type is not None}
+FILE_COLUMNS: dict[str, Any] = {
+    kind.column: List(_FILE) if kind.several_files else _FILE for kind in KINDS.values() if kind.file_type is not None
+}
 
 _FILES_AT_LEAST = 0.9  # share of a column's strings that have to name files if it is to be a column of files
 # Whole numbers as Python writes them; 007 and +5 are names. More digits do not fit into 64 bits.
