@@ -43,6 +43,8 @@ def read_rows(
         raise ValueError(
             "--streaming is for pre-training: fine-tuning chooses its rows by their labels. Leave it out."
         )
+    if data_args.dataset_weights is not None:
+        raise ValueError("--dataset_weights is for pre-training: fine-tune on one source, or join their files.")
     named = None if task_args.task is None else named_task(task_args.task)
     if data_args.modality is None and named is not None:
         data_args = replace(data_args, modality=named.modality_name)

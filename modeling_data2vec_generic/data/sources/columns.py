@@ -246,7 +246,9 @@ def renamed(dataset: Dataset, chosen: Mapping[str, str | tuple[str, ...]]) -> Da
     return dataset.rename_columns({old: new for old, new in names.items() if old != new})
 
 
-def canonical(dataset: Dataset, modality: str, args: DataArguments, split: str, labels: str | None = "any") -> Dataset:
+def canonical(
+    dataset: Dataset, modality: str, args: DataArguments, split: str, labels: str | None = "any", first: int = 0
+) -> Dataset:
     """Gives the columns their canonical types and adds `sample_index`.
 
     `sample_index` is the number of the row in the source, and stays the same when rows are selected later. Files are
@@ -260,6 +262,7 @@ def canonical(dataset: Dataset, modality: str, args: DataArguments, split: str, 
         split: the split, for messages.
         labels: the type that labels are given: "any" (one that all of them have), "text" or "numbers"; see
             `typed_labels`. None leaves them out.
+        first: the number of the first row.
 
     Raises:
         ValueError: the column of the data does not hold files, or too many rows are bad.
@@ -271,7 +274,7 @@ def canonical(dataset: Dataset, modality: str, args: DataArguments, split: str, 
     if KINDS[modality].file_type is not None and not is_numbers:
         column = getattr(args, flag) or usual
         dataset = undecoded(dataset, usual, modality, args, split, f"{flag}={column!r}")
-    dataset = dataset.add_column("sample_index", np.arange(len(dataset)))
+    dataset = dataset.add_column("sample_index", np.arange(first, first + len(dataset)))
     if PROBLEM in dataset.features:
         dataset = _without_problems(dataset, args, split, labels or "any")
     elif labels == "text" and "label" in dataset.features and is_whole_number(dataset.features["label"]):

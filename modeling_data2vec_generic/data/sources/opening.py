@@ -40,8 +40,10 @@ def open_splits(
         The rows of `train` and, if there are validation data, of `validation`, with the columns of the source.
 
     Raises:
-        ValueError: the cache of datasets cannot be written.
+        ValueError: the cache of datasets cannot be written, or there are several sources.
     """
+    if args.dataset_weights is not None:
+        raise ValueError("dataset_weights mixes sources for pre-training, before which each is opened on its own.")
     require_writable(
         Path(datasets.config.HF_DATASETS_CACHE),
         "The cache of datasets",

@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
-from datasets import Dataset, DatasetDict, Features
+from datasets import Dataset, DatasetDict, Features, concatenate_datasets
 from numpy.typing import NDArray
 from transformers.utils import logging
 
-from ..arguments import DataArguments
+from ..arguments import VALIDATION_FLAGS, DataArguments
 from ..arrow_cache import is_checked, require_text
 from ..folders.listing import listing_of
 from ..folders.loading import load_folder, nothing_found
@@ -36,8 +36,9 @@ from .columns import (
     times_of,
 )
 from .hub import builder_of, loading_hub, train_and_validation
-from .listing import check_sources, source_name, sources_of
+from .listing import check_sources, is_given, source_name, sources_of
 from .local_folders import holds_rows
+from .mixing import Part, joined, mixed
 from .opening import open_splits
 from .streamed_source import stream_types
 
@@ -110,7 +111,8 @@ def _modalities_of_columns(features: Features, label: str, encoder_reads: str | 
 def load_raw_datasets(args: DataArguments, modality: str, validation: bool = True) -> DatasetDict:
     """Loads the splits `train` and `validation`; see the top of this file for their columns.
 
-    If the source has no validation data, `validation_split_percentage` of the training rows are held out.
+    If a source has no validation data, `validation_split_percentage` of its training rows are held out. Several
+    sources are mixed by `dataset_weights` (see `mixed`), and so are only rows that are not held out.
 
     Args:
         args: the flags.
@@ -123,28 +125,75 @@ def load_raw_datasets(args: DataArguments, modality: str, validation: bool = Tru
     Raises:
         ValueError: data are missing or empty, or a column is missing or cannot be used.
     """
-    splits = read_splits(args, modality)
+    splits, parts = _joined_splits(args, modality)
     if not validation:
         splits.pop("validation", None)
+        parts = [part._replace(holds_out=False) for part in parts]
     splits = encode_labels(splits, args)
     in_order = modality == "text" and "label" not in splits["train"].features
-    if validation and "validation" not in splits and args.validation_split_percentage > 0:
-        train, held_out = split_positions(
-            len(splits["train"]), _labels(splits["train"]), args.validation_split_percentage / 100, in_order
-        )
-        if not len(train) or not len(held_out):
-            raise ValueError(
-                "The training data have one row, too few to split off validation rows. "
-                "Add data, or set --validation_split_percentage 0."
-            )
+    if args.validation_split_percentage > 0 and any(part.holds_out for part in parts):
+        train, held_out = _held_out(parts, _labels(splits["train"]), args.validation_split_percentage / 100, in_order)
         note("validation", f"{len(held_out)} of {len(train) + len(held_out)} training rows are held out.")
-        splits["validation"] = splits["train"].select(held_out)
+        further = [splits["validation"]] if "validation" in splits else []
+        splits["validation"] = concatenate_datasets([*further, splits["train"].select(held_out)])
+    else:
+        train = np.arange(len(splits["train"]))
+    if args.dataset_weights is not None:
+        splits["train"] = mixed(splits["train"], parts, train, in_order)
+    elif len(train) < len(splits["train"]):
         splits["train"] = splits["train"].select(train)
     splits = limited(splits, args, _labels, in_order)
     if "validation" in splits and (labels := _labels(splits["validation"])) is not None:
         names = splits["validation"].features["label"].names
         warn_of_validation(len(labels), dict(zip(names, np.bincount(labels, minlength=len(names)), strict=True)))
     return DatasetDict(splits)
+
+
+def _joined_splits(args: DataArguments, modality: str) -> tuple[dict[str, Dataset], list[Part]]:
+    """The rows of all sources, one source after the other, and which training rows belong to which source.
+
+    Validation rows are those of the flags, otherwise those of the sources that have some.
+    """
+    given = is_given(args, VALIDATION_FLAGS)
+    train, validation, parts = [], {}, []
+    start = number = 0
+    for place, (source, weight) in enumerate(zip(sources_of(args), args.dataset_weights or [1.0], strict=True)):
+        if place:
+            source = replace(source, validation_file=None, validation_dir=None)
+        name = source_name(source)
+        splits, rows_read = _read_source(source, modality, first=number)
+        if "validation" in splits and not (given and place):
+            validation[name] = splits["validation"]
+        holds_out = not given and "validation" not in splits
+        parts.append(Part(name, weight, start, start + len(splits["train"]), holds_out))
+        train.append(splits["train"])
+        start, number = parts[-1].stop, number + rows_read
+    found = {"train": joined(train, [part.name for part in parts], "train")}
+    if validation:
+        found["validation"] = joined(list(validation.values()), list(validation), "validation")
+    return found, parts
+
+
+def _held_out(
+    parts: list[Part], labels: NDArray[np.int64] | None, share: float, in_order: bool
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The positions of the training rows that are kept and of those that are held out, from each source its share."""
+    kept, held_out = [], []
+    for part in parts:
+        rows = part.stop - part.start
+        if not part.holds_out:
+            kept.append(np.arange(part.start, part.stop))
+            continue
+        own = None if labels is None else labels[part.start : part.stop]
+        first, second = split_positions(rows, own, share, in_order)
+        if not len(first) or not len(second):
+            raise ValueError(
+                f"The training data{f' of {part.name}' if len(parts) > 1 else ''} have one row, too few to split off "
+                "validation rows. Add data, or set --validation_split_percentage 0."
+            )
+        kept.append(first + part.start)
+        held_out.append(second + part.start)
+    return np.concatenate(kept), np.concatenate(held_out)
 
 
 def read_splits(
@@ -167,7 +216,23 @@ def read_splits(
         ValueError: as `load_raw_datasets`.
     """
     check_sources(args)
-    splits = {}
+    return _read_source(args, modality, further, words, labels)[0]
+
+
+def _read_source(
+    args: DataArguments,
+    modality: str,
+    further: Mapping[str, str] | None = None,
+    words: bool = False,
+    labels: str = "any",
+    first: int = 0,
+) -> tuple[dict[str, Dataset], int]:
+    """The splits of one source, and the number of its training rows with the bad ones. Arguments as `read_splits`.
+
+    Args:
+        first: the number of the first training row.
+    """
+    splits, counts = {}, {}
     for split, rows in _open_splits(args, modality).items():
         chosen = columns_of_source(rows, modality, args, split, further, words)
         if isinstance(rows, Table):
@@ -176,8 +241,9 @@ def read_splits(
             dataset = renamed(rows, chosen)
             if not is_checked(dataset):
                 _require_text(dataset, split)
-        splits[split] = canonical(dataset, modality, args, split, labels)
-    return splits
+        counts[split] = len(dataset)
+        splits[split] = canonical(dataset, modality, args, split, labels, first if split == "train" else 0)
+    return splits, counts["train"]
 
 
 def _require_text(dataset: Dataset, split: str) -> None:
