@@ -84,7 +84,7 @@ def mixed(rows: Dataset, parts: Sequence[Part], used: Positions, in_order: bool)
     each source was given at least once. The choice depends on weights and sizes alone. Rows that are given again have
     numbers (`sample_index`) of their own, larger by a multiple of the number of all rows, and with these other masks.
 
-    The rows are not copied: a mixture of a million takes seconds, and some 70 MB of memory.
+    The rows are not copied: a mixture of a million takes seconds, and some 100 MB of memory.
 
     Args:
         rows: the rows of all sources (see `joined`).
