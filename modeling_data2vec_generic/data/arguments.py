@@ -59,8 +59,10 @@ class DataArguments:
         default=None,
         metadata={
             "help": "Folder of training images or sound, read with all its subfolders. The names of its direct "
-            "subfolders are the labels, unless a metadata.csv or .jsonl with a column file_name gives labels and "
-            "further columns. Subfolders called train, validation (val, valid, dev) and test are splits. For video, "
+            "subfolders are the labels, unless a table names the files and gives labels and further columns: one "
+            "called metadata with a column file_name, or any csv, tsv, JSON or parquet file in the folder, or beside "
+            "it under its name, with a column file_name, path, image, audio, video or file. Subfolders called train, "
+            "validation (val, valid, dev) and test are splits. For video, "
             "each folder with images is a clip, and its images are the frames, in the order of their numbers. A "
             "folder of files that train_file takes is read like these."
         },

@@ -1,7 +1,7 @@
 """Arrow files in the cache of datasets: tables that are written piece by piece and read without loading them."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -34,25 +34,25 @@ def whole_file(path: Path) -> Iterator[pyarrow.NativeFile]:
             raise
 
 
-def cached_rows(key: str, features: Features, batches: Iterable[pyarrow.Table]) -> Dataset:
+def cached_rows(key: str, rows: Callable[[], tuple[Features, Iterable[pyarrow.Table]]]) -> Dataset:
     """A dataset on the disk, with `key` as its fingerprint.
 
     Args:
         key: says what the rows are. Rows that are in the cache under it are not made again.
-        features: the types of the columns.
-        batches: makes the rows.
+        rows: returns the types of the columns, and the rows in pieces.
 
     Raises:
         ValueError: a string is not UTF-8.
     """
     path = cached_path(f"{key}.arrow")
     if not path.exists():
+        features, pieces = rows()
         with whole_file(path) as sink, pyarrow.ipc.new_stream(sink, features.arrow_schema) as writer:
-            for batch in batches:
-                require_text(batch)
-                writer.write_table(batch.cast(features.arrow_schema))
+            for piece in pieces:
+                require_text(piece)
+                writer.write_table(piece.cast(features.arrow_schema))
     table: Any = MemoryMappedTable.from_file(str(path))
-    return Dataset(table, info=DatasetInfo(features=features), fingerprint=key)
+    return Dataset(table, info=DatasetInfo(features=Features.from_arrow_schema(table.schema)), fingerprint=key)
 
 
 def require_text(rows: pyarrow.Table) -> None:

@@ -298,8 +298,13 @@ def _pieces(
 
 def _endings_of(names: pyarrow.Array) -> pyarrow.Array:
     """The extensions of names in lower case, as `Path.suffix` finds them."""
-    found = pyarrow.compute.extract_regex(names, r"(?s)^.+(?P<ending>\.[^.]+)$")
-    return pyarrow.compute.utf8_lower(pyarrow.compute.struct_field(found, "ending")).fill_null("")
+    parts = pyarrow.compute.split_pattern(names, ".", max_splits=1, reverse=True)
+    last = parts.values.take(pyarrow.compute.subtract(parts.offsets[1:], 1))
+    is_ending = pyarrow.compute.and_(
+        pyarrow.compute.equal(pyarrow.compute.list_value_length(parts), 2), pyarrow.compute.not_equal(last, "")
+    )
+    endings = pyarrow.compute.binary_join_element_wise(".", pyarrow.compute.utf8_lower(last), "")
+    return pyarrow.compute.if_else(is_ending, endings, "")
 
 
 def _walk(root: str, found: _Found) -> Iterator[tuple[int, pyarrow.Array]]:
@@ -332,12 +337,13 @@ def _content_of(folder: str, found: _Found) -> tuple[pyarrow.Array, list[tuple[b
     arrays, names, folders = [pyarrow.array([], pyarrow.string())], [], []
     with os.scandir(folder) as entries:
         for entry in entries:
-            if _is_ignored(entry.name):
-                found.ignored[_kind_of_ignored(entry.name)] += 1
+            name = entry.name
+            if name[0] == "." or name.lower() in _SYSTEM_FILES:
+                found.ignored["._ files" if name.startswith("._") else name] += 1
             elif _is_folder(entry):
-                folders.append((entry.is_symlink(), entry.name))
+                folders.append((entry.is_symlink(), name))
             else:
-                names.append(entry.name)
+                names.append(name)
                 if len(names) == _AT_ONCE:
                     arrays.append(_as_text(folder, names, found))
                     names = []
@@ -363,14 +369,6 @@ def _as_text(folder: str, names: list[str], found: _Found) -> pyarrow.Array:
     except UnicodeEncodeError:
         found.names += [str(os.fsencode(name)) for name in names if not _is_utf8(name)]
         return pyarrow.array(list(filter(_is_utf8, names)), pyarrow.string())
-
-
-def _is_ignored(name: str) -> bool:
-    return name.startswith(".") or name.lower() in _SYSTEM_FILES
-
-
-def _kind_of_ignored(name: str) -> str:
-    return "._ files" if name.startswith("._") else name
 
 
 def _is_utf8(path: str) -> bool:

@@ -43,7 +43,7 @@ def load_folder(folder: str, flag: str, modality: str | None, labels_wanted: boo
     - Files without an extension are recognised by their content.
     - Folders called train, validation (val, valid, dev) and test are splits, not classes. Without a validation split,
       test is used as validation data.
-    - A metadata.csv, .jsonl or .parquet with a column `file_name` gives the rows and all of its other columns.
+    - A table that names the files gives the rows and all of its other columns (see `metadata_of`).
     - Otherwise files that are exactly one folder deep have the name of that folder as `label` (string).
 
     If at most a tenth of the files fit neither of the last two rules, they are left out. If there are more, all files
@@ -84,14 +84,13 @@ def load_folder(folder: str, flag: str, modality: str | None, labels_wanted: boo
     note(source, f"{own.sum()} files of {kind.file_type.noun}: {counted(listing.counts(own))}.")
     clips = Clips(listing, own) if kind.several_files else None
     samples = _samples_of(listing, own, clips)
-    metadata = metadata_of(listing, flag)
+    metadata = metadata_of(listing, lambda: _paths_of(listing, clips, samples), flag)
     others = ~own
     if metadata is not None:
         others[metadata.files] = False
         known = metadata.knows(_paths_of(listing, clips, samples))
         if metadata.are_used(samples, known, noun, source, labels_wanted):
-            columns = ", ".join(metadata.rows.column_names) or "no column"
-            note(source, f"{len(metadata.paths)} {noun} with {columns} of the metadata file.")
+            note(source, f"{len(metadata.paths)} {noun} {metadata.remark}.")
             samples = metadata.samples(listing.root)
             if others.any():
                 others[others] = ~metadata.knows(listing.paths(np.flatnonzero(others)))
@@ -190,7 +189,7 @@ class _Rows:
             *(samples.items.tobytes(), samples.places.tobytes(), samples.folders if self.labelled else None),
             None if self.metadata is None else self.metadata.state,
         ]
-        return cached_rows(Hasher.hash(depends_on), self.features, self._tables())
+        return cached_rows(Hasher.hash(depends_on), lambda: (self.features, self._tables()))
 
     @property
     def features(self) -> Features:

@@ -1,6 +1,10 @@
-"""Tables in a folder that name its files, and give further columns for them."""
+"""Tables in a folder, or beside it, that name its files and give further columns for them.
+
+`tables.py` finds the tables; here their rows become samples.
+"""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,12 +15,9 @@ from numpy.typing import NDArray
 
 from ..cache_keys import file_state
 from ..summary import note
-from ..tables.opening import load_file
-from .listing import Listing, split_of
+from .listing import Listing
 from .splits_and_classes import Folders, Samples, are_few
-
-_METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")  # the names that datasets uses
-_FILE_COLUMN = "file_name"
+from .tables import NamingTable, naming_tables
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,9 @@ class Metadata:
     Args:
         rows: their columns without that of the names.
         paths: the absolute path of each row's file or clip, (N,).
-        files: the tables, by their numbers in the list of files.
-        folders: the subfolders that the tables are in.
+        files: the tables that are in the folder, by their numbers in the list of files.
+        folders: the subfolders that the tables describe.
+        remark: which tables and columns these are, for the summary.
         state: what shows that a table has changed.
     """
 
@@ -35,6 +37,7 @@ class Metadata:
     paths: pyarrow.Array
     files: list[int]
     folders: list[Folders]
+    remark: str
     state: list[tuple[str, tuple[int, int] | None]]
 
     def samples(self, root: str) -> Samples:
@@ -86,36 +89,39 @@ def folders_below(root: str, folder: str) -> Folders:
     return tuple(inside.split(os.sep)) if inside and (folder + os.sep).startswith(os.path.join(root, "")) else ()
 
 
-def metadata_of(listing: Listing, flag: str) -> Metadata | None:
-    """Reads all metadata files; None if there are none.
+def metadata_of(listing: Listing, sample_paths: Callable[[], pyarrow.Array], flag: str) -> Metadata | None:
+    """Reads the tables that name files of the folder; None if there are none. `naming_tables` says which these are.
+
+    Args:
+        listing: the files of the folder.
+        sample_paths: returns the paths of all files or clips that may be samples.
+        flag: the flag that gave the folder, for messages.
 
     Raises:
-        ValueError: they have different columns.
+        ValueError: it is not clear which table names the files, in which column, or what its paths are relative to; or
+            several tables have different columns.
     """
-    names = pyarrow.compute.utf8_lower(listing.files["name"])
-    tables: list[Dataset] = []
-    files: list[int] = []
-    entries: list[str] = []
-    for number in np.flatnonzero(pyarrow.compute.is_in(names, pyarrow.array(_METADATA)).to_numpy()).tolist():
-        path = listing.path(number)
-        table = load_file(path, flag)
-        if _FILE_COLUMN not in table.column_names:
-            note(split_of(flag), f"{os.path.basename(path)} is not read: it has no column {_FILE_COLUMN}.")
-            continue
-        entries += [os.path.normpath(f"{os.path.dirname(path)}/{name}") for name in table[_FILE_COLUMN][:]]
-        tables.append(table.remove_columns(_FILE_COLUMN))
-        files.append(number)
+    tables = naming_tables(listing, sample_paths, flag)
     if not tables:
         return None
-    if len({tuple(table.features) for table in tables}) > 1:
-        columns = "; ".join(
-            f"{listing.path(file)}: {', '.join(table.features)}" for file, table in zip(files, tables, strict=True)
-        )
+    if len({tuple(table.rows.features) for table in tables}) > 1:
+        columns = "; ".join(f"{table.path}: {', '.join(table.rows.features)}" for table in tables)
         raise ValueError(f"The metadata files below {flag} have different columns ({columns}). Give them the same.")
     return Metadata(
-        concatenate_datasets(tables),
-        pyarrow.array(entries, pyarrow.string()),
-        files,
-        [folders_below(listing.root, listing.folders[listing.folder[file]]) for file in files],
-        [(listing.path(file), file_state(listing.path(file))) for file in files],
+        concatenate_datasets([table.rows for table in tables]),
+        pyarrow.concat_arrays([table.paths for table in tables]),
+        [table.number for table in tables if table.number is not None],
+        [folders_below(listing.root, table.folder) for table in tables],
+        _remark(tables, listing.root),
+        [(table.path, file_state(table.path)) for table in tables],
     )
+
+
+def _remark(tables: list[NamingTable], root: str) -> str:
+    taken = ", ".join(
+        f"{os.path.relpath(table.path, root)} (column {table.column!r}, relative to "
+        f"{'its folder' if table.base == os.path.dirname(table.path) else os.path.relpath(table.base, root)})"
+        for table in tables
+    )
+    columns = ", ".join(tables[0].rows.column_names) or "no further column"
+    return f"are named by {taken}, with {columns}"

@@ -41,7 +41,7 @@ def numbered(folder, count, ending=".png"):
 def notes(monkeypatch):
     """The sentences that are noted in the summary."""
     found = []
-    for module in ("listing", "loading", "metadata", "splits_and_classes"):
+    for module in ("listing", "loading", "metadata", "splits_and_classes", "tables"):
         monkeypatch.setattr(
             f"modeling_data2vec_generic.data.folders.{module}.note",
             lambda split, text: found.append(f"{split}: {text}"),
@@ -242,7 +242,8 @@ def test_metadata__give_labels_and_further_columns(name, tmp_path, notes):
     rows = load_folder(root, "train_dir", "vision")["train"]
     assert (names(rows, root), rows["label"][:]) == (numbered("a", 4), ["x", "y", "x", "y"])
     assert rows["note"][:] == ["n0", "n1", "n2", "n3"]
-    assert notes[1:] == ["train: 4 images with label, note of the metadata file."]
+    taken = f"{name} (column 'file_name', relative to its folder), with label, note"
+    assert notes[1:] == [f"train: 4 images are named by {taken}."]
     raw = load_raw_datasets(DataArguments(train_dir=root, label_column_name="label"), "vision", validation=False)
     assert raw["train"].features["label"].names == ["x", "y"]
 
