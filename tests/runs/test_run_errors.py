@@ -82,7 +82,7 @@ TOKENIZER = "--train_tokenizer --tokenizer_vocab_size 300".split()
         ("--train_dir DATA/sound --modality vision", ["holds no images", ".wav"]),
         ("--train_dir DATA/nowhere", ["is not a folder", "nowhere"]),
         ("", ["No training data", "--dataset_name", "--train_file", "--train_dir"]),
-        ("--train_dir DATA/images --dataset_name digits", ["two sources of training data"]),
+        ("--train_dir DATA/images --dataset_name digits", ["several sources of training data", "--dataset_weights"]),
         ("--train_file DATA/images.parquet --image_column_name photo", ["photo", "picture, kind"]),
         ("--train_file DATA/images.parquet --label_column_name species", ["species", "picture, kind"]),
     ],

@@ -43,6 +43,7 @@ def text_csv(path, rows, header="text,label"):
         ({"preprocessing_num_workers": 0}, "preprocessing_num_workers=0"),
         ({"validation_split_percentage": 100}, "validation_split_percentage=100"),
         ({"max_bad_fraction": 1.5}, "max_bad_fraction=1.5"),
+        ({"check_data": True, "streaming": True}, "check_data looks through all rows"),
         ({"crop_scale_min": 0.0}, "crop_scale_min=0.0"),
         ({"min_duration_in_seconds": 30.0}, "min_duration_in_seconds=30.0"),
     ],
