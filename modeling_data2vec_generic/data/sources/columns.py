@@ -177,9 +177,12 @@ def content_column(
         elif len(of_type or paths) == 1:
             chosen = (of_type or paths)[0]
         else:
+            choices = of_type or paths
+            may = "may " if paths else ""
             raise ValueError(
-                f"The {split} data have no column '{usual}' and {len(of_type)} that hold {kind}. "
-                f"Name the column with --{flag}; there are: {_listed(features)}.{_LAYOUT.get(modality, '')}"
+                f"The {split} data have no column '{usual}' and {len(choices)} that {may}hold {kind}. "
+                f"Name the column with --{flag}; there are: {', '.join(choices or features)}."
+                f"{_LAYOUT.get(modality, '')}"
             )
     _require(features, chosen, flag, split)
     found = features[chosen]

@@ -15,7 +15,6 @@ from ..kinds_of_data import KINDS
 from ..streams.first_rows import first_rows
 from ..streams.sharded_rows import DatasetRows, IterableRows, ShardedRows, limited
 from ..summary import note
-from ..tables.opening import open_files
 from ..tables.table import Choice, Table
 from .columns import canonical, columns_of_source, encode_labels, renamed
 from .hub import builder_of, loading_hub, train_and_validation
@@ -90,9 +89,9 @@ def open_stream(args: DataArguments, modality: str, seed: int) -> StreamedSource
     if "validation" not in head:
         note("validation", "There are no rows, and so no evaluation: give --validation_file or --validation_dir.")
     identity = {name: getattr(args, name) for name in _IDENTITY} | {"modality": modality, "seed": seed}
-    if args.train_file is not None:
-        files = open_files(args.train_file, "train_file").paths
-        identity["bytes"] = sum(path.stat().st_size for path in files)
+    source = opened["train"][0]
+    if isinstance(source, TableRows):
+        identity["bytes"] = sum(path.stat().st_size for path in source.table.paths)
     return StreamedSource(rows, chosen, DatasetDict(encode_labels(head, args)), identity)
 
 

@@ -188,8 +188,10 @@ def test_folder__of_save_to_disk_is_mapped_and_not_copied(tmp_path, flag):
     rows.save_to_disk(tmp_path / "saved")
     DatasetDict({"train": rows, "test": rows.select([1])}).save_to_disk(tmp_path / "splits")
     assert texts(both(**{flag: str(tmp_path / "saved")})) == ["a", "b"]
-    raw = load_raw_datasets(DataArguments(**{flag: str(tmp_path / "splits")}), "text")
-    assert {split: texts(rows) for split, rows in raw.items()} == {"train": ["a", "b"], "validation": ["b"]}
+    args = DataArguments(**{flag: str(tmp_path / "splits")})
+    raw = load_raw_datasets(args, "text")
+    for found in (raw, open_stream(args, "text", 0).head):
+        assert {split: texts(rows) for split, rows in found.items()} == {"train": ["a", "b"], "validation": ["b"]}
     files = {file["filename"] for file in raw["train"].cache_files}
     assert str(tmp_path / "splits" / "train" / "data-00000-of-00001.arrow") in files
 
@@ -224,3 +226,26 @@ def test_columns__are_said_in_one_line_for_each_source(tmp_path, monkeypatch, ca
     logging.disable_propagation()
     assert expected in caplog.text
     assert caplog.text.count("train: Columns of") == 1
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet", "arrow", "saved"])
+def test_columns__that_are_not_clear_are_listed(tmp_path, kind):
+    rows = [{"title": "a", "id": 7, "body": "b"}] * 3
+    path = tmp_path / f"a.{kind}"
+    if kind == "csv":
+        path.write_text("title,id,body\n" + "a,7,b\n" * 3)
+    elif kind == "jsonl":
+        path.write_text("\n".join(map(json.dumps, rows)))
+    elif kind == "arrow":
+        table = pyarrow.Table.from_pylist(rows)
+        with pyarrow.ipc.new_stream(str(path), table.schema) as file:
+            file.write_table(table)
+    elif kind == "saved":
+        Dataset.from_list(rows).save_to_disk(path)
+    else:
+        Dataset.from_list(rows).to_parquet(path)
+    for streaming in (False, True):
+        args = DataArguments(train_file=str(path), streaming=streaming)
+        with pytest.raises(ValueError, match="and 2 that hold text. .* --text_column_name; there are: title, body"):
+            open_stream(args, "text", 0) if streaming else load_raw_datasets(args, "text")
+    assert texts(both(train_file=str(path), text_column_name="body")) == ["b"] * 3
