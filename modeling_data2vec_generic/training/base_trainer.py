@@ -57,6 +57,7 @@ from transformers.trainer_utils import (
 )
 from transformers.utils import logging
 
+from ..data.quality.reading import RefusingCollator
 from ..quirks_data2vec_generic import MASK_PARAMETERS
 from .acceleration.global_batch import unsharded_class
 from .acceleration.precision import evaluation_dtype, kept_weights, rounded
@@ -124,8 +125,8 @@ class ResumableTrainer(Trainer):
         return loader_collator(self.data_collator, self.train_dataset, self.accelerator)
 
     def reading(self, dataset: Any, collator: Callable[..., Any], is_training: bool) -> tuple[Any, Callable[..., Any]]:
-        """What a loader reads, and its collator. The base class changes neither."""
-        return dataset, collator
+        """What a loader reads, and its collator, which here refuses samples that cannot be read."""
+        return dataset, RefusingCollator(collator)
 
     def begin_attempt(self, batch_size: int) -> None:
         """Called before each attempt at a run, before data are read: forget what belongs to an earlier attempt.

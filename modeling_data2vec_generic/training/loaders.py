@@ -9,14 +9,15 @@ from typing import Any
 
 from accelerate import Accelerator
 from accelerate.utils import send_to_device
-from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 from transformers import TrainerCallback, TrainingArguments
 from transformers.trainer_utils import seed_worker
 from transformers.utils import logging
 
+from ..data.quality.reading import ROWS_READ
 from ..data.streams.layout import settled_layout
 from ..data.streams.sample_stream import SampleStream, StreamCollator, StreamPosition
+from ..mask_positions_data2vec_generic import MaskPositions
 from .checkpointing.signals import init_worker
 from .grouping import TokenBatches
 
@@ -61,8 +62,7 @@ def replaced(owner: Any, **values: Any) -> Iterator[None]:
 
 @dataclass
 class TensorsOnly:
-    """A collator whose batches hold tensors alone: no `mask_positions`, which the model then computes of the mask, and
-    no reports on bad rows.
+    """A collator whose batches lack `mask_positions`, which the model then computes of the mask, and reports on rows.
 
     Args:
         collator: the collator that makes the batches.
@@ -72,7 +72,8 @@ class TensorsOnly:
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         batch = self.collator(examples)
-        return {name: value for name, value in batch.items() if isinstance(value, Tensor)}
+        left_out = [name for name, value in batch.items() if name == ROWS_READ or isinstance(value, MaskPositions)]
+        return {name: value for name, value in batch.items() if name not in left_out}
 
 
 def loader_collator(collator: Callable[..., Any], dataset: Any, accelerator: Accelerator) -> Callable[..., Any]:

@@ -240,6 +240,32 @@ class ReportingCollator:
         return None
 
 
+@dataclass
+class RefusingCollator:
+    """Wraps a collator, for data whose rows were all checked before and can't be replaced, such as labelled ones.
+
+    Args:
+        collator: makes a batch of samples.
+
+    Raises:
+        NothingReadable: while collating, if a sample cannot be read any more.
+    """
+
+    collator: Callable[[list[dict[str, Any]]], dict[str, Any]]
+
+    def __call__(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
+        try:
+            for sample in samples:
+                if (unreadable := reason_of(sample)) is not None:
+                    raise unreadable
+            return self.collator(samples)
+        except Unreadable as error:
+            raise NothingReadable(
+                f"A row that was good when it was checked cannot be read any more: {error.path or 'of no file'} "
+                f"({error.reason})."
+            ) from error
+
+
 def _told(read: RowsRead) -> RowsRead:
     """What goes along with a batch: without the place, so that good rows are all told by one and the same object."""
     return replace(read, place=None) if read.bad or read.count != 1 else _ONE_GOOD

@@ -68,7 +68,7 @@ def prepare_video(raw: Dataset, args: DataArguments, split: str, num_frames: int
     counts = count_windows(frames[good], num_frames, noun="clips", split=split)
     rows = np.repeat(good, counts)
     starts = (np.arange(len(rows)) - np.repeat(counts.cumsum() - counts, counts)) * num_frames
-    clips = np.array(raw["sample_index"][:])[rows]
+    clips = raw.select_columns("sample_index").with_format("numpy")["sample_index"][:][rows]
     pieces = Dataset.from_dict({"row": rows, "start": starts, "sample_index": np.arange(len(rows)), "clip": clips})
     if "label" in raw.features:
         labels = raw["label"][:]

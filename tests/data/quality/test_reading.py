@@ -10,6 +10,7 @@ from modeling_data2vec_generic.data.quality.reading import (
     BadRow,
     GoodSamples,
     NothingReadable,
+    RefusingCollator,
     ReportingCollator,
     RowsRead,
     Unreadable,
@@ -125,6 +126,15 @@ def test_reporting_collator__other_errors_are_not_bad_rows():
 
     with pytest.raises(KeyError):
         ReportingCollator(fail, GoodSamples(Samples(1), "train"))([{"image": 1}])
+
+
+def test_refusing_collator__names_what_cannot_be_read_any_more():
+    samples = Samples(4, bad={1}, late={2})
+    refusing = RefusingCollator(collate)
+    assert refusing([samples[0], samples[3]])["image"] == [0, 3]
+    for place, name in ((1, r"1\.png \(broken\)"), (2, r"2\.jpg \(broken behind its header\)")):
+        with pytest.raises(NothingReadable, match=f"^A row that was good .* cannot be read any more: {name}"):
+            refusing([samples[0], samples[place]])
 
 
 def test_readable():
