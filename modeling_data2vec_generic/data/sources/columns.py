@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow
 import pyarrow.compute
 from datasets import ClassLabel, Dataset, Features, Image, Value
+from datasets.fingerprint import Hasher
 from numpy.typing import NDArray
 from transformers.utils import logging
 
@@ -277,7 +278,9 @@ def canonical(
     if KINDS[modality].file_type is not None and not is_numbers:
         column = getattr(args, flag) or usual
         dataset = undecoded(dataset, usual, modality, args, split, f"{flag}={column!r}")
-    dataset = dataset.add_column("sample_index", np.arange(first, first + len(dataset)))
+    # Keys are made of what the columns depend on: datasets would make several copies of them to make a key.
+    key = Hasher.hash([dataset._fingerprint, "sample_index", first])
+    dataset = dataset.add_column("sample_index", np.arange(first, first + len(dataset)), new_fingerprint=key)
     if PROBLEM in dataset.features:
         dataset = _without_problems(dataset, args, split, labels or "any")
     elif labels == "text" and "label" in dataset.features and is_whole_number(dataset.features["label"]):
@@ -413,7 +416,9 @@ def encode_labels(splits: dict[str, Dataset], args: DataArguments) -> dict[str, 
     for split, dataset in splits.items():
         own, numbers = found[split]
         column = np.array([number[name] for name in own], dtype=np.int64)[numbers]
-        encoded[split] = _without_label(dataset).add_column("label", column, feature=ClassLabel(names=names))
+        key = Hasher.hash([dataset._fingerprint, "label", names])
+        dataset = _without_label(dataset)
+        encoded[split] = dataset.add_column("label", column, feature=ClassLabel(names=names), new_fingerprint=key)
     return encoded
 
 
