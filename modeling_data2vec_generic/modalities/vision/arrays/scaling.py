@@ -80,7 +80,7 @@ def _check(looked: Looked, usual: ArrayFormat | None, kept: ArrayFormat | None, 
     path = (example and example["path"]) or "The first image"
     if not can_become(found, channels):
         raise ValueError(
-            f"{path} has {has}, and the encoder reads num_channels={channels}. Give images with {channels} channels, "
+            f"{path} has {has}, and the encoder reads num_channels={channels}. Give images with as many channels, "
             f"or another encoder, or make a new one: --model_type with --config_overrides num_channels={found}. Of an "
             "array with three axes, the channels are the first or last: the one with num_channels entries, or else "
             "the smallest of the three."

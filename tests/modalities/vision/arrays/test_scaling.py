@@ -1,10 +1,22 @@
 """Images that are arrays: how they are recognised, scaled, cropped and kept with the image processor."""
 
+import io
+
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset, Features, Value
+from datasets import Image as ImageFeature
 from PIL import Image
-from transformers import AutoImageProcessor, CLIPImageProcessorPil, ViTConfig, ViTImageProcessorPil, ViTModel
+from transformers import (
+    AutoImageProcessor,
+    CLIPImageProcessorPil,
+    VideoMAEConfig,
+    VideoMAEModel,
+    ViTConfig,
+    ViTImageProcessorPil,
+    ViTModel,
+)
 
 from modeling_data2vec_generic import DataCollatorForData2VecVision
 from modeling_data2vec_generic.data.arguments import DataArguments
@@ -12,8 +24,10 @@ from modeling_data2vec_generic.data.sources.raw_datasets import load_raw_dataset
 from modeling_data2vec_generic.masking.sample_rng import RowGenerators
 from modeling_data2vec_generic.masking.sampler import MaskSampler
 from modeling_data2vec_generic.modalities import modality_class
+from modeling_data2vec_generic.modalities.vision.arrays.array_format import ArrayFormat
 from modeling_data2vec_generic.modalities.vision.arrays.array_image import ArrayImage
 from modeling_data2vec_generic.modalities.vision.pixels import PixelPipeline, RandomResizedCrop
+from modeling_data2vec_generic.modalities.vision.segmentation_labels import prepare_masked_images, screen_masks
 from modeling_data2vec_generic.training.arguments import ModelArguments
 
 pytestmark = pytest.mark.fast
@@ -259,3 +273,46 @@ def test_collator__finished_on_the_device_or_not(dtype):
     assert expected.dtype == torch.float32
     boxes, mirrored = RandomResizedCrop().draw(np.array([[20, 16]] * 3), RowGenerators.for_samples(0, 0, range(3), 3))
     assert torch.equal(PixelPipeline(processor_of(images)).cut([*map(ArrayImage, images)], boxes, mirrored), expected)
+
+
+# Clips and segmentation masks
+
+
+def npy(values):
+    buffer = io.BytesIO()
+    np.save(buffer, values)
+    return {"bytes": buffer.getvalue(), "path": None}
+
+
+def test_video__frames_that_are_arrays(tmp_path):
+    clips = scenes(12).reshape(3, 4, 16, 20, 5)
+    for clip in range(3):
+        saved(tmp_path / str(clip), clips[clip])
+    args = DataArguments(train_dir=str(tmp_path), modality="video")
+    rows = load_raw_datasets(args, "video", validation=False)["train"]
+    made = modality_class("video")(ModelArguments(model_type="videomae"), args, rows)
+    assert made.encoder_defaults() == {"num_channels": 5}
+    size = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    made.fit(VideoMAEModel(VideoMAEConfig(image_size=16, patch_size=8, num_frames=4, num_channels=5, **size)))
+    np.testing.assert_allclose(made.processor.image_mean, clips[:, 0].mean(axis=(0, 1, 2), dtype=np.float64))
+    sample = made.prepare(rows, "train", MASK)[1]
+    collator = made.collator(MASK, 1, 0, "mask_token")
+    found = collator.plain([sample])["pixel_values"][0]
+    assert found.shape == (4, 5, 16, 16)
+    expected = collator._pixels._pixels.plain([ArrayImage(frame) for frame in clips[1]])
+    assert torch.equal(found, expected)
+
+
+def test_segmentation__arrays_with_masks_that_are_arrays():
+    images = scenes(2)
+    masks = np.random.default_rng(0).integers(0, 3, (2, 16, 20))
+    columns = {"image": [*map(npy, images)], "label": [*map(npy, masks * 7)], "sample_index": [0, 1]}
+    files = {"image": ImageFeature(decode=False), "label": ImageFeature(decode=False), "sample_index": Value("int64")}
+    rows, args = Dataset.from_dict(columns, Features(files)), DataArguments(train_file="-")
+    processor = processor_of(images)
+    ArrayFormat(5, eight_bits=False).keep(processor)
+    good = screen_masks(rows, args, "train", ignored=255)
+    found = prepare_masked_images(good, args, "train", [0, 7, 14], (20, 16), processor)
+    for number in range(2):
+        np.testing.assert_array_equal(found[number]["image"].values, images[number])
+        np.testing.assert_array_equal(np.asarray(found[number]["label"]), masks[number])
