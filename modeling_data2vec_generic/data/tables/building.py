@@ -24,6 +24,7 @@ from datasets.exceptions import DatasetGenerationError
 from ..cache_keys import code_version, file_state
 
 _BYTES = 1 << 25  # of the files that a process is started for, which takes longer than reading fewer
+_ROWS_TOGETHER = 1 << 16  # of a batch in the cache, whose other limit is _BYTES
 _PIECES = 4  # for each process, since pieces of the same size may take different times
 
 
@@ -63,6 +64,7 @@ class _Builder(ArrowBasedBuilder):
     """A builder of datasets that reads pieces of a table."""
 
     BUILDER_CONFIG_CLASS = _Config
+    DEFAULT_WRITER_BATCH_SIZE = _ROWS_TOGETHER
     config: _Config
     pieces: list[Any]
 
@@ -77,11 +79,25 @@ class _Builder(ArrowBasedBuilder):
         table = self.config.rows.table()
         for number, piece in enumerate(pieces):
             try:
-                for place, rows in enumerate(table.tables_of(piece, self.config.rows.choice)):
+                for place, rows in enumerate(_together(table.tables_of(piece, self.config.rows.choice))):
                     yield Key(number, place), rows
             except ValueError as error:
                 # From another process only the exception itself comes back, without its cause.
                 raise DatasetGenerationError(str(error)) from error
+
+
+def _together(tables: Iterator[pyarrow.Table]) -> Iterator[pyarrow.Table]:
+    """The same rows in larger batches. Each batch of the file in the cache takes time and memory when it is opened."""
+    waiting: list[pyarrow.Table] = []
+    rows, size = 0, 0
+    for table in tables:
+        waiting.append(table)
+        rows, size = rows + len(table), size + table.nbytes
+        if size >= _BYTES or rows >= _ROWS_TOGETHER:
+            yield pyarrow.concat_tables(waiting)
+            waiting, rows, size = [], 0, 0
+    if waiting:
+        yield pyarrow.concat_tables(waiting)
 
 
 def load_rows(rows: Rows, most_processes: int) -> Dataset | None:
