@@ -26,6 +26,12 @@ def sources_of(args: DataArguments) -> list[DataArguments]:
     ]
 
 
+def separate_sources(args: DataArguments) -> list[DataArguments]:
+    """As `sources_of`, with the flags of validation data at the first source alone, so that they are opened once."""
+    first, *others = sources_of(args)
+    return [first, *(replace(source, validation_file=None, validation_dir=None) for source in others)]
+
+
 def is_given(args: DataArguments, flags: tuple[str, ...]) -> bool:
     """Whether one of the flags is given."""
     return any(getattr(args, name) is not None for name in flags)

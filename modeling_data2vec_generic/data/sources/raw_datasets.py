@@ -36,7 +36,7 @@ from .columns import (
     times_of,
 )
 from .hub import builder_of, loading_hub, train_and_validation
-from .listing import check_sources, is_given, source_name, sources_of
+from .listing import check_sources, is_given, separate_sources, source_name, sources_of
 from .local_folders import holds_rows
 from .mixing import Part, joined, mixed
 from .opening import open_splits
@@ -157,9 +157,7 @@ def _joined_splits(args: DataArguments, modality: str) -> tuple[dict[str, Datase
     given = is_given(args, VALIDATION_FLAGS)
     train, validation, parts = [], {}, []
     start = number = 0
-    for place, (source, weight) in enumerate(zip(sources_of(args), args.dataset_weights or [1.0], strict=True)):
-        if place:
-            source = replace(source, validation_file=None, validation_dir=None)
+    for place, (source, weight) in enumerate(zip(separate_sources(args), args.dataset_weights or [1.0], strict=True)):
         name = source_name(source)
         splits, rows_read = _read_source(source, modality, first=number)
         if "validation" in splits and not (given and place):

@@ -6,18 +6,22 @@ from typing import Any
 
 import numpy as np
 import pyarrow
-from datasets import Dataset, DatasetDict, Features, IterableDataset
+from datasets import Dataset, DatasetDict, Features, IterableDataset, Value
 from transformers.utils import logging
 
 from ..arguments import DataArguments
 from ..folders.loading import load_folder
 from ..kinds_of_data import KINDS
 from ..streams.first_rows import first_rows
+from ..streams.mixed_rows import MixedRows, MixedSource
 from ..streams.sharded_rows import DatasetRows, IterableRows, ShardedRows, limited
 from ..summary import note
 from ..tables.table import Choice, Table
+from ..tables.untyped.value_types import PROBLEM
 from .columns import canonical, columns_of_source, encode_labels, renamed
 from .hub import builder_of, loading_hub, train_and_validation
+from .listing import separate_sources, source_name, sources_of
+from .mixing import joined
 from .opening import open_splits
 
 logger = logging.get_logger(__name__)
@@ -27,7 +31,7 @@ _ORDER_SEED = 0  # of the order of the files in a folder
 _TYPED_BY = 100  # rows from which the types of columns are inferred if the source does not state them
 # The flags that determine which samples a stream has, and in which order.
 _IDENTITY = (
-    *("dataset_name", "dataset_config_name", "train_file", "train_dir"),
+    *("dataset_name", "dataset_config_name", "train_file", "train_dir", "dataset_weights"),
     *(kind.column_flag for kind in KINDS.values()),
     *("max_train_samples", "shuffle_buffer_size", "max_seq_length", "line_by_line"),
     *("min_duration_in_seconds", "max_duration_in_seconds"),
@@ -74,25 +78,53 @@ def open_stream(args: DataArguments, modality: str, seed: int) -> StreamedSource
     Raises:
         ValueError: data are missing or empty, or a column is missing or cannot be used.
     """
-    opened = {split: _chosen(rows, modality, args, split) for split, rows in _open(args, modality).items()}
-    rows, chosen = opened["train"]
+    sources = separate_sources(args)
+    opened = [
+        {split: _chosen(rows, modality, source, split) for split, rows in _open(source, modality).items()}
+        for source in sources
+    ]
+    weights = args.dataset_weights or [1.0]
+    shares = [weight / sum(weights) for weight in weights]
+    names = [source_name(source) for source in sources_of(args)]
+    heads = [_head(*parts, modality, share) for *parts, share in zip(opened, sources, shares, strict=True)]
+    head = {"train": joined([found["train"] for found in heads], names, "train")}
+    if given := {name: found["validation"] for name, found in zip(names, heads, strict=True) if "validation" in found}:
+        head["validation"] = joined(list(given.values()), list(given), "validation")
+    if len(opened) == 1:
+        rows, chosen = opened[0]["train"]
+    else:
+        rows, chosen = _mixed([splits["train"] for splits in opened], shares, head["train"], seed)
     if args.max_train_samples is not None:
         rows = limited(rows, args.max_train_samples)
-    first = {"train": first_rows(rows, args.shuffle_buffer_size)}
-    if "validation" in opened:
-        count = args.max_eval_samples or DEFAULT_EVAL_SAMPLES
-        first["validation"] = first_rows(opened["validation"][0], count, parts=1)
-    head = {
-        split: canonical(renamed(found, opened[split][1]), modality, args, split) for split, found in first.items()
-    }
     note("train", f"{len(head['train'])} rows of the stream are looked at here, the others during training.")
     if "validation" not in head:
         note("validation", "There are no rows, and so no evaluation: give --validation_file or --validation_dir.")
     identity = {name: getattr(args, name) for name in _IDENTITY} | {"modality": modality, "seed": seed}
-    source = opened["train"][0]
-    if isinstance(source, TableRows):
-        identity["bytes"] = sum(path.stat().st_size for path in source.table.paths)
+    tables = [splits["train"][0].table for splits in opened if isinstance(splits["train"][0], TableRows)]
+    if tables:
+        identity["bytes"] = sum(path.stat().st_size for table in tables for path in table.paths)
     return StreamedSource(rows, chosen, DatasetDict(encode_labels(head, args)), identity)
+
+
+def _head(splits: dict[str, tuple], args: DataArguments, modality: str, share: float) -> dict[str, Dataset]:
+    """The first rows of the splits of one source, with canonical columns; of the training rows its share."""
+    train = splits["train"][0]
+    if args.max_train_samples is not None:
+        train = limited(train, args.max_train_samples)
+    found = {"train": first_rows(train, max(1, round(args.shuffle_buffer_size * share)))}
+    if "validation" in splits:
+        found["validation"] = first_rows(
+            splits["validation"][0], args.max_eval_samples or DEFAULT_EVAL_SAMPLES, parts=1
+        )
+    return {split: canonical(renamed(rows, splits[split][1]), modality, args, split) for split, rows in found.items()}
+
+
+def _mixed(sources: list[tuple], weights: list[float], head: Dataset, seed: int) -> tuple[MixedRows, Choice]:
+    """The training rows of several sources without labels, and their columns. `head`: some of them, in their form."""
+    features = {name: feature for name, feature in head.features.items() if name not in ("sample_index", "label")}
+    features[PROBLEM] = Value("string")  # of rows of csv, JSON and tar files
+    mixed = [MixedSource(rows, chosen, weight) for (rows, chosen), weight in zip(sources, weights, strict=True)]
+    return MixedRows(mixed, Features(features), seed), {name: name for name in features}
 
 
 @dataclass

@@ -11,6 +11,7 @@ from datasets import Dataset
 from modeling_data2vec_generic.data.arguments import DataArguments
 from modeling_data2vec_generic.data.sources.listing import sources_of
 from modeling_data2vec_generic.data.sources.raw_datasets import infer_modality, load_raw_datasets
+from modeling_data2vec_generic.data.sources.streamed_source import open_stream
 from modeling_data2vec_generic.data.summary import summarized
 
 pytestmark = pytest.mark.fast
@@ -151,3 +152,31 @@ def test_mix__of_labels_of_several_types(tmp_path):
     rows = loaded(train_file=[str(tmp_path / "a.parquet"), file], dataset_weights=[1, 1])
     assert rows.features["label"].names == ["3", "cat"]
     assert {(text[0], label) for text, label in zip(rows["text"], rows["label"], strict=True)} == {("a", 0), ("b", 1)}
+
+
+def test_mixed_stream__follows_weights_and_goes_on_at_any_row(tmp_path):
+    files = [write(tmp_path / f"{name}.csv", name, count, "x") for name, count in (("a", 900), ("b", 40))]
+    Dataset.from_dict({"text": [f"c {number}" for number in range(300)]}).to_parquet(tmp_path / "c.parquet")
+    files.append(str(tmp_path / "c.parquet"))
+    args = DataArguments(train_file=files, dataset_weights=[4, 2, 2], streaming=True, shuffle_buffer_size=80)
+    source = open_stream(args, "text", seed=3)
+    assert Counter(text[0] for text in source.head["train"]["text"]) == {"a": 40, "b": 20, "c": 20}
+    assert "label" not in source.head["train"].features
+    for rows in (source.rows, source.rows.cut(3)):
+        texts = []
+        for shard in range(rows.num_shards):
+            whole = [text for part in rows.read(shard) for text in part["text"].to_pylist()]
+            for start in (1, 99, 100, 257):
+                rest = [text for part in rows.read(shard, start) for text in part["text"].to_pylist()]
+                assert rest == whole[start:]
+            texts += whole
+        expected = {
+            f"{name} {number}" for name, count in (("a", 900), ("b", 40), ("c", 300)) for number in range(count)
+        }
+        assert set(texts) == expected
+        shares = Counter(text[0] for text in texts)
+        assert shares["b"] / len(texts) == pytest.approx(0.25, abs=0.04)
+        assert shares["a"] / len(texts) == pytest.approx(0.5, abs=0.04)
+    again = open_stream(args, "text", seed=3).rows
+    assert next(again.read(0)).equals(next(source.rows.read(0)))
+    assert not next(open_stream(args, "text", seed=4).rows.read(0)).equals(next(source.rows.read(0)))
