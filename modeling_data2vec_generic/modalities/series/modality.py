@@ -66,6 +66,12 @@ class Series(Modality):
                     f"{self.suggestions}, or say what the data are with --modality."
                 )
         self.length, self.channels = config.context_length, config.num_input_channels
+        if not getattr(config, "scaling", True):
+            logger.warning(
+                f"This {config.model_type} encoder does not scale what it reads (scaling={config.scaling}), so values "
+                "are learned from as they are stored: scale them to a mean of 0 and a spread of 1 beforehand, or "
+                "leave scaling out of --config_overrides."
+            )
 
     def check(self, mask: MaskSampler) -> None:
         mask.check(self.grid[1:])

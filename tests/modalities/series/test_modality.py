@@ -84,3 +84,10 @@ def test_fit__encoder_that_wants_more_than_values():
     config = CONFIG_MAPPING["time_series_transformer"](context_length=24, prediction_length=4)
     with pytest.raises(ValueError, match="A time_series_transformer encoder has no num_input_channels"):
         series().fit(AutoModel.from_config(config))
+
+
+def test_fit__says_if_nothing_scales_the_values(transformers_log):
+    fitted()
+    assert "scale" not in transformers_log.text
+    fitted(scaling=None)
+    assert "does not scale what it reads (scaling=None)" in transformers_log.text
