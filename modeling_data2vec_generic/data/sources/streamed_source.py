@@ -86,7 +86,9 @@ def open_stream(args: DataArguments, modality: str, seed: int) -> StreamedSource
     weights = args.dataset_weights or [1.0]
     shares = [weight / sum(weights) for weight in weights]
     names = [source_name(source) for source in sources_of(args)]
-    heads = [_head(*parts, modality, share) for *parts, share in zip(opened, sources, shares, strict=True)]
+    heads = [
+        _head(splits, source, modality, share) for splits, source, share in zip(opened, sources, shares, strict=True)
+    ]
     head = {"train": joined([found["train"] for found in heads], names, "train")}
     if given := {name: found["validation"] for name, found in zip(names, heads, strict=True) if "validation" in found}:
         head["validation"] = joined(list(given.values()), list(given), "validation")
