@@ -80,15 +80,16 @@ def small_config(model_type: str, **changes: Any) -> PreTrainedConfig:
 def random_encoder(config: PreTrainedConfig, **options: Any) -> PreTrainedModel:
     """An encoder whose weights are all random: a new one has zeros, which hide what a weight does.
 
-    Tables that are not trained, such as those of sines, stay as they are.
+    Tables that are not trained, such as those of sines, stay as they are unless they hold only zeros.
 
     Args:
         config: of the whole model; of an encoder-decoder, the encoder is returned.
         options: for `AutoModel.from_config`.
     """
     encoder = encoder_of(AutoModel.from_config(config, **options))
-    for parameter in filter(lambda parameter: parameter.requires_grad, encoder.parameters()):
-        parameter.data.add_(torch.randn_like(parameter), alpha=0.1 if parameter.ndim > 1 else 0.2)
+    for parameter in encoder.parameters():
+        if parameter.requires_grad or not parameter.any():
+            parameter.data.add_(torch.randn_like(parameter), alpha=0.1 if parameter.ndim > 1 else 0.2)
     return encoder
 
 

@@ -203,6 +203,7 @@ class Data2VecTrainer(ResumableTrainer):
         self._statistics = PassStatistics()
         self._flops = StepFlops(self.model)
         self.speed = self._new_speedometer()
+        self._train_batch_size = batch_size  # Trainer sets it later, and the total depends on it
         self._token_batches = self._batches_of_tokens(batch_size)
         self._scaling.apply(self.get_total_train_batch_size(self.args))
         shard_by_blocks(self.accelerator, self.model)

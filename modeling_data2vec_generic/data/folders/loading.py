@@ -187,7 +187,7 @@ class _Rows:
         samples = self.samples
         depends_on = [
             *(code_version(), self.listing.key, self.column, self.features, self.clips is None, self.labelled),
-            *(xxh3_128_hexdigest(samples.items), samples.folders if self.labelled else None),
+            *(xxh3_128_hexdigest(samples.items.tobytes()), samples.folders if self.labelled else None),
             None if self.metadata is None else self.metadata.state,
         ]
         return cached_rows(Hasher.hash(depends_on), lambda: (self.features, self._tables()))

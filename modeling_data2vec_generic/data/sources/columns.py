@@ -142,10 +142,10 @@ def columns_of_source(
 
 
 def label_column(features: Mapping[str, Any], args: DataArguments) -> str:
-    """The column that is the label if it exists: the one that a flag names, `label`, or `cls` of a WebDataset."""
-    if args.label_column_name is not None:
-        return args.label_column_name
-    return _CLS if {_CLS, ABOUT_SAMPLES[0]} <= features.keys() and "label" not in features else "label"
+    """The column that is the label if it exists: the one that a flag names, or `label`, called `cls` in a WebDataset."""
+    name = args.label_column_name or "label"
+    of_webdataset = {_CLS, ABOUT_SAMPLES[0]} <= features.keys()
+    return _CLS if name == "label" and of_webdataset and name not in features else name
 
 
 def content_column(

@@ -310,7 +310,7 @@ def test_letters__each_with_a_label(finetune):
         ([*ENTITIES, "--knn"], ["--knn is not possible with token-classification"]),
         ([*ENTITIES, "--class_weights", "1,2"], ["class_weights='1,2'", "5 classes"]),
         ([*ENTITIES, "--class_weights", "balanced", "--max_train_samples", "1"], ["never occur in the training rows"]),
-        (["DATA/bert", "--train_dir", "DATA/bert"], ["modality='text'", "--train_file"]),
+        (["DATA/bert", "--train_dir", "DATA/bert"], ["train_dir=", "cannot be read as json"]),
     ],
 )
 def test_bad_input__is_one_clear_message(flags, parts, finetune):
