@@ -142,7 +142,7 @@ def columns_of_source(
 
 
 def label_column(features: Mapping[str, Any], args: DataArguments) -> str:
-    """The column that is the label if it exists: the one that a flag names, or `label`, called `cls` in a WebDataset."""
+    """The column that is the label if it exists: the one of the flag, or `label`, which a WebDataset calls `cls`."""
     name = args.label_column_name or "label"
     of_webdataset = {_CLS, ABOUT_SAMPLES[0]} <= features.keys()
     return _CLS if name == "label" and of_webdataset and name not in features else name
