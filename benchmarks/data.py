@@ -15,7 +15,6 @@ from typing import Any
 
 import datasets
 import numpy as np
-import PIL.Image
 import soundfile
 import torch
 from accelerate.utils import send_to_device
@@ -34,6 +33,8 @@ from modeling_data2vec_generic.training.arguments import ModelArguments, Objecti
 
 from .cases import SAMPLING_RATE, SIZES, tokenizer
 from .device import CPU, Device
+from .rows import tables
+from .rows.sources import write_images
 from .step import table
 from .timing import LibraryLoop, adamw
 
@@ -49,21 +50,6 @@ COLUMNS = (
 )
 FILES = 64  # that are written; more samples read them again
 OBJECTIVE = "data2vec"
-
-
-def write_images(folder: Path, count: int) -> Path:
-    """JPEG files of 500 x 375 pixels: views of two photographs that come with scikit-learn."""
-    from sklearn.datasets import load_sample_images
-
-    rng = np.random.default_rng(0)
-    photographs = [PIL.Image.fromarray(pixels) for pixels in load_sample_images().images]
-    for number in range(count):
-        photograph = photographs[number % 2]
-        width = int(rng.integers(400, 560))
-        left, top = (int(rng.integers(0, rest + 1)) for rest in (640 - width, 427 - width * 3 // 4))
-        view = photograph.resize((500, 375), box=(left, top, left + width, top + width * 3 // 4))
-        view.save(folder / f"{number:03d}.jpg", quality=90)
-    return folder
 
 
 def write_text(folder: Path, count: int) -> Path:
@@ -200,6 +186,9 @@ def step_seconds(model: Data2VecGenericForPreTraining, batch: dict[str, Any], de
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
+    if options.rows is not None or options.padding:
+        tables.main(options)
+        return
     logging.set_verbosity_error()
     datasets.disable_progress_bars()
     device = Device("cuda", torch.bfloat16) if torch.cuda.is_available() else CPU
@@ -245,6 +234,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--samples", type=int, default=256, help="samples per measurement, at least")
     parser.add_argument("--batch_size", type=int, help="samples per batch; default: each case's own")
     parser.add_argument("--step_ms", type=float, help="time of a step; default: it is measured")
+    parser.add_argument("--rows", type=int, help="measure how runs with so many rows begin, and not the cases")
+    parser.add_argument("--source", nargs="+", metavar="NAME", help="with --rows: sources; default: all")
+    parser.add_argument("--padding", nargs="+", metavar="PATH", help="measure the padding of text or speech")
     parser.add_argument("--quick", action="store_true", help="steps of tiny encoders, to see that everything runs")
     return parser
 

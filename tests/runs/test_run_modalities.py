@@ -24,6 +24,7 @@ ENCODERS = {
     "esm": f"{BLOCKS},max_position_embeddings=40,position_embedding_type=rotary",
     "videomae": f"{BLOCKS},image_size=16,patch_size=4,num_frames=4,tubelet_size=2",
 }
+GROUPED = "--train_sampling_strategy group_by_length"
 DATA2VEC2 = "--objective data2vec2 --num_masks 3 --decoder_groups 2"
 
 
@@ -56,11 +57,13 @@ class Case:
 TOKENIZER = frozenset({"vocab.txt", "tokenizer_config.json"})
 IMAGES = frozenset({"preprocessor_config.json"})
 CASES = {
-    "series": Case("patchtst", series, True, frozenset()),
+    "series": Case("patchtst", series, True, frozenset(), GROUPED),
     "series, data2vec2": Case("patchtst", series, True, frozenset(), DATA2VEC2),
-    "proteins": Case("esm", proteins, False, TOKENIZER),
-    "proteins, data2vec2": Case("esm", proteins, False, TOKENIZER, f"{DATA2VEC2} --decoder_groups 1"),
-    "video": Case("videomae", video, True, IMAGES),
+    "proteins": Case("esm", proteins, False, TOKENIZER, GROUPED),
+    "proteins, data2vec2": Case(
+        "esm", proteins, False, TOKENIZER, f"{DATA2VEC2} --decoder_groups 1 --max_tokens_per_batch 96"
+    ),
+    "video": Case("videomae", video, True, IMAGES, GROUPED),
     "video, data2vec2": Case("videomae", video, True, IMAGES, f"{DATA2VEC2} --mask_length 2"),
 }
 

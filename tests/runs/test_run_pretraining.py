@@ -44,6 +44,7 @@ from ..tiny import (
 EXAMPLES = Path(__file__).parents[2] / "examples"
 RECIPES = sorted(EXAMPLES.glob("*/*.json"))
 TOKENIZER = ["--train_tokenizer", "--tokenizer_vocab_size", "300", "--max_seq_length", "16"]
+GROUPED = ["--train_sampling_strategy", "group_by_length"]
 HELD_OUT = ["--validation_split_percentage", "34"]
 
 
@@ -58,16 +59,16 @@ def images_in_one_folder(folder: Path) -> list[str]:
 def images_in_parquet(folder: Path) -> list[str]:
     files = [str(image_parquet(folder / f"{split}.parquet")) for split in ("train", "validation")]
     columns = ["--image_column_name", "picture", "--label_column_name", "kind"]
-    return ["--train_file", files[0], "--validation_file", files[1], *columns]
+    return ["--train_file", files[0], "--validation_file", files[1], *columns, *GROUPED]
 
 
 def sound_by_class(folder: Path) -> list[str]:
-    return ["--train_dir", str(sound_folder(folder / "train")), "--mask_length", "4", *HELD_OUT]
+    return ["--train_dir", str(sound_folder(folder / "train")), "--mask_length", "4", *HELD_OUT, *GROUPED]
 
 
 def sound_in_one_folder(folder: Path) -> list[str]:
     train, validation = (str(sound_folder(folder / split, labelled=False)) for split in ("train", "validation"))
-    return ["--train_dir", train, "--validation_dir", validation]
+    return ["--train_dir", train, "--validation_dir", validation, "--max_tokens_per_batch", "300"]
 
 
 def packed_txt(folder: Path) -> list[str]:
@@ -76,7 +77,7 @@ def packed_txt(folder: Path) -> list[str]:
 
 def packed_jsonl(folder: Path) -> list[str]:
     file = text_file(folder / "text.jsonl", column="body")
-    return ["--train_file", str(file), "--text_column_name", "body", *HELD_OUT, *TOKENIZER]
+    return ["--train_file", str(file), "--text_column_name", "body", *HELD_OUT, *TOKENIZER, *GROUPED]
 
 
 def lines_of_csv(folder: Path) -> list[str]:
@@ -86,7 +87,7 @@ def lines_of_csv(folder: Path) -> list[str]:
 
 def lines_of_parquet(folder: Path) -> list[str]:
     file = text_file(folder / "text.parquet")
-    return ["--train_file", str(file), "--line_by_line", "--mask_ratio", "0.4", *HELD_OUT, *TOKENIZER]
+    return ["--train_file", str(file), "--line_by_line", "--mask_ratio", "0.4", *HELD_OUT, *TOKENIZER, *GROUPED]
 
 
 @dataclass(frozen=True)

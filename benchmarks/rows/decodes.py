@@ -1,0 +1,64 @@
+"""How often a stream decodes a sample, over all processes and their loader workers."""
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import PIL.ImageFile
+
+from modeling_data2vec_generic import Data2VecTrainer
+from modeling_data2vec_generic.training.loaders import begin_stream, stream_loader
+
+from ..kills import processes
+from .runs import Run, Stop
+
+PROCESSES = 4
+WORKERS = 2
+BATCH_SIZE = 16
+BATCHES = 50  # that each process reads
+
+
+@dataclass
+class _Counting:
+    """A collator that counts the samples that it is given."""
+
+    collator: Callable[..., dict[str, Any]]
+    samples: Any
+
+    def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        with self.samples.get_lock():
+            self.samples.value += len(examples)
+        return self.collator(examples)
+
+
+def counting(run: Run, began: float) -> Any:
+    """A trainer that does not train, but reads the stream as each of PROCESSES processes does, one after the other.
+
+    `run.logged` gets the numbers of samples and of images that were decoded for them, by all loader workers.
+    """
+    samples, decodes = (processes.Value("q", 0) for _ in range(2))
+    load = PIL.ImageFile.ImageFile.load
+
+    def counted(image: Any) -> Any:
+        with decodes.get_lock():
+            decodes.value += bool(image.tile)  # it is empty once the image is decoded
+        return load(image)
+
+    class Reading(Data2VecTrainer):
+        def train(self, *args: Any, **kwargs: Any) -> Any:
+            PIL.ImageFile.ImageFile.load = counted  # type: ignore[method-assign]
+            collator = _Counting(self.training_collator(), samples)
+            for rank in range(PROCESSES):
+                settings: Any = SimpleNamespace(
+                    **vars(self.args), device=self.args.device, world_size=PROCESSES, process_index=rank
+                )
+                stream: Any = self.train_dataset
+                begin_stream(stream, BATCH_SIZE, None, settings)
+                for _ in itertools.islice(stream_loader(stream, collator, settings), BATCHES):
+                    pass
+            run.logged = {"samples": samples.value, "decodes": decodes.value}
+            raise Stop
+
+    return Reading
