@@ -84,6 +84,7 @@ ATTRIBUTES = {
     "_initial_global_step": {"_inner_training_loop"},
     "_total_loss_scalar": {"_inner_training_loop", "_maybe_log_save_evaluate", "_finalize_training"},
     "_tr_loss": {"_inner_training_loop", "_run_epoch"},
+    "_train_batch_size": {"__init__", "train", "_update_auto_batch_size", "_hp_search_setup"},
 }
 
 
