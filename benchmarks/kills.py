@@ -26,6 +26,7 @@ from transformers.trainer_pt_utils import safe_globals
 from transformers.trainer_utils import get_last_checkpoint
 
 import run_pretraining
+from modeling_data2vec_generic.runs import pretraining
 from modeling_data2vec_generic.training.checkpointing.staging import UNFINISHED_DIR
 from modeling_data2vec_generic.training.monitoring.speed import MEASURED
 
@@ -71,9 +72,9 @@ def train(flags: list[str], log: Path, steps: Any, reached: Any) -> None:
     with log.open("a") as file:
         os.dup2(file.fileno(), sys.stdout.fileno())
         os.dup2(file.fileno(), sys.stderr.fileno())
-    trainer_class = run_pretraining.Data2VecTrainer
+    trainer_class = pretraining.Data2VecTrainer
     counter = _StepCounter(steps, reached)
-    run_pretraining.Data2VecTrainer = functools.partial(trainer_class, callbacks=[counter])  # type: ignore[assignment,misc]
+    pretraining.Data2VecTrainer = functools.partial(trainer_class, callbacks=[counter])  # type: ignore[assignment,misc]
     run_pretraining.main(flags)
 
 

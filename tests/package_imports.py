@@ -27,7 +27,10 @@ ROOMS = (
     "modalities/",
     "finetuning/",
     "reporting/",
+    "runs/",
     "__init__.py",
+    "commands/",
+    "__main__.py",
     "scripts",
 )
 

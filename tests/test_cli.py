@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-import run_finetune
-import run_pretraining
 from modeling_data2vec_generic import cli
+from modeling_data2vec_generic.runs import finetuning, pretraining
 
 pytestmark = pytest.mark.fast
 
@@ -18,7 +17,7 @@ NEW = ["--model_type", "vit", "--use_cpu"]
 
 def parsed(*argv: str) -> dict[str, Any]:
     """All values by their names, as run_pretraining.py reads them."""
-    groups = run_pretraining.parse([*argv])
+    groups = pretraining.parse([*argv])
     return {field.name: getattr(group, field.name) for group in groups for field in fields(group) if field.init}
 
 
@@ -122,8 +121,8 @@ def test_recipe__is_the_only_one(tmp_path):
 
 def test_recipe__behind_flags_holds_over_the_defaults_of_a_task(tmp_path):
     path = recipe(tmp_path, learning_rate=0.25)
-    assert cli.flags_of(["--seed", "1", path], run_finetune.ARGUMENTS)[-2:] == ["--seed", "1"]
-    assert "0.25" in cli.flags_of(["--seed", "1", path], run_finetune.ARGUMENTS)
+    assert cli.flags_of(["--seed", "1", path], finetuning.ARGUMENTS)[-2:] == ["--seed", "1"]
+    assert "0.25" in cli.flags_of(["--seed", "1", path], finetuning.ARGUMENTS)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +146,7 @@ def test_flag__that_there_is_none_of(flags, message):
 
 def test_renamed_flags__are_none_of_ours():
     """A hint about a flag that exists would never be seen; one to a flag that does not would lead nowhere."""
-    for script in (run_pretraining, run_finetune):
+    for script in (pretraining, finetuning):
         known = {name for group in script.ARGUMENTS for name in group.__dataclass_fields__}
         assert not known & cli._RENAMED.keys()
         named = {now.split()[0].strip("-,") for now in cli._RENAMED.values() if now.startswith("--")}
@@ -159,5 +158,5 @@ def test_recipe__and_files_of_data_with_the_same_ending(tmp_path):
         (tmp_path / name).write_text(json.dumps(content))
     recipe, one, two = (str(tmp_path / name) for name in ("recipe.json", "a.json", "b.json"))
     for words in ([recipe, "--train_file", one, two], ["--train_file", one, two, recipe]):
-        _, data, _, _, training = run_pretraining.parse([*words, *NEW])
+        _, data, _, _, training = pretraining.parse([*words, *NEW])
         assert (data.train_file, training.seed) == ([one, two], 7)

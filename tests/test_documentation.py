@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-import run_finetune
-import run_pretraining
+from modeling_data2vec_generic.runs import finetuning, pretraining
 
 from .package_imports import PACKAGE, ROOMS, ROOT, SCRIPTS, room_arrows
 
@@ -22,9 +21,7 @@ for folder in ("docs", "examples", "benchmarks"):
     DOCUMENTS += sorted((ROOT / folder).rglob("*.md"))
 FOLDERS = "tests|examples|benchmarks|docs|modeling_data2vec_generic"
 FLAGS = {
-    field.name
-    for group in (*run_pretraining.ARGUMENTS, *run_finetune.ARGUMENTS)
-    for field in dataclasses.fields(group)
+    field.name for group in (*pretraining.ARGUMENTS, *finetuning.ARGUMENTS) for field in dataclasses.fields(group)
 }
 
 

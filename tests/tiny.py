@@ -18,6 +18,7 @@ from transformers import CONFIG_MAPPING, AutoModel, PreTrainedModel
 
 import run_pretraining
 from modeling_data2vec_generic.reporting import run_report
+from modeling_data2vec_generic.runs import pretraining
 
 _BLOCKS = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 _PATCHES = {"image_size": 16, "patch_size": 4}  # 4 x 4 patches
@@ -64,13 +65,13 @@ def run(*flags: str, output_dir: Path, steps: int = 2, figures: bool = False) ->
     """
     trainers: list[Any] = []
 
-    class Recorded(run_pretraining.Data2VecTrainer):  # type: ignore[name-defined,misc]
+    class Recorded(pretraining.Data2VecTrainer):  # type: ignore[name-defined,misc]
         def __init__(self, *args: Any, **kwargs: Any):
             super().__init__(*args, **kwargs)
             trainers.append(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_pretraining, "Data2VecTrainer", Recorded)
+        patch.setattr(pretraining, "Data2VecTrainer", Recorded)
         if not figures:
             patch.setattr(run_report, "write_figures", lambda *_: [])
         try:

@@ -16,6 +16,7 @@ from transformers import TrainerCallback
 
 import run_pretraining
 from modeling_data2vec_generic import Data2VecTrainer
+from modeling_data2vec_generic.runs import pretraining
 
 from ..kills import processes
 
@@ -122,7 +123,7 @@ def _train(argv: Sequence[str], folder: Path, noted: Callable[[Run, float], Any]
         os.dup2(file.fileno(), sys.stdout.fileno())
         os.dup2(file.fileno(), sys.stderr.fileno())
     run = Run()
-    run_pretraining.Data2VecTrainer = noted(run, time.perf_counter())  # type: ignore[misc]
+    pretraining.Data2VecTrainer = noted(run, time.perf_counter())  # type: ignore[misc]
     try:
         with contextlib.suppress(Stop):
             run_pretraining.main(list(argv))

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-import run_pretraining
 from modeling_data2vec_generic.masking.sampler import MaskSampler
 from modeling_data2vec_generic.modalities.presets import mask_settings, objective_config
+from modeling_data2vec_generic.runs import pretraining
 from modeling_data2vec_generic.training.encoders import new_encoder_config
 
 from ..tiny import (
@@ -249,7 +249,7 @@ def read(name: str) -> dict[str, Any]:
 
 def resolved(name: str, positions: int) -> Published:
     """The values that the script takes from a recipe."""
-    model, data, mask, objective, training = run_pretraining.parse([str(EXAMPLES / name)])
+    model, data, mask, objective, training = pretraining.parse([str(EXAMPLES / name)])
     config = objective_config(objective, new_encoder_config(model), data.modality)
     drawn = mask_settings(mask, objective.objective, data.modality)
     sampler = MaskSampler(**{key.removeprefix("mask_"): value for key, value in drawn.items()})

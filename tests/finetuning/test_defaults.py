@@ -3,9 +3,9 @@
 import pytest
 from datasets import List, Value
 
-import run_finetune
 from modeling_data2vec_generic.finetuning.defaults import with_defaults
 from modeling_data2vec_generic.finetuning.tasks import TASKS
+from modeling_data2vec_generic.runs import finetuning
 
 pytestmark = pytest.mark.fast
 
@@ -16,7 +16,7 @@ CLASSES = Value("string")
 
 
 def held_defaults(task, label):
-    parsed = with_defaults(TASKS[task], label, [*FLAGS], run_finetune.ARGUMENTS)
+    parsed = with_defaults(TASKS[task], label, [*FLAGS], finetuning.ARGUMENTS)
     return {name: value for group in parsed for name, value in vars(group).items()}
 
 
@@ -40,11 +40,11 @@ def test_defaults__are_of_use_with_the_labels(task):
 @pytest.mark.parametrize(("batch", "accumulation", "rate"), [(512, 1, 1e-3), (64, 1, 1.25e-4), (64, 2, 2.5e-4)])
 def test_defaults__learning_rate_goes_with_the_batch(batch, accumulation, rate):
     sizes = ["--per_device_train_batch_size", str(batch), "--gradient_accumulation_steps", str(accumulation)]
-    training = with_defaults(TASKS["image-classification"], CLASSES, [*FLAGS, *sizes], run_finetune.ARGUMENTS)[-1]
+    training = with_defaults(TASKS["image-classification"], CLASSES, [*FLAGS, *sizes], finetuning.ARGUMENTS)[-1]
     assert training.learning_rate == pytest.approx(rate)
 
 
 @pytest.mark.parametrize("flag", [["--learning_rate", "0.25"], ["--learning-rate", "0.25"], ["--learning_rate=0.25"]])
 def test_defaults__what_is_given_is_taken_as_it_is(flag):
-    training = with_defaults(TASKS["image-classification"], CLASSES, [*FLAGS, *flag], run_finetune.ARGUMENTS)[-1]
+    training = with_defaults(TASKS["image-classification"], CLASSES, [*FLAGS, *flag], finetuning.ARGUMENTS)[-1]
     assert training.learning_rate == 0.25

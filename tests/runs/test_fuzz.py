@@ -22,7 +22,6 @@ from datasets import Dataset
 from transformers import ViTImageProcessorPil, Wav2Vec2FeatureExtractor
 from transformers.utils import logging as transformers_logging
 
-import run_pretraining
 from modeling_data2vec_generic import Data2VecGenericConfig, Data2VecGenericForPreTraining
 from modeling_data2vec_generic.data.arguments import DataArguments
 from modeling_data2vec_generic.data.sources.raw_datasets import load_raw_datasets
@@ -33,6 +32,7 @@ from modeling_data2vec_generic.modalities.text.tokenizer import train_tokenizer
 from modeling_data2vec_generic.modalities.text.tokens import prepare_text
 from modeling_data2vec_generic.modalities.vision.images import prepare_images
 from modeling_data2vec_generic.modalities.vision.pixels import PixelPipeline, RandomResizedCrop
+from modeling_data2vec_generic.runs import pretraining
 from modeling_data2vec_generic.training.arguments import ModelArguments
 from modeling_data2vec_generic.training.checkpointing.integrity import check_checkpoint
 from modeling_data2vec_generic.training.encoders import load_encoder, new_encoder, new_encoder_config
@@ -175,7 +175,7 @@ def test_recipes__damaged(tmp_path, monkeypatch):
         Path("recipe.json").write_bytes(damaged_json(whole, rng))
 
         def build() -> None:
-            model_args, *_ = run_pretraining.parse(["recipe.json", "--use_cpu", "--report_to", "none"])
+            model_args, *_ = pretraining.parse(["recipe.json", "--use_cpu", "--report_to", "none"])
             if model_args.model_name_or_path is None:
                 new_encoder(new_encoder_config(model_args))
 

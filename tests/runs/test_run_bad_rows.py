@@ -10,6 +10,7 @@ from datasets import Dataset, Features, Image, Value
 
 import run_pretraining
 from modeling_data2vec_generic.modalities.vision import images
+from modeling_data2vec_generic.runs import pretraining
 
 from ..tiny import CLASSES, from_scratch, pictures, run, run_flags
 
@@ -55,7 +56,7 @@ def test_run__looks_at_256_images_of_each_split_first(table, tmp_path, monkeypat
     def stop(*args, **kwargs):
         raise BeforeFirstStep
 
-    monkeypatch.setattr(run_pretraining.Data2VecTrainer, "train", stop)
+    monkeypatch.setattr(pretraining.Data2VecTrainer, "train", stop)
     everything = "--check_data --preprocessing_num_workers 2 --max_eval_samples 400".split()
     for more, most in ([], 512), (everything, 0):  # other processes look at everything
         decoded.clear()

@@ -25,6 +25,7 @@ from transformers import (
 
 import run_pretraining
 from modeling_data2vec_generic import Data2VecGenericForPreTraining, Data2VecGenericModel
+from modeling_data2vec_generic.runs import pretraining
 from modeling_data2vec_generic.training.arguments import ObjectiveArguments
 from modeling_data2vec_generic.training.monitoring.speed import MEASURED
 from modeling_data2vec_generic.training.monitoring.verdict import STATES
@@ -494,12 +495,12 @@ def test_run__config_name_gives_a_new_encoder_of_that_configuration(finished, tm
 
 # --- recipes
 
-GROUPS = run_pretraining.ARGUMENTS
+GROUPS = pretraining.ARGUMENTS
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_recipe__is_parsed_to_the_values_it_holds(path):
-    parsed = run_pretraining.parse([str(path)])
+    parsed = pretraining.parse([str(path)])
     values = {field.name: getattr(group, field.name) for group in parsed for field in fields(group)}
     for name, value in json.loads(path.read_text()).items():
         assert values[name] in (value, [value]), name  # sources are lists, also of one
@@ -507,7 +508,7 @@ def test_recipe__is_parsed_to_the_values_it_holds(path):
 
 def test_recipe__is_overridden_by_flags():
     recipe = str(EXAMPLES / "vision" / "digits.json")
-    _, _, mask, objective, training = run_pretraining.parse(
+    _, _, mask, objective, training = pretraining.parse(
         [
             recipe,
             "--mask_ratio",

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import run_finetune
-import run_pretraining
 from modeling_data2vec_generic.data.quality.reading import ROWS_READ
+from modeling_data2vec_generic.runs import finetuning, pretraining
 
 from ..tiny import from_scratch, image_folder, run, run_flags, tiny_encoder
 
@@ -24,8 +24,8 @@ def _without_training(monkeypatch, own_cache):
     def stop(*args, **kwargs):
         raise BeforeFirstStep
 
-    monkeypatch.setattr(run_pretraining.Data2VecTrainer, "train", stop)
-    monkeypatch.setattr(run_finetune.Comparison, "run", stop)
+    monkeypatch.setattr(pretraining.Data2VecTrainer, "train", stop)
+    monkeypatch.setattr(finetuning.Comparison, "run", stop)
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +61,8 @@ def test_streamed_pretraining__says_so_too_and_reports_bad_rows(images, tmp_path
     flags = [*from_scratch("vit"), "--train_dir", str(images), "--streaming", "--shuffle_buffer_size", "20"]
     trainers = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_pretraining, "run", lambda trainer, checkpoint: trainers.append(trainer))
-        patch.setattr(run_pretraining, "report", lambda **settings: None)
+        patch.setattr(pretraining, "run", lambda trainer, checkpoint: trainers.append(trainer))
+        patch.setattr(pretraining, "report", lambda **settings: None)
         run(*flags, output_dir=tmp_path)
     (summary,) = summaries(caplog)
     assert "20 rows of the stream are looked at here" in summary

@@ -37,6 +37,7 @@ from modeling_data2vec_generic.finetuning.labels.transcripts import (
 )
 from modeling_data2vec_generic.finetuning.models import Source, build_model, encoder_path, load_source
 from modeling_data2vec_generic.finetuning.tasks.ctc import SpeechRecognition, frame_counter
+from modeling_data2vec_generic.runs import finetuning
 
 from ...tiny import run_flags, tiny_encoder
 from ...tiny_encoders import TINY
@@ -251,10 +252,10 @@ def prepared(data: Path, *flags: str) -> Prepared:
     source = [] if "--train_file" in flags or "--dataset_name" in flags else ["--train_file", f"{data}/songs.jsonl"]
     encoder = [] if "--model_name_or_path" in flags else ["--model_name_or_path", f"{data}/encoder"]
     argv = [*run_flags(data / "unused", 1), *OWN, *source, *encoder, *flags]
-    model_args, data_args, task_args, _ = cli.parse(argv, run_finetune.ARGUMENTS)
+    model_args, data_args, task_args, _ = cli.parse(argv, finetuning.ARGUMENTS)
     task_type, data_args, splits = read_rows(data_args, task_args)
     _, _, task_args, training_args = with_defaults(
-        task_type, splits["train"].features["label"], argv, run_finetune.ARGUMENTS
+        task_type, splits["train"].features["label"], argv, finetuning.ARGUMENTS
     )
     task = task_type(model_args, data_args, task_args, training_args)
     parted = parted_rows(task.encode(splits), task, data_args)
@@ -451,7 +452,7 @@ def test_frames__after_an_adapter():
 
 def test_error_rates__are_better_when_lower():
     flags = [*run_flags(Path("unused"), 1), "--model_type", "wav2vec2", "--metric_for_best_model", "cer"]
-    assert with_defaults(SpeechRecognition, None, flags, run_finetune.ARGUMENTS)[-1].greater_is_better is False
+    assert with_defaults(SpeechRecognition, None, flags, finetuning.ARGUMENTS)[-1].greater_is_better is False
 
 
 # --- errors

@@ -1,0 +1,5 @@
+"""`data2vec pretrain`: what run_pretraining.py does."""
+
+from ..runs.pretraining import main
+
+__all__ = ["main"]

@@ -1,0 +1,193 @@
+"""A pre-training run, from its flags to its report; run_pretraining.py calls it."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from transformers import set_seed
+
+from .. import cli
+from ..configuration_data2vec_generic import Data2VecGenericConfig
+from ..data.arguments import DataArguments
+from ..data.quality.bad_rows import BadRows
+from ..data.quality.reading import GoodSamples, ReportingCollator
+from ..data.quality.screening import listing, screened_together
+from ..data.sources.raw_datasets import infer_modality, load_raw_datasets
+from ..data.sources.streamed_source import WindowPreparation, open_stream
+from ..data.streams.sample_stream import SampleStream
+from ..data.summary import log_summary, summarized
+from ..evaluation.probe import Probe
+from ..masking.sampler import MaskArguments, MaskSampler
+from ..modalities import modality_class
+from ..modalities.presets import mask_settings, objective_config
+from ..modeling_data2vec_generic import Data2VecGenericForPreTraining
+from ..reporting.run_report import report
+from ..training.arguments import Data2VecTrainingArguments, ModelArguments, ObjectiveArguments
+from ..training.checkpointing.output_dir import claim, resumed_checkpoint
+from ..training.encoders import load_encoder, main_input_of, new_encoder, new_encoder_config
+from ..training.loaders import loader_settings
+from ..training.settings import check_evaluation, refuse_several_devices
+from ..training.trainer import Data2VecTrainer
+
+REPORTED_TRAINING = (
+    "max_steps",
+    "num_train_epochs",
+    "per_device_train_batch_size",
+    "max_tokens_per_batch",
+    "gradient_accumulation_steps",
+    "learning_rate",
+    "lr_scheduler_type",
+    "warmup_steps",
+    "weight_decay",
+    "ema_decay",
+    "ema_end_decay",
+    "ema_anneal_steps",
+    "seed",
+)
+ARGUMENTS = (ModelArguments, DataArguments, MaskArguments, ObjectiveArguments, Data2VecTrainingArguments)
+
+
+def parse(argv: list[str]) -> tuple:
+    """One instance of each of ARGUMENTS. Flags on the command line override those of a recipe; see `cli.parse`."""
+    return cli.parse(argv, ARGUMENTS)
+
+
+@summarized()
+def main(argv: list[str] | None = None) -> None:
+    model_args, data_args, mask_args, objective_args, training_args = parse(sys.argv[1:] if argv is None else argv)
+    cli.start_logging(training_args)
+    refuse_several_devices(training_args)
+    if data_args.streaming and training_args.max_steps < 1:
+        raise ValueError("A stream has no end: say how many steps to train with --max_steps.")
+    if data_args.streaming and training_args.max_tokens_per_batch is not None:
+        raise ValueError(
+            f"max_tokens_per_batch={training_args.max_tokens_per_batch} needs the lengths of all samples before the "
+            "first step, which a stream does not have. Set --per_device_train_batch_size and "
+            "--train_sampling_strategy group_by_length in its place, or train without --streaming."
+        )
+    checkpoint = resumed_checkpoint(training_args)
+    claim(training_args)
+    set_seed(training_args.seed)
+
+    bad_rows = None
+    if training_args.process_index == 0:
+        bad_rows = BadRows(training_args.output_dir, start_over=checkpoint is None)
+    # Rows of a stream are listed by their numbers in the source, once they are read.
+    listed_first = None if data_args.streaming else bad_rows
+    with training_args.main_process_first(desc="loading the data"), listing(listed_first):
+        modality_name = infer_modality(data_args, partial(main_input_of, model_args))
+        source = open_stream(data_args, modality_name, training_args.seed) if data_args.streaming else None
+        raw = load_raw_datasets(data_args, modality_name) if source is None else source.head
+        check_evaluation(training_args, "validation" in raw)
+        modality = modality_class(modality_name)(model_args, data_args, raw["train"])
+        modality.lengths_wanted = (
+            training_args.max_tokens_per_batch is not None
+            or training_args.train_sampling_strategy == "group_by_length"
+        )
+    if model_args.model_name_or_path is not None:
+        encoder = load_encoder(model_args)
+    else:
+        encoder_config = new_encoder_config(model_args, modality.encoder_defaults())
+        encoder = new_encoder(encoder_config, model_args.trust_remote_code)
+    modality.fit(encoder)
+    mask_choice = mask_settings(mask_args, objective_args.objective, modality_name)
+    mask = MaskSampler(**{name.removeprefix("mask_"): value for name, value in mask_choice.items()})
+    modality.check(mask)
+    config = objective_config(objective_args, encoder.config, modality_name)
+    model = Data2VecGenericForPreTraining(config, encoder)
+    if data_args.packing:
+        model.require_documents()
+
+    # All settings are checked before the data are, since that may take long.
+    streamed = source is not None
+    with training_args.main_process_first(desc="preparing the data"), screened_together(raw, listed_first, streamed):
+        prepared = {split: modality.prepare(rows, split, mask) for split, rows in raw.items()}
+        labelled = {split: modality.prepare_labelled(rows, split, prepared[split]) for split, rows in raw.items()}
+    log_summary()
+    collator = modality.collator(mask, config.num_masks, training_args.seed, config.student_input)
+    probe = None
+    if "validation" in raw:
+        probe = Probe(
+            train=labelled["train"],
+            test=prepared["validation"] if labelled["validation"] is None else labelled["validation"],
+            collate=collator.finished_on_device().plain,
+            content_mask=modality.content_mask(),
+            batch_size=training_args.per_device_eval_batch_size,
+            max_train_samples=training_args.probe_train_samples,
+            max_test_samples=training_args.probe_test_samples,
+            seed=training_args.seed,
+            loader_settings=loader_settings(training_args),
+        )
+    stream = None
+    if source is not None:
+        stream = SampleStream(
+            rows=source.rows,
+            prepare=WindowPreparation(
+                data_args, modality_name, source.chosen, partial(modality.prepare, split="train", mask=mask)
+            ),
+            rows_in_memory=data_args.shuffle_buffer_size,
+            seed=training_args.seed,
+            max_bad_fraction=data_args.max_bad_fraction,
+            by_length=training_args.train_sampling_strategy == "group_by_length",
+        )
+    trainer = Data2VecTrainer(
+        model=model,
+        args=training_args,
+        train_dataset=stream or prepared["train"],
+        eval_dataset=prepared.get("validation"),
+        data_collator=collator,
+        eval_data_collator=collator.for_evaluation(),
+        processing_class=modality.processor,
+        feature_metrics=probe,
+        stream_identity=None if source is None else source.identity,
+        max_bad_fraction=data_args.max_bad_fraction,
+        bad_rows=bad_rows,
+    )
+    run(trainer, checkpoint)
+    if trainer.is_world_process_zero():
+        report(
+            output_dir=Path(training_args.output_dir),
+            encoder=encoder,
+            modality=modality_name,
+            log_history=trainer.state.log_history,
+            plot_mask=lambda path: modality.plot_mask(first_batch(prepared["train"], collator), path),
+            data={
+                name: ", ".join(map(str, value)) if isinstance(value, list) else value
+                for name, value in vars(data_args).items()
+                if value is not None
+            },
+            objective=chosen_settings(config) | mask_choice,
+            training={name: getattr(training_args, name) for name in REPORTED_TRAINING},
+        )
+
+
+def run(trainer: Data2VecTrainer, checkpoint: str | None) -> None:
+    """Trains, evaluates the trained model, and saves model, encoder, metrics and state."""
+    trained = trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.log_metrics("train", trained.metrics)
+    trainer.save_metrics("train", trained.metrics)
+    if trainer.eval_dataset is not None:
+        metrics = trainer.final_metrics()
+        trainer.log_metrics("eval", metrics)
+        trainer.save_metrics("eval", metrics)
+        trainer.save_metrics("init", trainer.initial_metrics())
+    trainer.save_metrics("health", trainer.health_metrics())
+    trainer.save_model()
+    trainer.save_state()
+    trainer.save_encoder()
+
+
+def first_batch(samples: Dataset, collator: Callable[..., Any]) -> dict[str, Any]:
+    """A batch of the first good sample."""
+    good = GoodSamples(samples, "train")
+    return ReportingCollator(collator, good)([good[0]])
+
+
+def chosen_settings(config: Data2VecGenericConfig) -> dict[str, Any]:
+    """The settings of the objective that the run used, for the model card."""
+    own = {field.name for field in fields(ObjectiveArguments)}
+    return {name: value for name, value in config.to_dict().items() if name in own}
