@@ -46,15 +46,13 @@ def preset_of(objective: str, modality: str) -> Preset:
     return presets[objective]
 
 
-def objective_config(
-    arguments: ObjectiveArguments, encoder_config: PreTrainedConfig, modality: str
-) -> Data2VecGenericConfig:
-    """The config of a run. A setting is the user's own, else that of the objective, else the default of the config.
+def published_settings(objective: str, encoder_config: PreTrainedConfig, modality: str) -> dict[str, Any]:
+    """The fields of `Data2VecGenericConfig` that an objective sets for an encoder.
 
     Raises:
         ValueError: there is no such objective.
     """
-    preset = preset_of(arguments.objective, modality)
+    preset = preset_of(objective, modality)
     settings = dict(preset.config)
     stages = getattr(encoder_config, "depths", None)  # targets are made of the blocks of the last stage
     depth = stages[-1] if stages else getattr(encoder_config, "num_hidden_layers", None)
@@ -63,6 +61,18 @@ def objective_config(
         settings["average_top_k_layers"] = max(1, round(preset.top_k_share * depth))
     if width is not None:
         settings["decoder_dim"] = round(preset.decoder_share * width)
+    return settings
+
+
+def objective_config(
+    arguments: ObjectiveArguments, encoder_config: PreTrainedConfig, modality: str
+) -> Data2VecGenericConfig:
+    """The config of a run. A setting is the user's own, else that of the objective, else the default of the config.
+
+    Raises:
+        ValueError: there is no such objective.
+    """
+    settings = published_settings(arguments.objective, encoder_config, modality)
     chosen = {field.name: getattr(arguments, field.name) for field in fields(arguments) if field.name != "objective"}
     settings |= {name: value for name, value in chosen.items() if value is not None}
     return Data2VecGenericConfig(encoder_config=encoder_config, **settings)
@@ -70,9 +80,6 @@ def objective_config(
 
 def mask_settings(arguments: Any, objective: str, modality: str) -> dict[str, Any]:
     """The settings of masks, by the names of `MaskArguments`. Each is the user's own, else that of the objective.
-
-    If the user chooses another strategy than the objective, only the ratio of the objective is kept, since its other
-    settings belong to its strategy.
 
     Args:
         arguments: `MaskArguments`.
@@ -82,8 +89,24 @@ def mask_settings(arguments: Any, objective: str, modality: str) -> dict[str, An
     Raises:
         ValueError: there is no such objective.
     """
-    settings = dict(preset_of(objective, modality).mask)
-    if arguments.mask_strategy not in (None, settings["mask_strategy"]):
-        settings = {"mask_strategy": arguments.mask_strategy, "mask_ratio": settings["mask_ratio"]}
+    settings = published_masks(arguments.mask_strategy, objective, modality)
     chosen = {field.name: getattr(arguments, field.name) for field in fields(arguments)}
     return settings | {name: value for name, value in chosen.items() if value is not None}
+
+
+def published_masks(strategy: str | None, objective: str, modality: str) -> dict[str, Any]:
+    """The fields of `MaskArguments` that an objective sets.
+
+    If the user chooses another strategy than the objective, only the ratio of the objective is kept, since its other
+    settings belong to its strategy.
+
+    Args:
+        strategy: the user's choice; None if it is left to the objective.
+
+    Raises:
+        ValueError: there is no such objective.
+    """
+    settings = preset_of(objective, modality).mask
+    if strategy not in (None, settings["mask_strategy"]):
+        return {"mask_strategy": strategy, "mask_ratio": settings["mask_ratio"]}
+    return dict(settings)

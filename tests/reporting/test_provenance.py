@@ -1,0 +1,94 @@
+import dataclasses
+import json
+
+import pytest
+
+from modeling_data2vec_generic import cli
+from modeling_data2vec_generic.reporting.provenance import COMMAND_LINE, DEFAULT, plain, settings_of, shown
+from modeling_data2vec_generic.runs.pretraining import ARGUMENTS
+
+pytestmark = pytest.mark.fast
+
+
+@pytest.fixture
+def found(tmp_path):
+    """Settings of a run with a recipe, a preset and flags, by name."""
+    recipe = {
+        "output_dir": str(tmp_path),
+        "model_type": "vit",
+        "horizontal_flip": False,
+        "learning_rate": 0.01,
+        "seed": 42,
+        "target_final_norms": ["layer"],
+    }
+    flags = {"learning_rate": 0.5, "num_masks": 3, "lr_scheduler_type": "cosine", "use_cpu": True}
+    parsed = cli.parse(cli.as_flags(recipe | flags), ARGUMENTS)
+    settings = settings_of(
+        dict.fromkeys(recipe, "recipe x.json") | dict.fromkeys(flags, COMMAND_LINE),
+        ARGUMENTS,
+        parsed,
+        presets={DEFAULT: ["num_masks", "predictor"], "objective x": ["num_masks", "predictor", "mask_ratio"]},
+        resolved={"mask_ratio": 0.7, "predictor": "conv", "modality": "vision"},
+        scaled=["warmup_steps"],
+    )
+    return {setting.name: setting for setting in settings}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "source"),
+    [
+        ("learning_rate", 0.5, "command line"),  # also in the recipe
+        ("num_masks", 3, "command line"),  # also in the preset
+        ("lr_scheduler_type", "cosine", "command line"),
+        ("horizontal_flip", False, "recipe x.json"),
+        ("seed", 42, "recipe x.json"),  # given, though it is the default
+        ("target_final_norms", ["layer"], "recipe x.json"),
+        ("predictor", "conv", "objective x"),
+        ("mask_ratio", 0.7, "objective x"),
+        ("modality", "vision", "set by the run"),
+        ("dataloader_pin_memory", False, "set by the run"),  # on a CPU
+        ("max_bad_fraction", 0.1, "default"),
+        ("remove_unused_columns", False, "default"),  # another one than transformers'
+        ("adam_beta2", 0.999, "default of transformers"),
+        ("warmup_steps", 0, "default of transformers, scaled to the batch"),
+        ("max_train_samples", None, "default"),
+    ],
+)
+def test_settings_of__name_their_sources(name, value, source, found):
+    assert found[name].value == value
+    assert found[name].source == source
+
+
+def test_settings_of__holds_each_flag_once_and_in_its_group(found):
+    names = [field.name for group in ARGUMENTS for field in dataclasses.fields(group)]
+    assert list(found) == names
+    groups = {found[name].group for name in ("model_type", "streaming", "mask_length", "predictor", "seed")}
+    assert groups == {"model", "data", "mask", "objective", "training"}
+
+
+def test_settings_of__chosen_are_those_that_are_no_defaults(found):
+    assert {name for name, setting in found.items() if setting.is_chosen} == {
+        *("output_dir", "model_type", "horizontal_flip", "learning_rate", "seed", "target_final_norms"),
+        *("num_masks", "lr_scheduler_type", "use_cpu", "predictor", "mask_ratio", "warmup_steps"),
+    }
+
+
+def test_plain__is_what_a_recipe_may_hold(found):
+    json.dumps({name: setting.value for name, setting in found.items()})
+    assert plain(("a", "b")) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1e-4, "0.0001"),
+        (1 / 3, "0.333333"),
+        (True, "yes"),
+        (None, "none"),
+        ([], "none"),
+        (["a", 2.0], "a, 2"),
+        (3, "3"),
+    ],
+)
+def test_shown__is_short(value, text):
+    assert shown(value) == text
