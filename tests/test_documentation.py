@@ -15,6 +15,7 @@ from .package_imports import PACKAGE, ROOMS, ROOT, SCRIPTS, room_arrows
 pytestmark = pytest.mark.fast
 
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+OBJECTIVE = (ROOT / "docs" / "objective.md").read_text(encoding="utf-8")
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 for folder in ("docs", "examples", "benchmarks"):
@@ -61,7 +62,9 @@ def file_called(name: str) -> Path:
 
 FUNCTIONS = [
     (function, file)
-    for functions, file in re.findall(r"^\|[^|]*\|([^|]*)\| `([\w/]+\.py)` \|$", ARCHITECTURE, re.MULTILINE)
+    for functions, file in re.findall(
+        r"^\|[^|]*\|([^|]*)\| `([\w/]+\.py)` \|$", ARCHITECTURE + OBJECTIVE, re.MULTILINE
+    )
     for function in re.findall(r"`([^`]+)`", functions)
 ] + re.findall(r"`([\w.]+)`\s+\(`([\w/]+\.py)`\)", ARCHITECTURE + CONTRIBUTING)
 
