@@ -5,6 +5,9 @@ with each checkpoint and import nothing else of the package. To follow a run, re
 `training`; `finetuning`, `evaluation` and `reporting` use its result.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -23,19 +26,23 @@ from .classification_data2vec_generic import (
     Data2VecGenericForTokenClassification,
 )
 from .configuration_data2vec_generic import Data2VecGenericConfig
-from .masking.sampler import MaskSampler
-from .modalities.series.collator import DataCollatorForData2VecSeries
-from .modalities.speech.collator import DataCollatorForData2VecSpeech
-from .modalities.text.collator import DataCollatorForData2VecText
-from .modalities.video.collator import DataCollatorForData2VecVideo
-from .modalities.vision.collator import DataCollatorForData2VecVision
 from .modeling_data2vec_generic import (
     Data2VecGenericForPreTraining,
     Data2VecGenericForPreTrainingOutput,
     Data2VecGenericModel,
 )
-from .training.arguments import Data2VecTrainingArguments
-from .training.trainer import Data2VecTrainer
+
+if TYPE_CHECKING:
+    from .masking.sampler import MaskSampler
+    from .modalities.series.collator import DataCollatorForData2VecSeries
+    from .modalities.speech.collator import DataCollatorForData2VecSpeech
+    from .modalities.text.collator import DataCollatorForData2VecText
+    from .modalities.video.collator import DataCollatorForData2VecVideo
+    from .modalities.vision.collator import DataCollatorForData2VecVision
+    from .runs.finetuning import finetune
+    from .runs.pretraining import pretrain
+    from .training.arguments import Data2VecTrainingArguments
+    from .training.trainer import Data2VecTrainer
 
 AutoConfig.register(Data2VecGenericConfig.model_type, Data2VecGenericConfig)
 AutoModel.register(Data2VecGenericConfig, Data2VecGenericModel)
@@ -49,6 +56,21 @@ for _auto_class in (
     _auto_class.register(Data2VecGenericConfig, Data2VecGenericForSequenceClassification)
 AutoModelForSemanticSegmentation.register(Data2VecGenericConfig, Data2VecGenericForSemanticSegmentation)
 AutoModelForTokenClassification.register(Data2VecGenericConfig, Data2VecGenericForTokenClassification)
+
+# Public names that are imported when they are first used, by their modules: what they need takes seconds to import.
+_IMPORTED_WHEN_USED = {
+    "Data2VecTrainer": "training.trainer",
+    "Data2VecTrainingArguments": "training.arguments",
+    "DataCollatorForData2VecSeries": "modalities.series.collator",
+    "DataCollatorForData2VecSpeech": "modalities.speech.collator",
+    "DataCollatorForData2VecText": "modalities.text.collator",
+    "DataCollatorForData2VecVideo": "modalities.video.collator",
+    "DataCollatorForData2VecVision": "modalities.vision.collator",
+    "MaskSampler": "masking.sampler",
+    "embed": "runs.embedding",
+    "finetune": "runs.finetuning",
+    "pretrain": "runs.pretraining",
+}
 
 __all__ = [
     "Data2VecGenericConfig",
@@ -66,4 +88,18 @@ __all__ = [
     "DataCollatorForData2VecVideo",
     "DataCollatorForData2VecVision",
     "MaskSampler",
+    "finetune",
+    "pretrain",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _IMPORTED_WHEN_USED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_IMPORTED_WHEN_USED[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_IMPORTED_WHEN_USED})

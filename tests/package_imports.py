@@ -14,7 +14,7 @@ TRAVELLING = "_data2vec_generic.py"  # ending of the files that are saved with a
 ROOMS = (
     "model files",
     "errors.py",
-    "cli.py",
+    "cli/",
     "capabilities/",
     "masking/",
     "data/",

@@ -35,9 +35,9 @@ class CountingArguments:
 
 
 def main() -> None:
-    model_args, data_args, task_args, training_args, counting_args = cli.parse(
-        sys.argv[1:], (ModelArguments, DataArguments, TaskArguments, FinetuningArguments, CountingArguments)
-    )
+    groups = (ModelArguments, DataArguments, TaskArguments, FinetuningArguments, CountingArguments)
+    flags = cli.flags_of_words(sys.argv[1:], groups, "finetune")
+    model_args, data_args, task_args, training_args, counting_args = cli.parse(flags.all, groups)
     cli.start_logging(training_args)
     logger.setLevel(logging.INFO)
     task_type, data_args, splits = read_rows(data_args, task_args)

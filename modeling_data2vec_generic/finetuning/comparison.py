@@ -38,12 +38,14 @@ class RunResult:
         labels: (N, ...), what `Task.kept` keeps of their labels.
         metrics: by name, with "eval_" in front.
         shown: the complete answers for the validation samples that the task draws (`Task.shown`), by their rows.
+        trainer: of the model; None where none was trained.
     """
 
     logits: np.ndarray
     labels: np.ndarray
     metrics: dict[str, float]
     shown: dict[int, np.ndarray] = field(default_factory=dict)
+    trainer: FinetuningTrainer | None = None
 
 
 def methods_of(task: type[Task], task_args: TaskArguments, model_args: ModelArguments) -> tuple[str, ...]:
@@ -173,7 +175,7 @@ class Comparison:
         trainer.save_metrics("eval", metrics)
         trainer.save_model()
         trainer.save_state()
-        return RunResult(logits, labels, metrics, shown)
+        return RunResult(logits, labels, metrics, shown, trainer)
 
     def _on_frozen_features(self, method: str, training_args: FinetuningArguments) -> RunResult:
         features = self._features

@@ -38,31 +38,51 @@ def report_predictions(task: Any, result: Any, dataset: Dataset, paths: Mapping[
     task.draw_shown(result.shown, dataset, output_dir / "figures")
 
 
+def compared(
+    metrics: Mapping[str, Sequence[Mapping[str, float]]], main_metric: str
+) -> dict[str, dict[str, list[float]]]:
+    """For each method, the values of each metric that all of its runs and all other methods have, speed left out.
+
+    Args:
+        metrics: for each method that was run, the metrics of each seed.
+        main_metric: the metric that comes first, without "eval_" in front.
+    """
+    shared = set.intersection(*(set(values) for runs in metrics.values() for values in runs))
+    names = sorted(
+        (name for name in shared if not name.endswith(_OF_SPEED)),
+        key=lambda name: (name != f"eval_{main_metric}", name),
+    )
+    return {method: {name: [values[name] for values in runs] for name in names} for method, runs in metrics.items()}
+
+
+def summarised(table: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, float]:
+    """The values of a comparison as `all_results.json` holds them: of several seeds means and 95% confidence intervals
+    ("_ci95"), and of several methods with the method in front of each name."""
+    results = {method: _summary(columns) for method, columns in table.items()}
+    if len(results) == 1:
+        return next(iter(results.values()))
+    return {f"{method}_{name}": value for method, values in results.items() for name, value in values.items()}
+
+
 def report_comparison(
-    metrics: Mapping[str, Sequence[Mapping[str, float]]], seeds: Sequence[int], main_metric: str, output_dir: Path
+    table: Mapping[str, Mapping[str, Sequence[float]]], seeds: Sequence[int], main_metric: str, output_dir: Path
 ) -> None:
     """Write `comparison.json`, `comparison.md`, `all_results.json` and `figures/comparison.png`.
 
     With several seeds, they hold means and 95% confidence intervals.
 
     Args:
-        metrics: for each method that was run, the metrics of each seed.
-        seeds: of the runs, in the order of the metrics.
-        main_metric: the metric that comes first and is drawn, without "eval_" in front.
+        table: what `compared` returns.
+        seeds: of the runs, in the order of the values.
+        main_metric: the metric that is drawn, without "eval_" in front.
         output_dir: where the files are written. The figure needs matplotlib.
     """
-    shared = set.intersection(*(set(values) for runs in metrics.values() for values in runs))
-    compared = (name for name in shared if not name.endswith(_OF_SPEED))
-    names = sorted(compared, key=lambda name: (name != f"eval_{main_metric}", name))
-    table = {method: {name: [values[name] for values in runs] for name in names} for method, runs in metrics.items()}
+    names = list(next(iter(table.values())))
     results = {method: _summary(columns) for method, columns in table.items()}
-    flat = {f"{method}_{name}": value for method, values in results.items() for name, value in values.items()}
-    if len(results) == 1:
-        flat = next(iter(results.values()))
-    by_seed = {method: results[method] | {"by_seed": table[method]} for method in table}
+    by_seed = {method: results[method] | {"by_seed": dict(table[method])} for method in table}
     comparison = by_seed if len(seeds) > 1 else results
     (output_dir / "comparison.json").write_text(json.dumps(comparison, indent=4), encoding="utf-8")
-    (output_dir / "all_results.json").write_text(json.dumps(flat, indent=4), encoding="utf-8")
+    (output_dir / "all_results.json").write_text(json.dumps(summarised(table), indent=4), encoding="utf-8")
     lines = [
         "| | " + " | ".join(name.removeprefix("eval_").replace("_", " ") for name in names) + " |",
         "|---" * (len(names) + 1) + "|",

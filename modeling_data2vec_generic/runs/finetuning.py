@@ -1,14 +1,17 @@
-"""A fine-tuning run, from its flags to its report; run_finetune.py calls it."""
+"""A fine-tuning run, from its flags to its report. `finetune` is its entry in Python, `main` that of the commands."""
 
 import copy
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from transformers import set_seed
 
 from .. import cli
-from ..data.arguments import DataArguments
 from ..data.quality.bad_rows import BadRows
 from ..data.quality.screening import listing, screened_together
 from ..data.summary import log_summary, summarized
@@ -18,19 +21,64 @@ from ..finetuning.defaults import with_defaults
 from ..finetuning.labelled_rows import chosen_rows, parted_rows, paths_of, read_rows
 from ..finetuning.models import load_source
 from ..finetuning.tasks import refuse_flags_of_others
-from ..reporting.finetuning import report_comparison, report_predictions
-from ..training.arguments import ModelArguments
+from ..finetuning.trainer import FinetuningTrainer
+from ..reporting.finetuning import compared, report_comparison, report_predictions, summarised
 from ..training.checkpointing.output_dir import claim
 from ..training.encoders import main_input_of
 from ..training.settings import refuse_several_devices
+from .arguments import FINETUNING as ARGUMENTS
 
-ARGUMENTS = (ModelArguments, DataArguments, TaskArguments, FinetuningArguments)
+
+@dataclass(frozen=True)
+class FinetuningRun:
+    """A finished fine-tuning run, or the runs of a comparison and of several seeds.
+
+    Args:
+        trainer: holds the model with its head (`trainer.model`). Of several runs, that of the last one; None for
+            nearest neighbours and the linear probe, which train no model.
+        metrics: what `all_results.json` of `output_dir` holds, by name. Of several seeds, means and 95% confidence
+            intervals; of a comparison, with the method in front of each name.
+        output_dir: folder of the model, the predictions, the figures and the metrics. Several runs have folders in it.
+        encoder_dir: the folder whose encoder AutoModel loads, which is that of the trainer's model; None without one.
+    """
+
+    trainer: FinetuningTrainer | None
+    metrics: dict[str, float]
+    output_dir: Path
+    encoder_dir: Path | None
+
+
+def finetune(recipe: str | PathLike[str] | Mapping[str, Any] | None = None, **settings: Any) -> FinetuningRun:
+    """Fine-tunes an encoder on a labelled task, as `data2vec finetune` does.
+
+        run = finetune(model_name_or_path="output/digits", dataset_name="digits", output_dir="output/finetuned")
+        run.metrics["eval_accuracy"]
+
+    Args:
+        recipe: a recipe for fine-tuning by its name ("digits"), its path or its content (a dictionary); None for none.
+        settings: values by the names of the flags (`data2vec finetune --help_all` lists them), which override those of
+            the recipe. None is the default of a flag, also where the recipe has another value.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        ValueError: there is no such recipe or setting, or one has a value that cannot be used. It is raised before
+            training.
+        SystemExit: the run was stopped by SIGTERM or SIGUSR1, after a checkpoint was saved.
+    """
+    return run(cli.flags_of_settings(recipe, settings, "finetune"))
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Fine-tunes as the words of a command line say; default: those of this process."""
+    run(cli.flags_of_words(sys.argv[1:] if argv is None else argv, ARGUMENTS, "finetune"))
 
 
 @summarized()
-def main(argv: list[str] | None = None) -> None:
-    flags = cli.flags_of(sys.argv[1:] if argv is None else argv, ARGUMENTS)
-    model_args, data_args, task_args, training_args = cli.parse(flags, ARGUMENTS)
+def run(flags: cli.Flags) -> FinetuningRun:
+    """Fine-tunes as the flags say: loads the data, builds the models, trains, and reports."""
+    model_args, data_args, task_args, training_args = cli.parse(flags.all, ARGUMENTS)
     cli.start_logging(training_args)
     refuse_several_devices(training_args)
     seeds = task_args.seeds or [training_args.seed]
@@ -41,10 +89,12 @@ def main(argv: list[str] | None = None) -> None:
     bad_rows = BadRows(training_args.output_dir, start_over=True) if training_args.process_index == 0 else None
     with training_args.main_process_first(desc="loading the data"), listing(bad_rows):
         task_type, data_args, splits = read_rows(data_args, task_args, partial(main_input_of, model_args))
-    _, _, task_args, training_args = with_defaults(task_type, splits["train"].features["label"], flags, ARGUMENTS)
+    _, _, task_args, training_args = with_defaults(task_type, splits["train"].features["label"], flags.all, ARGUMENTS)
     refuse_flags_of_others(task_type, task_args, training_args)
     methods = methods_of(task_type, task_args, model_args)
     metrics: dict[str, list[dict[str, float]]] = {method: [] for method in methods}
+    trainer: FinetuningTrainer | None = None
+    encoder_dir: Path | None = None
     for seed in seeds:
         set_seed(seed)
         task = task_type(model_args, data_args, task_args, arguments_of(seed, "", task_args, training_args))
@@ -61,12 +111,22 @@ def main(argv: list[str] | None = None) -> None:
         comparison = Comparison(methods, source, task, samples, task_args)
         for method in methods:
             run_args = arguments_of(seed, method, task_args, training_args)
+            trainer = None  # so that the model of the run before does not take memory any longer
             result = comparison.run(method, run_args)
             metrics[method].append(result.metrics)
+            trainer, run_dir = result.trainer, Path(str(run_args.output_dir))
+            encoder_dir = None if trainer is None else run_dir
             if training_args.process_index == 0:
-                report_predictions(task, result, samples["validation"], paths, Path(str(run_args.output_dir)))
-    if (task_args.compare or task_args.seeds) and training_args.process_index == 0:
-        report_comparison(metrics, seeds, task.main_metric, Path(str(training_args.output_dir)))
+                report_predictions(task, result, samples["validation"], paths, run_dir)
+            del result  # it holds the trainer too
+    output_dir = Path(str(training_args.output_dir))
+    results = metrics[methods[-1]][-1]
+    if task_args.compare or task_args.seeds:
+        table = compared(metrics, task.main_metric)
+        results = summarised(table)
+        if training_args.process_index == 0:
+            report_comparison(table, seeds, task.main_metric, output_dir)
+    return FinetuningRun(trainer, results, output_dir, encoder_dir)
 
 
 def arguments_of(

@@ -1,9 +1,10 @@
-"""A pre-training run, from its flags to its report; run_pretraining.py calls it."""
+"""A pre-training run, from its flags to its report. `pretrain` is its entry in Python, `main` that of the commands."""
 
 import sys
-from collections.abc import Callable
-from dataclasses import fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from functools import partial
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ from transformers import set_seed
 
 from .. import cli
 from ..configuration_data2vec_generic import Data2VecGenericConfig
-from ..data.arguments import DataArguments
 from ..data.quality.bad_rows import BadRows
 from ..data.quality.reading import GoodSamples, ReportingCollator
 from ..data.quality.screening import listing, screened_together
@@ -21,17 +21,18 @@ from ..data.sources.streamed_source import WindowPreparation, open_stream
 from ..data.streams.sample_stream import SampleStream
 from ..data.summary import log_summary, summarized
 from ..evaluation.probe import Probe
-from ..masking.sampler import MaskArguments, MaskSampler
+from ..masking.sampler import MaskSampler
 from ..modalities import modality_class
 from ..modalities.presets import mask_settings, objective_config
 from ..modeling_data2vec_generic import Data2VecGenericForPreTraining
 from ..reporting.run_report import report
-from ..training.arguments import Data2VecTrainingArguments, ModelArguments, ObjectiveArguments
+from ..training.arguments import ObjectiveArguments
 from ..training.checkpointing.output_dir import claim, resumed_checkpoint
 from ..training.encoders import load_encoder, main_input_of, new_encoder, new_encoder_config
 from ..training.loaders import loader_settings
 from ..training.settings import check_evaluation, refuse_several_devices
-from ..training.trainer import Data2VecTrainer
+from ..training.trainer import ENCODER_DIR, Data2VecTrainer
+from .arguments import PRETRAINING as ARGUMENTS
 
 REPORTED_TRAINING = (
     "max_steps",
@@ -48,17 +49,61 @@ REPORTED_TRAINING = (
     "ema_anneal_steps",
     "seed",
 )
-ARGUMENTS = (ModelArguments, DataArguments, MaskArguments, ObjectiveArguments, Data2VecTrainingArguments)
+
+
+@dataclass(frozen=True)
+class PretrainingRun:
+    """A finished pre-training run.
+
+    Args:
+        trainer: holds the trained model (`trainer.model`) and what was logged (`trainer.state.log_history`).
+        metrics: what `all_results.json` holds, by name.
+        output_dir: folder of the whole model, the model card, the figures and the metrics.
+        encoder_dir: folder of the plain encoder and its processor, for AutoModel.
+    """
+
+    trainer: Data2VecTrainer
+    metrics: dict[str, Any]
+    output_dir: Path
+    encoder_dir: Path
+
+
+def pretrain(recipe: str | PathLike[str] | Mapping[str, Any] | None = None, **settings: Any) -> PretrainingRun:
+    """Pre-trains an encoder, as `data2vec pretrain` does. It may be called several times in one process.
+
+        run = pretrain("digits", max_steps=100, output_dir="output/short")
+        run.metrics["eval_knn_accuracy"], run.trainer.model.encoder
+
+    Args:
+        recipe: a recipe by its name ("digits"), its path or its content (a dictionary); None for none.
+        settings: values by the names of the flags (`data2vec pretrain --help_all` lists them), which override those of
+            the recipe. None is the default of a flag, also where the recipe has another value.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        ValueError: there is no such recipe or setting, or one has a value that cannot be used. It is raised before
+            training.
+        SystemExit: the run was stopped by SIGTERM or SIGUSR1, after a checkpoint was saved.
+    """
+    return run(cli.flags_of_settings(recipe, settings, "pretrain"))
 
 
 def parse(argv: list[str]) -> tuple:
-    """One instance of each of ARGUMENTS. Flags on the command line override those of a recipe; see `cli.parse`."""
-    return cli.parse(argv, ARGUMENTS)
+    """One instance of each of ARGUMENTS, from the words of a command line. Its flags override those of a recipe."""
+    return cli.parse(cli.flags_of_words(argv, ARGUMENTS, "pretrain").all, ARGUMENTS)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Pre-trains as the words of a command line say; default: those of this process."""
+    run(cli.flags_of_words(sys.argv[1:] if argv is None else argv, ARGUMENTS, "pretrain"))
 
 
 @summarized()
-def main(argv: list[str] | None = None) -> None:
-    model_args, data_args, mask_args, objective_args, training_args = parse(sys.argv[1:] if argv is None else argv)
+def run(flags: cli.Flags) -> PretrainingRun:
+    """Pre-trains as the flags say: loads the data, builds the model, trains, and reports."""
+    model_args, data_args, mask_args, objective_args, training_args = cli.parse(flags.all, ARGUMENTS)
     cli.start_logging(training_args)
     refuse_several_devices(training_args)
     if data_args.streaming and training_args.max_steps < 1:
@@ -147,7 +192,7 @@ def main(argv: list[str] | None = None) -> None:
         max_bad_fraction=data_args.max_bad_fraction,
         bad_rows=bad_rows,
     )
-    run(trainer, checkpoint)
+    metrics = train_and_save(trainer, checkpoint)
     if trainer.is_world_process_zero():
         report(
             output_dir=Path(training_args.output_dir),
@@ -163,22 +208,28 @@ def main(argv: list[str] | None = None) -> None:
             objective=chosen_settings(config) | mask_choice,
             training={name: getattr(training_args, name) for name in REPORTED_TRAINING},
         )
+    output_dir = Path(str(training_args.output_dir))
+    return PretrainingRun(trainer, metrics, output_dir, output_dir / ENCODER_DIR)
 
 
-def run(trainer: Data2VecTrainer, checkpoint: str | None) -> None:
-    """Trains, evaluates the trained model, and saves model, encoder, metrics and state."""
+def train_and_save(trainer: Data2VecTrainer, checkpoint: str | None) -> dict[str, Any]:
+    """Trains, evaluates the trained model, and saves model, encoder, metrics and state. Returns the metrics."""
     trained = trainer.train(resume_from_checkpoint=checkpoint)
     trainer.log_metrics("train", trained.metrics)
     trainer.save_metrics("train", trained.metrics)
+    metrics: dict[str, Any] = dict(trained.metrics)
     if trainer.eval_dataset is not None:
-        metrics = trainer.final_metrics()
-        trainer.log_metrics("eval", metrics)
-        trainer.save_metrics("eval", metrics)
-        trainer.save_metrics("init", trainer.initial_metrics())
-    trainer.save_metrics("health", trainer.health_metrics())
+        evaluated, initial = trainer.final_metrics(), trainer.initial_metrics()
+        trainer.log_metrics("eval", evaluated)
+        trainer.save_metrics("eval", evaluated)
+        trainer.save_metrics("init", initial)
+        metrics |= evaluated | initial
+    health = trainer.health_metrics()
+    trainer.save_metrics("health", health)
     trainer.save_model()
     trainer.save_state()
     trainer.save_encoder()
+    return metrics | health
 
 
 def first_batch(samples: Dataset, collator: Callable[..., Any]) -> dict[str, Any]:

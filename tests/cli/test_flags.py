@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from modeling_data2vec_generic import cli
+from modeling_data2vec_generic.cli.parsing import _RENAMED
 from modeling_data2vec_generic.runs import finetuning, pretraining
 
 pytestmark = pytest.mark.fast
@@ -121,8 +122,9 @@ def test_recipe__is_the_only_one(tmp_path):
 
 def test_recipe__behind_flags_holds_over_the_defaults_of_a_task(tmp_path):
     path = recipe(tmp_path, learning_rate=0.25)
-    assert cli.flags_of(["--seed", "1", path], finetuning.ARGUMENTS)[-2:] == ["--seed", "1"]
-    assert "0.25" in cli.flags_of(["--seed", "1", path], finetuning.ARGUMENTS)
+    flags = cli.flags_of_words(["--seed", "1", path], finetuning.ARGUMENTS, "finetune")
+    assert (flags.of_recipe[-2:], flags.given) == (["--learning_rate", "0.25"], ["--seed", "1"])
+    assert flags.all == [*flags.of_recipe, *flags.given]
 
 
 @pytest.mark.parametrize(
@@ -135,11 +137,12 @@ def test_recipe__behind_flags_holds_over_the_defaults_of_a_task(tmp_path):
         ("--learning_rat_e 1", "no flag --learning_rat_e: did you mean --learning_rate?"),
         ("--kernel_siz 1 --no_cuda", "did you mean --decoder_kernel_size? There is no flag --no_cuda: use --use_cpu."),
         ("--qqqq", "no flag --qqqq: did you mean --"),
-        ("examples/vision/digits", "'examples/vision/digits' belongs to no flag, and is no recipe"),
+        ("--seed 1 digits", "'digits' belongs to no flag, and is no recipe: the name of one stands first"),
+        ("examples/digits", "no recipe 'examples/digits' of `data2vec pretrain`. Did you mean "),
     ],
 )
 def test_flag__that_there_is_none_of(flags, message):
-    with pytest.raises(ValueError, match="flag") as caught:
+    with pytest.raises(ValueError, match="no flag|no recipe") as caught:
         parsed(*flags.split(), *NEW)
     assert message in str(caught.value)
 
@@ -148,8 +151,8 @@ def test_renamed_flags__are_none_of_ours():
     """A hint about a flag that exists would never be seen; one to a flag that does not would lead nowhere."""
     for script in (pretraining, finetuning):
         known = {name for group in script.ARGUMENTS for name in group.__dataclass_fields__}
-        assert not known & cli._RENAMED.keys()
-        named = {now.split()[0].strip("-,") for now in cli._RENAMED.values() if now.startswith("--")}
+        assert not known & _RENAMED.keys()
+        named = {now.split()[0].strip("-,") for now in _RENAMED.values() if now.startswith("--")}
         assert named <= known
 
 

@@ -1,0 +1,131 @@
+"""What a run was asked for, by a recipe and beside it, as words of a command line."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any
+
+from .parsing import new_parser
+from .recipes import ENDINGS, Purpose, find_recipe, read_recipe
+
+_OF_FILES = ("__train_file", "__validation_file")  # flags with several values that may end like recipes, in one form
+_LARGEST_RECIPE = 1_000_000  # bytes
+
+
+@dataclass(frozen=True)
+class Flags:
+    """The flags of a run, as words of a command line. Those that are given override those of the recipe.
+
+    Args:
+        recipe: the file of the recipe; None without one, and for a recipe that is given as a dictionary.
+        of_recipe: the flags of the recipe.
+        given: the flags on the command line, or the keyword arguments in Python.
+    """
+
+    recipe: Path | None
+    of_recipe: list[str]
+    given: list[str]
+
+    @property
+    def all(self) -> list[str]:
+        return [*self.of_recipe, *self.given]
+
+
+def flags_of_words(argv: list[str], groups: Iterable[Any], purpose: Purpose) -> Flags:
+    """The flags of a command line.
+
+    Args:
+        argv: its words. A recipe of the package is given by its name, which is the first word. The path of another
+            recipe may be at any place.
+        groups: dataclasses whose fields are the flags.
+        purpose: the command that the recipe is for.
+
+    Raises:
+        ValueError: there are several recipes, there is none of this name, or the recipe cannot be read.
+    """
+    parser = new_parser(groups)
+    without_value = {name for action in parser._actions if action.nargs in (0, "?") for name in action.option_strings}
+    known = {action.dest for action in parser._actions}
+    places = [
+        place
+        for place, (before, word) in enumerate(zip(["", *argv], argv, strict=False))
+        if _is_recipe(word) and not word.startswith("-") and not _takes_next(before, without_value)
+        if not _is_among_files(argv[:place]) or _has_flags(Path(word), known)
+    ]
+    if argv and not argv[0].startswith("-"):
+        places = sorted({0, *places})
+    if len(places) > 1:
+        raise ValueError(f"{' and '.join(argv[place] for place in places)} are several recipes: give one of them.")
+    if not places:
+        return Flags(None, [], argv)
+    place = places[0]
+    path = find_recipe(argv[place], purpose)
+    return Flags(path, as_flags(read_recipe(path)), argv[:place] + argv[place + 1 :])
+
+
+def flags_of_settings(
+    recipe: str | PathLike[str] | Mapping[str, Any] | None, settings: Mapping[str, Any], purpose: Purpose
+) -> Flags:
+    """The flags of a call in Python.
+
+    Args:
+        recipe: a recipe by its name, its path or its content; None for none.
+        settings: values by the names of the flags, which override those of the recipe. None is the default of a flag,
+            also where the recipe has another value.
+        purpose: the function that the recipe is for.
+
+    Raises:
+        ValueError: there is no such recipe, or it cannot be read.
+    """
+    path = None
+    if recipe is None or isinstance(recipe, Mapping):
+        content = dict(recipe or {})
+    else:
+        path = find_recipe(fspath(recipe), purpose)
+        content = read_recipe(path)
+    kept = {name: value for name, value in content.items() if name not in settings}
+    return Flags(path, as_flags(kept), as_flags(settings))
+
+
+def as_flags(settings: Mapping[str, Any]) -> list[str]:
+    """Turns settings, by name, into words of a command line. An empty list becomes "none", and None is left out."""
+    flags: list[str] = []
+    for name, value in settings.items():
+        if value is None:
+            continue
+        values = (list(value) or ["none"]) if isinstance(value, list | tuple) else [value]
+        flags += [f"--{name}", *map(_as_word, values)]
+    return flags
+
+
+def _as_word(value: Any) -> str:
+    if isinstance(value, dict):
+        return json.dumps(value)
+    return str(value.value if isinstance(value, Enum) else value)
+
+
+def _is_recipe(word: str) -> bool:
+    return word.lower().endswith(ENDINGS)
+
+
+def _takes_next(word: str, without_value: set[str]) -> bool:
+    """Whether `word` is a flag whose value is the next word. `without_value`: the flags that need no value."""
+    return word.startswith("--") and "=" not in word and word not in without_value
+
+
+def _is_among_files(before: list[str]) -> bool:
+    """Whether a word may be a further value of a flag that takes files. `before`: the words before it."""
+    flag = next((word for word in reversed(before) if word.startswith("--")), "")
+    return flag.split("=")[0].replace("-", "_") in _OF_FILES
+
+
+def _has_flags(path: Path, known: set[str]) -> bool:
+    """Whether a file is a recipe, and not rows of data: an object whose names are flags, some of which are `known`."""
+    try:
+        recipe = read_recipe(path) if path.is_file() and path.stat().st_size < _LARGEST_RECIPE else {}
+    except ValueError:
+        return False
+    return any(name in known for name, value in recipe.items() if value is not None)

@@ -1,0 +1,15 @@
+"""Logging of a run to the terminal."""
+
+import logging
+
+from transformers import TrainingArguments
+
+
+def start_logging(arguments: TrainingArguments) -> None:
+    """Starts logging to the terminal at the level of `--log_level`.
+
+    The main process logs what this package does (level INFO) at any `--log_level`; the others log its errors only.
+    """
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=arguments.get_process_log_level())
+    own_level = logging.INFO if arguments.should_log else logging.ERROR
+    logging.getLogger("modeling_data2vec_generic").setLevel(own_level)
