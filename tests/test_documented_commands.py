@@ -10,7 +10,7 @@ import re
 import shlex
 from configparser import ConfigParser
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ import pytest
 from accelerate.commands.launch import launch_command_parser
 from torch.distributed.run import get_args_parser as torchrun_parser
 
+import modeling_data2vec_generic
 from modeling_data2vec_generic import cli
+from modeling_data2vec_generic.cli.recipes import Purpose
 from modeling_data2vec_generic.commands import console
 from modeling_data2vec_generic.reporting import run_report
 from modeling_data2vec_generic.runs import finetuning, pretraining
@@ -29,11 +31,11 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(
     r"(?P<mark> *<!-- [^\n]* -->\n)?(?P<indent> *)```(?P<language>bash|python)\n(?P<code>.*?)\n *```", re.S
 )
-RUNS = {
-    "run_pretraining.py": pretraining.ARGUMENTS,
-    "run_finetune.py": finetuning.ARGUMENTS,
-    "pretrain": pretraining.ARGUMENTS,
-    "finetune": finetuning.ARGUMENTS,
+RUNS: dict[str, tuple[Purpose, Any]] = {
+    "run_pretraining.py": ("pretrain", pretraining.ARGUMENTS),
+    "run_finetune.py": ("finetune", finetuning.ARGUMENTS),
+    "pretrain": ("pretrain", pretraining.ARGUMENTS),
+    "finetune": ("finetune", finetuning.ARGUMENTS),
 }
 # Programs of others, whose flags are their own business.
 OTHERS = {".", "cd", "git", "mkdir", "mkdocs", "mypy", "pre-commit", "python3", "ruff"}
@@ -116,7 +118,7 @@ def check(command: list[str]) -> None:
     elif program == "data2vec":
         check_own(words)
     elif program == "python" and words[0] in RUNS:
-        parse(words[1:], RUNS[words[0]])
+        parse(words[1:], *RUNS[words[0]])
     elif program == "python" and words[:2] == ["-m", "pytest"]:
         lacking = [word for word in words[2:] if "/" in word and not Path(word.split("::")[0]).exists()]
         assert not lacking
@@ -132,8 +134,9 @@ def check(command: list[str]) -> None:
         assert program in OTHERS, f"{program} is not known here: add it to `check`, or correct the document."
 
 
-def parse(words: list[str], groups: Any) -> None:
-    cli.parse([*words, "--use_cpu"], groups)  # without it, --bf16 needs a GPU
+def parse(words: list[str], purpose: Purpose, groups: Any) -> None:
+    flags = cli.flags_of_words(words, groups, purpose)
+    cli.parse([*flags.all, "--use_cpu"], groups)  # without it, --bf16 needs a GPU
 
 
 def check_own(words: list[str]) -> None:
@@ -141,7 +144,7 @@ def check_own(words: list[str]) -> None:
     name, *flags = words
     assert name in console.COMMANDS, name
     if name in RUNS:
-        parse(flags, RUNS[name])
+        parse(flags, *RUNS[name])
         return
     source = (PACKAGE / "commands" / f"{console.COMMANDS[name][0]}.py").read_text(encoding="utf-8")
     lacking = [flag for flag in flags if flag.startswith("--") and flag not in known_flags(source)]
@@ -178,20 +181,32 @@ def test_python__runs_or_says_why_not():
             assert f'"{block.mark.removesuffix(": begin")}"' in tests, f"{block}: no test asks for {block.mark!r}."
 
 
-SMALL = (
-    "--max_steps 2 --per_device_train_batch_size 4 --probe_train_samples 50 --probe_test_samples 50 --use_cpu "
-    "--report_to none --disable_tqdm true"
-).split()
+SMALL = {
+    "max_steps": 2,
+    "per_device_train_batch_size": 4,
+    "probe_train_samples": 50,
+    "probe_test_samples": 50,
+    "use_cpu": True,
+    "report_to": "none",
+    "disable_tqdm": True,
+}
+
+
+def small(run: Any, *recipe: str, **settings: Any) -> Any:
+    """A whole run of two steps."""
+    of_pretraining = {
+        name: value for name, value in SMALL.items() if run is not finetuning.finetune or "probe" not in name
+    }
+    return run(*recipe, **settings | of_pretraining)
 
 
 @pytest.fixture(scope="module")
 def after_quick_start(tmp_path_factory):
     """A folder where the quick start has been followed, with fewer steps."""
     folder = tmp_path_factory.mktemp("work")
-    recipe, output = ROOT / "examples" / "vision" / "digits.json", folder / "output" / "digits"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run_report, "write_figures", lambda *_: [])
-        pretraining.main([str(recipe), "--output_dir", str(output), *SMALL])
+        small(pretraining.pretrain, "digits", output_dir=str(folder / "output" / "digits"))
     return folder
 
 
@@ -201,6 +216,9 @@ def after_quick_start(tmp_path_factory):
 def test_python__runs(document, after_quick_start, monkeypatch):
     """The blocks of one document run one after the other, as a reader would run them after the quick start."""
     monkeypatch.chdir(after_quick_start)
+    monkeypatch.setattr(run_report, "write_figures", lambda *_: [])
+    for run in (pretraining.pretrain, finetuning.finetune):
+        monkeypatch.setattr(modeling_data2vec_generic, run.__name__, partial(small, run))
     names: dict[str, Any] = {}
     for block in blocks_of(document):
         if block.language == "python" and not block.mark:

@@ -1,4 +1,4 @@
-"""Encoders that are not in transformers: the one of the README, from its class and from a folder with its code."""
+"""Encoders that are not in transformers: that of docs/own_encoder.md, from its class and from a saved folder."""
 
 import importlib
 import json
@@ -24,13 +24,13 @@ from modeling_data2vec_generic.training.encoders import load_encoder
 
 from ..tiny import image_folder, run
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "own_encoder.md").read_text(encoding="utf-8")
 VISIBLE = {"student_input": "visible", "predictor": "conv", "decoder_dim": 16, "decoder_groups": 2, "num_masks": 2}
 
 
-def code_of_readme(name: str) -> str:
-    """The Python code between two HTML comments of the README."""
-    return re.search(rf"<!-- {name}: begin -->\n```python\n(.*?)```\n<!-- {name}: end -->", README, re.DOTALL)[1]
+def documented_code(name: str) -> str:
+    """The Python code between two HTML comments of the document."""
+    return re.search(rf"<!-- {name}: begin -->\n```python\n(.*?)```\n<!-- {name}: end -->", DOCUMENT, re.DOTALL)[1]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -43,10 +43,10 @@ def _own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder where the README has been followed: my_encoder.py, and output/my_encoder with weights and code."""
+    """A folder where the document has been followed: my_encoder.py, and output/my_encoder with weights and code."""
     folder = tmp_path_factory.mktemp("workplace")
-    (folder / "my_encoder.py").write_text(code_of_readme("own encoder"), encoding="utf-8")
-    code = "import my_encoder\nassert my_encoder.__file__\n" + code_of_readme("own encoder saved")
+    (folder / "my_encoder.py").write_text(documented_code("own encoder"), encoding="utf-8")
+    code = "import my_encoder\nassert my_encoder.__file__\n" + documented_code("own encoder saved")
     # In a process of its own: it marks the classes as ones that are saved with their code.
     subprocess.run([sys.executable, "-c", code], cwd=folder, check=True, capture_output=True)
     return folder
@@ -54,7 +54,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def mine(workplace: Path) -> Iterator[ModuleType]:
-    """The README's module, imported."""
+    """The document's module, imported."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(workplace)
         yield importlib.import_module("my_encoder")
@@ -78,8 +78,8 @@ def assert_same_weights(one: nn.Module, other: nn.Module) -> None:
 # --- as a class
 
 
-def test_readme__shows_an_encoder_in_20_lines():
-    assert len([line for line in code_of_readme("own encoder").splitlines() if line.strip()]) <= 20
+def test_document__shows_an_encoder_in_20_lines():
+    assert len([line for line in documented_code("own encoder").splitlines() if line.strip()]) <= 20
 
 
 @pytest.mark.parametrize("settings", [{}, VISIBLE], ids=["mask_token", "visible"])
