@@ -26,6 +26,14 @@ from .classification_data2vec_generic import (
     Data2VecGenericForTokenClassification,
 )
 from .configuration_data2vec_generic import Data2VecGenericConfig
+from .data2vec2_encoders_data2vec_generic import (
+    Data2Vec2AudioConfig,
+    Data2Vec2AudioModel,
+    Data2Vec2TextConfig,
+    Data2Vec2TextModel,
+    Data2Vec2VisionConfig,
+    Data2Vec2VisionModel,
+)
 from .modeling_data2vec_generic import (
     Data2VecGenericForPreTraining,
     Data2VecGenericForPreTrainingOutput,
@@ -46,6 +54,13 @@ if TYPE_CHECKING:
 
 AutoConfig.register(Data2VecGenericConfig.model_type, Data2VecGenericConfig)
 AutoModel.register(Data2VecGenericConfig, Data2VecGenericModel)
+for _config_class, _model_class in (
+    (Data2Vec2TextConfig, Data2Vec2TextModel),
+    (Data2Vec2VisionConfig, Data2Vec2VisionModel),
+    (Data2Vec2AudioConfig, Data2Vec2AudioModel),
+):
+    AutoConfig.register(_config_class.model_type, _config_class)
+    AutoModel.register(_config_class, _model_class)
 AutoModelForPreTraining.register(Data2VecGenericConfig, Data2VecGenericForPreTraining)
 for _auto_class in (
     AutoModelForImageClassification,
@@ -73,6 +88,12 @@ _IMPORTED_WHEN_USED = {
 }
 
 __all__ = [
+    "Data2Vec2AudioConfig",
+    "Data2Vec2AudioModel",
+    "Data2Vec2TextConfig",
+    "Data2Vec2TextModel",
+    "Data2Vec2VisionConfig",
+    "Data2Vec2VisionModel",
     "Data2VecGenericConfig",
     "Data2VecGenericForPreTraining",
     "Data2VecGenericForPreTrainingOutput",

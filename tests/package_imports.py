@@ -23,6 +23,7 @@ ROOMS = (
     "data/sources/",
     "evaluation/",
     "training/",
+    "conversion/",
     "figures/",
     "modalities/",
     "finetuning/",

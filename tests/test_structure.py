@@ -14,7 +14,12 @@ TESTS = Path(__file__).parent
 MOST_FILES = 10  # in one folder, besides `__init__`
 AT_THE_TOP = ("__init__.py", "__main__.py", "errors.py")  # besides the files that travel with a checkpoint
 FOLDERS = sorted(path.parent for path in PACKAGE.rglob("__init__.py"))
-AUTO_CLASSES = ("configuration", "modeling", "classification")  # model files that auto_map of a checkpoint names
+AUTO_CLASSES = (
+    "configuration",
+    "modeling",
+    "classification",
+    "data2vec2_encoders",
+)  # model files that auto_map of a checkpoint names
 
 
 def test_files__import_one_another_in_no_circle():

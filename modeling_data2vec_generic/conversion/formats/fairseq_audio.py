@@ -1,0 +1,82 @@
+"""fairseq's data2vec for sound (examples/data2vec/models/data2vec_audio.py), and its fine-tuning with CTC."""
+
+from typing import Any
+
+from transformers import Data2VecAudioForCTC, Data2VecAudioModel
+
+from .base_format import Format, Head, Settings, Weights, convolutions, depth_of
+
+_PUBLISHED_KERNELS, _PUBLISHED_STRIDES = [10, 3, 3, 3, 3, 2, 2], [5, 2, 2, 2, 2, 2, 2]
+
+
+def sound_config(weights: Weights, local: str, positions: str, spec: str | None) -> dict[str, Any]:
+    """Fields for the convolutions over samples, and for the positional ones over frames.
+
+    Args:
+        weights: of the checkpoint.
+        local: name of the module with the convolutions over samples.
+        positions: name of the module with the positional convolutions.
+        spec: fairseq's description of the convolutions. Without it, the strides are known for the published kernels.
+    """
+    names = [f"{local}.conv_layers.{i}.0.weight" for i in range(depth_of(weights, f"{local}.conv_layers"))]
+    kernels = [weights[name].shape[-1] for name in names]
+    strides = [stride for _, _, stride in convolutions(spec)] if spec else None
+    if strides is None and kernels == _PUBLISHED_KERNELS:
+        strides = _PUBLISHED_STRIDES
+    places = sorted(name for name in weights if name.startswith(f"{positions}.") and name.endswith(".0.weight"))
+    kernel = weights[places[0]]
+    return {
+        "conv_dim": tuple(len(weights[name]) for name in names),
+        "conv_kernel": tuple(kernels),
+        "conv_stride": tuple(strides) if strides else None,
+        "conv_bias": f"{local}.conv_layers.0.0.bias" in weights,
+        "num_conv_pos_embeddings": len(places),
+        "conv_pos_kernel_size": kernel.shape[-1],
+        "num_conv_pos_embedding_groups": kernel.shape[0] // kernel.shape[1],
+    }
+
+
+def _config(weights: Weights, settings: Settings) -> dict[str, Any]:
+    spec = settings.of_model("conv_feature_layers")
+    return sound_config(weights, "feature_extractor", "encoder.pos_conv", spec) | {
+        "hidden_size": len(weights["post_extract_proj.weight"]),
+        "num_hidden_layers": depth_of(weights, "encoder.layers"),
+        "num_attention_heads": settings.of_model("encoder_attention_heads"),
+        "intermediate_size": len(weights["encoder.layers.0.fc1.weight"]),
+        "hidden_dropout": settings.of_model("dropout", default=0.1),
+        "attention_dropout": settings.of_model("attention_dropout", default=0.1),
+        "activation_dropout": settings.of_model("activation_dropout", default=0.0),
+        "feat_proj_dropout": settings.of_model("dropout_input", default=0.0),
+        "layerdrop": settings.of_model("encoder_layerdrop", default=0.0),
+        "layer_norm_eps": 1e-5,
+    }
+
+
+FORMAT = Format(
+    title="fairseq data2vec (sound)",
+    modality="speech",
+    anchor="post_extract_proj.weight",
+    rules=(
+        (r"feature_extractor\.conv_layers\.(\d+)\.0\.(\w+)", r"feature_extractor.conv_layers.\1.conv.\2"),
+        (r"feature_extractor\.conv_layers\.(\d+)\.2\.1\.(\w+)", r"feature_extractor.conv_layers.\1.layer_norm.\2"),
+        (r"layer_norm\.(\w+)", r"feature_projection.layer_norm.\1"),
+        (r"post_extract_proj\.(\w+)", r"feature_projection.projection.\1"),
+        (r"mask_emb", "masked_spec_embed"),
+        (r"encoder\.pos_conv\.(\d+)\.0\.(\w+)", r"encoder.pos_conv_embed.layers.\1.conv.\2"),
+        (r"encoder\.layer_norm\.(\w+)", r"encoder.layer_norm.\1"),
+        (r"encoder\.layers\.(\d+)\.self_attn\.([qkv]|out)_proj\.(\w+)", r"encoder.layers.\1.attention.\2_proj.\3"),
+        (r"encoder\.layers\.(\d+)\.self_attn_layer_norm\.(\w+)", r"encoder.layers.\1.layer_norm.\2"),
+        (r"encoder\.layers\.(\d+)\.final_layer_norm\.(\w+)", r"encoder.layers.\1.final_layer_norm.\2"),
+        (r"encoder\.layers\.(\d+)\.fc1\.(\w+)", r"encoder.layers.\1.feed_forward.intermediate_dense.\2"),
+        (r"encoder\.layers\.(\d+)\.fc2\.(\w+)", r"encoder.layers.\1.feed_forward.output_dense.\2"),
+    ),
+    left_out=(r"final_proj\..*",),
+    model_class=Data2VecAudioModel,
+    config=_config,
+    expected={("layer_norm_first",): False, ("extractor_mode",): "layer_norm", ("activation_fn",): "gelu"},
+    head=Head(
+        rules=((r"w2v_encoder\.proj\.(\w+)", r"lm_head.\1"),),
+        model_class=Data2VecAudioForCTC,
+        config=lambda head: {"vocab_size": len(head["lm_head.weight"]), "pad_token_id": 0},
+    ),
+)

@@ -1,0 +1,96 @@
+"""data2vec for images: fairseq's (examples/data2vec/models/data2vec_vision.py), and the BEiT code that the published
+models were trained with (github.com/facebookresearch/data2vec_vision), which differs in names and in an epsilon."""
+
+from collections.abc import Callable
+from typing import Any
+
+from transformers import Data2VecVisionForImageClassification, Data2VecVisionModel
+
+from .base_format import Format, Head, Rules, Settings, Weights, depth_of, side_of
+
+
+def _config(encoder: str, patches: str, first_layer: str, eps: float) -> Callable[[Weights, Settings], dict[str, Any]]:
+    """Reads the configuration off weights under these names."""
+
+    def config(weights: Weights, settings: Settings) -> dict[str, Any]:
+        kernel = weights[f"{patches}.weight"]
+        table = weights[f"{encoder}rel_pos_bias.relative_position_bias_table"]
+        side = (side_of(len(table) - 3) + 1) // 2  # (2 rows - 1) (2 columns - 1) distances, and three of the CLS token
+        return {
+            "hidden_size": len(kernel),
+            "num_hidden_layers": depth_of(weights, f"{encoder}blocks"),
+            "num_attention_heads": table.shape[1],
+            "intermediate_size": len(weights[f"{encoder}blocks.0.mlp.{first_layer}.weight"]),
+            "image_size": side * kernel.shape[-1],
+            "patch_size": kernel.shape[-1],
+            "num_channels": kernel.shape[1],
+            "layer_norm_eps": eps,
+            "use_mask_token": "mask_emb" in weights or "mask_token" in weights,
+            "use_mean_pooling": f"{encoder}norm.weight" not in weights,
+            "use_shared_relative_position_bias": True,
+            "drop_path_rate": settings.of_model("drop_path", default=0.0),
+            "attention_probs_dropout_prob": settings.of_model("attention_dropout", default=0.0),
+            "hidden_dropout_prob": 0.0,
+        }
+
+    return config
+
+
+def _rules(encoder: str, first_layer: str, second_layer: str) -> Rules:
+    """Names of the blocks and of the norm behind them; `encoder` is what precedes them."""
+    block = encoder + r"blocks\.(\d+)\."
+    return (
+        (
+            encoder + r"rel_pos_bias\.relative_position_bias_table",
+            "encoder.relative_position_bias.relative_position_bias_table",
+        ),
+        (block + r"norm1\.(\w+)", r"encoder.layer.\1.layernorm_before.\2"),
+        (block + r"norm2\.(\w+)", r"encoder.layer.\1.layernorm_after.\2"),
+        (block + r"gamma_([12])", r"encoder.layer.\1.lambda_\2"),
+        (block + r"attn\.qkv\.weight", r"encoder.layer.\1.attention.attention.{qkv}.weight"),
+        (block + r"attn\.q_bias", r"encoder.layer.\1.attention.attention.query.bias"),
+        (block + r"attn\.v_bias", r"encoder.layer.\1.attention.attention.value.bias"),
+        (block + r"attn\.proj\.(\w+)", r"encoder.layer.\1.attention.output.dense.\2"),
+        (block + rf"mlp\.{first_layer}\.(\w+)", r"encoder.layer.\1.intermediate.dense.\2"),
+        (block + rf"mlp\.{second_layer}\.(\w+)", r"encoder.layer.\1.output.dense.\2"),
+        (encoder + r"norm\.(\w+)", r"layernorm.\1"),
+    )
+
+
+_HEAD = Head(
+    rules=((r"fc_norm\.(\w+)", r"encoder.pooler.layernorm.\1"), (r"head\.(\w+)", r"classifier.\1")),
+    model_class=Data2VecVisionForImageClassification,
+    config=lambda head: {"num_labels": len(head["classifier.bias"])},
+)
+
+FAIRSEQ = Format(
+    title="fairseq data2vec (images)",
+    modality="vision",
+    anchor="patch_embed.conv.weight",
+    rules=(
+        (r"cls_emb", "embeddings.cls_token"),
+        (r"mask_emb", "embeddings.mask_token"),
+        (r"patch_embed\.conv\.(\w+)", r"embeddings.patch_embeddings.projection.\1"),
+        *_rules(r"encoder\.", "0", "2"),
+    ),
+    left_out=(r"final_proj\..*", r"encoder\.rel_pos_bias\.relative_position_index"),
+    model_class=Data2VecVisionModel,
+    config=_config("encoder.", "patch_embed.conv", "0", 1e-5),
+    head=_HEAD,
+)
+
+BEIT = Format(
+    title="data2vec (images) of data2vec_vision/beit",
+    modality="vision",
+    anchor="patch_embed.proj.weight",
+    rules=(
+        (r"cls_token", "embeddings.cls_token"),
+        (r"mask_token", "embeddings.mask_token"),
+        (r"patch_embed\.proj\.(\w+)", r"embeddings.patch_embeddings.projection.\1"),
+        *_rules("", "fc1", "fc2"),
+    ),
+    left_out=(r"lm_head\..*", r"rel_pos_bias\.relative_position_index"),
+    model_class=Data2VecVisionModel,
+    config=_config("", "patch_embed.proj", "fc1", 1e-6),
+    head=_HEAD,
+)

@@ -1,0 +1,57 @@
+"""Processors that belong to a converted encoder: made from the checkpoint's settings, or taken from elsewhere."""
+
+from typing import Any
+
+from transformers import AutoProcessor, AutoTokenizer, Wav2Vec2FeatureExtractor
+from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+
+from ..errors import as_value_error
+from .formats.base_format import Settings
+
+
+def loaded_processor(name: str, config: Any) -> Any:
+    """The processor of a folder or Hub id.
+
+    Raises:
+        ValueError: there is none, or it has more words than the encoder has embeddings.
+    """
+    with as_value_error(
+        f"processor_name={name!r} cannot be loaded as a processor",
+        "Check that it is a folder or a Hub id with a tokenizer, an image processor or a feature extractor.",
+    ):
+        kind = AutoTokenizer if getattr(config, "max_position_embeddings", None) is not None else AutoProcessor
+        processor = kind.from_pretrained(name)
+    words, embeddings = len(processor) if kind is AutoTokenizer else 0, getattr(config, "vocab_size", 0)
+    if words > embeddings:
+        raise ValueError(
+            f"processor_name={name!r} has {words} words, and the encoder has embeddings for {embeddings}. Name the "
+            "tokenizer that the encoder was trained with."
+        )
+    return processor
+
+
+def made_processor(modality: str, config: Any, settings: Settings) -> Any:
+    """A processor that treats data as the encoder's training did; None for text, whose vocabulary is not known."""
+    if modality == "text":
+        return None
+    if modality == "speech":
+        return Wav2Vec2FeatureExtractor(
+            sampling_rate=_number(settings.task.get("sample_rate"), 16_000),
+            do_normalize=settings.task.get("normalize") is not False,  # on in the recipes of both papers
+            return_attention_mask=True,
+        )
+    from PIL.Image import Resampling  # Pillow is an optional dependency
+    from transformers import ViTImageProcessorPil
+
+    half = settings.model.get("imagenet_default_mean_and_std") is False
+    return ViTImageProcessorPil(
+        size={"height": config.image_size, "width": config.image_size},
+        image_mean=settings.task.get("normalization_mean") or ([0.5] * 3 if half else IMAGENET_DEFAULT_MEAN),
+        image_std=settings.task.get("normalization_std") or ([0.5] * 3 if half else IMAGENET_DEFAULT_STD),
+        resample=Resampling.BICUBIC,
+    )
+
+
+def _number(value: Any, default: int) -> int:
+    """fairseq writes a reference to another setting, "${...}", where it has not been resolved."""
+    return value if isinstance(value, int) else default
