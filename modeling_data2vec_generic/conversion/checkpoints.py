@@ -3,15 +3,12 @@
 import re
 import zipfile
 from pathlib import Path
-from pickle import UnpicklingError
 from pickletools import genops
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
-
-from ..errors import as_value_error
 
 _STRIP = (
     "If you trust the file, strip it once where the program that wrote it is installed: "
@@ -51,17 +48,19 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f"{str(path)!r} is not a file. A checkpoint that torch.save wrote is expected, such as checkpoint_best.pt."
             + (" A folder that AutoModel loads needs no conversion." if path.is_dir() else "")
         )
-    with as_value_error(f"The checkpoint {str(path)!r} cannot be read", _STRIP):
+    try:
         archive = zipfile.is_zipfile(path)
         # Names that torch knows keep their meaning.
         named = get_unsafe_globals_in_checkpoint(path) if archive else _names_in_old_format(path)
-        try:
-            with safe_globals([(Inert, name) for name in named]):
-                # An archive is mapped into memory, so that the state of the optimizer is never read.
-                checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
-        except UnpicklingError as error:  # around its reason, torch advises to run what is in the file
-            reason = str(error).partition("Check the documentation")[0].strip().splitlines()
-            raise UnpicklingError(reason[-1]) from None
+        with safe_globals([(Inert, name) for name in named]):
+            # An archive is mapped into memory, so that the state of the optimizer is never read.
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
+    except Exception as error:  # of many types, by what is damaged
+        # Around its reason, torch advises to run what is in the file.
+        reason = str(error).partition("Check the documentation of torch.load")[0].strip().rpartition("\n")[2]
+        raise ValueError(
+            f"The checkpoint {str(path)!r} cannot be read ({type(error).__name__}: {reason}). {_STRIP}"
+        ) from error
     if not isinstance(checkpoint, dict):
         raise ValueError(
             f"The checkpoint {str(path)!r} holds a {type(checkpoint).__name__}, and a dictionary with weights is "
