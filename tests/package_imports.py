@@ -15,6 +15,7 @@ ROOMS = (
     "model files",
     "errors.py",
     "cli/",
+    "hub/",
     "capabilities/",
     "masking/",
     "data/",

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..hub.card import encoder_section, full_section
 from ..modalities import modality_class
 
 # Captions of the figures, by the names of their files.
@@ -70,13 +71,10 @@ def table(header: tuple[str, str], rows: Mapping[str, object]) -> str:
 
 
 def model_card(summary: RunSummary, output_dir: Path) -> str:
-    """The Markdown text of the card. Links to figures are relative to `output_dir`."""
+    """The Markdown text of the card. Links to figures are relative to `output_dir`, and code loads the models from it;
+    for the Hub, `hub_card` makes another of it."""
     modality = modality_class(summary.modality)
-    imported, loaded, needs = "AutoModel", "", "The encoder is in `encoder/` and needs"
-    if modality.processor_class is not None:
-        processor = modality.processor_class.__name__
-        imported, loaded = f"AutoModel, {processor}", f'processor = {processor}.from_pretrained("encoder")\n'
-        needs = "The encoder and its processor are in `encoder/` and need"
+    processor = None if modality.processor_class is None else modality.processor_class.__name__
     results = {METRICS[name]: summary.results[name] for name in METRICS if name in summary.results}
     figures = "\n\n".join(
         f"![{CAPTIONS[path.stem]}]({path.relative_to(output_dir).as_posix()})\n\n{CAPTIONS[path.stem]}"
@@ -99,24 +97,11 @@ A `{summary.model_type}` encoder of {summary.num_parameters:,} parameters, pre-t
 ([arXiv 2202.03555](https://arxiv.org/abs/2202.03555), [arXiv 2212.07525](https://arxiv.org/abs/2212.07525)): a student
 that sees part of the input predicts, at the masked places, what a slow moving average of itself makes of the whole.
 
-## Use
+## How to load
 
-{needs} nothing but transformers:
+{encoder_section(str(output_dir), processor, modality.encoder_call)}
 
-```python
-from transformers import {imported}
-
-{loaded}encoder = AutoModel.from_pretrained("encoder")
-features = encoder({modality.encoder_call}).last_hidden_state
-```
-
-The top of the directory holds the whole model, with teacher and predictor, for further pre-training:
-
-```python
-from modeling_data2vec_generic import Data2VecGenericForPreTraining
-
-model = Data2VecGenericForPreTraining.from_pretrained(".")
-```
+{full_section(str(output_dir))}
 
 ## Data
 

@@ -15,16 +15,18 @@ from .. import cli
 from ..data.quality.bad_rows import BadRows
 from ..data.quality.screening import listing, screened_together
 from ..data.summary import log_summary, summarized
-from ..finetuning.arguments import FinetuningArguments, TaskArguments
+from ..finetuning.arguments import ON_FROZEN_FEATURES, FinetuningArguments, TaskArguments
 from ..finetuning.comparison import Comparison, methods_of
 from ..finetuning.defaults import with_defaults
 from ..finetuning.labelled_rows import chosen_rows, parted_rows, paths_of, read_rows
 from ..finetuning.models import load_source
 from ..finetuning.tasks import refuse_flags_of_others
 from ..finetuning.trainer import FinetuningTrainer
+from ..hub.push import exit_code
 from ..reporting.finetuning import compared, report_comparison, report_predictions, summarised
 from ..training.checkpointing.output_dir import claim
 from ..training.encoders import main_input_of
+from ..training.hub_trainer import check_access
 from ..training.settings import refuse_several_devices
 from .arguments import FINETUNING as ARGUMENTS
 
@@ -65,6 +67,7 @@ def finetune(recipe: str | PathLike[str] | Mapping[str, Any] | None = None, **se
     Raises:
         ValueError: there is no such recipe or setting, or one has a value that cannot be used. It is raised before
             training.
+        PushError: with `push_to_hub`, the trained model is saved but could not be pushed.
         SystemExit: the run was stopped by SIGTERM or SIGUSR1, after a checkpoint was saved.
     """
     return run(cli.flags_of_settings(recipe, settings, "finetune"))
@@ -72,7 +75,8 @@ def finetune(recipe: str | PathLike[str] | Mapping[str, Any] | None = None, **se
 
 def main(argv: list[str] | None = None) -> None:
     """Fine-tunes as the words of a command line say; default: those of this process."""
-    run(cli.flags_of_words(sys.argv[1:] if argv is None else argv, ARGUMENTS, "finetune"))
+    with exit_code():
+        run(cli.flags_of_words(sys.argv[1:] if argv is None else argv, ARGUMENTS, "finetune"))
 
 
 @summarized()
@@ -81,6 +85,8 @@ def run(flags: cli.Flags) -> FinetuningRun:
     model_args, data_args, task_args, training_args = cli.parse(flags.all, ARGUMENTS)
     cli.start_logging(training_args)
     refuse_several_devices(training_args)
+    require_one_model(task_args, training_args)
+    check_access(training_args)
     seeds = task_args.seeds or [training_args.seed]
     for seed in seeds:
         for method in task_args.methods:
@@ -119,6 +125,8 @@ def run(flags: cli.Flags) -> FinetuningRun:
             if training_args.process_index == 0:
                 report_predictions(task, result, samples["validation"], paths, run_dir)
             del result  # it holds the trainer too
+            if training_args.push_to_hub and trainer is not None:
+                trainer.push_saved()
     output_dir = Path(str(training_args.output_dir))
     results = metrics[methods[-1]][-1]
     if task_args.compare or task_args.seeds:
@@ -127,6 +135,23 @@ def run(flags: cli.Flags) -> FinetuningRun:
         if training_args.process_index == 0:
             report_comparison(table, seeds, task.main_metric, output_dir)
     return FinetuningRun(trainer, results, output_dir, encoder_dir)
+
+
+def require_one_model(task_args: TaskArguments, training_args: FinetuningArguments) -> None:
+    """A repository holds one model.
+
+    Raises:
+        ValueError: a run that trains none, or several, is to be pushed.
+    """
+    if not training_args.push_to_hub:
+        return
+    if task_args.compare or task_args.seeds:
+        raise ValueError(
+            "push_to_hub=True is for one model, and --compare and --seeds train several. Leave it out, and push the "
+            f"one that you choose: data2vec push {training_args.output_dir}/..."
+        )
+    if task_args.methods[0] in ON_FROZEN_FEATURES:
+        raise ValueError(f"push_to_hub=True: --{task_args.methods[0]} trains no model that could be pushed.")
 
 
 def arguments_of(

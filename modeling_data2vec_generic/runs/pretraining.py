@@ -21,6 +21,7 @@ from ..data.sources.streamed_source import WindowPreparation, open_stream
 from ..data.streams.sample_stream import SampleStream
 from ..data.summary import log_summary, summarized
 from ..evaluation.probe import Probe
+from ..hub.push import exit_code
 from ..masking.sampler import MaskSampler
 from ..modalities import modality_class
 from ..modalities.presets import mask_settings, objective_config
@@ -29,6 +30,7 @@ from ..reporting.run_report import report
 from ..training.arguments import ObjectiveArguments
 from ..training.checkpointing.output_dir import claim, resumed_checkpoint
 from ..training.encoders import load_encoder, main_input_of, new_encoder, new_encoder_config
+from ..training.hub_trainer import check_access
 from ..training.loaders import loader_settings
 from ..training.settings import check_evaluation, refuse_several_devices
 from ..training.trainer import ENCODER_DIR, Data2VecTrainer
@@ -85,6 +87,7 @@ def pretrain(recipe: str | PathLike[str] | Mapping[str, Any] | None = None, **se
     Raises:
         ValueError: there is no such recipe or setting, or one has a value that cannot be used. It is raised before
             training.
+        PushError: with `push_to_hub`, the trained model is saved but could not be pushed.
         SystemExit: the run was stopped by SIGTERM or SIGUSR1, after a checkpoint was saved.
     """
     return run(cli.flags_of_settings(recipe, settings, "pretrain"))
@@ -97,7 +100,8 @@ def parse(argv: list[str]) -> tuple:
 
 def main(argv: list[str] | None = None) -> None:
     """Pre-trains as the words of a command line say; default: those of this process."""
-    run(cli.flags_of_words(sys.argv[1:] if argv is None else argv, ARGUMENTS, "pretrain"))
+    with exit_code():
+        run(cli.flags_of_words(sys.argv[1:] if argv is None else argv, ARGUMENTS, "pretrain"))
 
 
 @summarized()
@@ -115,6 +119,7 @@ def run(flags: cli.Flags) -> PretrainingRun:
             "--train_sampling_strategy group_by_length in its place, or train without --streaming."
         )
     checkpoint = resumed_checkpoint(training_args)
+    check_access(training_args)
     claim(training_args)
     set_seed(training_args.seed)
 
@@ -208,6 +213,8 @@ def run(flags: cli.Flags) -> PretrainingRun:
             objective=chosen_settings(config) | mask_choice,
             training={name: getattr(training_args, name) for name in REPORTED_TRAINING},
         )
+    if training_args.push_to_hub:
+        trainer.push_saved()
     output_dir = Path(str(training_args.output_dir))
     return PretrainingRun(trainer, metrics, output_dir, output_dir / ENCODER_DIR)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers import TrainingArguments
 
+from ..hub.layout import CONTENTS
 from .settings import check_packages, check_ranges
 
 
@@ -166,11 +167,19 @@ class RunArguments(TrainingArguments):
             "tell a run that was stopped from one that is finished."
         },
     )
+    hub_private_repo: bool = field(  # with None, as in transformers, the flag would need a value
+        default=False,
+        metadata={
+            "help": "Make a new repository private (--push_to_hub). Default: as its owner has chosen, mostly public."
+        },
+    )
 
     def __post_init__(self) -> None:
         check_ranges(self)
         own_config = self.accelerator_config is not None
         super().__post_init__()
+        if not self.hub_private_repo:
+            self.hub_private_repo = None  # type: ignore[assignment]  # the owner's choice
         check_packages(self)
         if self.remove_unused_columns:
             raise ValueError("remove_unused_columns=True would remove what the collators read. Leave it out.")
@@ -258,8 +267,19 @@ class Data2VecTrainingArguments(RunArguments):
         },
     )
 
+    hub_content: str = field(
+        default="both",
+        metadata={
+            "help": "With --push_to_hub, what is pushed: encoder (the plain encoder with its processor, at "
+            "the top), full (the full model, with teacher and predictor, in pretraining/) or both. The card and the "
+            "figures always do."
+        },
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.hub_content not in CONTENTS:
+            raise ValueError(f"hub_content={self.hub_content!r} is unknown: choose among {', '.join(CONTENTS)}.")
         for name in ("ema_decay", "ema_end_decay"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} is a share and must lie between 0 and 1.")

@@ -1,6 +1,6 @@
 """The trainer that pre-training and fine-tuning share: what it saves is whole, and a resumed run is the run itself.
 
-What it adds to methods of transformers' Trainer:
+What it adds to methods of transformers' Trainer, besides `hub_trainer.py`:
 
 | Method | What it adds | Why |
 | --- | --- | --- |
@@ -45,7 +45,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
-from transformers import Trainer, set_seed
+from transformers import set_seed
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import (
     PREFIX_CHECKPOINT_DIR,
@@ -70,6 +70,7 @@ from .checkpointing.same_run import describe_arguments, describe_collator, descr
 from .checkpointing.signals import STOPPED, ignore_stop_signals_in_workers
 from .checkpointing.staging import discard, place_checkpoint, staging, whole_files
 from .grouping import GroupedByLength, lengths_of
+from .hub_trainer import HubTrainer
 from .loaders import EpochCallback, loader_collator, replaced
 from .settings import refuse_several_devices
 
@@ -78,7 +79,7 @@ NEVER_DECAYED = (*MASK_PARAMETERS, "mask_embedding")
 logger = logging.get_logger(__name__)
 
 
-class ResumableTrainer(Trainer):
+class ResumableTrainer(HubTrainer):
     """transformers' Trainer with saves that are whole or absent, and runs that can be stopped and resumed.
 
     - A checkpoint is written to `_unfinished/` in the output directory and renamed to `checkpoint-N` when all of it is

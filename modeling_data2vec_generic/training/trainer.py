@@ -54,7 +54,8 @@ from ..data.quality.bad_rows import BadRows
 from ..data.quality.reading import ROWS_READ, BadRow, GoodSamples, ReportingCollator, RowsRead
 from ..data.streams.sample_stream import PROGRESS, SampleStream
 from ..half_copy_data2vec_generic import HalfPrecisionCopy
-from ..modeling_data2vec_generic import Data2VecGenericForPreTraining
+from ..hub.layout import ENCODER_DIR
+from ..modeling_data2vec_generic import Data2VecGenericForPreTraining, Data2VecGenericModel
 from .acceleration.compilation import compile_student
 from .acceleration.global_batch import (
     REPEATED,
@@ -81,8 +82,6 @@ from .monitoring.step_notes import SAMPLE_INDEX
 from .teacher import TeacherProgress, ema_decay_at
 
 logger = logging.get_logger(__name__)
-
-ENCODER_DIR = "encoder"
 
 
 class TeacherCallback(TrainerCallback):
@@ -451,9 +450,29 @@ class Data2VecTrainer(ResumableTrainer):
         if self.args.should_save:
             weights = {name.removeprefix("encoder."): w for name, w in state.items() if name.startswith("encoder.")}
             with self.whole_files("The encoder", os.path.join(str(self.args.output_dir), ENCODER_DIR)) as directory:
-                save_encoder(self.model.encoder, directory, weights)
-                if self.processing_class is not None:
-                    self.processing_class.save_pretrained(directory)
+                self._write_encoder(self.model.encoder, directory, weights)
+
+    def _write_encoder(
+        self, encoder: PreTrainedModel, directory: str | os.PathLike, weights: dict[str, Tensor] | None = None
+    ) -> None:
+        save_encoder(encoder, directory, weights)
+        if self.processing_class is not None:
+            self.processing_class.save_pretrained(directory)
+
+    def save_for_hub(self) -> None:
+        """Save the encoder too."""
+        super().save_for_hub()
+        self.save_encoder()
+
+    def complete_checkpoint(self, folder: Path) -> None:
+        """Write `encoder/`, of the checkpoint's weights: those of the model may be sharded."""
+        saved = Data2VecGenericModel.from_pretrained(folder, config=self.model.config)
+        self._write_encoder(saved.encoder, folder / ENCODER_DIR)
+
+    @property
+    def hub_content(self) -> str:
+        """What of the model is pushed."""
+        return self.args.hub_content
 
     # --- evaluation
 

@@ -68,9 +68,13 @@ METHODS = {
     "get_decay_parameter_names": "(self, model)",
     "get_total_train_batch_size": "(self, args)",
     "get_train_dataloader": "(self)",
+    "init_hf_repo": "(self, token=None, private=None)",
     "log": "(self, logs, start_time=None)",
     "prediction_step": "(self, model, inputs, prediction_loss_only, ignore_keys=None)",
+    "push_to_hub": "(self, commit_message='End of training', blocking=True, token=None, revision=None, private=None, "
+    "**kwargs)",
     "save_metrics": "(self, split, metrics, combined=True)",
+    "save_model": "(self, output_dir=None, _internal_call=False)",
     "save_state": "(self)",
     "set_initial_training_values": "(self, args, dataloader)",
     "train": "(self, resume_from_checkpoint=None, trial=None, ignore_keys_for_eval=None)",
