@@ -9,17 +9,20 @@ from typing import Any
 
 import pyarrow.parquet
 
-from .decodes import PROCESSES, WORKERS, counting
+from .loading import PROCESSES, WORKERS, counting, timing
 from .runs import Run, measured
 from .sources import SOURCES, images, photographs, write_folder, write_parquet, write_tokenizer
 
 FEW = 10_000  # rows that others are compared with
 LOADER_WORKERS = (0, 1, 2)
-SPEED_STEPS, PADDING_STEPS = 30, 30
+PADDING_STEPS = 30
 START = ("source", "run", "s, few rows", "s, many", "ratio", "MiB, few rows", "MiB, many", "ratio")
 SPEED = ("photographs", *(f"samples per s, {workers} workers" for workers in LOADER_WORKERS))
 PADDING = ("data", "batches", "padding", "samples per s")
-LARGER = "--config_overrides image_size=224,patch_size=56,hidden_size=16,num_hidden_layers=2,num_attention_heads=2,"
+LARGER = [
+    "--config_overrides",
+    "image_size=224,patch_size=56,hidden_size=16,num_hidden_layers=2,num_attention_heads=2,intermediate_size=32",
+]
 STREAM = ["--streaming"]
 KINDS: dict[str, list[str]] = {"first": [], "second": [], "stream": STREAM}
 BATCHES: dict[str, list[str]] = {
@@ -95,8 +98,8 @@ def _speeds() -> Iterable[list[str]]:
         for kind, more in (("loaded", []), ("streamed", STREAM)):
             cells = []
             for workers in LOADER_WORKERS:
-                flags = [LARGER + "intermediate_size=32", "--dataloader_num_workers", str(workers), *more]
-                run = _attempted(kind, "vision", folder, "--train_dir", str(root), *flags, steps=SPEED_STEPS)
+                flags = ["--train_dir", str(root), *LARGER, "--dataloader_num_workers", str(workers), *more]
+                run = _attempted(kind, "vision", folder, *flags, noted=timing)
                 cells.append("failed" if run is None else f"{run.logged['samples_per_second']:.1f}")
             yield [kind, *cells]
 

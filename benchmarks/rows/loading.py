@@ -1,6 +1,7 @@
-"""How often a stream decodes a sample, over all processes and their loader workers."""
+"""What the loaders of a run do without training: samples per second, and how often a stream decodes a sample."""
 
 import itertools
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ from typing import Any
 import PIL.ImageFile
 
 from modeling_data2vec_generic import Data2VecTrainer
+from modeling_data2vec_generic.data.streams.sample_stream import SampleStream
 from modeling_data2vec_generic.training.loaders import begin_stream, stream_loader
 
 from ..kills import processes
@@ -16,8 +18,9 @@ from .runs import Run, Stop
 
 PROCESSES = 4
 WORKERS = 2
-BATCH_SIZE = 16
+BATCH_SIZE = 16  # as that of all runs here
 BATCHES = 50  # that each process reads
+FIRST_BATCHES, TIMED_BATCHES = 10, 150  # the first ones include the start of the workers
 
 
 @dataclass
@@ -31,6 +34,24 @@ class _Counting:
         with self.samples.get_lock():
             self.samples.value += len(examples)
         return self.collator(examples)
+
+
+def timing(run: Run, began: float) -> Any:
+    """A trainer that does not train, but reads the batches that it would train on; `run.logged` gets the speed."""
+
+    class Reading(Data2VecTrainer):
+        def train(self, *args: Any, **kwargs: Any) -> Any:
+            if isinstance(self.train_dataset, SampleStream):
+                begin_stream(self.train_dataset, BATCH_SIZE, None, self.args)
+            batches = iter(self.get_train_dataloader())
+            for _ in itertools.islice(batches, FIRST_BATCHES):
+                pass
+            start = time.perf_counter()
+            read = sum(len(batch["pixel_values"]) for batch in itertools.islice(batches, TIMED_BATCHES))
+            run.logged = {"samples_per_second": read / (time.perf_counter() - start)}
+            raise Stop
+
+    return Reading
 
 
 def counting(run: Run, began: float) -> Any:
@@ -50,9 +71,11 @@ def counting(run: Run, began: float) -> Any:
         def train(self, *args: Any, **kwargs: Any) -> Any:
             PIL.ImageFile.ImageFile.load = counted  # type: ignore[method-assign]
             collator = _Counting(self.training_collator(), samples)
+            # Only workers that are forked inherit what counts.
+            forked = {"dataloader_multiprocessing_context": "fork"}
             for rank in range(PROCESSES):
                 settings: Any = SimpleNamespace(
-                    **vars(self.args), device=self.args.device, world_size=PROCESSES, process_index=rank
+                    **vars(self.args) | forked, device=self.args.device, world_size=PROCESSES, process_index=rank
                 )
                 stream: Any = self.train_dataset
                 begin_stream(stream, BATCH_SIZE, None, settings)
