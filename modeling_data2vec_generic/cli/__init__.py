@@ -5,7 +5,7 @@
 """
 
 from .flags import Flags, as_flags, flags_of_settings, flags_of_words
-from .logs import start_logging
+from .logs import log_to_terminal, start_logging
 from .parsing import names_in, parse
 from .recipes import Purpose, Recipe, all_recipes, examples_folder, find_recipe, read_recipe
 
@@ -19,6 +19,7 @@ __all__ = [
     "find_recipe",
     "flags_of_settings",
     "flags_of_words",
+    "log_to_terminal",
     "names_in",
     "parse",
     "read_recipe",

@@ -9,6 +9,7 @@ COMMANDS = {
     "finetune": ("finetune", "fine-tune an encoder on a labelled task, and measure what its pre-training was worth"),
     "convert": ("convert", "convert a checkpoint of fairseq or data2vec-pytorch into one that AutoModel loads"),
     "push": ("push", "push what a run saved to the Hugging Face Hub"),
+    "embed": ("embed", "compute vectors of images, text, sound and other data with an encoder"),
 }
 
 

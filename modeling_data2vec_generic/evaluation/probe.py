@@ -107,14 +107,25 @@ def _read_features(
             hidden = encoder(**send_to_device(inputs, device, non_blocking=True)).last_hidden_state.float()
             if not quirks.channels_apart:
                 hidden = as_sequence(hidden, quirks.channels_first)
-            content = content_mask(inputs, hidden.shape[-2]).to(device, non_blocking=True).unsqueeze(-1)
-            if quirks.channels_apart:
-                content = content.unsqueeze(1)
-            # `where` and not a product, since the hidden state at padding may be infinite or NaN.
-            mean = torch.where(content, hidden, 0.0).sum(dim=-2) / content.sum(dim=-2)
-            features.append(mean.flatten(1))
+            content = content_mask(inputs, hidden.shape[-2]).to(device, non_blocking=True)
+            features.append(content_mean(hidden, content))
     found = gather(torch.cat(features))[: len(dataset)].cpu().numpy()
     return found, gather_object(reads)[: len(dataset)] if reads else []
+
+
+def content_mean(hidden: Tensor, content: Tensor) -> Tensor:
+    """The mean of hidden states over the content.
+
+    Args:
+        hidden: (B, T, C), or (B, channels, T, C) of an encoder that keeps channels apart.
+        content: bool (B, T).
+
+    Returns:
+        (B, C), or (B, channels * C).
+    """
+    where = content.unsqueeze(-1) if hidden.ndim == 3 else content[:, None, :, None]
+    # `where` and not a product, since the hidden state at padding may be infinite or NaN.
+    return (torch.where(where, hidden, 0.0).sum(dim=-2) / where.sum(dim=-2)).flatten(1)
 
 
 def _shared_loader(dataset: Any, collate: Collate, batch_size: int, settings: dict[str, Any]) -> DataLoader:

@@ -128,6 +128,14 @@ class Modality(ABC):
             ValueError: too many rows are bad, or none is left.
         """
 
+    @abstractmethod
+    def prepare_whole(self, raw: Dataset, split: str) -> Dataset:
+        """Like `prepare`, but each row as a whole and without regard to masks: samples to compute features of.
+
+        Text is one sequence per row. Series, clips and sound longer than what is read at a time become consecutive
+        samples, which have the number of their row in the column `clip`, or `row` for series. Silence is kept.
+        """
+
     def prepare_labelled(self, raw: Dataset, split: str, prepared: Dataset) -> Dataset | None:
         """Samples with labels, for the probe; None if there are no labels. The base class gives `prepared`."""
         return prepared if "label" in prepared.column_names else None

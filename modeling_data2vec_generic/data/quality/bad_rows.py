@@ -7,7 +7,7 @@ from typing import Any
 
 
 class BadRows:
-    """The file `bad_rows.jsonl`, with a line for each bad row. It is created with the first one.
+    """A file, `bad_rows.jsonl`, with a line for each bad row. It is created with the first one.
 
     A line has the `split`, the number of the row in the source (`row`), the `path` of its file if it has one, and the
     `reason`. In a stream of several files, rows are numbered in each, and the `path` of a row without a file is its
@@ -18,10 +18,11 @@ class BadRows:
     Args:
         directory: the folder of the file, which is created if needed.
         start_over: whether to remove the list of an earlier run; otherwise rows are added to it.
+        name: of the file.
     """
 
-    def __init__(self, directory: str | Path, start_over: bool) -> None:
-        self.path = Path(directory, "bad_rows.jsonl")
+    def __init__(self, directory: str | Path, start_over: bool, name: str = "bad_rows.jsonl") -> None:
+        self.path = Path(directory, name)
         self._listed: set[tuple[str, int, str | None]] | None = None  # not read yet
         if start_over:
             self.path.unlink(missing_ok=True)

@@ -159,13 +159,13 @@ def _joined_splits(args: DataArguments, modality: str) -> tuple[dict[str, Datase
     start = number = 0
     for place, (source, weight) in enumerate(zip(separate_sources(args), args.dataset_weights or [1.0], strict=True)):
         name = source_name(source)
-        splits, rows_read = _read_source(source, modality, first=number)
+        splits, rows_read = read_source(source, modality, first=number)
         if "validation" in splits and not (given and place):
             validation[name] = splits["validation"]
         holds_out = not given and "validation" not in splits
         parts.append(Part(name, weight, start, start + len(splits["train"]), holds_out))
         train.append(splits["train"])
-        start, number = parts[-1].stop, number + rows_read
+        start, number = parts[-1].stop, number + rows_read["train"]
     found = {"train": joined(train, [part.name for part in parts], "train")}
     if validation:
         found["validation"] = joined(list(validation.values()), list(validation), "validation")
@@ -214,18 +214,18 @@ def read_splits(
         ValueError: as `load_raw_datasets`.
     """
     check_sources(args)
-    return _read_source(args, modality, further, words, labels)[0]
+    return read_source(args, modality, further, words, labels)[0]
 
 
-def _read_source(
+def read_source(
     args: DataArguments,
     modality: str,
     further: Mapping[str, str] | None = None,
     words: bool = False,
     labels: str = "any",
     first: int = 0,
-) -> tuple[dict[str, Dataset], int]:
-    """The splits of one source, and the number of its training rows with the bad ones. Arguments as `read_splits`.
+) -> tuple[dict[str, Dataset], dict[str, int]]:
+    """The splits of one source, and how many rows each has with the bad ones. Arguments and errors as `read_splits`.
 
     Args:
         first: the number of the first training row.
@@ -241,7 +241,7 @@ def _read_source(
                 _require_text(dataset, split)
         counts[split] = len(dataset)
         splits[split] = canonical(dataset, modality, args, split, labels, first if split == "train" else 0)
-    return splits, counts["train"]
+    return splits, counts
 
 
 def _require_text(dataset: Dataset, split: str) -> None:

@@ -108,6 +108,25 @@ def open_stream(args: DataArguments, modality: str, seed: int) -> StreamedSource
     return StreamedSource(rows, chosen, DatasetDict(encode_labels(head, args)), identity)
 
 
+def stream_in_order(args: DataArguments, modality: str) -> dict[str, tuple[ShardedRows, Choice]]:
+    """The splits of one source as streams whose rows have the order of the source, not mixed and not limited.
+
+    Args:
+        args: the flags of one source (see `sources_of`).
+        modality: the modality of the data.
+
+    Returns:
+        For each split its rows, with files not decoded, and the columns that are used, by their canonical names.
+
+    Raises:
+        ValueError: as `open_stream`.
+    """
+    opened = open_splits(
+        args, modality, built_in=lambda rows: rows, table=lambda rows: rows, hub=_open_hub, folder=load_folder
+    )
+    return {split: _chosen(rows, modality, args, split) for split, rows in opened.items()}
+
+
 def _head(splits: dict[str, tuple], args: DataArguments, modality: str, share: float) -> dict[str, Dataset]:
     """The first rows of the splits of one source, with canonical columns; of the training rows its share."""
     train = splits["train"][0]

@@ -1,6 +1,6 @@
 """Windows: a few rows at a time, prepared as a small data set, whose samples have a random order."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import datasets
 import numpy as np
 import pyarrow
-from datasets import Dataset, DatasetInfo
+from datasets import Dataset, DatasetInfo, Features
 from datasets.table import InMemoryTable, table_cast
 
 from ..quality.reading import BadRow
@@ -124,11 +124,9 @@ class WindowSettings:
 
     def _prepared(self, pieces: list[Piece], name: str) -> tuple[Dataset, list[dict[str, Any]]]:
         """The samples of a window, and the bad rows that have none, as `good_rows` describes them."""
-        features = self.rows.features
-        table = pyarrow.concat_tables([table_cast(piece.rows, features.arrow_schema) for piece in pieces])
-        rows = Dataset(InMemoryTable(table), info=DatasetInfo(features=features), fingerprint=name)
+        rows = in_memory([piece.rows for piece in pieces], self.rows.features, name)
         # The first rows were summarised before training.
-        with _no_progress_bars(), unlogged(), collecting() as bad:
+        with unattended() as bad:
             try:
                 samples = self.prepare(rows)
             except NothingLeft:
@@ -175,6 +173,19 @@ def lengths_of(samples: Dataset) -> np.ndarray:
     if "input_ids" in plain.column_names:
         return np.array([len(ids) for ids in plain["input_ids"][:]])
     return np.ones(len(samples), dtype=np.int64)
+
+
+def in_memory(tables: Sequence[pyarrow.Table], features: Features, name: str) -> Dataset:
+    """Tables of rows as one data set. `name` is its fingerprint."""
+    table = pyarrow.concat_tables([table_cast(part, features.arrow_schema) for part in tables])
+    return Dataset(InMemoryTable(table), info=DatasetInfo(features=features), fingerprint=name)
+
+
+@contextmanager
+def unattended() -> Iterator[list[dict[str, Any]]]:
+    """While this is active, rows are prepared without bars and notes, and bad ones are only added to the list."""
+    with _no_progress_bars(), unlogged(), collecting() as bad:
+        yield bad
 
 
 @contextmanager

@@ -79,6 +79,9 @@ class Series(Modality):
     def prepare(self, raw: Dataset, split: str, mask: MaskSampler) -> Dataset:
         return prepare_series(raw, self.data_args, split, self.length, self.channels)
 
+    def prepare_whole(self, raw: Dataset, split: str) -> Dataset:
+        return prepare_series(raw, self.data_args, split, self.length, self.channels)
+
     def collator(self, mask: MaskSampler, num_masks: int, seed: int, student_input: str) -> Any:
         return DataCollatorForData2VecSeries(self.grid, mask, num_masks, seed)
 

@@ -12,7 +12,7 @@ from ...geometry_data2vec_generic import FrameCounter
 from ...masking.sampler import MaskSampler
 from ..base_modality import Modality
 from .collator import DataCollatorForData2VecSpeech
-from .waveforms import prepare_speech
+from .waveforms import prepare_parts, prepare_speech
 
 
 class Speech(Modality):
@@ -42,6 +42,9 @@ class Speech(Modality):
     def prepare(self, raw: Dataset, split: str, mask: MaskSampler) -> Dataset:
         shortest = self.num_frames.samples_for(mask.min_positions)
         return prepare_speech(raw, self.processor, self.data_args, split, shortest, self.lengths_wanted)
+
+    def prepare_whole(self, raw: Dataset, split: str) -> Dataset:
+        return prepare_parts(raw, self.processor, self.data_args, split, self.num_frames.samples_for(1))
 
     def collator(self, mask: MaskSampler, num_masks: int, seed: int, student_input: str) -> Any:
         return DataCollatorForData2VecSpeech(self.processor, self.num_frames, mask, num_masks, seed)

@@ -105,6 +105,16 @@ def prepare_pieces(
     return _read_on_access(raw, clips, rows, parts, partial(decode_part, limits=limits))
 
 
+def prepare_parts(
+    raw: Dataset, feature_extractor: HasSamplingRate, args: DataArguments, split: str, min_samples: int
+) -> Dataset:
+    """Like `prepare_pieces`, but reads the headers of clips alone. An `Unreadable` is in place of what is broken."""
+    limits = Limits.of(feature_extractor, args, min_samples)
+    clips = Clips.headers(raw, limits, args, split)
+    rows = clips.suitable(np.arange(len(raw)), silence=True)
+    return _read_on_access(raw, clips, rows, _parts(clips, rows), partial(decode_part, limits=limits))
+
+
 def prepare_clips(
     raw: Dataset,
     feature_extractor: HasSamplingRate,

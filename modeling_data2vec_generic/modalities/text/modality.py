@@ -76,6 +76,9 @@ class Text(Modality):
     def prepare(self, raw: Dataset, split: str, mask: MaskSampler) -> Dataset:
         return prepare_text(raw, self.processor, self.data_args, split, min_tokens=mask.min_positions)
 
+    def prepare_whole(self, raw: Dataset, split: str) -> Dataset:
+        return prepare_text(raw, self.processor, self.data_args, split, line_by_line=True, min_tokens=1)
+
     def prepare_labelled(self, raw: Dataset, split: str, prepared: Dataset) -> Dataset | None:
         if "label" not in raw.column_names or self.data_args.line_by_line:
             return super().prepare_labelled(raw, split, prepared)

@@ -80,6 +80,9 @@ class Video(PictureModality):
     def prepare(self, raw: Dataset, split: str, mask: MaskSampler) -> Dataset:
         return prepare_video(raw, self.data_args, split, self.num_frames, self.processor)
 
+    def prepare_whole(self, raw: Dataset, split: str) -> Dataset:
+        return prepare_video(raw, self.data_args, split, self.num_frames, self.processor)
+
     def collator(self, mask: MaskSampler, num_masks: int, seed: int, student_input: str) -> Any:
         crop = RandomResizedCrop(self.data_args.crop_scale_min, flip=self.data_args.horizontal_flip)
         return DataCollatorForData2VecVideo(self.processor, self.grid, mask, num_masks, seed, augment=crop)
