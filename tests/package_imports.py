@@ -27,6 +27,7 @@ ROOMS = (
     "conversion/",
     "figures/",
     "modalities/",
+    "embedding/",
     "finetuning/",
     "reporting/",
     "runs/",

@@ -52,8 +52,7 @@ class EmbeddingArguments:
         default="mean",
         metadata={
             "help": "mean: the mean over the content, without padding and without tokens in front of patches such as "
-            "CLS. cls: the first token, where the encoder has one. tokens: a vector for each position of the content.",
-            "choices": list(POOLINGS),
+            "CLS. cls: the first token, where the encoder has one. tokens: a vector for each position of the content."
         },
     )
     layer: int | None = field(
@@ -68,16 +67,16 @@ class EmbeddingArguments:
     )
     normalize: str | None = field(
         default=None,
-        metadata={"help": "l2: scale each vector to length 1, so that products are cosines.", "choices": ["l2"]},
+        metadata={"help": "l2: scale each vector to length 1, so that products are cosines."},
     )
 
     dtype: str = field(
         default="float32",
-        metadata={"help": "Precision of the encoder's computations.", "choices": list(DTYPES)},
+        metadata={"help": "Precision of the encoder's computations: float32, bfloat16 or float16."},
     )
     output_dtype: str = field(
         default="float32",
-        metadata={"help": "Type of the vectors in the output.", "choices": ["float32", "float16"]},
+        metadata={"help": "Type of the vectors in the output: float32 or float16."},
     )
     device: str | None = field(
         default=None, metadata={"help": "cpu, cuda, cuda:1, mps, ... Default: the fastest one that there is."}

@@ -103,6 +103,9 @@ class Modality(ABC):
         """
         self.fit(encoder)
 
+    def read_whole(self, encoder: PreTrainedModel) -> None:  # noqa: B027  # only text has a limit of its own
+        """Lets rows be as long as the encoder can read them, where the flags do not say how long; before `fit`."""
+
     def check_encoder(self, encoder: PreTrainedModel) -> None:
         """Raises ValueError if the encoder reads another kind of data."""
         if encoder.main_input_name != self.reads:

@@ -3,7 +3,7 @@
 import tempfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from datetime import timedelta
 from functools import partial
 from itertools import takewhile
@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from .. import cli
+from ..cli.recipes import nearest
 from ..data.arguments import DataArguments
 from ..data.cache_keys import file_state
 from ..data.quality.bad_rows import BadRows
@@ -84,6 +85,9 @@ def embed(
     Raises:
         ValueError: a setting is not known or has a value that cannot be used, or so have the model or the data.
     """
+    known = [field.name for group in ARGUMENTS for field in fields(group)]
+    if unknown := [name for name in settings if name not in known]:
+        raise ValueError(f"There is no setting {unknown[0]!r}: did you mean {nearest(unknown[0], known, 1)[0]!r}?")
     words = [str(word) for word in ([data] if isinstance(data, str | Path) else data)]
     with tempfile.TemporaryDirectory() as folder:
         if output is None and PartialState().num_processes > 1:
@@ -111,6 +115,7 @@ def run(model: str, data: Sequence[str], args: EmbeddingArguments, data_settings
     # Pieces are prepared by workers of a loader, as windows of a stream are, which may not start processes.
     in_windows = replace(flags[0], streaming=True, preprocessing_num_workers=None)
     modality = modality_class(modality_name)(model_args, in_windows, head)
+    modality.read_whole(encoder)
     modality.fit(encoder)
     # Batches have no masks, but collators need to know how they would be drawn.
     collate = modality.collator(MaskSampler("random", 0.5), 1, 0, "visible").finished_on_device().plain

@@ -1,5 +1,6 @@
 """Text, including proteins as text of amino acids."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import torch
 from datasets import Dataset
 from torch import nn
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.tokenization_utils_base import LARGE_INTEGER
 
 from ...data.arguments import DataArguments
 from ...evaluation.probe import ContentMask, real_tokens
@@ -50,6 +52,12 @@ class Text(Modality):
     def encoder_defaults(self) -> dict[str, Any]:
         ids = {f"{kind}_token_id": getattr(self.processor, f"{kind}_token_id") for kind in ("pad", "mask")}
         return {"vocab_size": len(self.processor), **ids}
+
+    def read_whole(self, encoder: PreTrainedModel) -> None:
+        limits = (self.processor.model_max_length, position_limit(encoder))
+        known = [limit for limit in limits if limit is not None and limit < LARGE_INTEGER]
+        if known and self.data_args.max_seq_length is None:
+            self.data_args = replace(self.data_args, max_seq_length=min(known))
 
     def fit(self, encoder: PreTrainedModel) -> None:
         self.check_encoder(encoder)
