@@ -35,6 +35,7 @@ class Modality(ABC):
         suggestions: types of encoders that messages suggest.
         processor_class: the Auto class that loads `processor`; None if there is none.
         pipeline_tag: the encoder's pipeline tag on the Hub.
+        probe_task: what the Hub calls the task of telling the classes of such data.
         encoder_call: the arguments of a call of the encoder, as code for the model card.
         lengths_wanted: whether samples need a column `length` where they differ in it, in tokens or samples of sound.
             Set before `prepare`, which may take longer with it.
@@ -45,6 +46,7 @@ class Modality(ABC):
     suggestions: ClassVar[str]
     processor_class: ClassVar[Any]
     pipeline_tag: ClassVar[str] = "feature-extraction"
+    probe_task: ClassVar[str] = "other"
     encoder_call: ClassVar[str]
     lengths_wanted = False
 

@@ -1,5 +1,6 @@
 """Reports of a fine-tuning run: predictions, figures and the table of a comparison."""
 
+import dataclasses
 import json
 import statistics
 from collections.abc import Mapping, Sequence
@@ -7,12 +8,26 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import transformers
 from datasets import Dataset
 from scipy.stats import t as student_t
 from transformers.utils import logging
 
+from ..configuration_data2vec_generic import Data2VecGenericConfig
+from ..finetuning.tasks import Task
+from ..finetuning.trainer import FinetuningTrainer
+from ..modeling_data2vec_generic import Data2VecGenericPreTrainedModel
+from .model_card import write_model_cards
+from .run_summary import RunSummary, about_data, about_training, about_weights
+
 logger = logging.get_logger(__name__)
 
+# What the figures show that tasks draw, by the names of their files.
+_CAPTIONS = {
+    "confusion": "Which classes are taken for which.",
+    "confusions": "Which characters are taken for which.",
+    "errors": "Samples that the model was wrong about.",
+}
 _OF_SPEED = ("_runtime", "_per_second")  # endings of Trainer's metrics of speed, which are not compared
 
 
@@ -36,6 +51,58 @@ def report_predictions(task: Any, result: Any, dataset: Dataset, paths: Mapping[
         return
     task.draw(result.logits, result.labels, dataset, output_dir / "figures")
     task.draw_shown(result.shown, dataset, output_dir / "figures")
+
+
+def summary_of(
+    task: Task,
+    trainer: FinetuningTrainer,
+    samples: Mapping[str, Dataset],
+    metrics: Mapping[str, Any],
+    method: str,
+    name: str,
+) -> RunSummary:
+    """What the model card of a trained model tells, but for the settings, the figures and the comparison.
+
+    Args:
+        task: fitted to the encoder.
+        trainer: has trained the model.
+        samples: prepared samples, "train" and "validation".
+        metrics: of the validation samples, with "eval_" in front.
+        method: "finetuned" or "from_scratch".
+        name: title of the card.
+    """
+    model: Any = trainer.model
+    auto_class = getattr(task.auto_class, "__name__", "")
+    config = model.config
+    encoder_config: Any = config.encoder_config if isinstance(config, Data2VecGenericConfig) else config
+    is_classifier = getattr(config, "problem_type", None) != "regression"
+    labels = [name for name in config.id2label.values() if not str(name).startswith("LABEL_")] if is_classifier else []
+    weights = about_weights(task.model_args) if method == "finetuned" else {}
+    return RunSummary(
+        name=name,
+        model_type=encoder_config.model_type,
+        modality=task.modality_name,
+        num_parameters=model.num_parameters(),
+        eval_rows=len(samples["validation"]),
+        results=dict(metrics),
+        task=task.name,
+        auto_class=auto_class if hasattr(transformers, auto_class) else type(model).__name__,
+        processor_class=None if task.processor_class is None else task.processor_class.__name__,
+        has_own_code=isinstance(model, Data2VecGenericPreTrainedModel),
+        main_metric=task.main_metric,
+        labels=labels,
+        method=method,
+        **weights,
+        **about_data(task.data_args),
+        **about_training(trainer, len(samples["train"])),
+    )
+
+
+def write_finetuned_card(run_dir: Path, summary: RunSummary) -> None:
+    """Write the model card of one run into the folder of its model, with the figures that lie there."""
+    drawn = [(f"figures/{name}.png", caption) for name, caption in _CAPTIONS.items()]
+    figures = [(path, caption) for path, caption in drawn if (run_dir / path).is_file()]
+    write_model_cards(run_dir, dataclasses.replace(summary, figures=figures))
 
 
 def compared(
@@ -66,7 +133,7 @@ def summarised(table: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, 
 
 def report_comparison(
     table: Mapping[str, Mapping[str, Sequence[float]]], seeds: Sequence[int], main_metric: str, output_dir: Path
-) -> None:
+) -> str:
     """Write `comparison.json`, `comparison.md`, `all_results.json` and `figures/comparison.png`.
 
     With several seeds, they hold means and 95% confidence intervals.
@@ -76,6 +143,9 @@ def report_comparison(
         seeds: of the runs, in the order of the values.
         main_metric: the metric that is drawn, without "eval_" in front.
         output_dir: where the files are written. The figure needs matplotlib.
+
+    Returns:
+        The text of `comparison.md`.
     """
     names = list(next(iter(table.values())))
     results = {method: _summary(columns) for method, columns in table.items()}
@@ -94,13 +164,15 @@ def report_comparison(
     if len(seeds) > 1:
         listed = ", ".join(str(seed) for seed in seeds)
         lines += ["", f"Mean and 95% confidence interval (Student's t) over the seeds {listed}."]
-    (output_dir / "comparison.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    text = "\n".join(lines) + "\n"
+    (output_dir / "comparison.md").write_text(text, encoding="utf-8")
     if find_spec("matplotlib") is not None:
         from ..figures.predictions import plot_comparison
 
         name = f"eval_{main_metric}"
         main = {method: (values[name], values.get(f"{name}_ci95")) for method, values in results.items()}
         plot_comparison(main, main_metric, output_dir / "figures" / "comparison.png")
+    return text
 
 
 def half_interval(values: Sequence[float]) -> float:

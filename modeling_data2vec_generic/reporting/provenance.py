@@ -11,13 +11,61 @@ from typing import Any
 
 from transformers import TrainingArguments
 
-COMMAND_LINE = "command line"
+from ..training.checkpointing.same_run import ARGUMENTS
+
+FLAG = "flag"
 DEFAULT = "default"
 OF_TRANSFORMERS = "default of transformers"
 ADJUSTED = "set by the run"
+HIDDEN = "(not shown)"
+_SECRET = ("hub_token",)
 _DEFAULTS = (DEFAULT, OF_TRANSFORMERS, ADJUSTED)
 
 _OF_TRANSFORMERS = {field.name: field for field in dataclasses.fields(TrainingArguments)}
+
+# Training arguments that decide what is learned. All others are about speed, memory, logs, saves and the Hub.
+_DECISIVE = {
+    *ARGUMENTS,
+    *(
+        "max_steps",
+        "num_train_epochs",
+        "per_device_train_batch_size",
+        "gradient_accumulation_steps",
+        "auto_find_batch_size",
+    ),
+    *("reference_batch_size", "metric_for_best_model", "load_best_model_at_end", "neftune_noise_alpha"),
+    *("probe_train_samples", "probe_test_samples", "stop_on_collapse", "max_bad_steps"),
+}
+# Of the other settings, those that change nothing in the result.
+_WITHOUT_EFFECT = {"trust_remote_code", "check_data", "preprocessing_num_workers"}
+_PICTURES = ("vision", "video")
+# Settings of some kinds of data alone.
+_OF_ONE_KIND = {
+    **dict.fromkeys(
+        ("max_seq_length", "line_by_line", "packing", "train_tokenizer", "tokenizer_vocab_size"), ("text",)
+    ),
+    **dict.fromkeys(("crop_scale_min", "horizontal_flip"), _PICTURES),
+    **dict.fromkeys(("image_mean", "image_std", "black_level", "white_level"), _PICTURES),
+    **dict.fromkeys(("min_duration_in_seconds", "max_duration_in_seconds", "array_sampling_rate"), ("speech",)),
+}
+# By setting, another one and the values of it beside which the setting has an effect.
+_EFFECTIVE_WITH: dict[str, tuple[str, tuple[Any, ...]]] = {
+    "shuffle_buffer_size": ("streaming", (True,)),
+    "validation_split_percentage": ("validation_file", (None,)),
+    **dict.fromkeys(
+        (
+            *("decoder_dim", "decoder_layers", "decoder_kernel_size", "decoder_groups", "decoder_residual"),
+            *("decoder_projection_layers", "mask_noise_std"),
+        ),
+        ("predictor", ("conv",)),
+    ),
+    "label_smoothing_factor": ("objective", ()),  # pre-training has no labels
+    "mask_length": ("mask_strategy", ("span", "block", "inverse_block")),
+    "mask_adjust": ("mask_strategy", ("block", "inverse_block")),
+    "mask_exact": ("mask_strategy", ("span",)),
+    "num_train_epochs": ("max_steps", (-1,)),
+    "per_device_train_batch_size": ("max_tokens_per_batch", (None,)),
+}
 
 
 @dataclass(frozen=True)
@@ -27,7 +75,7 @@ class Setting:
     Args:
         name: the flag, without dashes.
         value: what the run uses, as it is written in a recipe.
-        source: where it comes from, in words, such as "command line", "recipe digits.json" or "default".
+        source: where it comes from, in words, such as "flag", "recipe digits.json" or "default".
         group: the title of the settings that it belongs to.
     """
 
@@ -53,7 +101,7 @@ def settings_of(
     """All settings of a run with their sources, in the order of the flags.
 
     Args:
-        given: by name, who gave a setting its value: COMMAND_LINE, or a recipe in words.
+        given: by name, who gave a setting its value: FLAG, or a recipe in words.
         groups: the dataclasses whose fields are the flags.
         parsed: an instance of each, as the run uses it.
         presets: by what they are called, the names of the settings that presets give a value to, later ones in place
@@ -66,6 +114,7 @@ def settings_of(
     for group, values in zip(groups, parsed, strict=True):
         for field in dataclasses.fields(group):
             value = plain(resolved.get(field.name, getattr(values, field.name)))
+            value = HIDDEN if field.name in _SECRET and value else value
             source = given.get(field.name) or of_presets.get(field.name) or _of_default(field, value)
             source += ", scaled to the batch" if field.name in scaled else ""
             found.append(Setting(field.name, value, source, title_of(group)))
@@ -96,16 +145,49 @@ def plain(value: Any) -> Any:
 
 
 def shown(value: Any) -> str:
-    """A setting as people read it: numbers without needless digits, lists by their elements."""
+    """A setting as people read it: numbers without needless digits, lists by their elements, spaces after commas."""
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "none"}[value]
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, list):
         return ", ".join(map(shown, value)) or "none"
-    return str(value)
+    text = str(value)
+    return text if " " in text else text.replace(",", ", ")  # a long word could not be broken
 
 
 def chosen(settings: Iterable[Setting]) -> list[Setting]:
     """Those that are no defaults."""
     return [setting for setting in settings if setting.is_chosen]
+
+
+def settings_that_matter(settings: Sequence[Setting]) -> list[Setting]:
+    """Those that have a say in what a run comes to.
+
+    Left out are settings without a value or off by default, those that have no effect beside the others of the run
+    (the decoder's without a decoder, those of streams without a stream), and those about logs, saves and folders.
+    """
+    values = {setting.name: setting.value for setting in settings}
+    return [
+        setting
+        for setting in settings
+        if setting.value is not None
+        and (setting.is_chosen or setting.value is not False)
+        and (setting.group not in ("training", "finetuning") or setting.name in _DECISIVE)
+        and setting.name not in _WITHOUT_EFFECT
+        and has_effect(setting.name, values)
+    ]
+
+
+def has_effect(name: str, values: Mapping[str, Any]) -> bool:
+    """Whether a setting has an effect beside the other settings of a run.
+
+    Args:
+        values: all settings by name. Of those that a run does not have, nothing is known.
+    """
+    if (kind := _OF_ONE_KIND.get(name)) is not None:
+        return values["modality"] in kind
+    if name == "max_steps":
+        return bool(values[name] > 0)
+    needed = _EFFECTIVE_WITH.get(name)
+    return needed is None or needed[0] not in values or values[needed[0]] in needed[1]

@@ -1,5 +1,6 @@
 """The report of a finished pre-training run: its figures and its model card."""
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
@@ -8,7 +9,17 @@ from typing import Any
 
 from transformers.utils import logging
 
-from .model_card import RunSummary, write_model_card
+from .model_card import write_model_cards
+from .run_summary import RunSummary, about_health
+
+# What the figures show, by the names of their files.
+CAPTIONS = {
+    "loss": "Loss per masked position. It says little by itself: the targets change as the teacher does.",
+    "spread": "Spread of targets and predictions. Both near zero would mean that the model has collapsed.",
+    "rank": "Effective rank of the encoder's features: how many dimensions they really use.",
+    "probe": "Accuracy of nearest neighbours and of a linear classifier on frozen features. Step 0: untrained.",
+    "mask": "One sample and its mask.",
+}
 
 logger = logging.get_logger(__name__)
 
@@ -35,36 +46,15 @@ def write_figures(log_history: Sequence[Mapping[str, Any]], plot_mask: Any, outp
     return [*paths, directory / "mask.png"]
 
 
-def report(
-    *,
-    output_dir: Path,
-    encoder: Any,
-    modality: str,
-    log_history: Sequence[Mapping[str, Any]],
-    plot_mask: Any,
-    data: Mapping[str, object],
-    objective: Mapping[str, object],
-    training: Mapping[str, object],
-) -> None:
-    """Write the figures and the model card of the run whose `all_results.json` is in `output_dir`.
+def report(*, output_dir: Path, summary: RunSummary, log_history: Sequence[Mapping[str, Any]], plot_mask: Any) -> None:
+    """Write the figures and the model cards of the run whose `all_results.json` is in `output_dir`.
 
     Args:
-        encoder: the trained encoder.
+        summary: what the card tells, without results, health and figures.
         log_history, plot_mask: as for `write_figures`.
-        modality, data, objective, training: as for `RunSummary`.
     """
     figures = write_figures(log_history, plot_mask, output_dir)
-    write_model_card(
-        output_dir,
-        RunSummary(
-            name=output_dir.resolve().name,
-            model_type=encoder.config.model_type,
-            modality=modality,
-            num_parameters=encoder.num_parameters(),
-            data=data,
-            objective=objective,
-            training=training,
-            results=json.loads((output_dir / "all_results.json").read_text(encoding="utf-8")),
-            figures=figures,
-        ),
-    )
+    results = json.loads((output_dir / "all_results.json").read_text(encoding="utf-8"))
+    captioned = [(path.relative_to(output_dir).as_posix(), CAPTIONS[path.stem]) for path in figures]
+    health: dict[str, Any] = about_health(log_history)
+    write_model_cards(output_dir, dataclasses.replace(summary, results=results, figures=captioned, **health))

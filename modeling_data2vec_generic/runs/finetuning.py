@@ -3,7 +3,7 @@
 import copy
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -23,12 +23,21 @@ from ..finetuning.models import load_source
 from ..finetuning.tasks import refuse_flags_of_others
 from ..finetuning.trainer import FinetuningTrainer
 from ..hub.push import exit_code
-from ..reporting.finetuning import compared, report_comparison, report_predictions, summarised
+from ..reporting.finetuning import (
+    compared,
+    report_comparison,
+    report_predictions,
+    summarised,
+    summary_of,
+    write_finetuned_card,
+)
+from ..reporting.run_summary import RunSummary, about_card
 from ..training.checkpointing.output_dir import claim
 from ..training.encoders import main_input_of
 from ..training.hub_trainer import check_access
 from ..training.settings import refuse_several_devices
 from .arguments import FINETUNING as ARGUMENTS
+from .settings import finetuning_settings
 
 
 @dataclass(frozen=True)
@@ -101,6 +110,8 @@ def run(flags: cli.Flags) -> FinetuningRun:
     metrics: dict[str, list[dict[str, float]]] = {method: [] for method in methods}
     trainer: FinetuningTrainer | None = None
     encoder_dir: Path | None = None
+    output_dir = Path(str(training_args.output_dir))
+    summaries: dict[Path, RunSummary] = {}
     for seed in seeds:
         set_seed(seed)
         task = task_type(model_args, data_args, task_args, arguments_of(seed, "", task_args, training_args))
@@ -124,16 +135,23 @@ def run(flags: cli.Flags) -> FinetuningRun:
             encoder_dir = None if trainer is None else run_dir
             if training_args.process_index == 0:
                 report_predictions(task, result, samples["validation"], paths, run_dir)
+                if trainer is not None:
+                    parsed = (model_args, data_args, task_args, trainer.args)
+                    settings = finetuning_settings(flags, parsed, task)
+                    about = summary_of(task, trainer, samples, result.metrics, method, output_dir.resolve().name)
+                    summaries[run_dir] = replace(about, **about_card(training_args, settings))
+                    write_finetuned_card(run_dir, summaries[run_dir])
             del result  # it holds the trainer too
             if training_args.push_to_hub and trainer is not None:
                 trainer.push_saved()
-    output_dir = Path(str(training_args.output_dir))
     results = metrics[methods[-1]][-1]
     if task_args.compare or task_args.seeds:
         table = compared(metrics, task.main_metric)
         results = summarised(table)
         if training_args.process_index == 0:
-            report_comparison(table, seeds, task.main_metric, output_dir)
+            comparison_table = report_comparison(table, seeds, task.main_metric, output_dir)
+            for run_dir, summary in summaries.items():
+                write_finetuned_card(run_dir, replace(summary, comparison=comparison_table))
     return FinetuningRun(trainer, results, output_dir, encoder_dir)
 
 

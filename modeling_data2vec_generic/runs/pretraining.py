@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -12,7 +12,6 @@ from datasets import Dataset
 from transformers import set_seed
 
 from .. import cli
-from ..configuration_data2vec_generic import Data2VecGenericConfig
 from ..data.quality.bad_rows import BadRows
 from ..data.quality.reading import GoodSamples, ReportingCollator
 from ..data.quality.screening import listing, screened_together
@@ -27,7 +26,7 @@ from ..modalities import modality_class
 from ..modalities.presets import mask_settings, objective_config
 from ..modeling_data2vec_generic import Data2VecGenericForPreTraining
 from ..reporting.run_report import report
-from ..training.arguments import ObjectiveArguments
+from ..reporting.run_summary import RunSummary, about_card, about_data, about_training, about_weights
 from ..training.checkpointing.output_dir import claim, resumed_checkpoint
 from ..training.encoders import load_encoder, main_input_of, new_encoder, new_encoder_config
 from ..training.hub_trainer import check_access
@@ -35,22 +34,7 @@ from ..training.loaders import loader_settings
 from ..training.settings import check_evaluation, refuse_several_devices
 from ..training.trainer import ENCODER_DIR, Data2VecTrainer
 from .arguments import PRETRAINING as ARGUMENTS
-
-REPORTED_TRAINING = (
-    "max_steps",
-    "num_train_epochs",
-    "per_device_train_batch_size",
-    "max_tokens_per_batch",
-    "gradient_accumulation_steps",
-    "learning_rate",
-    "lr_scheduler_type",
-    "warmup_steps",
-    "weight_decay",
-    "ema_decay",
-    "ema_end_decay",
-    "ema_anneal_steps",
-    "seed",
-)
+from .settings import pretraining_settings
 
 
 @dataclass(frozen=True)
@@ -199,19 +183,24 @@ def run(flags: cli.Flags) -> PretrainingRun:
     )
     metrics = train_and_save(trainer, checkpoint)
     if trainer.is_world_process_zero():
+        output_dir = Path(training_args.output_dir)
+        parsed = (model_args, data_args, mask_args, objective_args, training_args)
+        settings = pretraining_settings(flags, parsed, modality_name, config, mask_choice)
         report(
-            output_dir=Path(training_args.output_dir),
-            encoder=encoder,
-            modality=modality_name,
+            output_dir=output_dir,
+            summary=RunSummary(
+                name=output_dir.resolve().name,
+                model_type=encoder.config.model_type,
+                modality=modality_name,
+                num_parameters=encoder.num_parameters(),
+                eval_rows=len(prepared["validation"]) if "validation" in prepared else None,
+                **about_weights(model_args),
+                **about_data(data_args),
+                **about_training(trainer, None if stream else len(prepared["train"])),
+                **about_card(training_args, settings),
+            ),
             log_history=trainer.state.log_history,
             plot_mask=lambda path: modality.plot_mask(first_batch(prepared["train"], collator), path),
-            data={
-                name: ", ".join(map(str, value)) if isinstance(value, list) else value
-                for name, value in vars(data_args).items()
-                if value is not None
-            },
-            objective=chosen_settings(config) | mask_choice,
-            training={name: getattr(training_args, name) for name in REPORTED_TRAINING},
         )
     if training_args.push_to_hub:
         trainer.push_saved()
@@ -243,9 +232,3 @@ def first_batch(samples: Dataset, collator: Callable[..., Any]) -> dict[str, Any
     """A batch of the first good sample."""
     good = GoodSamples(samples, "train")
     return ReportingCollator(collator, good)([good[0]])
-
-
-def chosen_settings(config: Data2VecGenericConfig) -> dict[str, Any]:
-    """The settings of the objective that the run used, for the model card."""
-    own = {field.name for field in fields(ObjectiveArguments)}
-    return {name: value for name, value in config.to_dict().items() if name in own}

@@ -8,7 +8,7 @@ from typing import Any
 from transformers import TrainingArguments
 
 from ..hub.layout import CONTENTS
-from .settings import check_packages, check_ranges
+from .settings import check_card, check_packages, check_ranges
 
 
 @dataclass
@@ -173,9 +173,20 @@ class RunArguments(TrainingArguments):
             "help": "Make a new repository private (--push_to_hub). Default: as its owner has chosen, mostly public."
         },
     )
+    license: str | None = field(
+        default=None,
+        metadata={
+            "help": "Licence of the trained model, for its model card: an identifier of the Hub, such as apache-2.0, "
+            "mit or cc-by-4.0. Which you may choose depends on the data, too."
+        },
+    )
+    language: list[str] | None = field(
+        default=None, metadata={"help": "Languages of the data, for the model card, as codes: en, or en de."}
+    )
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        check_card(self)
         own_config = self.accelerator_config is not None
         super().__post_init__()
         if not self.hub_private_repo:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,21 @@ def check_ranges(arguments: TrainingArguments) -> None:
     if arguments.deepspeed and not is_deepspeed_available():
         raise ValueError(_missing("deepspeed", "deepspeed"))
     _check_json(arguments)
+
+
+def check_card(arguments: Any) -> None:
+    """Raise ValueError if the Hub would refuse the licence or a language of the model card."""
+    if arguments.license is not None and not re.fullmatch(r"[a-z0-9]+([.+-][a-z0-9.+]+)*", arguments.license):
+        raise ValueError(
+            f"license={arguments.license!r} is no identifier of a licence. Those of the Hub are in lower case and "
+            "without spaces, such as apache-2.0, mit, cc-by-4.0 or other."
+        )
+    for code in arguments.language or ():
+        if not re.fullmatch(r"[a-z]{2,3}(-[A-Za-z0-9]+)*|code|multilingual", code):
+            raise ValueError(
+                f"language={code!r} is no code of a language: give two or three letters (ISO 639), such as en or de, "
+                "or multilingual."
+            )
 
 
 def check_seed(name: str, value: int | None) -> None:

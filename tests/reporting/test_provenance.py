@@ -4,7 +4,14 @@ import json
 import pytest
 
 from modeling_data2vec_generic import cli
-from modeling_data2vec_generic.reporting.provenance import COMMAND_LINE, DEFAULT, plain, settings_of, shown
+from modeling_data2vec_generic.reporting.provenance import (
+    DEFAULT,
+    FLAG,
+    plain,
+    settings_of,
+    settings_that_matter,
+    shown,
+)
 from modeling_data2vec_generic.runs.pretraining import ARGUMENTS
 
 pytestmark = pytest.mark.fast
@@ -24,7 +31,7 @@ def found(tmp_path):
     flags = {"learning_rate": 0.5, "num_masks": 3, "lr_scheduler_type": "cosine", "use_cpu": True}
     parsed = cli.parse(cli.as_flags(recipe | flags), ARGUMENTS)
     settings = settings_of(
-        dict.fromkeys(recipe, "recipe x.json") | dict.fromkeys(flags, COMMAND_LINE),
+        dict.fromkeys(recipe, "recipe x.json") | dict.fromkeys(flags, FLAG),
         ARGUMENTS,
         parsed,
         presets={DEFAULT: ["num_masks", "predictor"], "objective x": ["num_masks", "predictor", "mask_ratio"]},
@@ -37,9 +44,9 @@ def found(tmp_path):
 @pytest.mark.parametrize(
     ("name", "value", "source"),
     [
-        ("learning_rate", 0.5, "command line"),  # also in the recipe
-        ("num_masks", 3, "command line"),  # also in the preset
-        ("lr_scheduler_type", "cosine", "command line"),
+        ("learning_rate", 0.5, "flag"),  # also in the recipe
+        ("num_masks", 3, "flag"),  # also in the preset
+        ("lr_scheduler_type", "cosine", "flag"),
         ("horizontal_flip", False, "recipe x.json"),
         ("seed", 42, "recipe x.json"),  # given, though it is the default
         ("target_final_norms", ["layer"], "recipe x.json"),
@@ -88,7 +95,37 @@ def test_plain__is_what_a_recipe_may_hold(found):
         ([], "none"),
         (["a", 2.0], "a, 2"),
         (3, "3"),
+        ("a=1,b=2", "a=1, b=2"),
     ],
 )
 def test_shown__is_short(value, text):
     assert shown(value) == text
+
+
+def test_settings_of__never_hold_a_token(tmp_path):
+    flags = {"output_dir": str(tmp_path), "model_type": "vit", "hub_token": "hf_secret", "use_cpu": True}
+    settings = settings_of(dict.fromkeys(flags, FLAG), ARGUMENTS, cli.parse(cli.as_flags(flags), ARGUMENTS), {}, {})
+    assert "hf_secret" not in str(settings)
+    assert "hub_token" not in [setting.name for setting in settings_that_matter(settings)]
+
+
+@pytest.mark.parametrize(
+    ("given", "with_effect", "without"),
+    [
+        ({"modality": "vision"}, {"crop_scale_min", "learning_rate"}, {"line_by_line", "output_dir", "model_type"}),
+        ({"modality": "text", "packing": True}, {"packing", "num_train_epochs"}, {"crop_scale_min", "max_steps"}),
+        ({"modality": "speech", "max_steps": 5}, {"max_duration_in_seconds", "max_steps"}, {"num_train_epochs"}),
+        ({"modality": "text"}, {"ema_decay"}, {"streaming", "shuffle_buffer_size", "decoder_layers", "bf16"}),
+        ({"modality": "text", "streaming": True}, {"streaming", "shuffle_buffer_size"}, {"label_smoothing_factor"}),
+        ({"modality": "text", "predictor": "conv", "decoder_layers": 2}, {"predictor", "decoder_layers"}, set()),
+        ({"modality": "text", "mask_strategy": "random", "mask_length": 3}, {"mask_strategy"}, {"mask_length"}),
+        ({"modality": "vision", "horizontal_flip": False}, {"horizontal_flip"}, {"logging_steps", "hub_strategy"}),
+    ],
+)
+def test_settings_that_matter__are_those_with_an_effect_on_the_result(given, with_effect, without, tmp_path):
+    flags = given | {"output_dir": str(tmp_path), "use_cpu": True, "config_name": "x"}
+    parsed = cli.parse(cli.as_flags(flags), ARGUMENTS)
+    settings = settings_of(dict.fromkeys(given, FLAG), ARGUMENTS, parsed, {}, {})
+    names = {setting.name for setting in settings_that_matter(settings)}
+    assert with_effect <= names
+    assert not without & names

@@ -46,6 +46,9 @@ class Task(ABC):
             published. It is scaled to the batch of the run; None: it is not scaled.
         drop_path: default of --drop_path, for encoders that have it.
         on_frozen_features: whether --knn and --linear_probe are possible, which give one answer per sample.
+        pipeline_tag: the pipeline of transformers for its models, and their tag on the Hub; None if there is none.
+        pipeline_input: what such a pipeline is called with, as code for the model card.
+        model_call: the arguments of a call of the model, as code; empty if they are those of the modality's encoders.
         own_flags: names of the flags that it reads and some other tasks do not.
         modality: prepares the data for the encoder; made by `read`.
         processor: tokenizer, image processor or feature extractor.
@@ -62,6 +65,9 @@ class Task(ABC):
     reference_batch_size: ClassVar[int | None] = None
     drop_path: ClassVar[float | None] = None
     on_frozen_features: ClassVar[bool] = False
+    pipeline_tag: ClassVar[str | None] = None
+    pipeline_input: ClassVar[str] = ""
+    model_call: ClassVar[str] = ""
     own_flags: ClassVar[tuple[str, ...]] = ()
     modality: Modality
 
@@ -92,6 +98,11 @@ class Task(ABC):
     @property
     def processor(self) -> Any:
         return self.modality.processor
+
+    @property
+    def processor_class(self) -> Any:
+        """The Auto class that loads `processor` where it is saved with a model; None if there is none."""
+        return self.modality.processor_class
 
     @abstractmethod
     def encode(self, splits: Splits) -> Splits:

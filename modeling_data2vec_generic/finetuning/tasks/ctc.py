@@ -14,6 +14,7 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 from transformers import (
     AutoModelForCTC,
+    AutoProcessor,
     AutoTokenizer,
     PreTrainedModel,
     Wav2Vec2CTCTokenizer,
@@ -73,6 +74,12 @@ class SpeechRecognition(Task):
 
     name = "ctc"
     modality_name = "speech"
+    pipeline_tag = "automatic-speech-recognition"
+    pipeline_input = '{"raw": wave, "sampling_rate": 16000}'
+    model_call = (
+        "**processor(waves, sampling_rate=processor.feature_extractor.sampling_rate, padding=True, "
+        'return_tensors="pt")'
+    )
     auto_class = AutoModelForCTC
     label_column = "text"
     reads_text_labels = True
@@ -110,6 +117,10 @@ class SpeechRecognition(Task):
     @property
     def processor(self) -> Wav2Vec2Processor:
         return Wav2Vec2Processor(self.modality.processor, self.tokenizer)
+
+    @property
+    def processor_class(self) -> Any:
+        return AutoProcessor
 
     def encode(self, splits: Splits) -> Splits:
         if (name := self.data_args.text_column_name) is not None:

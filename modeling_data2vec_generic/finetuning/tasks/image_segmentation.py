@@ -88,6 +88,8 @@ class ImageSegmentation(Task):
 
     name = "image-segmentation"
     modality_name = "vision"
+    pipeline_tag = "image-segmentation"
+    pipeline_input = "image"
     auto_class = AutoModelForSemanticSegmentation
     own_head = Data2VecGenericForSemanticSegmentation
     own_flags = ("semantic_loss_ignore_index",)

@@ -43,6 +43,8 @@ class TokenClassification(Task):
 
     name = "token-classification"
     modality_name = "text"
+    pipeline_tag = "token-classification"
+    pipeline_input = '"a text"'
     auto_class = AutoModelForTokenClassification
     own_head = Data2VecGenericForTokenClassification
     label_column = "ner_tags"

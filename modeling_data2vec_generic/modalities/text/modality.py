@@ -27,6 +27,7 @@ class Text(Modality):
     reads = "input_ids"
     suggestions = "bert or roberta"
     processor_class = AutoTokenizer
+    probe_task = "text-classification"
     encoder_call = '**processor(texts, padding=True, return_tensors="pt")'
 
     def __init__(self, model_args: ModelArguments, data_args: DataArguments, raw: Dataset):

@@ -29,6 +29,7 @@ class Video(PictureModality):
     reads = "pixel_values"
     suggestions = "videomae or vivit"
     processor_class = AutoImageProcessor
+    probe_task = "video-classification"
     encoder_call = '**processor(frames, return_tensors="pt")'
     column = "video"
 

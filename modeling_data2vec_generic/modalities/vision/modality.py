@@ -26,6 +26,7 @@ class Vision(PictureModality):
     suggestions = "vit or beit"
     processor_class = AutoImageProcessor
     pipeline_tag = "image-feature-extraction"
+    probe_task = "image-classification"
     encoder_call = '**processor(images, return_tensors="pt")'
     column = "image"
 

@@ -3,7 +3,7 @@
 import math
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import islice
 from typing import Any
@@ -20,7 +20,7 @@ from ...data.streams.sample_stream import SampleStream
 from ..acceleration.global_batch import REPEATED
 from ..checkpointing.output_dir import last_checkpoint
 from .row_counts import bad_of
-from .verdict import COLLAPSED, HEALTHY, RISING, TOO_EARLY, remedies, verdict
+from .verdict import COLLAPSED, HEALTHY, RISING, TOO_EARLY, Verdict, remedies, verdict
 from .vital_signs import vital_signs
 
 logger = logging.get_logger(__name__)
@@ -53,7 +53,7 @@ class HealthCallback(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         # The batch is read now, also in a resumed run: a stream must not be opened again while training reads it.
-        if self._batches and not _history(state):
+        if self._batches and not _history(state.log_history):
             self._measure(args, state, control)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -132,7 +132,7 @@ class HealthCallback(TrainerCallback):
                 f"step {max(warmup, 1)} on, once warm-up is over."
             )
             return
-        found = verdict(_history(state))
+        found = verdict_of(state.log_history)
         # Not logged with the rest: TensorBoard takes numbers only.
         state.log_history[-1]["health"] = found.state
         message = f"Step {state.global_step}: {found.state}; {found.reason}."
@@ -149,11 +149,20 @@ class HealthCallback(TrainerCallback):
             warn(f"Stopped at step {state.global_step} by stop_on_collapse. {kept}")
 
 
-def _history(state: Any) -> list[dict[str, float]]:
+def verdict_of(log_history: Sequence[Mapping[str, Any]]) -> Verdict:
+    """What the last look at the health of a run says, whether or not its warm-up was over.
+
+    Args:
+        log_history: Trainer's `state.log_history`, which holds one look or more.
+    """
+    return verdict(_history(log_history))
+
+
+def _history(log_history: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
     """The vital signs logged so far, also before the run was resumed."""
     return [
         {name.removeprefix(PREFIX): value for name, value in entry.items() if name.startswith(PREFIX)}
-        for entry in state.log_history
+        for entry in log_history
         if f"{PREFIX}loss" in entry
     ]
 

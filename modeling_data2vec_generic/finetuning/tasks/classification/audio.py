@@ -21,6 +21,8 @@ class AudioClassification(Classification):
 
     name = "audio-classification"
     modality_name = "speech"
+    pipeline_tag = "audio-classification"
+    pipeline_input = '{"raw": wave, "sampling_rate": 16000}'
     auto_class = AutoModelForAudioClassification
     # Neither paper has such a task. The values are those of transformers' own example (keyword spotting with
     # wav2vec2-base): 5 epochs at batch 32, warm-up in the first 10% of the steps. The convolutions are frozen, as in

@@ -64,6 +64,8 @@ class ImageClassification(Classification):
 
     name = "image-classification"
     modality_name = "vision"
+    pipeline_tag = "image-classification"
+    pipeline_input = "image"
     auto_class: Any = AutoModelForImageClassification
     # Both papers fine-tune base models on ImageNet as BEiT and MAE do: 100 epochs at batch 512, learning rate 1e-3,
     # layer decay .65, drop path .1, mixup .7, cutmix 1, label smoothing .1. Weight decay and a warm-up of 5 epochs are

@@ -18,6 +18,8 @@ class TextClassification(Classification):
 
     name = "text-classification"
     modality_name = "text"
+    pipeline_tag = "text-classification"
+    pipeline_input = '"a text"'
     auto_class = AutoModelForSequenceClassification
     own_flags = (*Classification.own_flags, "text_pair_column_name")
     # The appendix of data2vec fine-tunes on GLUE as BERT and RoBERTa do: batch 16 or 32, 10 epochs, warm-up in the

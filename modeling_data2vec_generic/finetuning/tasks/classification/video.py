@@ -20,6 +20,8 @@ class VideoClassification(ImageClassification):
 
     name = "video-classification"
     modality_name = "video"
+    pipeline_tag = "video-classification"
+    pipeline_input = '"clip.mp4"'
     auto_class = AutoModelForVideoClassification
     # Neither data2vec paper has video. The values are those of VideoMAE's own script (arXiv 2203.12602) for base
     # models on Kinetics-400: 100 epochs, learning rate 1e-3 at batch 256, a warm-up of 5 epochs, weight decay .05,
