@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from modeling_data2vec_generic.predictors_data2vec_generic import ConvDecoder
+from modeling_data2vec_generic.versions import CHECKPOINTING_NAMES
 
 from .cases import Case
 from .device import CPU, MIB, Device
@@ -70,7 +71,7 @@ def measure(
     """Measures one way to train in this process: the fields of `Memory` without `checkpointed_step`."""
     model, batch = case.model(objective), case.batch(objective)
     if gradient_checkpointing:
-        model.activation_checkpointing_enable()
+        getattr(model, f"{CHECKPOINTING_NAMES[0]}_enable")()
     loop = LibraryLoop(model, adamw(model), device)
     loaded = _peak(since_now=True)
     for _ in range(2):

@@ -2,10 +2,9 @@
 
 from typing import Any
 
-from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
-from transformers.configuration_utils import SubConfigSpec
+from transformers import AutoConfig, PreTrainedConfig
 
-from .remote_code_data2vec_generic import unknown_encoder_config
+from .remote_code_data2vec_generic import encoder_config_of
 
 TARGET_NORMS = ("batch", "instance", "layer")
 CHOICES = {
@@ -78,8 +77,7 @@ class Data2VecGenericConfig(PreTrainedConfig):
     """
 
     model_type = "data2vec_generic"
-    # transformers needs a default type to describe the class. A model without encoder_config raises an error.
-    sub_configs_defaults = {"encoder_config": SubConfigSpec(config_class=AutoConfig, model_type="bert", optional=True)}
+    sub_configs = {"encoder_config": AutoConfig}
 
     encoder_config: dict[str, Any] | PreTrainedConfig | None = None
     teacher_embeddings: str = "ema"
@@ -115,9 +113,8 @@ class Data2VecGenericConfig(PreTrainedConfig):
         return super().from_dict(config_dict, **kwargs)
 
     def __post_init__(self, **kwargs: Any) -> None:
-        encoder_config = self.encoder_config
-        if isinstance(encoder_config, dict) and encoder_config.get("model_type", "bert") not in CONFIG_MAPPING:
-            self.encoder_config = unknown_encoder_config(encoder_config)
+        if isinstance(self.encoder_config, dict):
+            self.encoder_config = encoder_config_of(self.encoder_config)
         if isinstance(self.encoder_config, PreTrainedConfig):  # transformers would reset its attn_implementation
             kwargs.setdefault("attn_implementation", self.encoder_config._attn_implementation)
         super().__post_init__(**kwargs)

@@ -7,7 +7,7 @@ for a model, but not for an encoder within a model, which is what this file adds
 import os
 from typing import Any
 
-from transformers import MODEL_MAPPING, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import CONFIG_MAPPING, MODEL_MAPPING, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.dynamic_module_utils import custom_object_save, get_class_from_dynamic_module
 
 # Arguments of `from_pretrained` that say where files come from.
@@ -16,12 +16,18 @@ PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
 
 
-def unknown_encoder_config(fields: dict[str, Any]) -> PreTrainedConfig:
-    """A configuration that holds the fields of one whose class is not known before its code has been run.
+def encoder_config_of(fields: dict[str, Any]) -> PreTrainedConfig:
+    """The configuration of an encoder from its fields, which a class of transformers or of the caller's code has.
+
+    If no class is known before the code of the checkpoint has been run, the fields are held by a class of their own.
 
     Raises:
-        ValueError: no code was saved with it.
+        ValueError: there is no `model_type`, or one that no class is known of, and no code was saved with it.
     """
+    if "model_type" not in fields:
+        raise ValueError(f"encoder_config has no model_type, only {sorted(fields)}: add the type of the encoder.")
+    if fields["model_type"] in CONFIG_MAPPING:
+        return CONFIG_MAPPING[fields["model_type"]](**fields)
     if "AutoConfig" not in fields.get("auto_map", {}):
         raise ValueError(
             f"encoder_config has model_type={fields['model_type']!r}, which transformers does not know, and its code "
@@ -117,9 +123,9 @@ def require_safetensors(folder: str | os.PathLike) -> None:
 
 
 __all__ = [
+    "encoder_config_of",
     "encoder_from_config",
     "require_safetensors",
     "save_encoder_code",
-    "unknown_encoder_config",
     "with_encoder_code",
 ]

@@ -12,7 +12,8 @@ pytestmark = pytest.mark.fast
 
 TESTS = Path(__file__).parent
 MOST_FILES = 10  # in one folder, besides `__init__`
-AT_THE_TOP = ("__init__.py", "__main__.py", "errors.py")  # besides the files that travel with a checkpoint
+# Besides the files that travel with a checkpoint.
+AT_THE_TOP = ("__init__.py", "__main__.py", "errors.py", "versions.py")
 FOLDERS = sorted(path.parent for path in PACKAGE.rglob("__init__.py"))
 AUTO_CLASSES = (
     "configuration",

@@ -9,6 +9,8 @@ without notice.
 from collections.abc import Mapping
 from typing import Any
 
+from transformers import CONFIG_MAPPING
+
 Settings = Mapping[str, Any]
 
 OBLONG = {"image_size": (12, 20)}
@@ -47,7 +49,7 @@ SERIES = {
     "num_time_features": 2,
 }
 
-ENCODER_TYPES: dict[str, dict[str, Settings]] = {
+_ROWS: dict[str, dict[str, Settings]] = {
     "text, proteins": {
         "albert": {},
         "bart": {},
@@ -229,5 +231,9 @@ ENCODER_TYPES: dict[str, dict[str, Settings]] = {
         "timesfm": {},
     },
 }
+ENCODER_TYPES: dict[str, dict[str, Settings]] = {
+    kind: {name: row for name, row in rows.items() if name in CONFIG_MAPPING} for kind, rows in _ROWS.items()
+}
+"""By kind of data, the rows of the types that the installed transformers has."""
 # All rows, whatever the kind of data.
 SETTINGS: dict[str, Settings] = {name: row for rows in ENCODER_TYPES.values() for name, row in rows.items()}

@@ -59,6 +59,7 @@ from transformers.utils import logging
 
 from ..data.quality.reading import RefusingCollator
 from ..quirks_data2vec_generic import MASK_PARAMETERS
+from ..versions import prepare_train_loss
 from .acceleration.global_batch import unsharded_class
 from .acceleration.precision import evaluation_dtype, kept_weights, rounded
 from .arguments import RunArguments
@@ -218,6 +219,7 @@ class ResumableTrainer(HubTrainer):
         assert batch_size is not None  # `train` gives it
         self._resumed_from = None if resume_from_checkpoint is None else Path(resume_from_checkpoint)
         self._data_description = None
+        self._initial_global_step = 0  # of this attempt, also in versions whose Trainer does not set it
         if self.args.auto_find_batch_size:
             self._return_to_start()
         self.begin_attempt(batch_size)
@@ -462,6 +464,7 @@ class ResumableTrainer(HubTrainer):
             for checkpoint in sort_checkpoints(self._get_output_dir(trial)):
                 if checkpoint != best:
                     discard(Path(checkpoint))
+        prepare_train_loss(self)
         return super()._finalize_training(trial, num_train_samples, self._train_began)
 
     def _exit(self, trial: Any) -> None:

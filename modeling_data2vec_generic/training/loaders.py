@@ -18,6 +18,7 @@ from ..data.quality.reading import ROWS_READ
 from ..data.streams.layout import settled_layout
 from ..data.streams.sample_stream import SampleStream, StreamCollator, StreamPosition
 from ..mask_positions_data2vec_generic import MaskPositions
+from ..versions import loader_flag
 from .checkpointing.signals import init_worker
 from .grouping import TokenBatches
 
@@ -104,7 +105,7 @@ def loader_of_batches(
         batch_sampler=batches,
         collate_fn=collator,
         persistent_workers=arguments.dataloader_persistent_workers,
-        in_order=arguments.dataloader_in_order,
+        in_order=loader_flag(arguments, "dataloader_in_order"),
         **loader_settings(arguments) | {"worker_init_fn": partial(init_worker, seeded)},
     )
     # accelerate can't repeat samples where the size of a batch varies. There are as many batches for each process.
@@ -176,6 +177,6 @@ def loader_settings(arguments: TrainingArguments) -> dict[str, Any]:
         "num_workers": arguments.dataloader_num_workers,
         "pin_memory": arguments.dataloader_pin_memory,
         "prefetch_factor": arguments.dataloader_prefetch_factor,
-        "multiprocessing_context": arguments.dataloader_multiprocessing_context,
+        "multiprocessing_context": loader_flag(arguments, "dataloader_multiprocessing_context"),
         "worker_init_fn": partial(init_worker, None),
     }

@@ -17,6 +17,7 @@ from transformers.integrations import (
 from transformers.utils import is_liger_kernel_available
 
 from ..errors import as_value_error
+from ..versions import CHECKPOINTING_NAMES
 
 LARGEST_SEED = 2**32 - 1  # of numpy's generators
 # The smallest value of each; None is allowed.
@@ -39,7 +40,7 @@ _AT_LEAST: Mapping[str, int] = {
 }
 _EVERY = ("logging", "eval", "save")  # each has a strategy, and a number of steps
 _FILES_OR_JSON = ("accelerator_config", "fsdp_config", "deepspeed")
-_JSON = ("lr_scheduler_kwargs", "activation_checkpointing_kwargs", "gradient_checkpointing_kwargs")
+_JSON = ("lr_scheduler_kwargs", *(f"{name}_kwargs" for name in CHECKPOINTING_NAMES))
 
 
 def check_ranges(arguments: TrainingArguments) -> None:

@@ -18,6 +18,7 @@ from modeling_data2vec_generic.layout_data2vec_generic import UnsupportedBackbon
 from modeling_data2vec_generic.measurements_data2vec_generic import measure, visible_only_fault
 from modeling_data2vec_generic.training.encoders import save_encoder
 from modeling_data2vec_generic.training.teacher import EMATeacher
+from modeling_data2vec_generic.versions import CHECKPOINTING_NAMES
 
 from ..copies import copy_of
 from ..tiny_encoders import PADDED, REASONS, SAMPLES, STAGES, TINY, VISIBLE, Tiny
@@ -532,7 +533,7 @@ def test_activation_checkpointing__changes_no_gradient(name, student_input):
     for enabled in (False, True):
         model = model_of(tiny, student_input)
         if enabled:
-            model.activation_checkpointing_enable()
+            getattr(model, f"{CHECKPOINTING_NAMES[0]}_enable")()
         model(mask=masks_of(tiny), **tiny.inputs()).loss.backward()
         gradients.append({key: weight.grad for key, weight in model.named_parameters() if weight.requires_grad})
     for key, gradient in gradients[0].items():

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoImageProcessor, AutoModel, AutoTokenizer, EsmTokenizer, Trainer
+from transformers import AutoModel, AutoTokenizer, EsmTokenizer, Trainer
 
 import run_pretraining
 from modeling_data2vec_generic import Data2VecGenericForPreTraining
 from modeling_data2vec_generic.training.monitoring.verdict import STATES
+from modeling_data2vec_generic.versions import AutoImageProcessor
 
 from ..tiny import image_parquet, protein_file, run, run_flags, series_parquet, text_file, video_parquet
 

@@ -15,7 +15,6 @@ import torch
 from transformers import (
     AutoConfig,
     AutoFeatureExtractor,
-    AutoImageProcessor,
     AutoModel,
     AutoModelForPreTraining,
     AutoTokenizer,
@@ -29,6 +28,7 @@ from modeling_data2vec_generic.runs import pretraining
 from modeling_data2vec_generic.training.arguments import ObjectiveArguments
 from modeling_data2vec_generic.training.monitoring.speed import MEASURED
 from modeling_data2vec_generic.training.monitoring.verdict import STATES
+from modeling_data2vec_generic.versions import CHECKPOINTING_NAMES, AutoImageProcessor
 
 from ..tiny import (
     BACKBONES,
@@ -208,7 +208,7 @@ def test_run__probe_tells_more_labels_than_chance_where_inputs_show_them(name, f
 @pytest.mark.parametrize(
     "flags",
     [
-        "--activation_checkpointing true",
+        f"--{CHECKPOINTING_NAMES[0]} true",
         "--dataloader_num_workers 2 --dataloader_persistent_workers true",
         "--per_device_train_batch_size 2 --gradient_accumulation_steps 2",
     ],

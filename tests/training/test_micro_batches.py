@@ -19,6 +19,7 @@ from modeling_data2vec_generic import (
     MaskSampler,
 )
 from modeling_data2vec_generic.modalities.text.tokenizer import train_tokenizer
+from modeling_data2vec_generic.versions import CHECKPOINTING_NAMES
 
 from ..tiny import sentences, tiny_encoder
 
@@ -119,7 +120,7 @@ def assert_close(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -
         assert (tensor - other[name]).abs().max().item() <= 1e-5 * scale, name
 
 
-CHECKPOINTING = {"activation_checkpointing": True}
+CHECKPOINTING = {CHECKPOINTING_NAMES[0]: True}
 
 
 @pytest.mark.parametrize(
@@ -139,7 +140,7 @@ def test_micro_batches__are_one_batch(source, settings, flags, tmp_path):
     # 3 + 3 + 2 micro-batches: the last group of the epoch is shorter.
     small = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 3} | flags
     micro, micro_log, trainer = train(tmp_path, source, settings, **small)
-    assert trainer.model.is_activation_checkpointing == bool(flags)
+    assert getattr(trainer.model, f"is_{CHECKPOINTING_NAMES[0]}") == bool(flags)
     assert len(micro.weights) == len(batches.weights) == trainer.teacher_updates == 3
     for mine, expected in zip(micro.gradients, batches.gradients, strict=True):
         assert_close(mine, expected)

@@ -19,6 +19,7 @@ from huggingface_hub import DatasetCard
 from transformers.utils import logging
 
 from ...errors import as_value_error
+from ...versions import without_names_of_archives
 from ..folders.listing import listing_of
 from ..folders.loading import note_others
 
@@ -124,8 +125,5 @@ def _labelled_in_archives(
     is the folder that it has in the archive."""
     splits = split_generators(manager)
     for split in splits:
-        split.gen_kwargs["files"] = tuple(
-            (original if unpacked is None else None, unpacked, files)
-            for original, unpacked, files in split.gen_kwargs["files"]
-        )
+        split.gen_kwargs["files"] = without_names_of_archives(split.gen_kwargs["files"])
     return splits

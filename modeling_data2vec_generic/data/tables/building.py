@@ -18,7 +18,6 @@ from datasets import (
     IterableDataset,
     SplitGenerator,
 )
-from datasets.builder import Key
 from datasets.exceptions import DatasetGenerationError
 
 from ..cache_keys import code_version, file_state
@@ -74,13 +73,13 @@ class _Builder(ArrowBasedBuilder):
     def _split_generators(self, dl_manager: Any) -> list[SplitGenerator]:
         return [SplitGenerator("train", gen_kwargs={"pieces": self.pieces})]
 
-    def _generate_tables(self, pieces: list[Any]) -> Iterator[tuple[Key, pyarrow.Table]]:
+    def _generate_tables(self, pieces: list[Any]) -> Iterator[tuple[tuple[int, int], pyarrow.Table]]:
         assert self.config.rows is not None
         table = self.config.rows.table()
         for number, piece in enumerate(pieces):
             try:
                 for place, rows in enumerate(_together(table.tables_of(piece, self.config.rows.choice))):
-                    yield Key(number, place), rows
+                    yield (number, place), rows
             except ValueError as error:
                 # From another process only the exception itself comes back, without its cause.
                 raise DatasetGenerationError(str(error)) from error

@@ -194,7 +194,7 @@ def read_header(value: dict[str, Any] | None, array_rate: int) -> dict[str, Any]
         array_rate: as for `open_sound`.
     """
     found = readable(_header, value, array_rate)
-    return dict.fromkeys(_HEADER, 0) if isinstance(found, Unreadable) else found
+    return {"frames": 0, "rate": 0, "states_rate": False} if isinstance(found, Unreadable) else found
 
 
 def _header(value: dict[str, Any] | None, array_rate: int) -> dict[str, Any]:

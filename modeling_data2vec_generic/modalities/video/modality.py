@@ -6,13 +6,14 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import AutoImageProcessor, PreTrainedModel, VideoMAEImageProcessorPil
+from transformers import PreTrainedModel, VideoMAEImageProcessorPil
 
 from ...evaluation.probe import ContentMask, after_prefix
 from ...geometry_data2vec_generic import grid_of
 from ...layout_data2vec_generic import find_layout
 from ...masking.sampler import MaskSampler
 from ...measurements_data2vec_generic import measure
+from ...versions import AutoImageProcessor
 from ..base_pictures import PictureModality
 from ..vision.modality import image_size
 from ..vision.pixels import RandomResizedCrop

@@ -6,6 +6,7 @@ import pandas
 import pytest
 import torch
 from datasets import Dataset
+from packaging.version import Version
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
@@ -18,9 +19,13 @@ from modeling_data2vec_generic.modalities.text.collator import DataCollatorForDa
 from modeling_data2vec_generic.modalities.text.packing import Frame
 from modeling_data2vec_generic.modalities.text.tokenizer import check_tokenizer, tokenizer_trained_on, train_tokenizer
 from modeling_data2vec_generic.modalities.text.tokens import prepare_labelled_lines, prepare_text, sequence_length
+from modeling_data2vec_generic.versions import DATASETS
 
 pytestmark = pytest.mark.fast
 
+ONE_KEY_PER_TOKENIZER = pytest.mark.skipif(
+    DATASETS < Version("4.7"), reason="a tokenizer that has cut text has another key in the cache of datasets"
+)
 WORDS = ["red", "green", "blue", "teacher", "student", "mask", "layer", "norm"]
 TEXTS = [" ".join(WORDS[(number + step) % 8] for step in range(1 + number % 8)) for number in range(40)]
 
@@ -329,6 +334,7 @@ def test_labelled_lines__are_those_of_line_by_line(tokenizer, side):
     }
 
 
+@ONE_KEY_PER_TOKENIZER
 def test_labelled_lines__of_packed_text_are_not_tokenised_again(tokenizer, tmp_path, monkeypatch):
     pandas.DataFrame({"text": TEXTS[1:8] * 3, "label": list("ab" * 10 + "a")}).to_parquet(tmp_path / "x.parquet")
     args = DataArguments(train_file=str(tmp_path / "x.parquet"), max_seq_length=12)
@@ -342,6 +348,7 @@ def test_labelled_lines__of_packed_text_are_not_tokenised_again(tokenizer, tmp_p
 # Cache
 
 
+@ONE_KEY_PER_TOKENIZER
 @pytest.mark.parametrize("mode", [{}, {"line_by_line": True}, {"packing": True}], ids=str)
 def test_second_run__does_not_tokenise_again(mode, tokenizer, tmp_path, monkeypatch):
     pandas.DataFrame({"text": TEXTS[1:8] * 3, "label": list("ab" * 10 + "a")}).to_parquet(tmp_path / "x.parquet")

@@ -14,7 +14,7 @@ import pytest
 from datasets import Dataset, Features, Value
 from datasets import Image as PictureFeature
 from torch.utils.data import DataLoader
-from transformers import AutoImageProcessor, ViTImageProcessorPil
+from transformers import ViTImageProcessorPil
 
 from modeling_data2vec_generic.data.arguments import DataArguments
 from modeling_data2vec_generic.data.quality.reading import Unreadable
@@ -22,6 +22,7 @@ from modeling_data2vec_generic.data.quality.screening import screened_together
 from modeling_data2vec_generic.data.sources.raw_datasets import load_raw_datasets
 from modeling_data2vec_generic.modalities.vision import images
 from modeling_data2vec_generic.modalities.vision.images import decode_image, prepare_images, to_rgb
+from modeling_data2vec_generic.versions import AutoImageProcessor
 
 pytestmark = pytest.mark.fast
 

@@ -8,6 +8,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import tifffile
+from packaging.version import Version
 from PIL.Image import Resampling
 from transformers import ViTImageProcessorPil
 
@@ -122,6 +123,8 @@ FILES = {
 
 @pytest.mark.parametrize("name", FILES)
 def test_decode_image__pixels_of_what_is_stored(name):
+    if name == "premultiplied grey" and Version(PIL.__version__) < Version("13"):
+        pytest.skip("Pillow cannot read it")
     content, expected, tolerance = FILES[name]
     decoded = decode_image({"bytes": content, "path": None})
     assert decoded.mode == "RGB"

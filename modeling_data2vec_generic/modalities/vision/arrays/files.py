@@ -127,18 +127,17 @@ def _jpeg2000(file: io.BytesIO | str) -> StoredArray | None:
 def _netpbm(file: io.BytesIO | str) -> StoredArray | None:
     """A PGM or PPM file of 16 bits, which Pillow would stretch to 16 or narrow to 8 bits, or a file of floats."""
     with PIL.Image.open(file, formats=("PPM",)) as image:
-        (width, height), tile = image.size, image.tile[0]
+        (width, height), (codec, _, offset, parameters) = image.size, image.tile[0]
         samples = len(image.getbands())
-        decoder: Any = tile.args
-        is_deep = image.mode in ("I", "F") or (tile.codec_name == "ppm" and decoder[1] > 255)
+        is_deep = image.mode in ("I", "F") or (codec == "ppm" and parameters[1] > 255)
     if not is_deep:
         return None
 
     def stored() -> NDArray[Any]:
-        if tile.codec_name == "ppm_plain" or image.mode == "F":
+        if codec == "ppm_plain" or image.mode == "F":
             with PIL.Image.open(file, formats=("PPM",)) as opened:
                 return np.asarray(opened)[..., None]
-        values = np.frombuffer(_content(file), ">u2", width * height * samples, tile.offset)
+        values = np.frombuffer(_content(file), ">u2", width * height * samples, offset)
         return values.reshape(height, width, samples)
 
     return StoredArray((width, height), samples, False, stored)

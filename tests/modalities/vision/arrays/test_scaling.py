@@ -9,7 +9,6 @@ from datasets import Dataset, Features, Value
 from datasets import Image as ImageFeature
 from PIL import Image
 from transformers import (
-    AutoImageProcessor,
     CLIPImageProcessorPil,
     VideoMAEConfig,
     VideoMAEModel,
@@ -29,6 +28,7 @@ from modeling_data2vec_generic.modalities.vision.arrays.array_image import Array
 from modeling_data2vec_generic.modalities.vision.pixels import PixelPipeline, RandomResizedCrop
 from modeling_data2vec_generic.modalities.vision.segmentation_labels import prepare_masked_images, screen_masks
 from modeling_data2vec_generic.training.arguments import ModelArguments
+from modeling_data2vec_generic.versions import AutoImageProcessor
 
 pytestmark = pytest.mark.fast
 
