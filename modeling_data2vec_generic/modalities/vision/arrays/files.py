@@ -127,6 +127,7 @@ def _jpeg2000(file: io.BytesIO | str) -> StoredArray | None:
 def _netpbm(file: io.BytesIO | str) -> StoredArray | None:
     """A PGM or PPM file of 16 bits, which Pillow would stretch to 16 or narrow to 8 bits, or a file of floats."""
     with PIL.Image.open(file, formats=("PPM",)) as image:
+        parameters: Any
         (width, height), (codec, _, offset, parameters) = image.size, image.tile[0]
         samples = len(image.getbands())
         is_deep = image.mode in ("I", "F") or (codec == "ppm" and parameters[1] > 255)
