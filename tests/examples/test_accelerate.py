@@ -1,5 +1,7 @@
 """The configurations of `accelerate launch`, read as accelerate reads them."""
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -49,3 +51,33 @@ def test_configuration__is_what_accelerate_launch_takes_from_it(name):
     assert {flag: getattr(args, flag) for flag in flags} == flags
     assert args.num_processes == 2
     assert args.mixed_precision == "no"
+
+
+STAND_INS = {
+    "srun": 'code=0; for i in 0 1; do SLURM_PROCID=$i SLURM_LOCALID=$i "$@" || code=$?; done; exit $code',
+    "scontrol": 'if [ "$1" = show ]; then echo node7; else echo "scontrol $*"; fi',
+    "python": 'echo "$RANK/$WORLD_SIZE $LOCAL_RANK/$LOCAL_WORLD_SIZE $MASTER_ADDR:$MASTER_PORT $*"; exit "$EXIT_CODE"',
+}
+
+
+@pytest.mark.parametrize(("code", "is_queued_again"), [(0, False), (1, False), (143, True)])
+def test_slurm_script__starts_each_process_and_queues_stopped_runs_again(code, is_queued_again, tmp_path):
+    for name, script in STAND_INS.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{script}\n", encoding="utf-8")
+        (tmp_path / name).chmod(0o755)
+    job = {
+        "SLURM_JOB_ID": "12345",
+        "SLURM_JOB_NODELIST": "node[7-8]",
+        "SLURM_NTASKS": "2",
+        "SLURM_NTASKS_PER_NODE": "2",
+    }
+    done = subprocess.run(
+        [FOLDER / "slurm.sh", "recipe.json", "--train_dir", "two words"],
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "EXIT_CODE": str(code), **job},
+        capture_output=True,
+        text=True,
+    )
+    command = "node7:22345 run_pretraining.py recipe.json --train_dir two words --resume_from_checkpoint true"
+    queued = ["scontrol requeue 12345"] * is_queued_again
+    assert done.stdout.splitlines() == [f"0/2 0/2 {command}", f"1/2 1/2 {command}", *queued]
+    assert done.returncode == code
