@@ -12,6 +12,7 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForAudioClassification,
+    AutoModelForCTC,
     AutoModelForImageClassification,
     AutoModelForPreTraining,
     AutoModelForSemanticSegmentation,
@@ -28,6 +29,7 @@ from .classification_data2vec_generic import (
 from .configuration_data2vec_generic import Data2VecGenericConfig
 from .data2vec2_encoders_data2vec_generic import (
     Data2Vec2AudioConfig,
+    Data2Vec2AudioForCTC,
     Data2Vec2AudioModel,
     Data2Vec2TextConfig,
     Data2Vec2TextModel,
@@ -61,6 +63,7 @@ for _config_class, _model_class in (
 ):
     AutoConfig.register(_config_class.model_type, _config_class)
     AutoModel.register(_config_class, _model_class)
+AutoModelForCTC.register(Data2Vec2AudioConfig, Data2Vec2AudioForCTC)
 AutoModelForPreTraining.register(Data2VecGenericConfig, Data2VecGenericForPreTraining)
 for _auto_class in (
     AutoModelForImageClassification,
@@ -89,6 +92,7 @@ _IMPORTED_WHEN_USED = {
 
 __all__ = [
     "Data2Vec2AudioConfig",
+    "Data2Vec2AudioForCTC",
     "Data2Vec2AudioModel",
     "Data2Vec2TextConfig",
     "Data2Vec2TextModel",

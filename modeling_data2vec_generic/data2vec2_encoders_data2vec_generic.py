@@ -2,7 +2,8 @@
 
 All three are post-norm blocks, the first few of which (the prenet) come before the ones that targets are taken from.
 Text has word and position embeddings in front of them, images have patches at fixed positions, and sound has
-convolutions, a positional convolution, and attention that is biased by the distance of two frames (ALiBi).
+convolutions, a positional convolution, and attention that is biased by the distance of two frames (ALiBi). The sound
+encoder has a head for speech recognition too.
 
 Shapes: B samples, T content positions, L = extra tokens + T, C channels, H heads.
 """
@@ -12,10 +13,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import Data2VecAudioConfig, Data2VecTextConfig, PreTrainedModel, ViTConfig
+from torch.nn import functional
+from transformers import Data2VecAudioConfig, Data2VecAudioModel, Data2VecTextConfig, PreTrainedModel, ViTConfig
 from transformers import initialization as init
 from transformers.masking_utils import create_bidirectional_mask
-from transformers.modeling_outputs import BaseModelOutput
+from transformers.modeling_outputs import BaseModelOutput, CausalLMOutput
 from transformers.models.bert.modeling_bert import BertLayer
 from transformers.models.data2vec.modeling_data2vec_audio import (
     Data2VecAudioFeatureEncoder,
@@ -60,7 +62,9 @@ class Data2Vec2VisionConfig(ViTConfig):
 
 
 class Data2Vec2AudioConfig(Data2VecAudioConfig):
-    """Settings of `Data2Vec2AudioModel`: those of `Data2VecAudioConfig`, and one more. Nothing is masked in the model.
+    """Settings of `Data2Vec2AudioModel`: those of `Data2VecAudioConfig`, and one more.
+
+    By default, nothing is masked in the model (`mask_time_prob` is 0).
 
     Args:
         prenet_depth: number of blocks before the `num_hidden_layers` main ones.
@@ -77,11 +81,29 @@ class Data2Vec2AudioConfig(Data2VecAudioConfig):
 
 
 class Data2Vec2PreTrainedModel(PreTrainedModel):
-    """What the three encoders share: an optional norm, the prenet, the main blocks."""
+    """What transformers must know of these models."""
 
+    base_model_prefix = "data2vec2"
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _no_split_modules = ["BertLayer", "Data2VecTextEmbeddings", "Data2Vec2ImageEmbeddings"]
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, Data2VecTextEmbeddings):
+            init.copy_(module.position_ids, torch.arange(module.position_ids.shape[-1]).expand((1, -1)))
+            init.zeros_(module.token_type_ids)
+        elif isinstance(module, Data2Vec2ImageEmbeddings):
+            init.copy_(module.positions, module.table())
+            if module.extra_tokens is not None:
+                init.normal_(module.extra_tokens, std=self.config.initializer_range)
+        elif isinstance(module, Data2Vec2AudioModel):
+            init.ones_(module.alibi_scale)
+
+
+class PostNormEncoder(Data2Vec2PreTrainedModel):
+    """What the three encoders share: an optional norm, the prenet, the main blocks."""
 
     def __init__(self, config: Any, norm_first: bool):
         super().__init__(config)
@@ -104,21 +126,8 @@ class Data2Vec2PreTrainedModel(PreTrainedModel):
             states.append(hidden)
         return BaseModelOutput(last_hidden_state=hidden, hidden_states=tuple(states) if output_hidden_states else None)
 
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        if isinstance(module, Data2VecTextEmbeddings):
-            init.copy_(module.position_ids, torch.arange(module.position_ids.shape[-1]).expand((1, -1)))
-            init.zeros_(module.token_type_ids)
-        elif isinstance(module, Data2Vec2ImageEmbeddings):
-            init.copy_(module.positions, module.table())
-            if module.extra_tokens is not None:
-                init.normal_(module.extra_tokens, std=self.config.initializer_range)
-        elif isinstance(module, Data2Vec2AudioModel):
-            init.ones_(module.alibi_scale)
 
-
-class Data2Vec2TextModel(Data2Vec2PreTrainedModel):
+class Data2Vec2TextModel(PostNormEncoder):
     """The text encoder of data2vec 2.0."""
 
     config_class = Data2Vec2TextConfig
@@ -187,7 +196,7 @@ class Data2Vec2ImageEmbeddings(nn.Module):
         return torch.cat([self.extra_tokens.expand(len(patches), -1, -1), patches], dim=1)
 
 
-class Data2Vec2VisionModel(Data2Vec2PreTrainedModel):
+class Data2Vec2VisionModel(PostNormEncoder):
     """The image encoder of data2vec 2.0."""
 
     config_class = Data2Vec2VisionConfig
@@ -206,11 +215,14 @@ class Data2Vec2VisionModel(Data2Vec2PreTrainedModel):
         return self.run_blocks(self.embeddings(pixel_values), None, output_hidden_states)
 
 
-class Data2Vec2AudioModel(Data2Vec2PreTrainedModel):
+class Data2Vec2AudioModel(PostNormEncoder):
     """The sound encoder of data2vec 2.0."""
 
     config_class = Data2Vec2AudioConfig
     main_input_name = "input_values"
+    _mask_hidden_states: Any = (
+        Data2VecAudioModel._mask_hidden_states
+    )  # SpecAugment, by the configuration's mask_* fields
 
     def __init__(self, config: Data2Vec2AudioConfig):
         super().__init__(config, norm_first=True)
@@ -221,11 +233,20 @@ class Data2Vec2AudioModel(Data2Vec2PreTrainedModel):
         self.alibi_scale = nn.Parameter(torch.ones(1, 1, config.num_attention_heads, 1, 1))
         self.post_init()
 
+    @property
+    def masked_spec_embed(self) -> Tensor:
+        """(C), what SpecAugment puts in the place of frames: zeros, as in the published fine-tuning."""
+        return self.alibi_scale.new_zeros(self.config.hidden_size)
+
+    def frames_of(self, samples: Tensor) -> Tensor:
+        """How many frames the convolutions make of these numbers of samples."""
+        for kernel, stride in zip(self.config.conv_kernel, self.config.conv_stride, strict=True):
+            samples = (samples - kernel) // stride + 1
+        return samples
+
     def _get_feature_vector_attention_mask(self, length: int, attention_mask: Tensor) -> Tensor:
         """(B, samples) -> (B, `length` frames), True for frames that are made of real samples only."""
-        frames = attention_mask.sum(1)
-        for kernel, stride in zip(self.config.conv_kernel, self.config.conv_stride, strict=True):
-            frames = (frames - kernel) // stride + 1
+        frames = self.frames_of(attention_mask.sum(1))
         return torch.arange(length, device=frames.device) < frames.unsqueeze(1)
 
     def attention_bias(self, length: int) -> Tensor:
@@ -247,12 +268,66 @@ class Data2Vec2AudioModel(Data2Vec2PreTrainedModel):
         """
         features = self.feature_extractor(input_values).transpose(1, 2)
         hidden, _ = self.feature_projection(features)
-        hidden = hidden + self.positional_convolution(hidden)
-        bias = self.attention_bias(hidden.shape[1]).to(hidden.dtype)
+        real = None
         if attention_mask is not None:
             real = self._get_feature_vector_attention_mask(hidden.shape[1], attention_mask)
+        hidden = self._mask_hidden_states(hidden, attention_mask=real)
+        hidden = hidden + self.positional_convolution(hidden)
+        bias = self.attention_bias(hidden.shape[1]).to(hidden.dtype)
+        if real is not None:
             bias = bias.masked_fill(~real[:, None, None], torch.finfo(bias.dtype).min)
         return self.run_blocks(hidden, bias, output_hidden_states)
+
+
+class Data2Vec2AudioForCTC(Data2Vec2PreTrainedModel):
+    """The sound encoder with a linear layer over `vocab_size` characters, for speech recognition."""
+
+    config_class = Data2Vec2AudioConfig
+    main_input_name = "input_values"
+
+    def __init__(self, config: Data2Vec2AudioConfig):
+        super().__init__(config)
+        self.data2vec2 = Data2Vec2AudioModel(config)
+        self.dropout = nn.Dropout(config.final_dropout)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size)
+        self.post_init()
+
+    def freeze_feature_encoder(self) -> None:
+        """Stops the training of the convolutions over samples."""
+        self.data2vec2.feature_extractor._freeze_parameters()
+
+    def forward(
+        self,
+        input_values: Tensor,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_hidden_states: bool = False,
+    ) -> CausalLMOutput:
+        """Scores of characters for each frame, and the CTC loss if there are labels.
+
+        Args:
+            input_values: (B, samples).
+            attention_mask: (B, samples), 1 where there is sound and 0 at padding.
+            labels: (B, characters), padded with a negative number.
+            output_hidden_states: see `Data2Vec2AudioModel.run_blocks`.
+        """
+        outputs = self.data2vec2(input_values, attention_mask, output_hidden_states)
+        logits = self.lm_head(self.dropout(outputs.last_hidden_state))
+        loss = None
+        if labels is not None:
+            samples = torch.ones_like(input_values) if attention_mask is None else attention_mask
+            # As in transformers' models: cuDNN's version has other limits, and is not deterministic.
+            with torch.backends.cudnn.flags(enabled=False):
+                loss = functional.ctc_loss(
+                    logits.float().log_softmax(-1).transpose(0, 1),
+                    labels[labels >= 0],
+                    self.data2vec2.frames_of(samples.sum(1).long()),
+                    (labels >= 0).sum(1),
+                    blank=self.config.pad_token_id,
+                    reduction=self.config.ctc_loss_reduction,
+                    zero_infinity=self.config.ctc_zero_infinity,
+                )
+        return CausalLMOutput(loss=loss, logits=logits, hidden_states=outputs.hidden_states)
 
 
 def alibi_slopes(heads: int) -> list[float]:
@@ -272,9 +347,11 @@ for _config, _model in (
 ):
     _config.register_for_auto_class("AutoConfig")  # so that they are saved with this file
     _model.register_for_auto_class("AutoModel")
+Data2Vec2AudioForCTC.register_for_auto_class("AutoModelForCTC")
 
 __all__ = [
     "Data2Vec2AudioConfig",
+    "Data2Vec2AudioForCTC",
     "Data2Vec2AudioModel",
     "Data2Vec2TextConfig",
     "Data2Vec2TextModel",

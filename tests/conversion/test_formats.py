@@ -68,15 +68,19 @@ def test_fine_tuned_images__keep_their_head(tmp_path):
     assert_matches(model(images).logits, pooled @ weights["head.weight"].T + weights["head.bias"])
 
 
-def test_fine_tuned_sound__keeps_its_head(tmp_path):
-    weights = tuned("v1_audio", "w2v_encoder.w2v_model.", linear("w2v_encoder.proj", 7), "final_proj")
-    before = {"model": SETTINGS["v1_audio"], "task": {"normalize": False}}
-    path = write(tmp_path, "v1_audio", weights, cfg={"model": {"_name": "wav2vec_ctc", "w2v_args": before}})
+@pytest.mark.parametrize(
+    ("name", "lost"), [("v1_audio", "final_proj"), ("v2_audio", "modality_encoders.AUDIO.decoder")]
+)
+def test_fine_tuned_sound__keeps_its_head(name, lost, tmp_path):
+    weights = tuned(name, "w2v_encoder.w2v_model.", linear("w2v_encoder.proj", 7), lost)
+    before = {"model": SETTINGS[name], "task": {"normalize": False}}
+    path = write(tmp_path, name, weights, cfg={"model": {"_name": "wav2vec_ctc", "w2v_args": before}})
     convert(path, tmp_path / "out")
     model = AutoModelForCTC.from_pretrained(tmp_path / "out").eval()
-    hidden = AutoModel.from_pretrained(tmp_path / "out").eval()(source_of("v1_audio")).last_hidden_state
+    convert(write(tmp_path, name), tmp_path / "before")
+    hidden = AutoModel.from_pretrained(tmp_path / "before").eval()(source_of(name)).last_hidden_state
     expected = hidden @ weights["w2v_encoder.proj.weight"].T + weights["w2v_encoder.proj.bias"]
-    assert_matches(model(source_of("v1_audio")).logits, expected)
+    assert_matches(model(source_of(name)).logits, expected)
     assert AutoFeatureExtractor.from_pretrained(tmp_path / "out").do_normalize is False
 
 

@@ -1,17 +1,21 @@
 """What can be done with converted data2vec 2.0 encoders: loading, further pre-training, fine-tuning, the command."""
 
+import itertools
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pandas
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast, pipeline
+from torch import Tensor
+from transformers import AutoConfig, AutoModel, AutoModelForCTC, PreTrainedTokenizerFast, pipeline
 
 import run_finetune
+from modeling_data2vec_generic import Data2Vec2AudioConfig, Data2Vec2AudioForCTC
 from modeling_data2vec_generic.commands import console
 from modeling_data2vec_generic.conversion.converting import convert
 
@@ -89,13 +93,26 @@ def test_encoders__are_pre_trained_further(name, folder, tmp_path):
     assert (tmp_path / "out" / "encoder" / "data2vec2_encoders_data2vec_generic.py").is_file()
 
 
-@pytest.mark.parametrize("name", ["v2_image", "v2_audio"])
-def test_encoders__are_fine_tuned(name, folder, tmp_path, monkeypatch):
+def fine_tuned(folder: Path, monkeypatch: pytest.MonkeyPatch, *flags: str) -> dict[str, float]:
+    """The results of a short run, which is saved in `folder / "out"`."""
     monkeypatch.setattr("modeling_data2vec_generic.reporting.finetuning.find_spec", lambda name: None)  # no figures
-    flags = [*run_flags(tmp_path / "out", 2), "--validation_split_percentage", "34"]
-    run_finetune.main([*flags, *data_flags(name, folder)])
-    metrics = json.loads((tmp_path / "out" / "all_results.json").read_text())
-    assert 0 <= metrics["eval_accuracy"] <= 1
+    run_finetune.main([*run_flags(folder / "out", 2), "--validation_split_percentage", "34", *flags])
+    return json.loads((folder / "out" / "all_results.json").read_text())
+
+
+def test_vision_encoder__is_fine_tuned(folder, tmp_path, monkeypatch):
+    results = fine_tuned(tmp_path, monkeypatch, *data_flags("v2_image", folder))
+    assert 0 <= results["eval_accuracy"] <= 1
+
+
+def test_sound_encoder__learns_to_recognise_speech(folder, tmp_path, monkeypatch):
+    clips = sorted(sound_folder(folder / "spoken", seconds=0.04).rglob("*.*"))
+    rows = {"audio": [str(clip) for clip in clips], "text": [clip.parent.name for clip in clips]}
+    pandas.DataFrame(rows).to_csv(tmp_path / "spoken.csv", index=False)
+    flags = ["--task", "ctc", "--model_name_or_path", str(folder / "v2_audio")]
+    results = fine_tuned(tmp_path, monkeypatch, *flags, "--train_file", str(tmp_path / "spoken.csv"))
+    assert results["eval_loss"] > 0
+    assert type(AutoModelForCTC.from_pretrained(tmp_path / "out")) is Data2Vec2AudioForCTC
 
 
 def test_vision_encoder__works_in_a_pipeline(folder):
@@ -145,3 +162,47 @@ def test_command__names_the_class_of_a_fine_tuned_model(tmp_path, capsys):
     weights |= {"w2v_encoder.proj.weight": torch.randn(7, 32), "w2v_encoder.proj.bias": torch.randn(7)}
     console.main(["convert", str(write(tmp_path, "v1_audio", weights)), str(tmp_path / "out")])
     assert f'model = Data2VecAudioForCTC.from_pretrained("{tmp_path / "out"}")' in capsys.readouterr().out
+
+
+@pytest.fixture
+def recogniser() -> Data2Vec2AudioForCTC:
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    frames = {"conv_dim": (8, 8), "conv_kernel": (10, 3), "conv_stride": (5, 2), "num_feat_extract_layers": 2}
+    positions = {"num_conv_pos_embeddings": 1, "num_conv_pos_embedding_groups": 2, "conv_pos_kernel_size": 3}
+    return Data2Vec2AudioForCTC(Data2Vec2AudioConfig(**sizes, **frames, **positions, vocab_size=6, final_dropout=0.0))
+
+
+@pytest.mark.fast
+def test_ctc__has_the_loss_of_each_clip(recogniser):
+    """The probability of a transcript is the sum over all ways to spell it, here by listing them."""
+    sound, real = torch.randn(2, 40), torch.ones(2, 40).long()
+    real[1, 30:] = 0  # 3 frames and 2
+    output = recogniser.eval()(sound, real, labels=torch.tensor([[2, 5], [4, -100]]))
+    probabilities = output.logits.softmax(-1)
+
+    def likelihood(row: int, frames: int, text: list[int]) -> Tensor:
+        ways = itertools.product(range(6), repeat=frames)
+        spelled = [way for way in ways if [c for c, _ in itertools.groupby(way) if c != 0] == text]
+        chances = [torch.stack([probabilities[row, t, c] for t, c in enumerate(way)]).prod() for way in spelled]
+        return torch.stack(chances).sum()
+
+    expected = -likelihood(0, 3, [2, 5]).log() - likelihood(1, 2, [4]).log()
+    assert output.logits.shape == (2, 3, 6)
+    assert output.loss.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.fast
+def test_ctc__masks_frames_and_channels_in_training_only(recogniser, monkeypatch):
+    recogniser.config.update({"mask_time_prob": 1.0, "mask_time_length": 2, "mask_feature_prob": 0.9})
+    recogniser.config.update({"mask_feature_length": 2, "hidden_dropout": 0.0, "attention_dropout": 0.0})
+    seen: list[Tensor] = []
+    recogniser.data2vec2.positional_convolution.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    recogniser.eval()(torch.randn(1, 400))
+    recogniser.train()(torch.randn(1, 400))
+    shares = [(hidden == 0).float().mean().item() for hidden in seen]
+    assert shares[0] == 0
+    assert shares[1] > 0.5
+    recogniser.config.apply_spec_augment = False  # pre-training has masks of its own
+    recogniser(torch.randn(1, 400))
+    assert not (seen[2] == 0).any()

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from transformers import Data2VecAudioForCTC, Data2VecAudioModel
+from transformers import Data2VecAudioForCTC, Data2VecAudioModel, PreTrainedModel
 
 from .base_format import Format, Head, Settings, Weights, convolutions, depth_of
 
@@ -20,8 +20,13 @@ def sound_config(weights: Weights, local: str, positions: str, spec: str | None)
     """
     names = [f"{local}.conv_layers.{i}.0.weight" for i in range(depth_of(weights, f"{local}.conv_layers"))]
     kernels = [weights[name].shape[-1] for name in names]
-    strides = [stride for _, _, stride in convolutions(spec)] if spec else None
-    if strides is None and kernels == _PUBLISHED_KERNELS:
+    described = convolutions(spec) if spec else []
+    if described and [kernel for _, kernel, _ in described] != kernels:
+        raise ValueError(
+            f"The checkpoint's settings describe the convolutions {spec}, and its weights have {kernels}."
+        )
+    strides = [stride for _, _, stride in described]
+    if not strides and kernels == _PUBLISHED_KERNELS:
         strides = _PUBLISHED_STRIDES
     places = sorted(name for name in weights if name.startswith(f"{positions}.") and name.endswith(".0.weight"))
     kernel = weights[places[0]]
@@ -34,6 +39,15 @@ def sound_config(weights: Weights, local: str, positions: str, spec: str | None)
         "conv_pos_kernel_size": kernel.shape[-1],
         "num_conv_pos_embedding_groups": kernel.shape[0] // kernel.shape[1],
     }
+
+
+def ctc_head(model_class: type[PreTrainedModel]) -> Head:
+    """The head of fairseq's wav2vec_ctc. The blank is the first word of its dictionary."""
+    return Head(
+        rules=((r"w2v_encoder\.proj\.(\w+)", r"lm_head.\1"),),
+        model_class=model_class,
+        config=lambda head: {"vocab_size": len(head["lm_head.weight"]), "pad_token_id": 0},
+    )
 
 
 def _config(weights: Weights, settings: Settings) -> dict[str, Any]:
@@ -74,9 +88,5 @@ FORMAT = Format(
     model_class=Data2VecAudioModel,
     config=_config,
     expected={("layer_norm_first",): False, ("extractor_mode",): "layer_norm", ("activation_fn",): "gelu"},
-    head=Head(
-        rules=((r"w2v_encoder\.proj\.(\w+)", r"lm_head.\1"),),
-        model_class=Data2VecAudioForCTC,
-        config=lambda head: {"vocab_size": len(head["lm_head.weight"]), "pad_token_id": 0},
-    ),
+    head=ctc_head(Data2VecAudioForCTC),
 )

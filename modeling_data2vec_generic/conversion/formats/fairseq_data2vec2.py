@@ -2,9 +2,14 @@
 
 from typing import Any
 
-from ...data2vec2_encoders_data2vec_generic import Data2Vec2AudioModel, Data2Vec2TextModel, Data2Vec2VisionModel
+from ...data2vec2_encoders_data2vec_generic import (
+    Data2Vec2AudioForCTC,
+    Data2Vec2AudioModel,
+    Data2Vec2TextModel,
+    Data2Vec2VisionModel,
+)
 from .base_format import Format, Rules, Settings, Weights, depth_of, side_of
-from .fairseq_audio import sound_config
+from .fairseq_audio import ctc_head, sound_config
 
 
 def _block(source: str, target: str) -> Rules:
@@ -52,7 +57,7 @@ def _left_out(name: str) -> tuple[str, ...]:
     """Decoders, and the heads of fine-tuned checkpoints."""
     return (
         rf"modality_encoders\.{name}\.decoder\..*",
-        r"(shared_decoder|recon_proj|fc_norm|head|classification_heads|w2v_encoder\.proj)\..*",
+        r"(shared_decoder|recon_proj|fc_norm|head|classification_heads)\..*",
     )
 
 
@@ -156,4 +161,5 @@ AUDIO = Format(
     model_class=Data2Vec2AudioModel,
     config=_sound_config,
     expected={("layer_norm_first",): False, ("modalities", "audio", "extractor_mode"): "layer_norm"},
+    head=ctc_head(Data2Vec2AudioForCTC),
 )

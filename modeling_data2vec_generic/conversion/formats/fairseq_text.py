@@ -15,7 +15,9 @@ def _config(weights: Weights, settings: Settings) -> dict[str, Any]:
         "vocab_size": vocabulary,
         "hidden_size": width,
         "num_hidden_layers": depth_of(weights, "encoder.sentence_encoder.layers"),
-        "num_attention_heads": settings.of_model("transformer", "encoder", "attention_heads"),
+        "num_attention_heads": settings.of_model(
+            "transformer", "encoder", "attention_heads", default=settings.of_model("encoder_attention_heads")
+        ),
         "intermediate_size": len(weights["encoder.sentence_encoder.layers.0.fc1.weight"]),
         "max_position_embeddings": len(weights["encoder.sentence_encoder.embed_positions.weight"]),
         "hidden_dropout_prob": settings.of_model("transformer", "dropout", default=0.1),
