@@ -94,7 +94,7 @@ def convert(
         title, model, left_out, processor = _from_names(state, weights, config_overrides)
         model_dir = ""
     if processor_name is not None:
-        processor = loaded_processor(processor_name, model.config)
+        processor = loaded_processor(processor_name, model)
     with staging(output.absolute().parent, "the converted model") as folder:
         model.save_pretrained(folder / model_dir)
         if processor is not None:

@@ -2,32 +2,35 @@
 
 from typing import Any
 
-from transformers import AutoProcessor, AutoTokenizer, Wav2Vec2FeatureExtractor
+from transformers import AutoProcessor, AutoTokenizer, PreTrainedModel, Wav2Vec2FeatureExtractor
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from ..errors import as_value_error
+from ..versions import AutoImageProcessor
 from .formats.base_format import Settings
 
 
-def loaded_processor(name: str, config: Any) -> Any:
-    """The processor of a folder or Hub id.
+def loaded_processor(name: str, model: PreTrainedModel) -> Any:
+    """The processor of a folder or Hub id: a tokenizer, an image processor or what prepares sound.
 
     Raises:
         ValueError: there is none, or it has more words than the encoder has embeddings.
     """
     with as_value_error(
-        f"processor_name={name!r} cannot be loaded as a processor",
+        f"processor_name={name!r} cannot be loaded as a processor of {model.main_input_name}",
         "Check that it is a folder or a Hub id with a tokenizer, an image processor or a feature extractor.",
     ):
-        kind = AutoTokenizer if getattr(config, "max_position_embeddings", None) is not None else AutoProcessor
-        processor = kind.from_pretrained(name)
-    words, embeddings = len(processor) if kind is AutoTokenizer else 0, getattr(config, "vocab_size", 0)
-    if words > embeddings:
+        if model.main_input_name == "pixel_values":
+            return AutoImageProcessor.from_pretrained(name, backend="pil")
+        if model.main_input_name == "input_values":
+            return AutoProcessor.from_pretrained(name)
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    if len(tokenizer) > model.config.vocab_size:
         raise ValueError(
-            f"processor_name={name!r} has {words} words, and the encoder has embeddings for {embeddings}. Name the "
-            "tokenizer that the encoder was trained with."
+            f"processor_name={name!r} has {len(tokenizer)} words, and the encoder has embeddings for "
+            f"{model.config.vocab_size}. Name the tokenizer that the encoder was trained with."
         )
-    return processor
+    return tokenizer
 
 
 def made_processor(modality: str, config: Any, settings: Settings) -> Any:

@@ -6,25 +6,28 @@ from typing import Any
 
 import pytest
 import torch
+from tokenizers import Tokenizer, models
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoFeatureExtractor,
-    AutoImageProcessor,
     AutoModel,
     AutoModelForCTC,
     AutoModelForImageClassification,
     AutoModelForSequenceClassification,
     BeitConfig,
+    PreTrainedTokenizerFast,
     RobertaConfig,
     RobertaForSequenceClassification,
     RobertaModel,
     Wav2Vec2Config,
+    Wav2Vec2FeatureExtractor,
 )
 
 from modeling_data2vec_generic.conversion.converting import convert
 from modeling_data2vec_generic.conversion.formats.base_format import convolutions
 from modeling_data2vec_generic.data2vec2_encoders_data2vec_generic import alibi_slopes
+from modeling_data2vec_generic.versions import AutoImageProcessor
 
 from ..reference import assert_matches, load
 from .written import SETTINGS, source_of, weights_of, write
@@ -370,6 +373,24 @@ def test_images__get_the_processor_of_their_training(tmp_path):
     assert (processor.size["height"], list(processor.image_mean)) == (48, [0.485, 0.456, 0.406])
     picture = torch.randint(256, (3, 60, 50), dtype=torch.uint8).numpy()
     assert processor(picture, return_tensors="pt").pixel_values.shape == (1, 3, 48, 48)
+
+
+def test_processor__that_is_named_takes_the_place_of_the_one_that_is_made(tmp_path):
+    Wav2Vec2FeatureExtractor(sampling_rate=8000).save_pretrained(tmp_path / "processor")
+    done = convert(write(tmp_path, "v1_audio"), tmp_path / "out", processor_name=str(tmp_path / "processor"))
+    assert done.processor.sampling_rate == 8000
+    assert AutoFeatureExtractor.from_pretrained(tmp_path / "out").sampling_rate == 8000
+
+
+def test_processor__that_does_not_belong_to_the_encoder_is_refused(tmp_path):
+    words = models.WordLevel({f"word{i}": i for i in range(61)}, unk_token="word0")
+    PreTrainedTokenizerFast(tokenizer_object=Tokenizer(words)).save_pretrained(tmp_path / "words")
+    path = write(tmp_path, "v2_text")
+    with pytest.raises(ValueError, match="has 61 words, and the encoder has embeddings for 60"):
+        convert(path, tmp_path / "out", processor_name=str(tmp_path / "words"))
+    with pytest.raises(ValueError, match="cannot be loaded as a processor of input_ids"):
+        convert(path, tmp_path / "out", processor_name=str(tmp_path / "nothing"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_folder__with_something_in_it_is_not_touched(tmp_path):
