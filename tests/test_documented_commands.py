@@ -11,6 +11,7 @@ import shlex
 from configparser import ConfigParser
 from dataclasses import dataclass
 from functools import cache, partial
+from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import modeling_data2vec_generic
 from modeling_data2vec_generic import cli
 from modeling_data2vec_generic.cli.recipes import Purpose
 from modeling_data2vec_generic.commands import console
+from modeling_data2vec_generic.embedding.arguments import ARGUMENTS as EMBEDDING
 from modeling_data2vec_generic.reporting import run_report
 from modeling_data2vec_generic.runs import finetuning, pretraining
 
@@ -145,6 +147,9 @@ def check_own(words: list[str]) -> None:
     assert name in console.COMMANDS, name
     if name in RUNS:
         parse(flags, *RUNS[name])
+        return
+    if name == "embed":
+        cli.parse(list(dropwhile(lambda word: not word.startswith("-"), flags)), EMBEDDING)
         return
     source = (PACKAGE / "commands" / f"{console.COMMANDS[name][0]}.py").read_text(encoding="utf-8")
     lacking = [flag for flag in flags if flag.startswith("--") and flag not in known_flags(source)]
