@@ -24,7 +24,6 @@ from modeling_data2vec_generic import cli
 from modeling_data2vec_generic.cli.recipes import Purpose
 from modeling_data2vec_generic.commands import console
 from modeling_data2vec_generic.embedding.arguments import ARGUMENTS as EMBEDDING
-from modeling_data2vec_generic.reporting import run_report
 from modeling_data2vec_generic.runs import finetuning, pretraining
 
 from .package_imports import PACKAGE, ROOT
@@ -210,7 +209,7 @@ def after_quick_start(tmp_path_factory):
     """A folder where the quick start has been followed, with fewer steps."""
     folder = tmp_path_factory.mktemp("work")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_report, "write_figures", lambda *_: [])
+        patch.setattr(pretraining, "pictures_of", lambda *_: None)
         small(pretraining.pretrain, "digits", output_dir=str(folder / "output" / "digits"))
     return folder
 
@@ -221,7 +220,7 @@ def after_quick_start(tmp_path_factory):
 def test_python__runs(document, after_quick_start, monkeypatch):
     """The blocks of one document run one after the other, as a reader would run them after the quick start."""
     monkeypatch.chdir(after_quick_start)
-    monkeypatch.setattr(run_report, "write_figures", lambda *_: [])
+    monkeypatch.setattr(pretraining, "pictures_of", lambda *_: None)
     for run in (pretraining.pretrain, finetuning.finetune):
         monkeypatch.setattr(modeling_data2vec_generic, run.__name__, partial(small, run))
     names: dict[str, Any] = {}

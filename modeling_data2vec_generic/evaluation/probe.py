@@ -84,31 +84,25 @@ def extract_features(
         states (B, channels, T, C), the means of its channels are concatenated to (N, channels * C), as its
         classification head in transformers does.
     """
-    return _read_features(encoder, dataset, collate, content_mask, batch_size, loader_settings)[0]
+    return read_features(encoder, dataset, collate, content_mask, batch_size, loader_settings)[0]
 
 
 @torch.no_grad()
-def _read_features(
+def read_features(
     encoder: PreTrainedModel,
     dataset: Any,
     collate: Collate,
     content_mask: ContentMask,
     batch_size: int,
-    loader_settings: Mapping[str, Any] | None,
+    loader_settings: Mapping[str, Any] | None = None,
 ) -> tuple[np.ndarray, list[RowsRead]]:
     """The result of `extract_features`, and what was read for each sample, where batches say so (ROWS_READ)."""
-    device = next(encoder.parameters()).device
-    quirks = quirks_of(encoder.config.model_type)
     features: list[Tensor] = []
     reads: list[RowsRead] = []
     with evaluation_mode(encoder):
         for inputs in _shared_loader(dataset, collate, batch_size, dict(loader_settings or {})):
             reads += inputs.pop(ROWS_READ, [])
-            hidden = encoder(**send_to_device(inputs, device, non_blocking=True)).last_hidden_state.float()
-            if not quirks.channels_apart:
-                hidden = as_sequence(hidden, quirks.channels_first)
-            content = content_mask(inputs, hidden.shape[-2]).to(device, non_blocking=True)
-            features.append(content_mean(hidden, content))
+            features.append(content_mean(*content_of(encoder, inputs, content_mask)))
     found = gather(torch.cat(features))[: len(dataset)].cpu().numpy()
     return found, gather_object(reads)[: len(dataset)] if reads else []
 
@@ -126,6 +120,22 @@ def content_mean(hidden: Tensor, content: Tensor) -> Tensor:
     where = content.unsqueeze(-1) if hidden.ndim == 3 else content[:, None, :, None]
     # `where` and not a product, since the hidden state at padding may be infinite or NaN.
     return (torch.where(where, hidden, 0.0).sum(dim=-2) / where.sum(dim=-2)).flatten(1)
+
+
+def content_of(
+    encoder: PreTrainedModel, inputs: Mapping[str, Tensor], content_mask: ContentMask
+) -> tuple[Tensor, Tensor]:
+    """The last hidden state of a batch, and which of its positions are content, on the encoder's device.
+
+    Returns:
+        (B, T, C) float32, or (B, channels, T, C) if the encoder keeps the channels of a series apart; and bool (B, T).
+    """
+    device = next(encoder.parameters()).device
+    quirks = quirks_of(encoder.config.model_type)
+    hidden = encoder(**send_to_device(inputs, device, non_blocking=True)).last_hidden_state.float()
+    if not quirks.channels_apart:
+        hidden = as_sequence(hidden, quirks.channels_first)
+    return hidden, content_mask(inputs, hidden.shape[-2]).to(device, non_blocking=True)
 
 
 def _shared_loader(dataset: Any, collate: Collate, batch_size: int, settings: dict[str, Any]) -> DataLoader:
@@ -262,7 +272,7 @@ class Probe:
     def _features(self, encoder: PreTrainedModel, rows: Dataset, split: str) -> tuple[np.ndarray, np.ndarray | None]:
         """Features, and labels if there are any, of the rows that are good."""
         samples = GoodSamples(rows, split)
-        features, reads = _read_features(
+        features, reads = read_features(
             encoder,
             samples,
             ReportingCollator(self.collate, samples),

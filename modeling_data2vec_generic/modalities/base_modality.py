@@ -1,9 +1,11 @@
 """The base class of the kinds of data: what a run asks of each."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from datasets import Dataset
 from transformers import PreTrainedModel
@@ -161,5 +163,23 @@ class Modality(ABC):
         """Which positions of the encoder's output the probe averages."""
 
     @abstractmethod
-    def plot_mask(self, batch: dict[str, torch.Tensor], path: Path) -> None:
-        """Saves a picture of the first sample of a batch and its first mask."""
+    def plot_masks(self, batch: dict[str, torch.Tensor], path: Path) -> None:
+        """Saves a picture of the samples of a batch, each with its first mask."""
+
+    @abstractmethod
+    def plot_features(
+        self, batch: dict[str, torch.Tensor], colours: Mapping[str, Sequence[np.ndarray]], path: Path
+    ) -> None:
+        """Saves a picture of samples and of the features of their parts, such as patches, as colours.
+
+        Args:
+            batch: of samples, without masks.
+            colours: what the features are of, such as "before training", and of each sample the colours of all
+                positions that `content_mask` chooses: (T, 3), or (channels, T, 3), from 0 to 1.
+            path: the file.
+        """
+
+    @abstractmethod
+    def samples_of(self, batch: dict[str, torch.Tensor]) -> list[Any]:
+        """The samples of a batch without masks as people look at them: images (H, W, 3) from 0 to 1, waveforms (S,),
+        series (T, channels) or texts."""

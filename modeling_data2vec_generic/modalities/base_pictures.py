@@ -4,6 +4,8 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import numpy as np
+import torch
 from datasets import Dataset
 from transformers import PreTrainedModel
 from transformers.utils import logging
@@ -52,6 +54,20 @@ class PictureModality(Modality):
     def _some_pictures(self) -> Sequence[dict[str, Any] | None]:
         given = self.column in self.raw.column_names
         return self.pictures(some_rows(self.raw)[self.column]) if given else []
+
+    def visible(self, pixel_values: torch.Tensor) -> np.ndarray:
+        """What a picture or a clip looks like: (..., height, width, 3), from 0 at its darkest to 1.
+
+        Args:
+            pixel_values: (..., channels, height, width), as the processor gives them.
+        """
+        from ..figures.drawing import as_pictures  # matplotlib is an optional dependency
+
+        values = pixel_values.numpy()
+        if self.processor.do_normalize:
+            mean, std = np.array(self.processor.image_mean), np.array(self.processor.image_std)
+            values = values * std[..., None, None] + mean[..., None, None]
+        return as_pictures(values)
 
     @abstractmethod
     def pictures(self, values: Sequence[Any]) -> Sequence[dict[str, Any] | None]:

@@ -1,19 +1,17 @@
 """A pre-training run, from its flags to its report. `pretrain` is its entry in Python, `main` that of the commands."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset
 from transformers import set_seed
 
 from .. import cli
 from ..data.quality.bad_rows import BadRows
-from ..data.quality.reading import GoodSamples, ReportingCollator
 from ..data.quality.screening import listing, screened_together
 from ..data.sources.raw_datasets import infer_modality, load_raw_datasets
 from ..data.sources.streamed_source import WindowPreparation, open_stream
@@ -25,6 +23,7 @@ from ..masking.sampler import MaskSampler
 from ..modalities import modality_class
 from ..modalities.presets import mask_settings, objective_config
 from ..modeling_data2vec_generic import Data2VecGenericForPreTraining
+from ..reporting.pictures import pictures_of
 from ..reporting.run_report import report
 from ..reporting.run_summary import RunSummary, about_card, about_data, about_training, about_weights
 from ..training.checkpointing.output_dir import claim, resumed_checkpoint
@@ -181,7 +180,11 @@ def run(flags: cli.Flags) -> PretrainingRun:
         max_bad_fraction=data_args.max_bad_fraction,
         bad_rows=bad_rows,
     )
+    pictures = pictures_of(trainer, modality, prepared, labelled, collator)
+    if pictures is not None:
+        trainer.add_callback(pictures)
     metrics = train_and_save(trainer, checkpoint)
+    figures = [] if pictures is None else pictures.write()
     if trainer.is_world_process_zero():
         output_dir = Path(training_args.output_dir)
         parsed = (model_args, data_args, mask_args, objective_args, training_args)
@@ -200,7 +203,7 @@ def run(flags: cli.Flags) -> PretrainingRun:
                 **about_card(training_args, settings),
             ),
             log_history=trainer.state.log_history,
-            plot_mask=lambda path: modality.plot_mask(first_batch(prepared["train"], collator), path),
+            figures=figures,
         )
     if training_args.push_to_hub:
         trainer.push_saved()
@@ -226,9 +229,3 @@ def train_and_save(trainer: Data2VecTrainer, checkpoint: str | None) -> dict[str
     trainer.save_state()
     trainer.save_encoder()
     return metrics | health
-
-
-def first_batch(samples: Dataset, collator: Callable[..., Any]) -> dict[str, Any]:
-    """A batch of the first good sample."""
-    good = GoodSamples(samples, "train")
-    return ReportingCollator(collator, good)([good[0]])

@@ -131,7 +131,7 @@ def test_run__leaves_results_figures_and_card(name, finished):
     assert results["eval_effective_rank"] >= 1
     probe = {f"{when}_{what}_accuracy" for when in ("init", "eval") for what in ("knn", "linear")}
     assert probe & set(results) == (probe if done.case.labels else set())
-    figures = {"loss", "spread", "rank", "mask"} | ({"probe"} if done.case.labels else set())
+    figures = {"curves", "masks", "features_pca", "neighbours", "feature_map"}
     assert {path.stem for path in (done.output_dir / "figures").iterdir()} == figures
     assert f"A `{done.case.model_type}` encoder" in (done.output_dir / "README.md").read_text()
 

@@ -310,12 +310,11 @@ def test_output_directory__is_complete(name, finished):
     found = {path.relative_to(done.output_dir).as_posix() for path in done.output_dir.rglob("*") if path.is_file()}
     processor = PROCESSOR_FILES[done.modality]
     code = {f"{part}_data2vec_generic.py" for part in ("configuration", "modeling", "backbone", "quirks", "objective")}
-    figures = {"loss", "spread", "rank", "mask"} | ({"probe"} if done.case.labels else set())
+    figures = {"curves", "masks", "features_pca", "neighbours"}
     expected = {"config.json", "model.safetensors", "README.md", "all_results.json", "trainer_state.json"}
     expected |= code | processor | {f"figures/{figure}.png" for figure in figures}
     expected |= {f"encoder/{file}" for file in {"config.json", "model.safetensors"} | processor}
     assert expected <= found
-    assert "figures/probe.png" not in found or done.case.labels
     assert not [file for file in found if file.startswith("encoder/") and file.endswith(".py")]
 
 
@@ -335,7 +334,7 @@ def test_model_card__names_backbone_and_results(name, finished):
     done = finished(name)
     card = (done.output_dir / "README.md").read_text(encoding="utf-8")
     assert done.case.model_type in card
-    assert "figures/loss.png" in card
+    assert "figures/curves.png" in card
     assert "AutoModel" in card
 
 

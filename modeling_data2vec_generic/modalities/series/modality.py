@@ -1,8 +1,10 @@
 """Time series, which encoders read as patches of each channel."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import Dataset
 from transformers import PreTrainedModel
@@ -88,7 +90,18 @@ class Series(Modality):
     def content_mask(self) -> ContentMask:
         return after_prefix(self.num_prefix_tokens)
 
-    def plot_mask(self, batch: dict[str, torch.Tensor], path: Path) -> None:
-        from .mask_picture import plot_series_mask  # matplotlib is an optional dependency
+    def plot_masks(self, batch: dict[str, torch.Tensor], path: Path) -> None:
+        from .pictures import plot_series_masks  # matplotlib is an optional dependency
 
-        plot_series_mask(batch["past_values"][0].numpy(), batch["mask"][0, 0].reshape(self.grid).numpy(), path)
+        masks = batch["mask"][:, 0].reshape(-1, *self.grid).numpy()
+        plot_series_masks(batch["past_values"].numpy(), masks, path)
+
+    def plot_features(
+        self, batch: dict[str, torch.Tensor], colours: Mapping[str, Sequence[np.ndarray]], path: Path
+    ) -> None:
+        from .pictures import plot_series_features  # matplotlib is an optional dependency
+
+        plot_series_features(batch["past_values"].numpy(), colours, path)
+
+    def samples_of(self, batch: dict[str, torch.Tensor]) -> list[Any]:
+        return list(batch["past_values"].numpy())

@@ -1,8 +1,10 @@
 """Speech: waveforms, which the convolutions of encoders turn into frames."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import Dataset
 from transformers import AutoFeatureExtractor, PreTrainedModel, Wav2Vec2FeatureExtractor
@@ -53,9 +55,23 @@ class Speech(Modality):
     def content_mask(self) -> ContentMask:
         return real_frames(self.num_frames)
 
-    def plot_mask(self, batch: dict[str, torch.Tensor], path: Path) -> None:
-        from .mask_picture import plot_speech_mask  # matplotlib is an optional dependency
+    def plot_masks(self, batch: dict[str, torch.Tensor], path: Path) -> None:
+        from .pictures import plot_speech_masks  # matplotlib is an optional dependency
 
-        waveform = batch["input_values"][0][batch["attention_mask"][0].bool()].numpy()
-        mask = batch["mask"][0, 0, : self.num_frames(len(waveform))].numpy()
-        plot_speech_mask(waveform, mask, self.processor.sampling_rate, path)
+        waveforms = self.samples_of(batch)
+        masks = [
+            mask[: self.num_frames(len(waveform))].numpy()
+            for mask, waveform in zip(batch["mask"][:, 0], waveforms, strict=True)
+        ]
+        plot_speech_masks(waveforms, masks, self.processor.sampling_rate, path)
+
+    def plot_features(
+        self, batch: dict[str, torch.Tensor], colours: Mapping[str, Sequence[np.ndarray]], path: Path
+    ) -> None:
+        from .pictures import plot_speech_features  # matplotlib is an optional dependency
+
+        plot_speech_features(self.samples_of(batch), colours, path)
+
+    def samples_of(self, batch: dict[str, torch.Tensor]) -> list[Any]:
+        real = batch["attention_mask"].bool()
+        return [wave[row].numpy() for wave, row in zip(batch["input_values"], real, strict=True)]

@@ -1,9 +1,12 @@
 """Text, including proteins as text of amino acids."""
 
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import Dataset
 from torch import nn
@@ -106,12 +109,35 @@ class Text(Modality):
     def content_mask(self) -> ContentMask:
         return real_tokens
 
-    def plot_mask(self, batch: dict[str, torch.Tensor], path: Path) -> None:
-        from .mask_picture import plot_text_mask  # matplotlib is an optional dependency
+    def plot_masks(self, batch: dict[str, torch.Tensor], path: Path) -> None:
+        from .pictures import plot_text_masks  # matplotlib is an optional dependency
 
-        real = batch["attention_mask"][0].bool()
-        tokens = [self.processor.decode([token]) for token in batch["input_ids"][0][real].tolist()]
-        plot_text_mask(tokens, batch["mask"][0, 0][real].numpy(), path)
+        real = batch["attention_mask"].bool()
+        masks = [mask[row].numpy() for mask, row in zip(batch["mask"][:, 0], real, strict=True)]
+        plot_text_masks(self._pieces(batch), masks, path)
+
+    def plot_features(
+        self, batch: dict[str, torch.Tensor], colours: Mapping[str, Sequence[np.ndarray]], path: Path
+    ) -> None:
+        from .pictures import plot_text_features  # matplotlib is an optional dependency
+
+        plot_text_features(self._pieces(batch), colours, path)
+
+    def samples_of(self, batch: dict[str, torch.Tensor]) -> list[Any]:
+        return self.processor.batch_decode(batch["input_ids"], skip_special_tokens=True)
+
+    def _pieces(self, batch: dict[str, torch.Tensor]) -> list[list[str]]:
+        """The tokens of each sample as they stand in the text, with the blanks in front of them."""
+        real = batch["attention_mask"].bool()
+        return [self._pieces_of(ids[row].tolist()) for ids, row in zip(batch["input_ids"], real, strict=True)]
+
+    def _pieces_of(self, ids: list[int]) -> list[str]:
+        # Decoded one by one, tokens would lose the blanks between words, or the bytes of a letter that they share.
+        ends = [
+            len(self.processor.decode(ids[:end], clean_up_tokenization_spaces=False)) for end in range(len(ids) + 1)
+        ]
+        text = self.processor.decode(ids, clean_up_tokenization_spaces=False)
+        return [text[start:end] for start, end in itertools.pairwise(ends)]
 
 
 def position_limit(encoder: PreTrainedModel) -> int | None:

@@ -1,9 +1,10 @@
 """Video, which encoders read as patches that span a few frames."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import Dataset
 from transformers import PreTrainedModel, VideoMAEImageProcessorPil
@@ -41,7 +42,8 @@ class Video(PictureModality):
         self.fit_processor(encoder)
         config = encoder.config
         height, width = image_size(config)
-        frames, *sides = tubelet(config)
+        self.tubelet = tubelet(config)
+        frames, *sides = self.tubelet
         for name, size, step in (
             ("num_frames", config.num_frames, frames),
             ("image_size", height, sides[0]),
@@ -92,10 +94,32 @@ class Video(PictureModality):
     def content_mask(self) -> ContentMask:
         return after_prefix(self.num_prefix_tokens)
 
-    def plot_mask(self, batch: dict[str, torch.Tensor], path: Path) -> None:
-        from .mask_picture import plot_video_mask  # matplotlib is an optional dependency
+    def plot_masks(self, batch: dict[str, torch.Tensor], path: Path) -> None:
+        from .pictures import plot_video_masks  # matplotlib is an optional dependency
 
-        plot_video_mask(batch["pixel_values"][0].numpy(), batch["mask"][0, 0].reshape(self.grid).numpy(), path)
+        clips = [self.visible(clip) for clip in batch["pixel_values"]]
+        plot_video_masks(clips, batch["mask"][:, 0].reshape(-1, *self.grid).numpy(), path)
+
+    def plot_features(
+        self, batch: dict[str, torch.Tensor], colours: Mapping[str, Sequence[np.ndarray]], path: Path
+    ) -> None:
+        from .pictures import plot_video_features  # matplotlib is an optional dependency
+
+        shape, (_, *sides) = batch["pixel_values"].shape, self.tubelet
+        steps = self.grid[0]
+        tiled = {
+            name: [
+                patches.reshape(steps, *grid_of(shape, len(patches) // steps, (sides[0], sides[1])), 3)
+                for patches in row
+            ]
+            for name, row in colours.items()
+        }
+        plot_video_features([self.visible(clip) for clip in batch["pixel_values"]], tiled, path)
+
+    def samples_of(self, batch: dict[str, torch.Tensor]) -> list[Any]:
+        from .pictures import strip  # matplotlib is an optional dependency
+
+        return [strip(self.visible(clip)) for clip in batch["pixel_values"]]
 
 
 def tubelet(config: Any) -> tuple[int, int, int]:

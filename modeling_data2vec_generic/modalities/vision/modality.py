@@ -1,9 +1,10 @@
 """Images, which encoders read as patches."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import Dataset
 from transformers import PreTrainedModel, ViTImageProcessorPil
@@ -41,7 +42,8 @@ class Vision(PictureModality):
         check_patch_size(config, self.size)
         pixels = torch.zeros(1, getattr(config, "num_channels", 3), height, width, device=encoder.device)
         measurements = measure(encoder, find_layout(encoder), {self.reads: pixels})
-        self.grid = grid_of(pixels.shape, measurements.length, patch_sides(config))
+        self.patch = patch_sides(config)
+        self.grid = grid_of(pixels.shape, measurements.length, self.patch)
         self.num_prefix_tokens = measurements.prefix
 
     def fit_processor(self, encoder: PreTrainedModel) -> None:
@@ -92,10 +94,25 @@ class Vision(PictureModality):
     def content_mask(self) -> ContentMask:
         return after_prefix(self.num_prefix_tokens)
 
-    def plot_mask(self, batch: dict[str, torch.Tensor], path: Path) -> None:
-        from .mask_picture import plot_image_mask  # matplotlib is an optional dependency
+    def plot_masks(self, batch: dict[str, torch.Tensor], path: Path) -> None:
+        from .pictures import plot_image_masks  # matplotlib is an optional dependency
 
-        plot_image_mask(batch["pixel_values"][0].numpy(), batch["mask"][0, 0].numpy(), self.grid, path)
+        plot_image_masks(self.samples_of(batch), batch["mask"][:, 0].reshape(-1, *self.grid).numpy(), path)
+
+    def plot_features(
+        self, batch: dict[str, torch.Tensor], colours: Mapping[str, Sequence[np.ndarray]], path: Path
+    ) -> None:
+        from .pictures import plot_image_features  # matplotlib is an optional dependency
+
+        shape = batch["pixel_values"].shape
+        tiled = {
+            name: [patches.reshape(*grid_of(shape, len(patches), self.patch), 3) for patches in row]
+            for name, row in colours.items()
+        }
+        plot_image_features(self.samples_of(batch), tiled, path)
+
+    def samples_of(self, batch: dict[str, torch.Tensor]) -> list[Any]:
+        return [self.visible(pixels) for pixels in batch["pixel_values"]]
 
 
 def image_size(config: Any) -> tuple[int, int]:

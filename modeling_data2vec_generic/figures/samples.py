@@ -1,0 +1,121 @@
+"""Draws samples of all kinds of data: images, sound, series and text, as people look at them."""
+
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+
+from .drawing import COLOURS
+
+_WINDOW = 512  # values of sound per column of a spectrogram
+_MOST_COLUMNS = 300
+_DECIBELS = 70.0  # from the loudest to what is drawn as silence
+_CHARACTER = 0.602  # width of a character of DejaVu Sans Mono, in heights of the font
+LINE = 1.7  # height of a line of text, in heights of the font
+
+
+def draw_sample(axes: Axes, sample: Any, characters: int = 52, lines: int = 12, fontsize: float = 7.5) -> None:
+    """Draw a sample without axes.
+
+    Args:
+        axes: where.
+        sample: an image (H, W, 3), a waveform (S,), a series (T, channels) or a text.
+        characters, lines: of text that fit.
+        fontsize: of text.
+    """
+    axes.set_axis_off()
+    if isinstance(sample, str):
+        wrapped = [part for line in sample.splitlines() for part in textwrap.wrap(line, characters) or [""]]
+        if len(wrapped) > lines:
+            wrapped = [*wrapped[: lines - 1], f"{wrapped[lines - 1][: characters - 1]}…"]
+        # A dollar sign would begin a formula.
+        axes.text(0, 1, "\n".join(wrapped), va="top", fontsize=fontsize, parse_math=False, in_layout=False)
+    elif sample.ndim == 1:
+        draw_spectrogram(axes, sample)
+    elif sample.ndim == 2:
+        axes.set_prop_cycle(color=COLOURS)
+        axes.plot(sample, linewidth=0.7)
+        axes.margins(x=0)
+    else:
+        axes.imshow(sample)
+
+
+def spectrogram(waveform: np.ndarray) -> np.ndarray:
+    """Loudness (frequencies, columns) of a waveform (S,), from 0, which is 70 dB below the loudest, to 1."""
+    padded = np.pad(waveform, (0, max(0, _WINDOW - len(waveform))))
+    step = max(_WINDOW // 4, -(-(len(padded) - _WINDOW + 1) // _MOST_COLUMNS))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)[::step] * np.hanning(_WINDOW)
+    power = np.abs(np.fft.rfft(windows, axis=1)).T ** 2
+    loudness = 10 * np.log10(np.maximum(power, 1e-20) / max(power.max(), 1e-20))
+    return np.clip(1 + loudness / _DECIBELS, 0, 1)
+
+
+def draw_spectrogram(axes: Axes, waveform: np.ndarray, seconds: float = 1.0) -> None:
+    """Draw the spectrogram of a waveform (S,) that lasts this long."""
+    axes.imshow(
+        spectrogram(waveform), cmap="Greys", aspect="auto", origin="lower", extent=(0, seconds, 0, 1), vmin=0, vmax=1
+    )
+
+
+def characters_across(inches: float, fontsize: float) -> int:
+    """How many characters of the monospaced font fit into a width."""
+    return int(inches * 72 / (_CHARACTER * fontsize))
+
+
+def flowed(pieces: Sequence[str], characters: int, lines: int) -> tuple[list[tuple[str, int, int]], int]:
+    """Lay out pieces of a text, such as tokens with the blanks in front of them, in lines.
+
+    Args:
+        pieces: of the text, in their order.
+        characters: of a line. A piece that is longer is cut.
+        lines: at most.
+
+    Returns:
+        What is drawn of each piece that fits, with its line and its column; and the number of lines.
+    """
+    places: list[tuple[str, int, int]] = []
+    row = column = 0
+    for piece in pieces:
+        shown = "".join(letter if letter.isprintable() else " " for letter in piece)[:characters]
+        if column + len(shown) > characters:
+            row, column = row + 1, 0
+        if row == lines:
+            return places, lines
+        if column == 0:
+            shown = shown.lstrip()
+        places.append((shown, row, column))
+        column += len(shown)
+    return places, row + 1
+
+
+def draw_flowed(
+    axes: Axes,
+    places: Sequence[tuple[str, int, int]],
+    backgrounds: Sequence[Any],
+    characters: int,
+    lines: int,
+    fontsize: float,
+) -> None:
+    """Draw what `flowed` has laid out.
+
+    Args:
+        axes: of the width of `characters`.
+        places: of the pieces.
+        backgrounds: the colour behind each piece; None: none.
+        characters, lines: that fit into the axes.
+        fontsize: in points.
+    """
+    axes.set_axis_off()
+    axes.set_xlim(0, characters)
+    axes.set_ylim(lines, 0)
+    look: dict[str, Any] = {"family": "monospace", "size": fontsize, "va": "center", "parse_math": False}
+    for (shown, row, column), colour in zip(places, backgrounds, strict=True):
+        blank = len(shown) - len(shown.lstrip())
+        if colour is not None and shown.strip():
+            corner = (column + blank, row + 0.05)
+            axes.add_patch(Rectangle(corner, len(shown) - blank, 0.9, color=colour, linewidth=0))
+        if shown.strip():
+            axes.text(column + blank, row + 0.5, shown.strip(), **look)
