@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
+_MOST_LISTED = 12  # names of weights, one by one
 _STRIP = (
     "If you trust the file, strip it once where the program that wrote it is installed: "
     'checkpoint = torch.load("OLD.pt", map_location="cpu", weights_only=False), then '
@@ -104,12 +105,13 @@ def tensors_of(state: Any) -> dict[str, Tensor]:
 
 
 def summarised(names: set[str] | list[str]) -> str:
-    """Names of weights in a few words: those that differ in numbers only are counted as one.
+    """Names of weights; where there are many, those that differ in numbers only are counted as one.
 
-    "blocks.0.bias" and "blocks.1.bias" become "blocks.*.bias (2)".
+    Of twenty blocks, "blocks.0.bias" and so on become "blocks.*.bias (20)".
     """
-    counts: dict[str, int] = {}
+    if len(names) <= _MOST_LISTED:
+        return ", ".join(sorted(names))
+    alike: dict[str, list[str]] = {}
     for name in sorted(names):
-        pattern = re.sub(r"\.\d+(?=\.|$)", ".*", name)
-        counts[pattern] = counts.get(pattern, 0) + 1
-    return ", ".join(f"{pattern} ({count})" if count > 1 else pattern for pattern, count in counts.items())
+        alike.setdefault(re.sub(r"\.\d+(?=\.|$)", ".*", name), []).append(name)
+    return ", ".join(f"{pattern} ({len(of)})" if len(of) > 1 else of[0] for pattern, of in alike.items())

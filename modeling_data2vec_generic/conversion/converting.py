@@ -16,11 +16,12 @@ from ..training.checkpointing.staging import place_folder, staging
 from ..training.encoders import new_encoder_config, parse_overrides
 from .checkpoints import plain, read_checkpoint, summarised, tensors_of
 from .formats import FORMATS, data2vec_pytorch
-from .formats.base_format import Format, Settings, Weights, renamed
+from .formats.base_format import Format, Rules, Settings, Weights, original_name, renamed
 from .processors import loaded_processor, made_processor
 
 WEIGHTS = ("student", "teacher")
-_EMA = re.compile(r"(?:(.*)\.)?_ema")  # where fairseq keeps the teacher: a state dict within the student's
+_OVERRIDE = "If sizes are wrong, give them with --config_overrides."
+_EMA = re.compile(r"(.+\.)?_ema")  # where fairseq keeps the teacher: a state dict within the student's
 _EMA_ROOTS = ("", "blocks.", "encoder.", "encoder.sentence_encoder.")  # modules of the student that the teacher copies
 
 
@@ -140,11 +141,9 @@ def _from_names(
         found = {base + name: weight for name, weight in found.items()}
         found |= {re.sub(r"^encoder\.", base, name): weight for name, weight in head.items()}
     config = _config(model_class, fields, config_overrides)
-    with as_value_error(
-        f"No {model_class.__name__} can be made of {config_overrides or 'these weights'}", "Check it."
-    ):
+    with as_value_error(f"No {model_class.__name__} can be made of its configuration", _OVERRIDE):
         model: Any = model_class(config, **arguments)
-    _fill(model, found, unknown, format_.title)
+    _fill(model, found, unknown, format_.title, format_.rules)
     return format_.title, model, left_out, made_processor(format_.modality, config, settings)
 
 
@@ -163,9 +162,10 @@ def _from_data2vec_pytorch(
             "and the sizes, e.g. --model_type roberta --config_overrides vocab_size=50265."
         )
     arguments = ModelArguments(config_name=config_name, model_type=model_type, config_overrides=config_overrides)
-    with as_value_error("No encoder can be made of the configuration", "Check its fields."):
-        model = AutoModel.from_config(new_encoder_config(arguments))
-    _fill(model, data2vec_pytorch.encoder_weights(checkpoint, weights), set(), data2vec_pytorch.TITLE)
+    config = new_encoder_config(arguments)
+    with as_value_error(f"No {config.model_type} encoder can be made of its configuration", _OVERRIDE):
+        model = AutoModel.from_config(config)
+    _fill(model, data2vec_pytorch.encoder_weights(checkpoint, weights), set(), data2vec_pytorch.TITLE, ())
     return data2vec_pytorch.TITLE, model, [], None
 
 
@@ -249,27 +249,38 @@ def _config(model_class: Any, fields: dict[str, Any], config_overrides: str | No
             + ",".join(f"{name}=..." for name in missing)
             + ", from the recipe that the checkpoint was trained with."
         )
-    with as_value_error(f"No {config_class.__name__} can be made of {fields}", "Check the sizes and types."):
+    with as_value_error(f"No {config_class.__name__} can be made of {fields}", _OVERRIDE):
         return config_class(**fields)
 
 
-def _fill(model: PreTrainedModel, weights: Weights, unknown: set[str], title: str) -> None:
+def _fill(model: PreTrainedModel, weights: Weights, unknown: set[str], title: str, rules: Rules) -> None:
     """Loads the weights into the model, which must have a place for each, and for which there must be one for each.
 
+    Args:
+        weights: by the model's names.
+        unknown: names of further weights, which are in no rule.
+        title: of the format, for the message.
+        rules: of the format, so that the message has the checkpoint's names.
+
     Raises:
-        ValueError: there are others; the message lists them all.
+        ValueError: weights do not fit; the message lists them all.
     """
     places = model.state_dict()
     weights = {
         name: weight.reshape(places[name].shape) if _same_but_for_ones(weight, places.get(name)) else weight
         for name, weight in weights.items()
     }
+
+    def named(name: str) -> str:
+        return original_name(name.removeprefix(f"{model.base_model_prefix}."), rules)
+
     shapes = [
-        f"{name} is {list(weight.shape)} instead of {list(places[name].shape)}"
+        f"{named(name)} is {list(weight.shape)} instead of {list(places[name].shape)}"
         for name, weight in weights.items()
         if name in places and weight.shape != places[name].shape
     ]
-    unknown, missing = unknown | (weights.keys() - places.keys()), places.keys() - weights.keys()
+    unknown = unknown | {named(name) for name in weights.keys() - places.keys()}
+    missing = {named(name) for name in places.keys() - weights.keys()}
     if unknown or missing or shapes:
         raise _mismatch(title, unknown, missing, shapes)
     model.load_state_dict(weights)
@@ -288,8 +299,7 @@ def _mismatch(title: str, unknown: set[str], missing: set[str], shapes: list[str
     ]
     return ValueError(
         f"The checkpoint was recognised as {title}, but does not fit: {'. '.join(filter(None, parts))}. Variants of "
-        "the model that are not in the papers cannot be converted, nor parts of a checkpoint. If sizes are wrong, "
-        "give them with --config_overrides."
+        f"the model that are not in the papers cannot be converted, nor parts of a checkpoint. {_OVERRIDE}"
     )
 
 

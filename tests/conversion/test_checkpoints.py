@@ -106,6 +106,7 @@ def test_other_files__are_refused(make, message, tmp_path):
         read_checkpoint(tmp_path / "file.pt")
 
 
-def test_names__that_differ_in_numbers_are_counted():
-    names = {"blocks.0.fc1.weight", "blocks.1.fc1.weight", "norm.bias", "proj.0"}
-    assert summarised(names) == "blocks.*.fc1.weight (2), norm.bias, proj.*"
+def test_names__that_differ_in_numbers_are_counted_where_there_are_many():
+    few, many = {"norm.bias", "blocks.1.fc1.bias"}, {f"blocks.{i}.fc1.weight" for i in range(12)}
+    assert summarised(few) == "blocks.1.fc1.bias, norm.bias"
+    assert summarised(few | many) == "blocks.*.fc1.weight (12), blocks.1.fc1.bias, norm.bias"

@@ -5,14 +5,16 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from torch import Tensor
 from transformers import PreTrainedModel
 
 Weights = dict[str, Tensor]
-Rules = tuple[tuple[str, str | Callable[[re.Match], str]], ...]
+Rules = tuple[tuple[str, str], ...]
 QKV = ("query", "key", "value")
+_FIELDS = {"i": r"\d+", "next": r"\d+", "w": "weight|bias", "qkv": "|".join(QKV), "name": r"\w+"}
 
 
 @dataclass(frozen=True)
@@ -59,11 +61,11 @@ class Format:
         modality: "text", "vision" or "speech".
         anchor: name of a weight that only this format has. What precedes it in a fine-tuned checkpoint, precedes the
             names of all weights of the encoder.
-        rules: pairs of a pattern and a name, or what makes the name of a match. A weight whose whole name matches the
-            pattern gets the name; the first pattern that matches counts. A name with `{qkv}` takes a third of the
-            weight for each of query, key and value.
-        left_out: patterns of weights that the encoder has no place for: heads of pre-training, decoders, and buffers
-            that are computed anew.
+        rules: pairs of names, that in the checkpoint and that in the model. In both, {i} stands for a number, {next}
+            for the number after it, {w} for weight or bias. {name} is any word of the checkpoint's name. A model's
+            name with {qkv} takes a third of the weight for each of query, key and value.
+        left_out: regular expressions for names of weights that the encoder has no place for: heads of pre-training,
+            decoders, and buffers that are computed anew.
         zeros: for weights of the encoder that such a checkpoint lacks because it computes as if they were zero: the
             name, and that of a weight whose last axis is as long.
         model_class: of the encoder.
@@ -88,7 +90,7 @@ class Format:
 
 
 def renamed(weights: Weights, rules: Rules) -> tuple[Weights, set[str]]:
-    """Weights under their new names, and the names that no rule matches.
+    """Weights under the model's names, and the names that are in no rule.
 
     Raises:
         ValueError: two weights would get the same name.
@@ -96,27 +98,46 @@ def renamed(weights: Weights, rules: Rules) -> tuple[Weights, set[str]]:
     found: Weights = {}
     unmatched = set()
     for name, weight in weights.items():
-        new = _new_name(name, rules)
-        if new is None:
+        target, fields = _matched(name, rules)
+        if target is None:
             unmatched.add(name)
             continue
-        parts = dict(zip(QKV, weight.chunk(3), strict=True)) if "{qkv}" in new else {"": weight}
-        pieces = {new.replace("{qkv}", part): piece for part, piece in parts.items()}
+        parts = dict(zip(QKV, weight.chunk(3), strict=True)) if "{qkv}" in target else {"": weight}
+        pieces = {target.format(**fields, qkv=part): piece for part, piece in parts.items()}
         if found.keys() & pieces.keys():
             raise ValueError(
-                f"The checkpoint has several weights for {new}, one of which is {name}; one is expected. Remove those "
-                "of the heads that you do not need."
+                f"The checkpoint has several weights for {', '.join(pieces)}, one of which is {name}, and one is "
+                "expected. Remove those of the heads that you do not need."
             )
         found |= pieces
     return found, unmatched
 
 
-def _new_name(name: str, rules: Rules) -> str | None:
-    for pattern, replacement in rules:
-        match = re.fullmatch(pattern, name)
+def original_name(name: str, rules: Rules) -> str:
+    """The name that a weight of the model has in the checkpoint; its own name if it is in no rule."""
+    source, fields = _matched(name, tuple((target, source) for source, target in rules))
+    return name if source is None else source.format(**{"name": "*"} | fields)
+
+
+def _matched(name: str, rules: Rules) -> tuple[str | None, dict[str, Any]]:
+    """The other side of the first rule that a name matches, and what its fields stand for."""
+    for pattern, other in rules:
+        match = _expression(pattern).fullmatch(name)
         if match is not None:
-            return match.expand(replacement) if isinstance(replacement, str) else replacement(match)
-    return None
+            fields: dict[str, Any] = match.groupdict()
+            if "next" in fields:
+                fields["i"] = int(fields["next"]) - 1
+            elif "i" in fields:
+                fields["next"] = int(fields["i"]) + 1
+            return other, {field: value for field, value in fields.items() if field != "qkv"}
+    return None, {}
+
+
+@cache
+def _expression(pattern: str) -> re.Pattern:
+    parts = re.split(r"\{(\w+)\}", pattern)  # text, field, text, field, ...
+    fields = [f"(?P<{field}>{_FIELDS[field]})" for field in parts[1::2]]
+    return re.compile("".join(re.escape(text) + field for text, field in zip(parts[::2], [*fields, ""], strict=True)))
 
 
 def depth_of(weights: Weights, stack: str) -> int:
@@ -155,6 +176,7 @@ __all__ = [
     "Weights",
     "convolutions",
     "depth_of",
+    "original_name",
     "renamed",
     "side_of",
 ]

@@ -8,15 +8,11 @@ import re
 from typing import Any
 
 from ..checkpoints import tensors_of
-from .base_format import Rules, Weights, renamed
+from .base_format import Weights
 
 TITLE = "data2vec-pytorch"
 _LEFT_OUT = r"(.*\.)?(position_ids|token_type_ids|relative_position_index)"  # buffers that are computed anew
-_RULES: Rules = (  # of older versions of transformers
-    (r"(.*)\.weight_g", r"\1.parametrizations.weight.original0"),
-    (r"(.*)\.weight_v", r"\1.parametrizations.weight.original1"),
-    (r"(.*)", r"\1"),
-)
+_OLD_NAMES = {"weight_g": "parametrizations.weight.original0", "weight_v": "parametrizations.weight.original1"}
 
 
 def is_data2vec_pytorch(checkpoint: dict[str, Any]) -> bool:
@@ -40,8 +36,13 @@ def encoder_weights(checkpoint: dict[str, Any], weights: str) -> Weights:
             )
     while all(name.startswith("encoder.") for name in state):  # wrappers around the model of transformers
         state = {name.removeprefix("encoder."): weight for name, weight in state.items()}
-    kept = {name: weight for name, weight in state.items() if not re.fullmatch(_LEFT_OUT, name)}
-    return renamed(kept, _RULES)[0]
+    return {_new_name(name): weight for name, weight in state.items() if not re.fullmatch(_LEFT_OUT, name)}
+
+
+def _new_name(name: str) -> str:
+    """The name that current versions of transformers have for a weight."""
+    module, _, kind = name.rpartition(".")
+    return f"{module}.{_OLD_NAMES[kind]}" if kind in _OLD_NAMES else name
 
 
 def regression_head(checkpoint: dict[str, Any]) -> Weights:

@@ -14,24 +14,24 @@ from .fairseq_audio import ctc_head, sound_config
 
 def _block(source: str, target: str) -> Rules:
     """Names of a stack of blocks."""
-    block = source + r"\.(\d+)\."
     return (
-        (block + r"attn\.qkv\.(\w+)", target + r".\1.attention.self.{qkv}.\2"),
-        (block + r"attn\.proj\.(\w+)", target + r".\1.attention.output.dense.\2"),
-        (block + r"norm1\.(\w+)", target + r".\1.attention.output.LayerNorm.\2"),
-        (block + r"mlp\.fc1\.(\w+)", target + r".\1.intermediate.dense.\2"),
-        (block + r"mlp\.fc2\.(\w+)", target + r".\1.output.dense.\2"),
-        (block + r"norm2\.(\w+)", target + r".\1.output.LayerNorm.\2"),
+        (source + ".{i}.attn.qkv.{w}", target + ".{i}.attention.self.{qkv}.{w}"),
+        (source + ".{i}.attn.proj.{w}", target + ".{i}.attention.output.dense.{w}"),
+        (source + ".{i}.norm1.{w}", target + ".{i}.attention.output.LayerNorm.{w}"),
+        (source + ".{i}.mlp.fc1.{w}", target + ".{i}.intermediate.dense.{w}"),
+        (source + ".{i}.mlp.fc2.{w}", target + ".{i}.output.dense.{w}"),
+        (source + ".{i}.norm2.{w}", target + ".{i}.output.LayerNorm.{w}"),
     )
 
 
-def _blocks(name: str) -> Rules:
-    """Names of the main blocks, and of the norm and the blocks in front of them, which belong to the modality."""
-    context = rf"modality_encoders\.{name}\.context_encoder\."
+def _rules(name: str, *others: tuple[str, str]) -> Rules:
+    """Names of the main blocks, and of what belongs to the modality: a norm and blocks in front of them, `others`."""
+    modality = f"modality_encoders.{name}."
     return (
         *_block("blocks", "blocks"),
-        *_block(context + "blocks", "prenet"),
-        (context + r"norm\.(\w+)", r"norm.\1"),
+        *_block(f"{modality}context_encoder.blocks", "prenet"),
+        (modality + "context_encoder.norm.{w}", "norm.{w}"),
+        *((modality + source, target) for source, target in others),
     )
 
 
@@ -106,11 +106,11 @@ TEXT = Format(
     title="fairseq data2vec 2.0 (text)",
     modality="text",
     anchor="modality_encoders.TEXT.local_encoder.embed_tokens.weight",
-    rules=(
-        *_blocks("TEXT"),
-        (r"modality_encoders\.TEXT\.local_encoder\.embed_tokens\.weight", "embeddings.word_embeddings.weight"),
-        (r"modality_encoders\.TEXT\.local_encoder\.embed_positions\.weight", "embeddings.position_embeddings.weight"),
-        (r"modality_encoders\.TEXT\.local_encoder\.layernorm_embedding\.(\w+)", r"embeddings.LayerNorm.\1"),
+    rules=_rules(
+        "TEXT",
+        ("local_encoder.embed_tokens.weight", "embeddings.word_embeddings.weight"),
+        ("local_encoder.embed_positions.weight", "embeddings.position_embeddings.weight"),
+        ("local_encoder.layernorm_embedding.{w}", "embeddings.LayerNorm.{w}"),
     ),
     left_out=(*_left_out("TEXT"), r"modality_encoders\.TEXT\.local_encoder\.embed_positions\._float_tensor"),
     zeros={"embeddings.token_type_embeddings.weight": "embeddings.word_embeddings.weight"},
@@ -123,11 +123,11 @@ IMAGE = Format(
     title="fairseq data2vec 2.0 (images)",
     modality="vision",
     anchor="modality_encoders.IMAGE.local_encoder.proj.weight",
-    rules=(
-        *_blocks("IMAGE"),
-        (r"modality_encoders\.IMAGE\.local_encoder\.proj\.(\w+)", r"embeddings.patch_embeddings.projection.\1"),
-        (r"modality_encoders\.IMAGE\.fixed_positional_encoder\.positions", "embeddings.positions"),
-        (r"modality_encoders\.IMAGE\.extra_tokens", "embeddings.extra_tokens"),
+    rules=_rules(
+        "IMAGE",
+        ("local_encoder.proj.{w}", "embeddings.patch_embeddings.projection.{w}"),
+        ("fixed_positional_encoder.positions", "embeddings.positions"),
+        ("extra_tokens", "embeddings.extra_tokens"),
     ),
     left_out=_left_out("IMAGE"),
     model_class=Data2Vec2VisionModel,
@@ -139,23 +139,15 @@ AUDIO = Format(
     title="fairseq data2vec 2.0 (sound)",
     modality="speech",
     anchor="modality_encoders.AUDIO.project_features.2.weight",
-    rules=(
-        *_blocks("AUDIO"),
-        (
-            r"modality_encoders\.AUDIO\.local_encoder\.conv_layers\.(\d+)\.0\.(\w+)",
-            r"feature_extractor.conv_layers.\1.conv.\2",
-        ),
-        (
-            r"modality_encoders\.AUDIO\.local_encoder\.conv_layers\.(\d+)\.2\.1\.(\w+)",
-            r"feature_extractor.conv_layers.\1.layer_norm.\2",
-        ),
-        (r"modality_encoders\.AUDIO\.project_features\.1\.(\w+)", r"feature_projection.layer_norm.\1"),
-        (r"modality_encoders\.AUDIO\.project_features\.2\.(\w+)", r"feature_projection.projection.\1"),
-        (
-            r"modality_encoders\.AUDIO\.relative_positional_encoder\.(\d+)\.0\.(\w+)",
-            lambda match: f"positional_convolution.layers.{int(match[1]) - 1}.conv.{match[2]}",  # 0 is a transposition
-        ),
-        (r"modality_encoders\.AUDIO\.alibi_scale", "alibi_scale"),
+    rules=_rules(
+        "AUDIO",
+        ("local_encoder.conv_layers.{i}.0.{w}", "feature_extractor.conv_layers.{i}.conv.{w}"),
+        ("local_encoder.conv_layers.{i}.2.1.{w}", "feature_extractor.conv_layers.{i}.layer_norm.{w}"),
+        ("project_features.1.{w}", "feature_projection.layer_norm.{w}"),
+        ("project_features.2.{w}", "feature_projection.projection.{w}"),
+        # Number 0 of these is a transposition.
+        ("relative_positional_encoder.{next}.0.{w}", "positional_convolution.layers.{i}.conv.{w}"),
+        ("alibi_scale", "alibi_scale"),
     ),
     left_out=_left_out("AUDIO"),
     model_class=Data2Vec2AudioModel,

@@ -6,20 +6,21 @@ from transformers import Data2VecTextForSequenceClassification, Data2VecTextMode
 
 from .base_format import Format, Head, Settings, Weights, depth_of
 
-_LAYER = r"encoder\.sentence_encoder\.layers\.(\d+)\."
+_ENCODER = "encoder.sentence_encoder"
+_LAYER = f"{_ENCODER}.layers.{{i}}"
 
 
 def _config(weights: Weights, settings: Settings) -> dict[str, Any]:
-    vocabulary, width = weights["encoder.sentence_encoder.embed_tokens.weight"].shape
+    vocabulary, width = weights[f"{_ENCODER}.embed_tokens.weight"].shape
     return {
         "vocab_size": vocabulary,
         "hidden_size": width,
-        "num_hidden_layers": depth_of(weights, "encoder.sentence_encoder.layers"),
+        "num_hidden_layers": depth_of(weights, f"{_ENCODER}.layers"),
         "num_attention_heads": settings.of_model(
             "transformer", "encoder", "attention_heads", default=settings.of_model("encoder_attention_heads")
         ),
-        "intermediate_size": len(weights["encoder.sentence_encoder.layers.0.fc1.weight"]),
-        "max_position_embeddings": len(weights["encoder.sentence_encoder.embed_positions.weight"]),
+        "intermediate_size": len(weights[f"{_ENCODER}.layers.0.fc1.weight"]),
+        "max_position_embeddings": len(weights[f"{_ENCODER}.embed_positions.weight"]),
         "hidden_dropout_prob": settings.of_model("transformer", "dropout", default=0.1),
         "attention_probs_dropout_prob": settings.of_model("transformer", "attention_dropout", default=0.1),
         "type_vocab_size": 1,
@@ -33,19 +34,19 @@ def _config(weights: Weights, settings: Settings) -> dict[str, Any]:
 FORMAT = Format(
     title="fairseq data2vec (text)",
     modality="text",
-    anchor="encoder.sentence_encoder.embed_tokens.weight",
+    anchor=f"{_ENCODER}.embed_tokens.weight",
     rules=(
-        (r"encoder\.sentence_encoder\.embed_tokens\.weight", "embeddings.word_embeddings.weight"),
-        (r"encoder\.sentence_encoder\.embed_positions\.weight", "embeddings.position_embeddings.weight"),
-        (r"encoder\.sentence_encoder\.layernorm_embedding\.(\w+)", r"embeddings.LayerNorm.\1"),
-        (_LAYER + r"self_attn\.q_proj\.(\w+)", r"encoder.layer.\1.attention.self.query.\2"),
-        (_LAYER + r"self_attn\.k_proj\.(\w+)", r"encoder.layer.\1.attention.self.key.\2"),
-        (_LAYER + r"self_attn\.v_proj\.(\w+)", r"encoder.layer.\1.attention.self.value.\2"),
-        (_LAYER + r"self_attn\.out_proj\.(\w+)", r"encoder.layer.\1.attention.output.dense.\2"),
-        (_LAYER + r"self_attn_layer_norm\.(\w+)", r"encoder.layer.\1.attention.output.LayerNorm.\2"),
-        (_LAYER + r"fc1\.(\w+)", r"encoder.layer.\1.intermediate.dense.\2"),
-        (_LAYER + r"fc2\.(\w+)", r"encoder.layer.\1.output.dense.\2"),
-        (_LAYER + r"final_layer_norm\.(\w+)", r"encoder.layer.\1.output.LayerNorm.\2"),
+        (f"{_ENCODER}.embed_tokens.weight", "embeddings.word_embeddings.weight"),
+        (f"{_ENCODER}.embed_positions.weight", "embeddings.position_embeddings.weight"),
+        (f"{_ENCODER}.layernorm_embedding.{{w}}", "embeddings.LayerNorm.{w}"),
+        (f"{_LAYER}.self_attn.q_proj.{{w}}", "encoder.layer.{i}.attention.self.query.{w}"),
+        (f"{_LAYER}.self_attn.k_proj.{{w}}", "encoder.layer.{i}.attention.self.key.{w}"),
+        (f"{_LAYER}.self_attn.v_proj.{{w}}", "encoder.layer.{i}.attention.self.value.{w}"),
+        (f"{_LAYER}.self_attn.out_proj.{{w}}", "encoder.layer.{i}.attention.output.dense.{w}"),
+        (f"{_LAYER}.self_attn_layer_norm.{{w}}", "encoder.layer.{i}.attention.output.LayerNorm.{w}"),
+        (f"{_LAYER}.fc1.{{w}}", "encoder.layer.{i}.intermediate.dense.{w}"),
+        (f"{_LAYER}.fc2.{{w}}", "encoder.layer.{i}.output.dense.{w}"),
+        (f"{_LAYER}.final_layer_norm.{{w}}", "encoder.layer.{i}.output.LayerNorm.{w}"),
     ),
     left_out=(
         r"encoder\.(regression_head|lm_head)\..*",
@@ -62,7 +63,10 @@ FORMAT = Format(
         ("transformer", "activation_fn"): "gelu",
     },
     head=Head(
-        rules=((r"classification_heads\.\w+\.(dense|out_proj)\.(\w+)", r"classifier.\1.\2"),),
+        rules=(
+            ("classification_heads.{name}.dense.{w}", "classifier.dense.{w}"),
+            ("classification_heads.{name}.out_proj.{w}", "classifier.out_proj.{w}"),
+        ),
         model_class=Data2VecTextForSequenceClassification,
         config=lambda head: {"num_labels": len(head["classifier.out_proj.bias"])},
     ),

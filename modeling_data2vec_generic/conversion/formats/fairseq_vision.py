@@ -38,27 +38,26 @@ def _config(encoder: str, patches: str, first_layer: str, eps: float) -> Callabl
 
 def _rules(encoder: str, first_layer: str, second_layer: str) -> Rules:
     """Names of the blocks and of the norm behind them; `encoder` is what precedes them."""
-    block = encoder + r"blocks\.(\d+)\."
+    block, layer = encoder + "blocks.{i}.", "encoder.layer.{i}."
+    table = "relative_position_bias_table"
     return (
-        (
-            encoder + r"rel_pos_bias\.relative_position_bias_table",
-            "encoder.relative_position_bias.relative_position_bias_table",
-        ),
-        (block + r"norm1\.(\w+)", r"encoder.layer.\1.layernorm_before.\2"),
-        (block + r"norm2\.(\w+)", r"encoder.layer.\1.layernorm_after.\2"),
-        (block + r"gamma_([12])", r"encoder.layer.\1.lambda_\2"),
-        (block + r"attn\.qkv\.weight", r"encoder.layer.\1.attention.attention.{qkv}.weight"),
-        (block + r"attn\.q_bias", r"encoder.layer.\1.attention.attention.query.bias"),
-        (block + r"attn\.v_bias", r"encoder.layer.\1.attention.attention.value.bias"),
-        (block + r"attn\.proj\.(\w+)", r"encoder.layer.\1.attention.output.dense.\2"),
-        (block + rf"mlp\.{first_layer}\.(\w+)", r"encoder.layer.\1.intermediate.dense.\2"),
-        (block + rf"mlp\.{second_layer}\.(\w+)", r"encoder.layer.\1.output.dense.\2"),
-        (encoder + r"norm\.(\w+)", r"layernorm.\1"),
+        (f"{encoder}rel_pos_bias.{table}", f"encoder.relative_position_bias.{table}"),
+        (block + "norm1.{w}", layer + "layernorm_before.{w}"),
+        (block + "norm2.{w}", layer + "layernorm_after.{w}"),
+        (block + "gamma_1", layer + "lambda_1"),
+        (block + "gamma_2", layer + "lambda_2"),
+        (block + "attn.qkv.weight", layer + "attention.attention.{qkv}.weight"),
+        (block + "attn.q_bias", layer + "attention.attention.query.bias"),
+        (block + "attn.v_bias", layer + "attention.attention.value.bias"),
+        (block + "attn.proj.{w}", layer + "attention.output.dense.{w}"),
+        (f"{block}mlp.{first_layer}.{{w}}", layer + "intermediate.dense.{w}"),
+        (f"{block}mlp.{second_layer}.{{w}}", layer + "output.dense.{w}"),
+        (encoder + "norm.{w}", "layernorm.{w}"),
     )
 
 
 _HEAD = Head(
-    rules=((r"fc_norm\.(\w+)", r"encoder.pooler.layernorm.\1"), (r"head\.(\w+)", r"classifier.\1")),
+    rules=(("fc_norm.{w}", "encoder.pooler.layernorm.{w}"), ("head.{w}", "classifier.{w}")),
     model_class=Data2VecVisionForImageClassification,
     config=lambda head: {"num_labels": len(head["classifier.bias"])},
 )
@@ -68,10 +67,10 @@ FAIRSEQ = Format(
     modality="vision",
     anchor="patch_embed.conv.weight",
     rules=(
-        (r"cls_emb", "embeddings.cls_token"),
-        (r"mask_emb", "embeddings.mask_token"),
-        (r"patch_embed\.conv\.(\w+)", r"embeddings.patch_embeddings.projection.\1"),
-        *_rules(r"encoder\.", "0", "2"),
+        ("cls_emb", "embeddings.cls_token"),
+        ("mask_emb", "embeddings.mask_token"),
+        ("patch_embed.conv.{w}", "embeddings.patch_embeddings.projection.{w}"),
+        *_rules("encoder.", "0", "2"),
     ),
     left_out=(r"final_proj\..*", r"encoder\.rel_pos_bias\.relative_position_index"),
     model_class=Data2VecVisionModel,
@@ -84,9 +83,9 @@ BEIT = Format(
     modality="vision",
     anchor="patch_embed.proj.weight",
     rules=(
-        (r"cls_token", "embeddings.cls_token"),
-        (r"mask_token", "embeddings.mask_token"),
-        (r"patch_embed\.proj\.(\w+)", r"embeddings.patch_embeddings.projection.\1"),
+        ("cls_token", "embeddings.cls_token"),
+        ("mask_token", "embeddings.mask_token"),
+        ("patch_embed.proj.{w}", "embeddings.patch_embeddings.projection.{w}"),
         *_rules("", "fc1", "fc2"),
     ),
     left_out=(r"lm_head\..*", r"rel_pos_bias\.relative_position_index"),
