@@ -23,10 +23,16 @@ class _Summary:
         self.notes: dict[str, list[str]] = {}
         self.logged: set[tuple[str, str]] = set()
 
+    def take(self) -> dict[str, list[str]]:
+        new = {
+            split: [sentence for sentence in sentences if (split, sentence) not in self.logged]
+            for split, sentences in self.notes.items()
+        }
+        self.logged.update((split, sentence) for split, sentences in new.items() for sentence in sentences)
+        return new
+
     def log(self) -> None:
-        found = [(split, sentence) for split, sentences in self.notes.items() for sentence in sentences]
-        lines = [f"  {split}: {sentence}" for split, sentence in found if (split, sentence) not in self.logged]
-        self.logged.update(found)
+        lines = [f"  {split}: {sentence}" for split, sentences in self.take().items() for sentence in sentences]
         if lines:
             logger.info("\n".join(["The data:", *lines]))
 
@@ -59,6 +65,12 @@ def note(split: str, sentence: str) -> None:
         logger.info(f"{split}: {sentence}")
     elif sentence not in summary.notes.setdefault(split, []):
         summary.notes[split].append(sentence)
+
+
+def take_notes() -> dict[str, list[str]]:
+    """The sentences about each split that have not been logged, which will not be logged any more."""
+    summary = _current.get()
+    return {} if summary is None else summary.take()
 
 
 def log_summary() -> None:

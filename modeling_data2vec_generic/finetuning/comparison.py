@@ -113,7 +113,15 @@ class Comparison:
             return self._on_frozen_features(method, training_args)
         return self._trained(training_args, pretrained=method == "finetuned")
 
-    def _trained(self, training_args: FinetuningArguments, pretrained: bool) -> RunResult:
+    def trainer(self, training_args: FinetuningArguments, pretrained: bool) -> FinetuningTrainer:
+        """A trainer that has not trained yet, with a model for the task.
+
+        Args:
+            pretrained: whether the model has the weights of the encoder; otherwise all are new.
+
+        Raises:
+            ValueError: the encoder does not support something that the flags ask for.
+        """
         source, task, samples = self.source, self.task, self.samples
         drop_path = self.task_args.drop_path
         # In the configurations of TimeSformer and LeViT it is an integer, so that it can't be set to a share.
@@ -153,7 +161,7 @@ class Comparison:
             rates = {
                 prefix + name: rate for name, rate in layer_rates(depths, blocks, training_args.layer_decay).items()
             }
-        trainer = FinetuningTrainer(
+        return FinetuningTrainer(
             model=model,
             args=training_args,
             train_dataset=samples["train"],
@@ -163,6 +171,10 @@ class Comparison:
             rates=rates,
             rescaled=rescaled,
         )
+
+    def _trained(self, training_args: FinetuningArguments, pretrained: bool) -> RunResult:
+        task, samples = self.task, self.samples
+        trainer = self.trainer(training_args, pretrained)
         trained = trainer.train(resume_from_checkpoint=resumed_checkpoint(training_args))
         trainer.log_metrics("train", trained.metrics)
         trainer.save_metrics("train", trained.metrics)

@@ -38,6 +38,7 @@ class Modality(ABC):
         processor_class: the Auto class that loads `processor`; None if there is none.
         pipeline_tag: the encoder's pipeline tag on the Hub.
         probe_task: what the Hub calls the task of telling the classes of such data.
+        unit: what the positions of the encoder are, in words.
         encoder_call: the arguments of a call of the encoder, as code for the model card.
         lengths_wanted: whether samples need a column `length` where they differ in it, in tokens or samples of sound.
             Set before `prepare`, which may take longer with it.
@@ -49,6 +50,7 @@ class Modality(ABC):
     processor_class: ClassVar[Any]
     pipeline_tag: ClassVar[str] = "feature-extraction"
     probe_task: ClassVar[str] = "other"
+    unit: ClassVar[str] = "patches"
     encoder_call: ClassVar[str]
     lengths_wanted = False
 

@@ -2,7 +2,7 @@
 
 import copy
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from os import PathLike
@@ -23,6 +23,7 @@ from ..finetuning.models import load_source
 from ..finetuning.tasks import refuse_flags_of_others
 from ..finetuning.trainer import FinetuningTrainer
 from ..hub.push import exit_code
+from ..reporting.dry_run import report_finetuning as report_dry_finetuning
 from ..reporting.finetuning import (
     compared,
     report_comparison,
@@ -31,11 +32,13 @@ from ..reporting.finetuning import (
     summary_of,
     write_finetuned_card,
 )
+from ..reporting.provenance import Setting
 from ..reporting.run_summary import RunSummary, about_card
 from ..training.checkpointing.output_dir import claim
 from ..training.encoders import main_input_of
 from ..training.hub_trainer import check_access
 from ..training.settings import refuse_several_devices
+from . import dry_run
 from .arguments import FINETUNING as ARGUMENTS
 from .settings import finetuning_settings
 
@@ -43,6 +46,8 @@ from .settings import finetuning_settings
 @dataclass(frozen=True)
 class FinetuningRun:
     """A finished fine-tuning run, or the runs of a comparison and of several seeds.
+
+    Of a dry run, `metrics` are estimates of what one of the runs would take.
 
     Args:
         trainer: holds the model with its head (`trainer.model`). Of several runs, that of the last one; None for
@@ -95,11 +100,14 @@ def run(flags: cli.Flags) -> FinetuningRun:
     cli.start_logging(training_args)
     refuse_several_devices(training_args)
     require_one_model(task_args, training_args)
+    is_dry = training_args.dry_run is not None
+    if is_dry:
+        training_args = dry_run.without_traces(training_args)
     check_access(training_args)
     seeds = task_args.seeds or [training_args.seed]
     for seed in seeds:
         for method in task_args.methods:
-            claim(arguments_of(seed, method, task_args, training_args))
+            claim(training_args if is_dry else arguments_of(seed, method, task_args, training_args))
 
     bad_rows = BadRows(training_args.output_dir, start_over=True) if training_args.process_index == 0 else None
     with training_args.main_process_first(desc="loading the data"), listing(bad_rows):
@@ -123,9 +131,13 @@ def run(flags: cli.Flags) -> FinetuningRun:
         task.fit(source.encoder)
         with training_args.main_process_first(desc="preparing the data"), screened_together(rows, bad_rows):
             samples = {split: task.prepare(dataset, split) for split, dataset in rows.items()}
-        log_summary()  # for further seeds, only what is new about their rows
+        if not is_dry:
+            log_summary()  # for further seeds, only what is new about their rows
         paths = paths_of(rows["validation"], task.modality_name)
         comparison = Comparison(methods, source, task, samples, task_args)
+        if is_dry:
+            settings = finetuning_settings(flags, (model_args, data_args, task_args, training_args), task)
+            return dry(comparison, training_args, settings, len(seeds))
         for method in methods:
             run_args = arguments_of(seed, method, task_args, training_args)
             trainer = None  # so that the model of the run before does not take memory any longer
@@ -153,6 +165,26 @@ def run(flags: cli.Flags) -> FinetuningRun:
             for run_dir, summary in summaries.items():
                 write_finetuned_card(run_dir, replace(summary, comparison=comparison_table))
     return FinetuningRun(trainer, results, output_dir, encoder_dir)
+
+
+def dry(comparison: Comparison, asked: FinetuningArguments, settings: Sequence[Setting], seeds: int) -> FinetuningRun:
+    """Takes some steps of the last of the methods that train a model, and prints what the run would be.
+
+    Args:
+        asked: the training arguments that were asked for.
+        settings: those of the run.
+        seeds: how many seeds it has.
+    """
+    own = dry_run.without_traces(asked)
+    methods = [method for method in comparison.names if method not in ON_FROZEN_FEATURES]
+    trainer, cost = None, None
+    if methods:
+        trainer = comparison.trainer(own, pretrained=methods[-1] == "finetuned")
+        cost = dry_run.take_steps(trainer)
+    if own.process_index == 0:
+        encoder = comparison.source.encoder
+        report_dry_finetuning(trainer, cost, asked, settings, encoder, len(methods) * seeds)
+    return FinetuningRun(trainer, {} if cost is None else cost.metrics(), Path(str(own.output_dir)), None)
 
 
 def require_one_model(task_args: TaskArguments, training_args: FinetuningArguments) -> None:

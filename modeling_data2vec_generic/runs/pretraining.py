@@ -23,7 +23,8 @@ from ..masking.sampler import MaskSampler
 from ..modalities import modality_class
 from ..modalities.presets import mask_settings, objective_config
 from ..modeling_data2vec_generic import Data2VecGenericForPreTraining
-from ..reporting.pictures import pictures_of
+from ..reporting.dry_run import report_pretraining as report_dry_pretraining
+from ..reporting.pictures import pictures_of, shown_batch
 from ..reporting.run_report import report
 from ..reporting.run_summary import RunSummary, about_card, about_data, about_training, about_weights
 from ..training.checkpointing.output_dir import claim, resumed_checkpoint
@@ -32,6 +33,7 @@ from ..training.hub_trainer import check_access
 from ..training.loaders import loader_settings
 from ..training.settings import check_evaluation, refuse_several_devices
 from ..training.trainer import ENCODER_DIR, Data2VecTrainer
+from . import dry_run
 from .arguments import PRETRAINING as ARGUMENTS
 from .settings import pretraining_settings
 
@@ -39,6 +41,8 @@ from .settings import pretraining_settings
 @dataclass(frozen=True)
 class PretrainingRun:
     """A finished pre-training run.
+
+    Of a dry run, `metrics` are estimates of what the run would take, and nothing is in the folders but a picture.
 
     Args:
         trainer: holds the trained model (`trainer.model`) and what was logged (`trainer.state.log_history`).
@@ -101,6 +105,9 @@ def run(flags: cli.Flags) -> PretrainingRun:
             "first step, which a stream does not have. Set --per_device_train_batch_size and "
             "--train_sampling_strategy group_by_length in its place, or train without --streaming."
         )
+    asked = training_args
+    if asked.dry_run is not None:
+        training_args = dry_run.without_traces(asked)
     checkpoint = resumed_checkpoint(training_args)
     check_access(training_args)
     claim(training_args)
@@ -115,7 +122,7 @@ def run(flags: cli.Flags) -> PretrainingRun:
         modality_name = infer_modality(data_args, partial(main_input_of, model_args))
         source = open_stream(data_args, modality_name, training_args.seed) if data_args.streaming else None
         raw = load_raw_datasets(data_args, modality_name) if source is None else source.head
-        check_evaluation(training_args, "validation" in raw)
+        check_evaluation(asked, "validation" in raw)
         modality = modality_class(modality_name)(model_args, data_args, raw["train"])
         modality.lengths_wanted = (
             training_args.max_tokens_per_batch is not None
@@ -140,7 +147,8 @@ def run(flags: cli.Flags) -> PretrainingRun:
     with training_args.main_process_first(desc="preparing the data"), screened_together(raw, listed_first, streamed):
         prepared = {split: modality.prepare(rows, split, mask) for split, rows in raw.items()}
         labelled = {split: modality.prepare_labelled(rows, split, prepared[split]) for split, rows in raw.items()}
-    log_summary()
+    if asked.dry_run is None:
+        log_summary()
     collator = modality.collator(mask, config.num_masks, training_args.seed, config.student_input)
     probe = None
     if "validation" in raw:
@@ -180,15 +188,28 @@ def run(flags: cli.Flags) -> PretrainingRun:
         max_bad_fraction=data_args.max_bad_fraction,
         bad_rows=bad_rows,
     )
+    output_dir = Path(str(training_args.output_dir))
+    parsed = (model_args, data_args, mask_args, objective_args, asked)
+
+    if asked.dry_run is not None:
+        found = dry_run.take_steps(trainer)
+        settings = pretraining_settings(flags, parsed, modality_name, config, mask_choice, training_args)
+        report_dry_pretraining(
+            trainer,
+            found,
+            asked,
+            settings,
+            modality,
+            lambda path: modality.plot_masks(shown_batch(prepared["train"], collator, asked.seed), path),
+        )
+        return PretrainingRun(trainer, found.metrics(), output_dir, output_dir / ENCODER_DIR)
     pictures = pictures_of(trainer, modality, prepared, labelled, collator)
     if pictures is not None:
         trainer.add_callback(pictures)
     metrics = train_and_save(trainer, checkpoint)
     figures = [] if pictures is None else pictures.write()
     if trainer.is_world_process_zero():
-        output_dir = Path(training_args.output_dir)
-        parsed = (model_args, data_args, mask_args, objective_args, training_args)
-        settings = pretraining_settings(flags, parsed, modality_name, config, mask_choice)
+        settings = pretraining_settings(flags, parsed, modality_name, config, mask_choice, training_args)
         report(
             output_dir=output_dir,
             summary=RunSummary(
@@ -207,7 +228,6 @@ def run(flags: cli.Flags) -> PretrainingRun:
         )
     if training_args.push_to_hub:
         trainer.push_saved()
-    output_dir = Path(str(training_args.output_dir))
     return PretrainingRun(trainer, metrics, output_dir, output_dir / ENCODER_DIR)
 
 

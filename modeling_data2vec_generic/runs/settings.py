@@ -9,22 +9,28 @@ from ..configuration_data2vec_generic import Data2VecGenericConfig
 from ..finetuning.tasks import TASKS, Task
 from ..modalities.presets import published_masks, published_settings
 from ..reporting.provenance import DEFAULT, FLAG, Setting, settings_of
-from ..training.arguments import ObjectiveArguments
+from ..training.arguments import Data2VecTrainingArguments, ObjectiveArguments
 from ..training.batch_schedule import SCALED
 from .arguments import FINETUNING, PRETRAINING
 
 
 def pretraining_settings(
-    flags: cli.Flags, parsed: Sequence[Any], modality: str, config: Data2VecGenericConfig, masks: Mapping[str, Any]
+    flags: cli.Flags,
+    parsed: Sequence[Any],
+    modality: str,
+    config: Data2VecGenericConfig,
+    masks: Mapping[str, Any],
+    used: Data2VecTrainingArguments,
 ) -> list[Setting]:
     """All settings of a pre-training run.
 
     Args:
         flags: what was given.
-        parsed: an instance of each of the dataclasses of flags, as the run uses it.
+        parsed: an instance of each of the dataclasses of flags.
         modality: the modality of the data.
         config: that of the model.
         masks: settings of masks, by the names of `MaskArguments`.
+        used: the training arguments of the trainer, in which some are scaled to the batch.
     """
     _, _, mask_args, objective_args, training_args = parsed
     objective = {field.name for field in fields(ObjectiveArguments)}
@@ -38,7 +44,7 @@ def pretraining_settings(
         },
     }
     scaled = SCALED if training_args.reference_batch_size is not None else ()
-    resolved = {"modality": modality} | of_config | dict(masks)
+    resolved = {"modality": modality} | of_config | dict(masks) | {name: getattr(used, name) for name in scaled}
     return settings_of(_given_by(flags, PRETRAINING), PRETRAINING, parsed, presets, resolved, scaled)
 
 

@@ -173,6 +173,17 @@ class RunArguments(TrainingArguments):
             "help": "Make a new repository private (--push_to_hub). Default: as its owner has chosen, mostly public."
         },
     )
+    dry_run: str | None = field(
+        default=None,
+        metadata={
+            "nargs": "?",
+            "const": "chosen",
+            "help": "Train nothing: print the settings that are no defaults and where each comes from (all of them "
+            "with --dry_run all), data, tokens, parameters, and what time and memory the run would take, estimated "
+            "from a few steps, which are thrown away. A picture of masks is written to dry_run/ in the output "
+            "directory.",
+        },
+    )
     license: str | None = field(
         default=None,
         metadata={
@@ -187,6 +198,7 @@ class RunArguments(TrainingArguments):
     def __post_init__(self) -> None:
         check_ranges(self)
         check_card(self)
+        self._check_dry_run()
         own_config = self.accelerator_config is not None
         super().__post_init__()
         if not self.hub_private_repo:
@@ -201,6 +213,13 @@ class RunArguments(TrainingArguments):
         if not own_config:
             accelerator_config: Any = self.accelerator_config
             accelerator_config.non_blocking = self.dataloader_pin_memory
+
+    def _check_dry_run(self) -> None:
+        meant = {"true": "chosen", "false": None, "chosen": "chosen", "all": "all"}  # recipes and Python have booleans
+        if self.dry_run is not None:
+            if str(self.dry_run).lower() not in meant:
+                raise ValueError(f"dry_run={self.dry_run!r} is unknown: give no value, or all for all settings.")
+            self.dry_run = meant[str(self.dry_run).lower()]
 
 
 @dataclass

@@ -23,6 +23,7 @@ class Speech(Modality):
     reads = "input_values"
     suggestions = "wav2vec2 or data2vec-audio"
     processor_class = AutoFeatureExtractor
+    unit = "frames"
     probe_task = "audio-classification"
     encoder_call = '**processor(waves, sampling_rate=processor.sampling_rate, padding=True, return_tensors="pt")'
 

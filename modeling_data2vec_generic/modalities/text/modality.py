@@ -30,6 +30,7 @@ class Text(Modality):
     reads = "input_ids"
     suggestions = "bert or roberta"
     processor_class = AutoTokenizer
+    unit = "tokens"
     probe_task = "text-classification"
     encoder_call = '**processor(texts, padding=True, return_tensors="pt")'
 

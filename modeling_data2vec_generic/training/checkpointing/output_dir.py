@@ -62,6 +62,12 @@ def last_checkpoint(arguments: RunArguments) -> str | None:
     return get_last_checkpoint(output_dir) if Path(output_dir).is_dir() else None
 
 
+def held_by(output_dir: Path) -> tuple[list[Path], list[Path]]:
+    """The checkpoints in an output directory, and other files by which it holds a run."""
+    checkpoints = sorted(output_dir.glob(f"{PREFIX_CHECKPOINT_DIR}-*"))
+    return checkpoints, [path for name in FINISHED for path in [output_dir / name] if path.exists()]
+
+
 def claim(arguments: RunArguments) -> None:
     """Make sure that a new run does not mix with an old one in the same directory.
 
@@ -74,8 +80,7 @@ def claim(arguments: RunArguments) -> None:
         raise ValueError(f"output_dir={str(output_dir)!r} is a file. Name a folder.")
     with arguments.main_process_first(local=False, desc="checking the output directory"):
         require_writable(output_dir, "output_dir", "Name another with --output_dir, or change its permissions.")
-        checkpoints = sorted(output_dir.glob(f"{PREFIX_CHECKPOINT_DIR}-*"))
-        finished = [path for name in FINISHED for path in [output_dir / name] if path.exists()]
+        checkpoints, finished = held_by(output_dir)
         if resumed_checkpoint(arguments) is not None:
             return
         if not checkpoints and not finished:
