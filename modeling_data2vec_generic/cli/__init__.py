@@ -7,7 +7,7 @@
 from .flags import Flags, as_flags, flags_of_settings, flags_of_words
 from .logs import log_to_terminal, start_logging
 from .parsing import names_in, parse
-from .recipes import Purpose, Recipe, all_recipes, examples_folder, find_recipe, read_recipe
+from .recipes import Purpose, Recipe, all_recipes, examples_folder, read_recipe, recipe_called
 
 __all__ = [
     "Flags",
@@ -16,12 +16,12 @@ __all__ = [
     "all_recipes",
     "as_flags",
     "examples_folder",
-    "find_recipe",
     "flags_of_settings",
     "flags_of_words",
     "log_to_terminal",
     "names_in",
     "parse",
     "read_recipe",
+    "recipe_called",
     "start_logging",
 ]

@@ -8,8 +8,8 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
-from .parsing import new_parser
-from .recipes import ENDINGS, Purpose, find_recipe, read_recipe
+from .parsing import names_in, new_parser
+from .recipes import ENDINGS, Purpose, open_recipe, read_recipe
 
 _OF_FILES = ("__train_file", "__validation_file")  # flags with several values that may end like recipes, in one form
 _LARGEST_RECIPE = 1_000_000  # bytes
@@ -62,8 +62,9 @@ def flags_of_words(argv: list[str], groups: Iterable[Any], purpose: Purpose) -> 
     if not places:
         return Flags(None, [], argv)
     place = places[0]
-    path = find_recipe(argv[place], purpose)
-    return Flags(path, as_flags(read_recipe(path)), argv[:place] + argv[place + 1 :])
+    given = argv[:place] + argv[place + 1 :]
+    path, settings = open_recipe(argv[place], purpose, names_in(given, groups))
+    return Flags(path, as_flags(settings), given)
 
 
 def flags_of_settings(
@@ -84,8 +85,7 @@ def flags_of_settings(
     if recipe is None or isinstance(recipe, Mapping):
         content = dict(recipe or {})
     else:
-        path = find_recipe(fspath(recipe), purpose)
-        content = read_recipe(path)
+        path, content = open_recipe(fspath(recipe), purpose, settings)
     kept = {name: value for name, value in content.items() if name not in settings}
     return Flags(path, as_flags(kept), as_flags(settings))
 

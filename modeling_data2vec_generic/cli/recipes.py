@@ -3,8 +3,9 @@
 import difflib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,17 +16,30 @@ FINETUNING = "finetuning"  # the folder of the recipes for fine-tuning, in that 
 Purpose = Literal["pretrain", "finetune"]  # the command that a recipe is for
 
 
+_CATALOGUE = "catalogue.json"  # in the folder of examples: what the recipes' own files do not say
+_INPUTS = ("model_name_or_path", "train_file", "validation_file", "train_dir", "validation_dir")
+_NOT_HERE = ("data/", "output/")  # beginnings of the paths of what scripts fetch and other recipes leave behind
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A recipe of the package.
 
     Args:
         name: its path in the folder of examples, without the ending, such as "vision/digits".
-        path: where the file is.
+        data: what it trains on, in a few words.
+        time: how long it takes, in words; of the small recipes, on a CPU.
+        fetch: the scripts that fetch its data, by their paths in the folder of examples, in the order to run them.
     """
 
     name: str
-    path: Path
+    data: str
+    time: str
+    fetch: Sequence[str] = ()
+
+    @property
+    def path(self) -> Path:
+        return examples_folder() / f"{self.name}.json"
 
     @property
     def purpose(self) -> Purpose:
@@ -38,9 +52,47 @@ class Recipe:
 
     @property
     def names(self) -> list[str]:
-        """All names that it can be given by, the shortest first: "digits" and "vision/digits"."""
-        parts = self.name.replace(f"/{FINETUNING}/", "/").split("/")
-        return ["/".join(parts[first:]) for first in reversed(range(len(parts)))]
+        """All names that it can be given by, such as "digits" and "vision/digits", the shortest first."""
+        folders, short = self.name.split("/")[:-1], self.name.split("/")[-1]
+        return [short, *(f"{folder}/{short}" for folder in folders), *([self.name] if len(folders) > 1 else [])]
+
+    @property
+    def short_name(self) -> str:
+        """The shortest name that no other recipe for its command has."""
+        others = [recipe for recipe in all_recipes() if recipe.purpose == self.purpose and recipe != self]
+        return next(name for name in self.names if not any(name in other.names for other in others))
+
+    def commands(self) -> list[str]:
+        """The command lines that fetch what it needs, run what it starts from, and run it."""
+        copied = [f"data2vec recipes copy {self.name}"] if self.fetch else []
+        fetched = [f"python {examples_folder().name}/{script}" for script in self.fetch]
+        before = [f"data2vec pretrain {self.source.short_name}"] if self.source else []
+        return [*copied, *fetched, *before, f"data2vec {self.purpose} {self.short_name}"]
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """What the file holds."""
+        return read_recipe(self.path)
+
+    @property
+    def source(self) -> "Recipe | None":
+        """The recipe whose result this one starts from, if it starts from one."""
+        folder = self.settings.get("model_name_or_path")
+        return next((other for other in all_recipes() if other.settings["output_dir"] == folder), None)
+
+    def require_inputs(self, given: Collection[str]) -> None:
+        """Makes sure that what the recipe reads is there. `given`: names of settings that are given in its place.
+
+        Raises:
+            ValueError: something is not; the message has the commands that make it.
+        """
+        read = [self.settings[name] for name in _INPUTS if name in self.settings and name not in given]
+        lacking = [path for path in read if path.startswith(_NOT_HERE) and not Path(path).exists()]
+        if lacking:
+            listed, commands = " and ".join(lacking), "".join(f"\n    {command}" for command in self.commands())
+            raise ValueError(
+                f"The recipe reads {listed}, which is not in this folder. To make it, run here:{commands}"
+            )
 
 
 def examples_folder() -> Path:
@@ -50,37 +102,52 @@ def examples_folder() -> Path:
 
 
 def all_recipes() -> list[Recipe]:
-    """The recipes of the package, those for pre-training first, ordered by their names."""
-    folder = examples_folder()
-    paths = [*folder.glob("*/*.json"), *folder.glob(f"*/{FINETUNING}/*.json")]
-    recipes = [Recipe(path.relative_to(folder).with_suffix("").as_posix(), path) for path in paths]
-    return sorted(recipes, key=lambda recipe: (recipe.purpose == "finetune", recipe.name))
+    """The recipes of the package, in the order of the catalogue: those for pre-training first."""
+    content = json.loads((examples_folder() / _CATALOGUE).read_text(encoding="utf-8"))
+    return [Recipe(name, **entry) for name, entry in content.items()]
 
 
-def find_recipe(name: str, purpose: Purpose) -> Path:
-    """The file of a recipe that is given by its path, or of one of the package that is given by its name.
+def recipe_called(name: str, purpose: Purpose | None = None) -> Recipe:
+    """The recipe of the package of this name.
 
     Args:
-        name: a path, or a name such as "digits" or "vision/digits".
-        purpose: the command that the recipe is for. A fine-tuning recipe may have the name of a pre-training recipe.
+        name: such as "digits", "vision/digits" or "finetuning/digits".
+        purpose: the command that it is for. Default: any, and of two that have the name, the one for pre-training.
 
     Raises:
         ValueError: there is no such recipe, or several recipes have this name.
     """
-    if name.lower().endswith(ENDINGS):
-        return Path(name)
-    recipes = [recipe for recipe in all_recipes() if recipe.purpose == purpose]
+    recipes = [recipe for recipe in all_recipes() if purpose in (None, recipe.purpose)]
     found = [recipe for recipe in recipes if name in recipe.names]
-    if len(found) == 1:
-        return found[0].path
+    first = [recipe for recipe in found if recipe.purpose == "pretrain"]
+    if len(first or found) == 1:
+        return (first or found)[0]
     if found:
-        listed = ", ".join(recipe.names[-1] for recipe in found)
-        raise ValueError(f"{name!r} is the name of several recipes. Name the folder too: {listed}.")
+        listed = ", ".join(recipe.short_name for recipe in found)
+        raise ValueError(f"{name!r} is the name of several recipes: {listed}. Give one of these names.")
     near = nearest(name, (known for recipe in recipes for known in recipe.names))
+    for_command = "" if purpose is None else f" for `data2vec {purpose}`"
     raise ValueError(
-        f"There is no recipe {name!r} of `data2vec {purpose}`. Did you mean {' or '.join(near)}? `data2vec recipes "
-        f"list` shows all of them. A file of your own ends in {', '.join(ENDINGS)}."
+        f"There is no recipe {name!r}{for_command}: did you mean {' or '.join(near)}? `data2vec recipes` lists all "
+        f"of them. A file of your own ends in {', '.join(ENDINGS)}."
     )
+
+
+def open_recipe(name: str, purpose: Purpose, given: Collection[str]) -> tuple[Path, dict[str, Any]]:
+    """The file and the settings of a recipe that is given by its path, or by its name if it is one of the package.
+
+    Args:
+        given: names of settings that are given beside it, and override it.
+
+    Raises:
+        ValueError: there is no such recipe, several recipes have this name, it cannot be read, or what a recipe of the
+            package reads is not there.
+    """
+    if name.lower().endswith(ENDINGS):
+        return Path(name), read_recipe(Path(name))
+    recipe = recipe_called(name, purpose)
+    recipe.require_inputs(given)
+    return recipe.path, recipe.settings
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:
@@ -97,7 +164,7 @@ def read_recipe(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise ValueError(
-            f"There is no recipe {path}. `data2vec recipes list` shows those of the package, which are given by name."
+            f"There is no recipe {path}. `data2vec recipes` lists those of the package, to be given by name."
         )
     kind = "JSON" if path.suffix.lower() == ".json" else "YAML"
     try:

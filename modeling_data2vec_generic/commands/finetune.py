@@ -1,5 +1,63 @@
-"""`data2vec finetune`: what run_finetune.py does."""
+"""`data2vec finetune`: fine-tunes an encoder on a labelled task. run_finetune.py calls it too."""
 
-from ..runs.finetuning import main
+import sys
 
-__all__ = ["main"]
+from ..cli.help import help_for
+from ..runs.arguments import FINETUNING
+
+_USAGE = """
+usage: data2vec finetune [RECIPE] [--flag VALUE ...]
+
+Fine-tunes an encoder on a labelled task, and measures what its pre-training was worth. What is left out takes the
+published value of the task; the log says which.
+
+  data2vec finetune --model_name_or_path output/digits --dataset_name digits --output_dir output/classifier
+  data2vec finetune digits                             a recipe of the package: see `data2vec recipes`
+  data2vec finetune my_recipe.json --seeds 0 1 2       a JSON or YAML file of flags; flags override it
+"""
+_TOPICS = {
+    "Data": (
+        "train_dir",
+        "train_file",
+        "validation_file",
+        "dataset_name",
+        "label_column_name",
+        "labels_per_class",
+        "label_fraction",
+    ),
+    "Encoder": ("model_name_or_path", "model_type"),
+    "Task": ("task", "problem_type", "pooling"),
+    "Comparison": ("compare", "from_scratch", "linear_probe", "knn", "seeds"),
+    "Training": (
+        "max_steps",
+        "num_train_epochs",
+        "per_device_train_batch_size",
+        "learning_rate",
+        "layer_decay",
+        "freeze_encoder_steps",
+        "bf16",
+        "use_cpu",
+        "dataloader_num_workers",
+        "seed",
+    ),
+    "Result": (
+        "output_dir",
+        "overwrite_output_dir",
+        "resume_from_checkpoint",
+        "save_steps",
+        "logging_steps",
+        "eval_strategy",
+        "report_to",
+    ),
+}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Fine-tunes as the words of a command line say, or prints its help; default: those of this process."""
+    words = sys.argv[1:] if argv is None else argv
+    if (text := help_for(words, _USAGE, _TOPICS, FINETUNING)) is not None:
+        sys.stdout.write(text)
+        return
+    from ..runs import finetuning  # which takes seconds to import, and help does not need it
+
+    finetuning.main(words)
