@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .parsing import names_in, new_parser
-from .recipes import ENDINGS, Purpose, open_recipe, read_recipe
+from .recipes import ENDINGS, Purpose, all_recipes, find_recipe, read_recipe
 
 _OF_FILES = ("__train_file", "__validation_file")  # flags with several values that may end like recipes, in one form
 _LARGEST_RECIPE = 1_000_000  # bytes
@@ -62,9 +62,8 @@ def flags_of_words(argv: list[str], groups: Iterable[Any], purpose: Purpose) -> 
     if not places:
         return Flags(None, [], argv)
     place = places[0]
-    given = argv[:place] + argv[place + 1 :]
-    path, settings = open_recipe(argv[place], purpose, names_in(given, groups))
-    return Flags(path, as_flags(settings), given)
+    path = find_recipe(argv[place], purpose)
+    return Flags(path, as_flags(read_recipe(path)), argv[:place] + argv[place + 1 :])
 
 
 def flags_of_settings(
@@ -85,9 +84,21 @@ def flags_of_settings(
     if recipe is None or isinstance(recipe, Mapping):
         content = dict(recipe or {})
     else:
-        path, content = open_recipe(fspath(recipe), purpose, settings)
+        path = find_recipe(fspath(recipe), purpose)
+        content = read_recipe(path)
     kept = {name: value for name, value in content.items() if name not in settings}
     return Flags(path, as_flags(kept), as_flags(settings))
+
+
+def require_inputs(flags: Flags, groups: Iterable[Any]) -> None:
+    """Makes sure that what a recipe of the package reads is there, unless flags override it.
+
+    Raises:
+        ValueError: something is not; the message has the commands that make it.
+    """
+    for recipe in all_recipes():
+        if flags.recipe is not None and flags.recipe.resolve() == recipe.path.resolve():
+            recipe.require_inputs(names_in(flags.given, groups))
 
 
 def as_flags(settings: Mapping[str, Any]) -> list[str]:

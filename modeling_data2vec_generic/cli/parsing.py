@@ -52,7 +52,7 @@ class _Parser(HfArgumentParser):
 
 def new_parser(groups: Iterable[Any]) -> HfArgumentParser:
     """A parser of the flags that are fields of the dataclasses `groups`."""
-    return _Parser(groups, add_help=False)
+    return _Parser(groups, add_help=False, allow_abbrev=False)
 
 
 def parse(words: list[str], groups: Iterable[Any]) -> tuple[Any, ...]:

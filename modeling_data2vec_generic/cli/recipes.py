@@ -133,21 +133,13 @@ def recipe_called(name: str, purpose: Purpose | None = None) -> Recipe:
     )
 
 
-def open_recipe(name: str, purpose: Purpose, given: Collection[str]) -> tuple[Path, dict[str, Any]]:
-    """The file and the settings of a recipe that is given by its path, or by its name if it is one of the package.
-
-    Args:
-        given: names of settings that are given beside it, and override it.
+def find_recipe(name: str, purpose: Purpose) -> Path:
+    """The file of a recipe that is given by its path, or by its name if it is one of the package.
 
     Raises:
-        ValueError: there is no such recipe, several recipes have this name, it cannot be read, or what a recipe of the
-            package reads is not there.
+        ValueError: there is no recipe of this name, or several recipes have it.
     """
-    if name.lower().endswith(ENDINGS):
-        return Path(name), read_recipe(Path(name))
-    recipe = recipe_called(name, purpose)
-    recipe.require_inputs(given)
-    return recipe.path, recipe.settings
+    return Path(name) if name.lower().endswith(ENDINGS) else recipe_called(name, purpose).path
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:

@@ -8,12 +8,13 @@ from ..runs.arguments import FINETUNING
 _USAGE = """
 usage: data2vec finetune [RECIPE] [--flag VALUE ...]
 
-Fine-tunes an encoder on a labelled task, and measures what its pre-training was worth. What is left out takes the
-published value of the task; the log says which.
+Fine-tunes an encoder on a labelled task, and measures what its pre-training was worth.
+A flag that is left out takes the published value of the task; the log says which.
 
-  data2vec finetune --model_name_or_path output/digits --dataset_name digits --output_dir output/classifier
   data2vec finetune digits                             a recipe of the package: see `data2vec recipes`
-  data2vec finetune my_recipe.json --seeds 0 1 2       a JSON or YAML file of flags; flags override it
+  data2vec finetune digits --seeds 0 1 2               flags override those of the recipe
+  data2vec finetune my_recipe.json                     a JSON or YAML file of flags
+  data2vec finetune --model_name_or_path output/mine --train_dir my_images --output_dir output/two
 """
 _TOPICS = {
     "Data": (

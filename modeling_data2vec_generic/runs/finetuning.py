@@ -98,6 +98,7 @@ def run(flags: cli.Flags) -> FinetuningRun:
     """Fine-tunes as the flags say: loads the data, builds the models, trains, and reports."""
     model_args, data_args, task_args, training_args = cli.parse(flags.all, ARGUMENTS)
     cli.start_logging(training_args)
+    cli.require_inputs(flags, ARGUMENTS)
     refuse_several_devices(training_args)
     require_one_model(task_args, training_args)
     is_dry = training_args.dry_run is not None

@@ -96,6 +96,7 @@ def run(flags: cli.Flags) -> PretrainingRun:
     """Pre-trains as the flags say: loads the data, builds the model, trains, and reports."""
     model_args, data_args, mask_args, objective_args, training_args = cli.parse(flags.all, ARGUMENTS)
     cli.start_logging(training_args)
+    cli.require_inputs(flags, ARGUMENTS)
     refuse_several_devices(training_args)
     if data_args.streaming and training_args.max_steps < 1:
         raise ValueError("A stream has no end: say how many steps to train with --max_steps.")

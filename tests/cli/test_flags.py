@@ -145,7 +145,7 @@ def test_recipe__behind_flags_holds_over_the_defaults_of_a_task(tmp_path):
         ("--kernel_siz 1 --no_cuda", "did you mean --decoder_kernel_size? There is no flag --no_cuda: use --use_cpu."),
         ("--qqqq", "no flag --qqqq: did you mean --"),
         ("--seed 1 digits", "'digits' belongs to no flag, and is no recipe: the name of one stands first"),
-        ("examples/digits", "no recipe 'examples/digits' of `data2vec pretrain`. Did you mean "),
+        ("examples/digits", "no recipe 'examples/digits' for `data2vec pretrain`: did you mean vision/digits?"),
     ],
 )
 def test_flag__that_there_is_none_of(flags, message):

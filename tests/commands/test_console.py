@@ -1,0 +1,68 @@
+"""The console command: which command it runs, and how it reports what is wrong with its input."""
+
+from contextlib import suppress
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import run_finetune
+import run_pretraining
+from modeling_data2vec_generic.cli.parsing import parse
+from modeling_data2vec_generic.commands import console, finetune, pretrain
+
+pytestmark = pytest.mark.fast
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["-h"], ["help"]])
+def test_help__lists_all_commands(words, capsys):
+    console.main(words)
+    text = capsys.readouterr().out
+    for name, (_, what) in console.COMMANDS.items():
+        assert f"  {name:<14}{what}\n" in text
+
+
+@pytest.mark.parametrize("name", console.COMMANDS)
+def test_command__explains_itself(name, capsys):
+    with suppress(SystemExit):  # which argparse raises
+        console.main([name, "--help"])
+    assert f"usage: data2vec {name}" in capsys.readouterr().out
+
+
+def test_command__that_there_is_none_of():
+    with pytest.raises(SystemExit, match="no command 'pretrian': did you mean pretrain"):
+        console.main(["pretrian", "digits"])
+
+
+@pytest.fixture
+def command(monkeypatch):
+    """A command, whose function a test sets as `command.main`."""
+    module = SimpleNamespace(main=None)
+    monkeypatch.setattr(console, "import_module", lambda *_: module)
+    return module
+
+
+def test_words__go_to_the_command(command):
+    given = []
+    command.main = given.extend
+    console.main(["pretrain", "digits", "--max_steps", "2"])
+    assert given == ["digits", "--max_steps", "2"]
+
+
+def test_errors__of_the_package_are_one_message(command):
+    command.main = lambda words: parse(["--max_stepz"], [])
+    with pytest.raises(SystemExit, match=r"^data2vec pretrain: '--max_stepz'|There is no flag --max_stepz") as left:
+        console.main(["pretrain"])
+    assert left.value.__suppress_context__  # no traceback is printed
+
+
+@pytest.mark.parametrize("raising", [lambda words: np.random.default_rng(-1), lambda words: {}["key"]])
+def test_errors__of_others_are_shown_in_full(raising, command):
+    command.main = raising
+    with pytest.raises((ValueError, KeyError)):
+        console.main(["pretrain"])
+
+
+def test_scripts__are_the_commands():
+    assert run_pretraining.main is pretrain.main
+    assert run_finetune.main is finetune.main
