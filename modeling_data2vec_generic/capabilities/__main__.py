@@ -12,9 +12,7 @@ from .survey import capability_of
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="data2vec capabilities", description=(description or "").split("\n", 1)[0]
-    )
+    parser = argparse.ArgumentParser(prog="data2vec capabilities", description=(description or "").split("\n", 1)[0])
     parser.add_argument("model_type", nargs="?", help="Type to measure, e.g. vit. Default: all, as a table.")
     parser.add_argument(
         "--write", type=Path, metavar="FILE", help="Put the table into this file, between its markers."

@@ -19,12 +19,11 @@ _INDENT = 32  # of the text beside the flags
 _WIDTH = (80, 120)  # least and most characters in a line
 _LONGEST_HEADING = 60  # characters in the title of a section of transformers' documentation; longer lines are tips
 _LONGEST_CHOICE = 40  # characters of the values of a flag that are listed beside its name
-# What the short help says of flags whose own text begins with details, or is for readers who know Trainer.
+# What the short help of a run says of flags whose own text begins with details, or is for readers who know Trainer.
 _IN_SHORT = {
     "dataset_name": "A dataset of the Hub or in a folder; digits and python_docs are built in.",
     "mask_strategy": "The shape of masks: single positions, spans or blocks.",
     "max_train_samples": "Use at most this many training rows.",
-    "pooling": "What the head reads: the model's own choice, or the mean of all positions (mean).",
     "streaming": "Read the training rows during training, and not before it.",
     "task": "image-classification, ctc, ... Default: what the data are for.",
     "train_file": "Training rows: csv, JSON, text, parquet, Arrow, tar or FASTA files.",
@@ -64,13 +63,15 @@ def help_for(
     whole = bool({*HELP_ALL}.intersection(words))
     actions = _actions(groups)
     titled = _all_topics(groups) if whole else topics
+    in_short = _IN_SHORT if "num_train_epochs" in actions else {}
     lines = [usage.strip()]
     for title, names in titled.items():
         lines += ["", f"{title}:"]
-        lines += [line for name in names for line in _entry(actions[name], whole)]
+        lines += [line for name in names for line in _entry(actions[name], whole, in_short)]
     if not whole:
         others = len(actions) - sum(map(len, topics.values()))
-        lines += ["", f"--help_all explains these in full, and {others} more, all of TrainingArguments among them."]
+        among = ", all of TrainingArguments among them" if in_short else ""
+        lines += ["", f"--help_all explains these in full, and {others} more{among}."]
     return "\n".join(lines) + "\n"
 
 
@@ -113,13 +114,13 @@ def _sections() -> dict[str, str]:
     return titles
 
 
-def _entry(action: Action, whole: bool) -> Iterator[str]:
-    """The lines on one flag; `whole`: all of its text, and not only the first sentence."""
+def _entry(action: Action, whole: bool, in_short: Mapping[str, str]) -> Iterator[str]:
+    """The lines on one flag; `whole`: all of its text, in place of what `in_short` has or the first sentence."""
     width = max(_WIDTH[0], min(_WIDTH[1], shutil.get_terminal_size().columns))
     name = f"  {action.option_strings[0]} {_value(action)}".rstrip()
     text = " ".join((action.help or "").replace("%%", "%").split())
     if not whole:
-        text = _IN_SHORT.get(action.dest) or re.split(r"(?<=\S\.)\s+(?=[A-Z])", text)[0]
+        text = in_short.get(action.dest) or re.split(r"(?<=\S\.)\s+(?=[A-Z])", text)[0]
     elif action.choices is not None and _choices(action) not in name:
         text = f"{text} One of {', '.join(map(str, action.choices))}."
     default = action.default.value if isinstance(action.default, Enum) else action.default

@@ -11,9 +11,9 @@ usage: data2vec finetune [RECIPE] [--flag VALUE ...]
 Fine-tunes an encoder on a labelled task, and measures what its pre-training was worth.
 A flag that is left out takes the published value of the task; the log says which.
 
-  data2vec finetune digits                             a recipe of the package: see `data2vec recipes`
-  data2vec finetune digits --seeds 0 1 2               flags override those of the recipe
-  data2vec finetune my_recipe.json                     a JSON or YAML file of flags
+  data2vec finetune digits                          a recipe of the package: see `data2vec recipes`
+  data2vec finetune digits --seeds 0 1 2            flags override those of the recipe
+  data2vec finetune my_recipe.json                  a JSON or YAML file of flags
   data2vec finetune --model_name_or_path output/mine --train_dir my_images --output_dir output/two
 """
 _TOPICS = {
@@ -27,7 +27,7 @@ _TOPICS = {
         "label_fraction",
     ),
     "Encoder": ("model_name_or_path", "model_type"),
-    "Task": ("task", "problem_type", "pooling"),
+    "Task": ("task", "problem_type"),
     "Comparison": ("compare", "from_scratch", "linear_probe", "knn", "seeds"),
     "Training": (
         "max_steps",

@@ -5,12 +5,13 @@ import re
 import pytest
 
 from modeling_data2vec_generic.cli.help import help_for
-from modeling_data2vec_generic.commands import finetune, pretrain
+from modeling_data2vec_generic.commands import embed, finetune, pretrain
+from modeling_data2vec_generic.embedding.arguments import ARGUMENTS as EMBEDDING
 from modeling_data2vec_generic.runs.arguments import FINETUNING, PRETRAINING
 
 pytestmark = pytest.mark.fast
 
-COMMANDS = {"pretrain": (pretrain, PRETRAINING), "finetune": (finetune, FINETUNING)}
+COMMANDS = {"pretrain": (pretrain, PRETRAINING), "finetune": (finetune, FINETUNING), "embed": (embed, EMBEDDING)}
 
 
 @pytest.fixture(params=COMMANDS)
@@ -44,8 +45,9 @@ def test_help_all__has_each_flag_once(command, flag, capsys):
     assert sorted(names_in(text)) == sorted(fields)
 
 
-def test_help_all__has_titles_that_lead_somewhere(command, capsys):
-    text = printed(command[0], "--help_all", capsys)
+def test_help_all__has_titles_that_lead_somewhere(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    text = printed(pretrain, "--help_all", capsys)
     titles = re.findall(r"^(\S.*):$", text, re.MULTILINE)
     assert titles[0] == "Which encoder to train, and from what weights"
     assert len(titles) == len(set(titles))

@@ -10,6 +10,7 @@ import run_finetune
 import run_pretraining
 from modeling_data2vec_generic.cli.parsing import parse
 from modeling_data2vec_generic.commands import console, finetune, pretrain
+from modeling_data2vec_generic.runs.arguments import PRETRAINING
 
 pytestmark = pytest.mark.fast
 
@@ -50,8 +51,8 @@ def test_words__go_to_the_command(command):
 
 
 def test_errors__of_the_package_are_one_message(command):
-    command.main = lambda words: parse(["--max_stepz"], [])
-    with pytest.raises(SystemExit, match=r"^data2vec pretrain: '--max_stepz'|There is no flag --max_stepz") as left:
+    command.main = lambda words: parse(["--max_stepz", "2"], PRETRAINING)
+    with pytest.raises(SystemExit, match="^data2vec pretrain: There is no flag --max_stepz: did you mean") as left:
         console.main(["pretrain"])
     assert left.value.__suppress_context__  # no traceback is printed
 
