@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from .modalities.text.collator import DataCollatorForData2VecText
     from .modalities.video.collator import DataCollatorForData2VecVideo
     from .modalities.vision.collator import DataCollatorForData2VecVision
+    from .runs.embedding import embed
     from .runs.finetuning import finetune
     from .runs.pretraining import pretrain
     from .training.arguments import Data2VecTrainingArguments
@@ -113,6 +114,7 @@ __all__ = [
     "DataCollatorForData2VecVideo",
     "DataCollatorForData2VecVision",
     "MaskSampler",
+    "embed",
     "finetune",
     "pretrain",
 ]
