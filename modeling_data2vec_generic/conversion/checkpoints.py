@@ -22,11 +22,10 @@ _STRIP = (
 class Inert:
     """Stands for an object of a class that is not imported. It keeps what was saved of the object and does nothing."""
 
-    def __init__(self, *values: Any):
-        self.values = values
-        self.state: Any = None
+    values: tuple[Any, ...]  # what it was called with
+    state: Any  # what was set afterwards
 
-    def __new__(cls, *values: Any) -> "Inert":
+    def __new__(cls, *values: Any) -> "Inert":  # without __init__, which is not called for most objects
         inert = super().__new__(cls)
         inert.values, inert.state = values, None
         return inert
@@ -83,7 +82,7 @@ def plain(value: Any) -> Any:
     """Settings as dictionaries, lists and simple values, whichever class they were saved in.
 
     A `Namespace` becomes a dictionary, and so do OmegaConf's containers. Of a member of an enumeration, the value is
-    kept.
+    kept. A reference to another setting that was not resolved, "${task.data}", is None.
     """
     if isinstance(value, Inert):
         if isinstance(value.state, dict):
@@ -96,7 +95,7 @@ def plain(value: Any) -> Any:
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
-    return value
+    return None if isinstance(value, str) and value.startswith("${") else value
 
 
 def tensors_of(state: Any) -> dict[str, Tensor]:

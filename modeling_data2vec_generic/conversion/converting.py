@@ -127,7 +127,7 @@ def _from_names(
     body = {name: weight for name, weight in body.items() if name not in left_out}
     found, unknown = renamed(body, format_.rules)
     try:
-        fields = format_.config(body, settings)
+        fields = format_.config(body, settings) | (format_.head.config(head) if head and format_.head else {})
     except KeyError as error:  # a size follows from a weight that is not there
         raise _mismatch(format_.title, unknown, {str(error.args[0])}, []) from None
     for name, other in format_.zeros.items():
@@ -136,7 +136,6 @@ def _from_names(
     model_class, arguments = format_.model_class, format_.arguments
     if head and format_.head is not None:
         model_class, arguments = format_.head.model_class, {}
-        fields |= format_.head.config(head)
         base = f"{model_class.base_model_prefix}."
         found = {base + name: weight for name, weight in found.items()}
         found |= {re.sub(r"^encoder\.", base, name): weight for name, weight in head.items()}

@@ -39,7 +39,7 @@ def made_processor(modality: str, config: Any, settings: Settings) -> Any:
         return None
     if modality == "speech":
         return Wav2Vec2FeatureExtractor(
-            sampling_rate=_number(settings.task.get("sample_rate"), 16_000),
+            sampling_rate=settings.task.get("sample_rate") or 16_000,
             do_normalize=settings.task.get("normalize") is not False,  # on in the recipes of both papers
             return_attention_mask=True,
         )
@@ -53,8 +53,3 @@ def made_processor(modality: str, config: Any, settings: Settings) -> Any:
         image_std=settings.task.get("normalization_std") or ([0.5] * 3 if half else IMAGENET_DEFAULT_STD),
         resample=Resampling.BICUBIC,
     )
-
-
-def _number(value: Any, default: int) -> int:
-    """fairseq writes a reference to another setting, "${...}", where it has not been resolved."""
-    return value if isinstance(value, int) else default

@@ -40,7 +40,7 @@ def test_objects_of_unknown_classes__are_kept_but_not_made(elsewhere, tmp_path, 
     checkpoint = {
         "model": {"weight": torch.arange(3.0), "_ema": {"weight": torch.ones(3)}},
         "args": argparse.Namespace(encoder_layers=12, data="/somewhere"),
-        "cfg": {"model": parent, "mode": elsewhere.Modality.AUDIO},
+        "cfg": {"model": parent, "mode": elsewhere.Modality.AUDIO, "data": "${task.data}"},
         "task_state": {"dictionary": elsewhere.Words()},
     }
     torch.save(checkpoint, tmp_path / "file.pt")
@@ -49,7 +49,7 @@ def test_objects_of_unknown_classes__are_kept_but_not_made(elsewhere, tmp_path, 
     assert tensors_of(read["model"]).keys() == {"weight"}
     assert read["model"]["weight"].tolist() == [0, 1, 2]
     assert plain(read["args"]) == {"encoder_layers": 12, "data": "/somewhere"}
-    assert plain(read["cfg"]) == {"model": {"depth": 12}, "mode": 1}
+    assert plain(read["cfg"]) == {"model": {"depth": 12}, "mode": 1, "data": None}
     assert plain(read["task_state"])["dictionary"] == {"symbols": ["<s>", "<pad>"]}
 
 

@@ -114,20 +114,19 @@ def test_fine_tuned__has_no_teacher(tmp_path):
 # --- the code of BEiT that the published image models were trained with
 
 
-def test_beit__differs_in_names_and_epsilon(tmp_path):
+def beit_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     names = {"cls_emb": "cls_token", "mask_emb": "mask_token", "patch_embed.conv": "patch_embed.proj"}
     names |= {"final_proj": "lm_head", "mlp.0": "mlp.fc1", "mlp.2": "mlp.fc2", "encoder.": ""}
-    ema = weights_of("v1_vision").pop("_ema")
+    for old, new in names.items():
+        weights = {key.replace(old, new): weight for key, weight in weights.items() if key != "_ema"}
+    return weights
 
-    def renamed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-        for old, new in names.items():
-            weights = {key.replace(old, new): weight for key, weight in weights.items()}
-        return weights
 
-    student = {key: weight for key, weight in weights_of("v1_vision").items() if key != "_ema"}
-    teacher = renamed(student) | renamed(ema)
+def test_beit__differs_in_names_and_epsilon(tmp_path):
+    ema, student = weights_of("v1_vision")["_ema"], weights_of("v1_vision")
+    teacher = beit_names(student) | beit_names(ema)
     arguments = argparse.Namespace(imagenet_default_mean_and_std=True, drop_path=0.25)
-    torch.save({"model": renamed(student), "model_ema": teacher, "args": arguments}, tmp_path / "beit.pth")
+    torch.save({"model": beit_names(student), "model_ema": teacher, "args": arguments}, tmp_path / "beit.pth")
     convert(write(tmp_path, "v1_vision"), tmp_path / "fairseq", weights="teacher")
     expected = AutoModel.from_pretrained(tmp_path / "fairseq")
     convert(tmp_path / "beit.pth", tmp_path / "out", weights="teacher")
@@ -135,6 +134,22 @@ def test_beit__differs_in_names_and_epsilon(tmp_path):
     assert (model.config.layer_norm_eps, model.config.drop_path_rate) == (1e-6, 0.25)
     for name, weight in expected.state_dict().items():
         assert torch.equal(weight, model.state_dict()[name]), name
+
+
+def test_fine_tuned_beit__has_a_position_bias_in_each_block(tmp_path):
+    norm = {"fc_norm.weight": torch.randn(32), "fc_norm.bias": torch.randn(32)}
+    weights = (
+        beit_names(tuned("v1_vision", "", {}, ("mask_emb", "final_proj", "encoder.norm"))) | linear("head", 5) | norm
+    )
+    table, index = (weights.pop(f"rel_pos_bias.relative_position_{kind}") for kind in ("bias_table", "index"))
+    torch.save({"model": weights | {"rel_pos_bias.relative_position_bias_table": table}}, tmp_path / "shared.pth")
+    for i in range(3):
+        weights[f"blocks.{i}.attn.relative_position_bias_table"] = table
+        weights[f"blocks.{i}.attn.relative_position_index"] = index
+    torch.save({"model": weights}, tmp_path / "own.pth")
+    models = [convert(tmp_path / f"{kind}.pth", tmp_path / kind).model.eval() for kind in ("shared", "own")]
+    assert models[1].config.use_relative_position_bias
+    assert_matches(models[1](source_of("v1_vision")).logits, models[0](source_of("v1_vision")).logits)
 
 
 # --- settings

@@ -1,7 +1,6 @@
 """What the conversion needs to know of one kind of checkpoint."""
 
 import ast
-import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -146,11 +145,6 @@ def depth_of(weights: Weights, stack: str) -> int:
     return 1 + max((int(match[1]) for name in weights if (match := pattern.match(name))), default=-1)
 
 
-def side_of(positions: int) -> int:
-    """The side of a square grid of this many positions."""
-    return math.isqrt(positions)
-
-
 def convolutions(spec: str) -> list[tuple[int, int, int]]:
     """Channels, kernel and stride of each convolution, from fairseq's "[(512, 10, 5)] + [(512, 3, 2)] * 4".
 
@@ -178,5 +172,4 @@ __all__ = [
     "depth_of",
     "original_name",
     "renamed",
-    "side_of",
 ]

@@ -29,7 +29,7 @@ def sound_config(weights: Weights, local: str, positions: str, spec: str | None)
     if not strides and kernels == _PUBLISHED_KERNELS:
         strides = _PUBLISHED_STRIDES
     places = sorted(name for name in weights if name.startswith(f"{positions}.") and name.endswith(".0.weight"))
-    kernel = weights[places[0]]
+    kernel = weights[places[0] if places else f"{positions}.*.0.weight"]
     return {
         "conv_dim": tuple(len(weights[name]) for name in names),
         "conv_kernel": tuple(kernels),

@@ -1,5 +1,6 @@
 """fairseq's data2vec 2.0 (examples/data2vec/models/data2vec2.py and modalities/), one modality in each checkpoint."""
 
+import math
 from typing import Any
 
 from ...data2vec2_encoders_data2vec_generic import (
@@ -8,7 +9,7 @@ from ...data2vec2_encoders_data2vec_generic import (
     Data2Vec2TextModel,
     Data2Vec2VisionModel,
 )
-from .base_format import Format, Rules, Settings, Weights, depth_of, side_of
+from .base_format import Format, Rules, Settings, Weights, depth_of
 from .fairseq_audio import ctc_head, sound_config
 
 
@@ -81,7 +82,7 @@ def _image_config(weights: Weights, settings: Settings) -> dict[str, Any]:
     return {
         **_block_config(weights, settings, "IMAGE"),
         **_dropouts(settings),
-        "image_size": side_of(positions) * kernel.shape[-1],
+        "image_size": math.isqrt(positions) * kernel.shape[-1],
         "patch_size": kernel.shape[-1],
         "num_channels": kernel.shape[1],
         "num_extra_tokens": 0 if tokens is None else tokens.shape[1],

@@ -1,12 +1,15 @@
 """data2vec for images: fairseq's (examples/data2vec/models/data2vec_vision.py), and the BEiT code that the published
 models were trained with (github.com/facebookresearch/data2vec_vision), which differs in names and in an epsilon."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 from transformers import Data2VecVisionForImageClassification, Data2VecVisionModel
 
-from .base_format import Format, Head, Rules, Settings, Weights, depth_of, side_of
+from .base_format import Format, Head, Rules, Settings, Weights, depth_of
+
+_TABLES = ("rel_pos_bias", "blocks.0.attn")  # where the position bias is: one for all blocks, or one in each
 
 
 def _config(encoder: str, patches: str, first_layer: str, eps: float) -> Callable[[Weights, Settings], dict[str, Any]]:
@@ -14,8 +17,11 @@ def _config(encoder: str, patches: str, first_layer: str, eps: float) -> Callabl
 
     def config(weights: Weights, settings: Settings) -> dict[str, Any]:
         kernel = weights[f"{patches}.weight"]
-        table = weights[f"{encoder}rel_pos_bias.relative_position_bias_table"]
-        side = (side_of(len(table) - 3) + 1) // 2  # (2 rows - 1) (2 columns - 1) distances, and three of the CLS token
+        shared, of_block = (f"{encoder}{module}.relative_position_bias_table" for module in _TABLES)
+        table = weights[of_block if of_block in weights else shared]
+        side = (
+            math.isqrt(len(table) - 3) + 1
+        ) // 2  # (2 rows - 1) (2 columns - 1) distances, and three of the CLS token
         return {
             "hidden_size": len(kernel),
             "num_hidden_layers": depth_of(weights, f"{encoder}blocks"),
@@ -27,7 +33,8 @@ def _config(encoder: str, patches: str, first_layer: str, eps: float) -> Callabl
             "layer_norm_eps": eps,
             "use_mask_token": "mask_emb" in weights or "mask_token" in weights,
             "use_mean_pooling": f"{encoder}norm.weight" not in weights,
-            "use_shared_relative_position_bias": True,
+            "use_shared_relative_position_bias": shared in weights,
+            "use_relative_position_bias": of_block in weights,
             "drop_path_rate": settings.of_model("drop_path", default=0.0),
             "attention_probs_dropout_prob": settings.of_model("attention_dropout", default=0.0),
             "hidden_dropout_prob": 0.0,
@@ -42,6 +49,7 @@ def _rules(encoder: str, first_layer: str, second_layer: str) -> Rules:
     table = "relative_position_bias_table"
     return (
         (f"{encoder}rel_pos_bias.{table}", f"encoder.relative_position_bias.{table}"),
+        (f"{block}attn.{table}", f"{layer}attention.attention.relative_position_bias.{table}"),
         (block + "norm1.{w}", layer + "layernorm_before.{w}"),
         (block + "norm2.{w}", layer + "layernorm_after.{w}"),
         (block + "gamma_1", layer + "lambda_1"),
@@ -56,6 +64,7 @@ def _rules(encoder: str, first_layer: str, second_layer: str) -> Rules:
     )
 
 
+_INDEX = r".*\.relative_position_index"  # computed anew
 _HEAD = Head(
     rules=(("fc_norm.{w}", "encoder.pooler.layernorm.{w}"), ("head.{w}", "classifier.{w}")),
     model_class=Data2VecVisionForImageClassification,
@@ -72,7 +81,7 @@ FAIRSEQ = Format(
         ("patch_embed.conv.{w}", "embeddings.patch_embeddings.projection.{w}"),
         *_rules("encoder.", "0", "2"),
     ),
-    left_out=(r"final_proj\..*", r"encoder\.rel_pos_bias\.relative_position_index"),
+    left_out=(r"final_proj\..*", _INDEX),
     model_class=Data2VecVisionModel,
     config=_config("encoder.", "patch_embed.conv", "0", 1e-5),
     head=_HEAD,
@@ -88,7 +97,7 @@ BEIT = Format(
         ("patch_embed.proj.{w}", "embeddings.patch_embeddings.projection.{w}"),
         *_rules("", "fc1", "fc2"),
     ),
-    left_out=(r"lm_head\..*", r"rel_pos_bias\.relative_position_index"),
+    left_out=(r"lm_head\..*", _INDEX),
     model_class=Data2VecVisionModel,
     config=_config("", "patch_embed.proj", "fc1", 1e-6),
     head=_HEAD,
