@@ -10,7 +10,6 @@ from typing import Any
 import PIL.ImageFile
 
 from modeling_data2vec_generic import Data2VecTrainer
-from modeling_data2vec_generic.data.streams.sample_stream import SampleStream
 from modeling_data2vec_generic.training.loaders import begin_stream, stream_loader
 
 from ..kills import processes
@@ -18,8 +17,9 @@ from .runs import Run, Stop
 
 PROCESSES = 4
 WORKERS = 2
-BATCH_SIZE = 16  # as that of all runs here
+BATCH_SIZE = 16
 BATCHES = 50  # that each process reads
+MOST_BATCHES = 1000  # of which the padding is counted
 FIRST_BATCHES, TIMED_BATCHES = 10, 150  # the first ones include the start of the workers
 
 
@@ -37,18 +37,33 @@ class _Counting:
 
 
 def timing(run: Run, began: float) -> Any:
-    """A trainer that does not train, but reads the batches that it would train on; `run.logged` gets the speed."""
+    """A trainer that does not train, but reads the batches; `run.logged` gets the speed."""
 
     class Reading(Data2VecTrainer):
-        def train(self, *args: Any, **kwargs: Any) -> Any:
-            if isinstance(self.train_dataset, SampleStream):
-                begin_stream(self.train_dataset, BATCH_SIZE, None, self.args)
-            batches = iter(self.get_train_dataloader())
+        def set_initial_training_values(self, args: Any, dataloader: Any) -> Any:
+            batches = iter(dataloader)
             for _ in itertools.islice(batches, FIRST_BATCHES):
                 pass
             start = time.perf_counter()
             read = sum(len(batch["pixel_values"]) for batch in itertools.islice(batches, TIMED_BATCHES))
             run.logged = {"samples_per_second": read / (time.perf_counter() - start)}
+            raise Stop
+
+    return Reading
+
+
+def padding(run: Run, began: float) -> Any:
+    """A trainer that does not train, but reads the batches; `run.logged` gets their share of padding."""
+
+    class Reading(Data2VecTrainer):
+        def set_initial_training_values(self, args: Any, dataloader: Any) -> Any:
+            positions = [batch["mask_positions"] for batch in itertools.islice(dataloader, MOST_BATCHES)]
+            sizes = [found.shape[0] * found.shape[-1] for found in positions]  # (B, M, T)
+            real = [
+                size if found.real is None else int(found.real.sum())
+                for found, size in zip(positions, sizes, strict=True)
+            ]
+            run.logged = {"padding": 1 - sum(real) / sum(sizes), "batches": len(sizes)}
             raise Stop
 
     return Reading
