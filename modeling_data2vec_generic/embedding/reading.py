@@ -168,6 +168,27 @@ class Reader(torch.utils.data.IterableDataset):
         if waiting is not None:
             yield self._prepared(source, waiting, f"{shard}-{start}-last", last=True)
 
+    def samples_of(self, name: PieceId, start: int, wanted: Sequence[tuple[int, int]]) -> Iterator[Any]:
+        """Some samples of a piece again, decoded, each with its row.
+
+        Args:
+            name: which piece.
+            start: rows of its shard before it.
+            wanted: the numbers of their rows, as the piece has them, and their parts.
+
+        Returns:
+            For each its row, with canonical columns and files not decoded, and its sample.
+        """
+        source, _ = self.shards[name.shard]
+        piece = next(self.pieces(name.shard, start))
+        about = piece.about()
+        ids = zip(about["row"].to_pylist(), about["part"].to_pylist(), strict=True)
+        places = {(row + (source.first or 0), part): place for place, (row, part) in enumerate(ids)}
+        rows = {number: place for place, number in enumerate(piece.rows["sample_index"][:])}
+        undecoded = piece.rows.with_format(None)
+        for row, part in wanted:
+            yield undecoded[rows[row - (source.first or 0)]], piece.samples[places[row, part]]
+
     def _prepared(self, source: Source, tables: list[pyarrow.Table], name: str, last: bool) -> Piece:
         raw = in_memory(tables, source.rows.features, f"embed-{name}")
         rows = raw.select(range(0))

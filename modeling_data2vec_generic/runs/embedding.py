@@ -35,6 +35,7 @@ from ..embedding.encoding import Encoding, padding_changes_vectors
 from ..embedding.outputs import Embeddings, Joined, read, write
 from ..embedding.pieces import PieceId, Workspace
 from ..embedding.reading import Reader
+from ..embedding.showing import write_neighbours
 from ..embedding.sources import Source, flags_of_sources, modality_of, open_sources
 from ..errors import as_value_error, require_writable
 from ..evaluation.probe import Collate
@@ -144,7 +145,8 @@ def run(model: str, data: Sequence[str], args: EmbeddingArguments, data_settings
     _embed(reader, encode, workspace, args, data_settings.max_bad_fraction)
     state.wait_for_everyone()
     if state.is_main_process:
-        _finish(reader, workspace, output, args, data_settings.max_bad_fraction)
+        title = f"{model} on {', '.join(source_name(source) for source in flags)}"
+        _finish(reader, workspace, output, args, data_settings.max_bad_fraction, title)
     state.wait_for_everyone()
 
 
@@ -279,9 +281,14 @@ def _check_bad(bad: Sequence[Mapping[str, Any]], read: int, max_bad_fraction: fl
 
 
 def _finish(
-    reader: Reader, workspace: Workspace, output: Path, args: EmbeddingArguments, max_bad_fraction: float
+    reader: Reader,
+    workspace: Workspace,
+    output: Path,
+    args: EmbeddingArguments,
+    max_bad_fraction: float,
+    title: str,
 ) -> None:
-    """Joins the pieces to the output, and lists what has no vector."""
+    """Joins the pieces to the output, and lists what has no vector. `title`: of the page of neighbours."""
     pieces = list(workspace.saved())
     found = Joined(pieces, numbered=reader.sources[0].first is not None)
     bad = [*(row for source in reader.sources for row in source.bad), *found.bad()]
@@ -289,8 +296,12 @@ def _finish(
     bad_rows = BadRows(output.parent, start_over=True, name=f"{output.stem}.bad_rows.jsonl")
     bad_rows.add(bad)
     _check_bad(bad, total, max_bad_fraction)
-    write(found, output)
     counts = found.counts()
+    if args.neighbours is not None:
+        page = output.with_suffix(".neighbours.html")
+        write_neighbours(found, reader, page, args.neighbours, f"{title}: {counts.rows} rows")
+        logger.info(f"Nearest neighbours: {page}.")
+    write(found, output)
     workspace.clear()
     if bad:
         logger.warning(
