@@ -125,7 +125,7 @@ def run(model: str, data: Sequence[str], args: EmbeddingArguments, data_settings
     log_summary()
 
     if state.is_main_process:
-        settings = _settings(encoder, sources, args, model_settings)
+        settings = _settings(model, encoder, sources, args, model_settings)
         if workspace.is_begun():
             workspace.begin({"settings": settings})
             logger.info(
@@ -182,18 +182,17 @@ def _device(args: EmbeddingArguments, state: PartialState) -> torch.device:
 
 
 def _settings(
-    encoder: PreTrainedModel, sources: Sequence[Source], args: EmbeddingArguments, model_settings: Any
+    model: str, encoder: PreTrainedModel, sources: Sequence[Source], args: EmbeddingArguments, model_settings: Any
 ) -> dict[str, Any]:
     """What determines the vectors: settings, the state of the encoder's files, and the rows."""
     own = {name: value for name, value in asdict(args).items() if name not in _FREE}
-    folder = Path(str(encoder.name_or_path))
-    files = sorted([*folder.glob("*.safetensors"), *folder.glob("*config.json")]) if folder.is_dir() else []
-    weights = {path.name: file_state(str(path)) for path in files} or encoder.config._commit_hash
+    files = sorted([*Path(model).glob("*.safetensors"), *Path(model).glob("*config.json")])
+    weights = {path.name: file_state(str(path)) for path in files}
     return {
         **own,
         **asdict(model_settings),
-        "model": encoder.name_or_path,
-        "weights": weights,
+        "model": model,
+        "weights": weights or getattr(encoder.config, "_commit_hash", None),  # of a model of the Hub
         "data": [
             {name: value for name, value in asdict(source.args).items() if name in OF_DATA} for source in sources
         ],
