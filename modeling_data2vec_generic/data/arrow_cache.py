@@ -4,8 +4,8 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any
+from uuid import uuid4
 
 import datasets
 import pyarrow
@@ -24,13 +24,14 @@ def cached_path(name: str) -> Path:
 def whole_file(path: Path) -> Iterator[pyarrow.NativeFile]:
     """A file to write, which is at `path` once it is whole, and never before. Other processes may write it too."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with NamedTemporaryFile(dir=path.parent, prefix="unfinished-", delete=False) as file:
+    unfinished = path.parent / f"unfinished-{uuid4()}"  # not a file of `tempfile`, which only its owner may read
+    with open(unfinished, "xb") as file:
         try:
             with pyarrow.PythonFile(file, "w") as sink:
                 yield sink
-            os.replace(file.name, path)
+            os.replace(unfinished, path)
         except BaseException:
-            os.unlink(file.name)
+            os.unlink(unfinished)
             raise
 
 

@@ -25,10 +25,10 @@ figure { margin: 0; width: 8.5rem; overflow-wrap: anywhere }
 figure.query { border-right: 3px solid #555; padding-right: .6rem }
 figcaption { font-size: 12px; color: #555 }
 img, svg { width: 96px; height: 96px; object-fit: contain; background: #f4f4f4; image-rendering: auto }
-svg { width: 100% } polyline { fill: none; stroke: #2166ac; stroke-width: 1 }
+svg { width: 100% }
 .same { color: #1b7837; font-weight: 600 } .other { color: #b35806 }
 @media (prefers-color-scheme: dark) { body { background: #181818; color: #ddd } figcaption { color: #aaa }
-  .row { border-color: #444 } img, svg { background: #262626 } polyline { stroke: #7fb3e0 }
+  .row { border-color: #444 } img, svg { background: #262626 }
   .same { color: #7fbf7b } .other { color: #fdb863 } }
 """
 
@@ -121,7 +121,7 @@ def picture_of_image(pixels: NDArray[np.uint8]) -> str:
 
 def picture_of_curves(values: NDArray[np.floating]) -> str:
     """The course of a series (T, channels), each channel scaled by itself: its smallest and largest value by time."""
-    lines = [f'<polyline points="{_points(channel)}"/>' for channel in values.T]
+    lines = [f'<polyline fill="none" stroke="#4a90c8" points="{_points(channel)}"/>' for channel in values.T]
     return f'<svg viewBox="0 0 {_POINTS} {_SIDE}" preserveAspectRatio="none">{"".join(lines)}</svg>'
 
 

@@ -145,7 +145,7 @@ def run(model: str, data: Sequence[str], args: EmbeddingArguments, data_settings
     _embed(reader, encode, workspace, args, data_settings.max_bad_fraction)
     state.wait_for_everyone()
     if state.is_main_process:
-        title = f"{model} on {', '.join(source_name(source) for source in flags)}"
+        title = f"{model} on {', '.join(data) or ', '.join(map(source_name, flags))}"
         _finish(reader, workspace, output, args, data_settings.max_bad_fraction, title)
     state.wait_for_everyone()
 

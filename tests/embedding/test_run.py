@@ -53,6 +53,8 @@ def test_formats__hold_the_same(bert, texts, tmp_path, suffix, pooling):
 def test_parquet__has_a_row_for_each_row(vit, images, tmp_path):
     main([str(vit), str(images), "--output", str(tmp_path / "a.parquet")])
     table = pandas.read_parquet(tmp_path / "a.parquet")
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "a.parquet").stat().st_mode == (tmp_path / "plain").stat().st_mode  # others may read it
     assert list(table) == ["row", "part", "path", "label", "vector"]
     assert len(table) == 18
     assert (table["label"] == [path.split("/")[-2] for path in table["path"]]).all()
