@@ -10,13 +10,12 @@ from modeling_data2vec_generic.runs.embedding import embed
 
 from .conftest import image_inputs, outputs_of, series_inputs, sound_inputs, text_inputs
 
-pytestmark = pytest.mark.fast
-
 
 def close(found, expected):
     np.testing.assert_allclose(found, torch.cat([row.reshape(1, -1) for row in expected]).numpy(), atol=1e-5)
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("normalize", [None, "l2"])
 def test_mean__of_images_is_over_patches(vit, images, normalize):
     _, vectors, _ = embed(vit, images, normalize=normalize, batch_size=5)
@@ -46,7 +45,8 @@ def test_layers__are_the_outputs_of_blocks(bert, texts, settings, expected):
     close(vectors, [expected(row.hidden_states).mean(1) for row in outputs_of(bert, text_inputs(bert, texts))])
 
 
-@pytest.mark.parametrize("batch_size", [1, 7, 64])
+@pytest.mark.fast
+@pytest.mark.parametrize("batch_size", [1, 7])
 def test_mean__of_text_does_not_depend_on_padding(bert, texts, batch_size):
     ids, vectors, labels = embed(bert, texts, batch_size=batch_size)
     close(vectors, [row.last_hidden_state.mean(1) for row in outputs_of(bert, text_inputs(bert, texts))])
@@ -54,6 +54,7 @@ def test_mean__of_text_does_not_depend_on_padding(bert, texts, batch_size):
     assert labels.tolist() == [("one", "two", "three")[row % 3] for row in range(40)]
 
 
+@pytest.mark.fast
 def test_tokens__are_those_that_are_no_padding(bert, texts):
     _, vectors, _ = embed(bert, texts, pooling="tokens", rows_per_piece=16)
     expected = [row.last_hidden_state[0] for row in outputs_of(bert, text_inputs(bert, texts))]

@@ -9,9 +9,8 @@ from sklearn.neighbors import NearestNeighbors
 from modeling_data2vec_generic.embedding.neighbours import chosen_rows, nearest
 from modeling_data2vec_generic.runs.embedding import embed
 
-pytestmark = pytest.mark.fast
 
-
+@pytest.mark.fast
 @pytest.mark.parametrize("sizes", [[200], [64, 64, 72], [1, 199]])
 def test_nearest__are_those_of_scikit_learn(sizes):
     vectors = np.random.default_rng(0).normal(size=(200, 8)).astype(np.float32)
