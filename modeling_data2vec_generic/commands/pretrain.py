@@ -42,6 +42,7 @@ _TOPICS = {
     "Result": (
         "output_dir",
         "overwrite_output_dir",
+        "dry_run",
         "resume_from_checkpoint",
         "save_steps",
         "logging_steps",

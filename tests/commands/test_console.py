@@ -12,6 +12,8 @@ from modeling_data2vec_generic.cli.parsing import parse
 from modeling_data2vec_generic.commands import console, finetune, pretrain
 from modeling_data2vec_generic.runs.arguments import PRETRAINING
 
+from ..package_imports import ROOT
+
 pytestmark = pytest.mark.fast
 
 
@@ -67,3 +69,10 @@ def test_errors__of_others_are_shown_in_full(raising, command):
 def test_scripts__are_the_commands():
     assert run_pretraining.main is pretrain.main
     assert run_finetune.main is finetune.main
+
+
+def test_document__has_a_section_for_each_command():
+    text = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    for name in console.COMMANDS:
+        assert f"| [`{name}`](#data2vec-{name}) |" in text
+        assert f"\n## data2vec {name}\n" in text
