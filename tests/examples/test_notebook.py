@@ -7,8 +7,7 @@ import matplotlib
 import pytest
 
 import modeling_data2vec_generic
-from modeling_data2vec_generic.reporting import run_report
-from modeling_data2vec_generic.runs.pretraining import pretrain
+from modeling_data2vec_generic.runs import pretraining
 
 NOTEBOOK = Path(__file__).parents[2] / "examples" / "digits.ipynb"
 CELLS = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
@@ -17,7 +16,7 @@ SHORT = {"per_device_train_batch_size": 4, "probe_train_samples": 50, "probe_tes
 
 
 def of_two_steps(recipe: str, **settings: object) -> object:
-    return pretrain(recipe, **settings | SHORT | {"max_steps": 2})
+    return pretraining.pretrain(recipe, **settings | SHORT | {"max_steps": 2})
 
 
 def test_notebook__runs_and_draws_masks_colours_and_neighbours(tmp_path, monkeypatch):
@@ -26,7 +25,7 @@ def test_notebook__runs_and_draws_masks_colours_and_neighbours(tmp_path, monkeyp
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(modeling_data2vec_generic, "pretrain", of_two_steps)
-    monkeypatch.setattr(run_report, "write_figures", lambda *_: [])
+    monkeypatch.setattr(pretraining, "pictures_of", lambda *_: None)
     names: dict[str, object] = {}
     try:
         for number, code in enumerate(CODE):
