@@ -1,6 +1,7 @@
 """The script from end to end: every task, its files, loading them again, and its errors."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,15 @@ def results(output_dir: Path) -> dict[str, float]:
     return json.loads((output_dir / "all_results.json").read_text())
 
 
+def run_card(output_dir: Path, **inputs: Any) -> dict[str, Any]:
+    """The names that the code of a model card defines, which reads these inputs."""
+    names = dict(inputs)
+    card = (output_dir / "README.md").read_text(encoding="utf-8")
+    for code in re.findall(r"```python\n(.+?)```", card, re.DOTALL):
+        exec(code, names)
+    return names
+
+
 def predictions(output_dir: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (output_dir / "predictions.jsonl").read_text().splitlines()]
 
@@ -113,6 +123,8 @@ def test_images__loads_by_its_auto_class_and_pipeline(finetune):
     assert results(out)["eval_accuracy"] == pytest.approx(share)
     assert {path.name for path in (out / "figures").iterdir()} >= {"confusion.png"}
     assert all(Path(row["path"]).parent.name == row["label"] for row in rows)
+    names = run_card(out, image=pictures(1)[0], images=pictures(2))
+    assert names["outputs"].logits.shape == (2, len(CLASSES))
 
 
 def test_images__several_classes_and_numbers(finetune, tmp_path):
@@ -154,6 +166,8 @@ def assert_moved(source: Path, output_dir: Path, path: str) -> None:
 
 def test_sound__own_head_has_frozen_convolutions_too(finetune, data):
     out = finetune("--model_name_or_path", "DATA/wav2vec2", *SOUND, "--pooling", "mean")
+    wave = np.zeros(4000, dtype=np.float32)
+    assert run_card(out, wave=wave, waves=[wave])["outputs"].logits.shape == (1, len(CLASSES))
     assert_moved(data / "wav2vec2", out, "encoder")
 
 

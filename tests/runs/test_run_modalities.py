@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,7 +134,12 @@ def test_run__leaves_results_figures_and_card(name, finished):
     assert probe & set(results) == (probe if done.case.labels else set())
     figures = {"curves", "masks", "features_pca", "neighbours", "feature_map"}
     assert {path.stem for path in (done.output_dir / "figures").iterdir()} == figures
-    assert f"A `{done.case.model_type}` encoder" in (done.output_dir / "README.md").read_text()
+    card = (done.output_dir / "README.md").read_text()
+    assert f"A `{done.case.model_type}` encoder" in card
+    code = re.search(r"```python\n(.+?)\nfeatures = ", card, re.DOTALL)[1]
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert names["encoder"].config.model_type == done.case.model_type
 
 
 @pytest.mark.parametrize("name", ["series", "video"])
@@ -146,7 +152,8 @@ def test_run__probe_tells_labels_that_inputs_show(name, finished):
 def test_run__encoder_loads_without_the_package(name, finished):
     done = finished(name)
     folder = done.output_dir / "encoder"
-    assert {path.name for path in folder.iterdir()} == {"config.json", "model.safetensors"} | done.case.processor
+    files = {"config.json", "model.safetensors", "README.md"} | done.case.processor
+    assert {path.name for path in folder.iterdir()} == files
     with torch.no_grad():
         expected = done.trainer.model.encoder.eval()(**done.inputs).last_hidden_state
         loaded = AutoModel.from_pretrained(folder).eval()(**done.inputs).last_hidden_state
