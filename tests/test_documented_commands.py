@@ -108,10 +108,9 @@ def check(command: list[str]) -> None:
     if program == "accelerate":
         launched = launch_command_parser().parse_args(words[1:])
         assert launched.config_file is None or Path(launched.config_file).is_file(), launched.config_file
-        check(["python", launched.training_script, *launched.training_script_args])
+        check(launched_command(launched))
     elif program == "torchrun":
-        launched = torchrun_parser().parse_args(words)
-        check(["python", launched.training_script, *launched.training_script_args])
+        check(launched_command(torchrun_parser().parse_args(words)))
     elif program == "sbatch":
         script = next(i for i, word in enumerate(words) if word.endswith(".sh"))
         assert Path(words[script]).is_file(), words[script]
@@ -133,6 +132,12 @@ def check(command: list[str]) -> None:
         check_extras(words)
     else:
         assert program in OTHERS, f"{program} is not known here: add it to `check`, or correct the document."
+
+
+def launched_command(launched: Any) -> list[str]:
+    """The command that each of the processes runs."""
+    option = ["-m"] if launched.module else []
+    return ["python", *option, launched.training_script, *launched.training_script_args]
 
 
 def parse(words: list[str], purpose: Purpose, groups: Any) -> None:
