@@ -74,7 +74,7 @@ def with_encoder_code(config_class: Any, folder: str | os.PathLike, arguments: d
     if isinstance(config, PreTrainedConfig):
         config.encoder_config = _in_own_class(config.encoder_config, folder, source)
         return arguments
-    config = config_class.from_pretrained(config or folder, **source)
+    config = config_class.from_pretrained(config or folder, subfolder=arguments.get("subfolder", ""), **source)
     return {"encoder_config": _in_own_class(config.encoder_config, folder, source)} | arguments
 
 

@@ -4,9 +4,12 @@ import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
+from .loopback_hub import TOKEN, LoopbackHub
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -51,6 +54,21 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
         yield
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A Hub on the loopback interface that this process talks to, with its token, for the time of a test."""
+    with LoopbackHub() as running:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", running.url)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "no_token"))
+        # Without waiting between attempts.
+        monkeypatch.setattr("huggingface_hub.utils._http.time", SimpleNamespace(sleep=lambda seconds: None))
+        monkeypatch.setattr("modeling_data2vec_generic.hub.push.sleep", lambda seconds: None)
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        yield running
 
 
 @pytest.fixture

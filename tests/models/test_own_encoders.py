@@ -4,6 +4,7 @@ import importlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from transformers import AutoModel, AutoModelForPreTraining, PreTrainedConfig, P
 from transformers.modeling_outputs import BaseModelOutput
 
 from modeling_data2vec_generic import Data2VecGenericConfig, Data2VecGenericForPreTraining, Data2VecGenericModel
+from modeling_data2vec_generic.hub.layout import repository_files
 from modeling_data2vec_generic.layout_data2vec_generic import UnsupportedBackboneError
 from modeling_data2vec_generic.training.arguments import ModelArguments
 from modeling_data2vec_generic.training.encoders import load_encoder
@@ -137,6 +139,28 @@ def test_full_model__loads_with_its_encoder(name, finished, workplace):
     assert_same_weights(loaded.encoder, finished.model.encoder)
     if expected is Data2VecGenericForPreTraining:
         assert_same_weights(loaded, finished.model)
+
+
+@pytest.mark.parametrize("name", ["AutoModelForPreTraining", "Data2VecGenericForPreTraining"])
+def test_full_model__loads_from_its_folder_of_a_repository(name, finished, workplace, tmp_path):
+    for path, file in repository_files(workplace / "output/mine").items():
+        target = tmp_path / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(file if isinstance(file, bytes) else file.read_bytes())
+    loader, _ = LOADERS[name]
+    loaded = loader.from_pretrained(tmp_path, subfolder="pretraining", trust_remote_code=True)
+    assert type(loaded.encoder).__name__ == "MyEncoder"
+    assert_same_weights(loaded, finished.model)
+    assert_same_weights(AutoModel.from_pretrained(tmp_path, trust_remote_code=True), finished.model.encoder)
+
+
+def test_checkpoint__that_is_pushed_gets_an_encoder_of_its_own_class(finished, workplace, tmp_path):
+    for path in (workplace / "output/mine").glob("*"):
+        if path.is_file():
+            shutil.copy(path, tmp_path)
+    finished.complete_checkpoint(tmp_path)
+    saved = AutoModel.from_pretrained(tmp_path / "encoder", trust_remote_code=True)
+    assert_same_weights(saved, finished.model.encoder)
 
 
 def test_full_model__takes_changes_to_its_configuration(finished, workplace):
