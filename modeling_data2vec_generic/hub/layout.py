@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from transformers.dynamic_module_utils import get_relative_import_files
+from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.utils import CONFIG_NAME
 
 CONTENTS = ("both", "encoder", "full")
@@ -123,9 +124,9 @@ def is_replaced(path: str, files: Files) -> bool:
     return folder in (PRETRAINING, FIGURES)
 
 
-def folder_files(folder: Path, place: str) -> Files:
-    """All files of a folder, also of folders in it, for the folder `place` of the repository."""
-    return {f"{place}/{name}": path for name, path in _all_files(folder).items()}
+def checkpoint_files(folder: Path, place: str) -> Files:
+    """All that a run needs to resume from a checkpoint, for the folder `place` of the repository."""
+    return {f"{place}/{name}": path for name, path in _all_files(folder).items() if name != TRAINING_ARGS_NAME}
 
 
 def _all_files(folder: Path) -> dict[str, Path]:

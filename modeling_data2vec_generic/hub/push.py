@@ -1,7 +1,7 @@
 """Uploads an output directory in one commit, and says what to do if that fails."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import sleep
@@ -14,7 +14,7 @@ from .access import Repository, explanation, is_temporary
 from .card import hub_card, short_card
 from .layout import CARD, Files, is_pretraining, is_replaced, repository_files
 
-WAITS = (5, 20)  # seconds before an upload is tried again, besides the shorter ones of the client
+WAITS = (5, 20)  # seconds before the last push of a run is tried again
 
 logger = logging.get_logger(__name__)
 
@@ -44,7 +44,7 @@ def push_directory(
     """
     files = files_with_card(output_dir, repository, content, state)
     try:
-        info = upload(files, repository, message)
+        info = upload(files, repository, message, WAITS)
     except PushError as error:
         raise PushError(
             f"{error} Everything is saved in {output_dir}: push it with `{command(output_dir, repository, content)}`."
@@ -64,25 +64,25 @@ def files_with_card(directory: Path, repository: Repository, content: str, state
     return files | {CARD: hub_card(card, repository.model_id, loaded).encode()}
 
 
-def upload(files: Files, repository: Repository, message: str) -> CommitInfo:
+def upload(files: Files, repository: Repository, message: str, waits: Sequence[float] = ()) -> CommitInfo:
     """Commit files to a repository, and remove what an earlier push has left of what they replace.
 
-    An upload that breaks off, or that meets an error of the server, is tried again after each of WAITS. Files that are
-    there already are not sent again.
+    An upload that breaks off, or that meets an error of the server, is tried again after each of `waits`, in seconds.
+    Files that are there already are not sent again. The client itself tries each file again, for half a minute.
 
     Raises:
         PushError: it has failed each time, or for a reason that time does not heal.
     """
-    waits = list(WAITS)
+    left = list(waits)
     while True:
         try:
             return _commit(files, repository, message)
         except Exception as error:  # of huggingface_hub, of its HTTP library, of its storage client
             reason = explanation(error, repository.token)
-            if not waits or not is_temporary(error):
+            if not left or not is_temporary(error):
                 raise PushError(f"{repository.model_id} was not pushed: {reason}.") from None
-            logger.warning(f"{reason}. The push to {repository.model_id} is tried again in {waits[0]} seconds.")
-            sleep(waits.pop(0))
+            logger.warning(f"{reason}. The push to {repository.model_id} is tried again in {left[0]} seconds.")
+            sleep(left.pop(0))
 
 
 def _commit(files: Files, repository: Repository, message: str) -> CommitInfo:

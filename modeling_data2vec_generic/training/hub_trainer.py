@@ -22,7 +22,7 @@ from transformers.trainer_utils import HubStrategy
 from transformers.utils import PushInProgress, logging
 
 from ..hub.access import Repository, open_repository
-from ..hub.layout import LAST_CHECKPOINT, Files, folder_files, model_paths
+from ..hub.layout import LAST_CHECKPOINT, Files, checkpoint_files, model_paths
 from ..hub.push import PushError, files_with_card, push_directory, upload
 from .arguments import RunArguments
 from .loaders import replaced
@@ -198,7 +198,7 @@ class HubTrainer(Trainer):
         else:
             shutil.copytree(checkpoint, copy)
             is_last = self.args.hub_strategy == HubStrategy.CHECKPOINT
-            files = folder_files(copy, LAST_CHECKPOINT if is_last else checkpoint.name)
+            files = checkpoint_files(copy, LAST_CHECKPOINT if is_last else checkpoint.name)
         self.complete_checkpoint(copy)
         return files
 

@@ -58,6 +58,7 @@ def test_last_checkpoint__can_be_resumed_from(hub, tmp_path):
     run.train()
     repo = hub.repos["tester/run"]
     assert all(top_folders(commit.files) == {"pretraining", "last-checkpoint"} for commit in repo.commits[1:])
+    assert not [path for path in repo.files if path.endswith("training_args.bin")]
     checkpoint = write(repo.commits[1].files, "last-checkpoint", tmp_path / "downloaded")
     resumed = trainer(tmp_path / "resumed", **SAVED_TWICE | {"push_to_hub": False})
     resumed.train(resume_from_checkpoint=str(checkpoint))
