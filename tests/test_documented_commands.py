@@ -39,7 +39,7 @@ RUNS: dict[str, tuple[Purpose, Any]] = {
     "finetune": ("finetune", finetuning.ARGUMENTS),
 }
 # Programs of others, whose flags are their own business.
-OTHERS = {".", "cd", "git", "mkdir", "mkdocs", "mypy", "pre-commit", "python3", "ruff"}
+OTHERS = {".", "cd", "git", "hf", "mkdir", "mkdocs", "mypy", "pre-commit", "python3", "ruff"}
 
 
 @dataclass(frozen=True)
