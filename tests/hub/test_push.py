@@ -77,7 +77,7 @@ def test_command__ends_with_a_message_and_an_exit_code(hub, model):
 
 
 def test_command__makes_no_repository_for_a_folder_without_a_model(hub, tmp_path):
-    with pytest.raises(ValueError, match="holds no model"):
+    with pytest.raises(SystemExit, match="data2vec push: .* holds no model"):
         console.main(["push", str(tmp_path)])
     assert hub.requests == []
 
