@@ -4,7 +4,7 @@ Dry runs and model cards show settings with their sources.
 """
 
 import dataclasses
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -14,6 +14,7 @@ from transformers import TrainingArguments
 from ..training.checkpointing.same_run import ARGUMENTS
 
 FLAG = "flag"
+RECIPE = "recipe"  # the beginning of the source, before the recipe's name
 DEFAULT = "default"
 OF_TRANSFORMERS = "default of transformers"
 ADJUSTED = "set by the run"
@@ -89,6 +90,11 @@ class Setting:
         """Whether someone chose it for this run or for runs of its kind: it is no default."""
         return self.source not in _DEFAULTS
 
+    @property
+    def is_given(self) -> bool:
+        """Whether it was given for this run, by a flag or a recipe."""
+        return self.source.startswith((FLAG, RECIPE))
+
 
 def settings_of(
     given: Mapping[str, str],
@@ -156,9 +162,12 @@ def shown(value: Any) -> str:
     return text if " " in text else text.replace(",", ", ")  # a long word could not be broken
 
 
-def chosen(settings: Iterable[Setting]) -> list[Setting]:
-    """Those that are no defaults."""
-    return [setting for setting in settings if setting.is_chosen]
+def chosen(settings: Sequence[Setting]) -> list[Setting]:
+    """Those that are no defaults. Of a preset, those that have an effect beside the other settings."""
+    values = {setting.name: setting.value for setting in settings}
+    return [
+        setting for setting in settings if setting.is_chosen and (setting.is_given or has_effect(setting.name, values))
+    ]
 
 
 def settings_that_matter(settings: Sequence[Setting]) -> list[Setting]:
@@ -186,7 +195,7 @@ def has_effect(name: str, values: Mapping[str, Any]) -> bool:
         values: all settings by name. Of those that a run does not have, nothing is known.
     """
     if (kind := _OF_ONE_KIND.get(name)) is not None:
-        return values["modality"] in kind
+        return values.get("modality") in (None, *kind)
     if name == "max_steps":
         return bool(values[name] > 0)
     needed = _EFFECTIVE_WITH.get(name)

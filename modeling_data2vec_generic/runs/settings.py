@@ -8,7 +8,7 @@ from .. import cli
 from ..configuration_data2vec_generic import Data2VecGenericConfig
 from ..finetuning.tasks import TASKS, Task
 from ..modalities.presets import published_masks, published_settings
-from ..reporting.provenance import DEFAULT, FLAG, Setting, settings_of
+from ..reporting.provenance import DEFAULT, FLAG, RECIPE, Setting, settings_of
 from ..training.arguments import Data2VecTrainingArguments, ObjectiveArguments
 from ..training.batch_schedule import SCALED
 from .arguments import FINETUNING, PRETRAINING
@@ -59,6 +59,6 @@ def finetuning_settings(flags: cli.Flags, parsed: Sequence[Any], task: Task) -> 
 
 def _given_by(flags: cli.Flags, groups: Sequence[Any]) -> dict[str, str]:
     """By the names of the settings that were given, who gave them."""
-    recipe = "recipe" if flags.recipe is None else f"recipe {flags.recipe.name}"
+    recipe = RECIPE if flags.recipe is None else f"{RECIPE} {flags.recipe.name}"
     of_recipe = dict.fromkeys(cli.names_in(flags.of_recipe, groups), recipe)
     return of_recipe | dict.fromkeys(cli.names_in(flags.given, groups), FLAG)

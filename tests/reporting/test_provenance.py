@@ -7,6 +7,8 @@ from modeling_data2vec_generic import cli
 from modeling_data2vec_generic.reporting.provenance import (
     DEFAULT,
     FLAG,
+    Setting,
+    chosen,
     plain,
     settings_of,
     settings_that_matter,
@@ -78,6 +80,20 @@ def test_settings_of__chosen_are_those_that_are_no_defaults(found):
         *("output_dir", "model_type", "horizontal_flip", "learning_rate", "seed", "target_final_norms"),
         *("num_masks", "lr_scheduler_type", "use_cpu", "predictor", "mask_ratio", "warmup_steps"),
     }
+
+
+def test_chosen__leaves_out_presets_without_effect_but_nothing_that_was_given():
+    def setting(name, value, source):
+        return Setting(name, value, source, "objective")
+
+    settings = [
+        setting("predictor", "linear", FLAG),
+        setting("decoder_dim", 96, "objective data2vec"),
+        setting("decoder_layers", 2, "recipe x.json"),
+        setting("seed", 42, DEFAULT),
+    ]
+    assert [setting.name for setting in chosen(settings)] == ["predictor", "decoder_layers"]
+    assert "decoder_dim" in [setting.name for setting in chosen([setting("predictor", "conv", FLAG), *settings[1:]])]
 
 
 def test_plain__is_what_a_recipe_may_hold(found):
