@@ -43,7 +43,10 @@ def training_data(summary: RunSummary) -> str:
         f"[{name}](https://huggingface.co/datasets/{name})" if name in summary.datasets else f"`{name}`"
         for name in summary.sources
     )
-    return f"{count}{NOUNS[summary.modality]} of {names}"
+    made = ""
+    if summary.train_rows is not None and summary.source_rows not in (None, summary.train_rows):
+        made = f", made of {summary.source_rows:,} rows"
+    return f"{count}{NOUNS[summary.modality]}{made} of {names}"
 
 
 def amount(summary: RunSummary) -> str:

@@ -191,12 +191,12 @@ def _results_of_pretraining(summary: RunSummary) -> str:
     noun = NOUNS[summary.modality]
     probe = (
         "The first two are those of a probe: a linear classifier and nearest neighbours are fitted to the frozen "
-        f"features of labelled training {noun}, and tested on validation {noun}. The encoder never saw a label."
+        "features of labelled training rows, and tested on labelled validation rows. The encoder never saw a label."
     )
     return joined(
         [
             "## Results",
-            f"On {summary.eval_rows:,} {noun} that were not trained on:",
+            f"On validation data that were not trained on, {summary.eval_rows:,} {noun}:",
             table(("measure", "before training", "after"), rows),
             probe if "eval_linear_accuracy" in summary.results else "",
         ]
@@ -216,10 +216,10 @@ def _limits_of_pretraining(summary: RunSummary) -> str:
         "whatever is one-sided in these is in its features.",
     ]
     before, after = (summary.results.get(f"{prefix}_linear_accuracy") for prefix in ("init", "eval"))
-    if before is not None and after is not None and after <= before:
+    if before is not None and after is not None and after < before:
         limits.append(
-            "**The probe finds its features no better than those that it began with**: by this measure, the run was "
-            "not worth it."
+            "**The probe finds its features worse than those that it began with**: by this measure, the run was not "
+            "worth it."
         )
     if after is None:
         limits.append("What its features are worth was not measured, since there were no labelled validation data.")

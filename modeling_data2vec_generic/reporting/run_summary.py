@@ -3,7 +3,7 @@
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,13 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
-from ..data.arguments import SOURCE_FLAGS, DataArguments
+from ..data.arguments import SOURCE_FLAGS, VALIDATION_FLAGS, DataArguments
 from ..data.sources.built_in import BUILT_IN
 from ..training.arguments import ModelArguments
 from ..training.monitoring.health import verdict_of
 from .provenance import Setting, settings_that_matter
 
+_OF_PATHS = (*SOURCE_FLAGS, *VALIDATION_FLAGS, "model_name_or_path", "config_name", "processor_name")
 _PACKAGES = ("modeling_data2vec_generic", "transformers", "torch", "datasets")
 
 
@@ -33,7 +34,9 @@ class RunSummary:
         base_model: the same, if it is a Hub id.
         sources: names of the sources of training rows, without the folders that they lie in.
         datasets: those of them that are datasets of the Hub.
-        train_rows, eval_rows: numbers of rows; None if they are not known (streams) or there are none.
+        source_rows: rows of training data.
+        train_rows, eval_rows: samples that were made of them, and of validation rows; None if they are not known
+            (streams) or there are none.
         steps: optimizer steps.
         samples: samples that were trained on, in all steps together.
         epochs: passes over the training data; None for streams.
@@ -64,6 +67,7 @@ class RunSummary:
     base_model: str | None = None
     sources: Sequence[str] = ()
     datasets: Sequence[str] = ()
+    source_rows: int | None = None
     train_rows: int | None = None
     eval_rows: int | None = None
     steps: int = 0
@@ -142,9 +146,18 @@ def about_card(arguments: Any, settings: Sequence[Setting]) -> dict[str, Any]:
     return {
         "license": arguments.license,
         "language": arguments.language or [],
-        "settings": settings_that_matter(settings),
+        "settings": [_without_folders(setting) for setting in settings_that_matter(settings)],
         "versions": {"Python": platform.python_version()} | _versions(),
     }
+
+
+def _without_folders(setting: Setting) -> Setting:
+    """The setting without the folders of the files that it names, which say more about a machine than about a run."""
+    if setting.name not in _OF_PATHS:
+        return setting
+    values = setting.value if isinstance(setting.value, list) else [setting.value]
+    names = [Path(value).resolve().name if os.path.exists(value) else value for value in values]
+    return replace(setting, value=names if isinstance(setting.value, list) else names[0])
 
 
 def _versions() -> dict[str, str]:

@@ -218,6 +218,7 @@ def run(flags: cli.Flags) -> PretrainingRun:
                 model_type=encoder.config.model_type,
                 modality=modality_name,
                 num_parameters=encoder.num_parameters(),
+                source_rows=None if stream else len(raw["train"]),
                 eval_rows=len(prepared["validation"]) if "validation" in prepared else None,
                 **about_weights(model_args),
                 **about_data(data_args),

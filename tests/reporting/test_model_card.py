@@ -230,7 +230,10 @@ def test_text__of_a_finetuned_model():
         ({"health": "collapsed"}, "**The model has collapsed**"),
         ({"health": "too early"}, "whether it was healthy is not known"),
         ({"health": ""}, "The health of the run was not measured."),
-        ({"results": {"init_linear_accuracy": 0.9, "eval_linear_accuracy": 0.8}}, "**The probe finds its features no"),
+        (
+            {"results": {"init_linear_accuracy": 0.9, "eval_linear_accuracy": 0.8}},
+            "**The probe finds its features worse",
+        ),
         ({"results": {"eval_loss": 1.0}}, "was not measured, since there were no labelled validation data"),
         ({"results": {}}, "Nothing was measured on held-out data"),
         ({"epochs": 0.25}, "which is 25.0% of all 1,437 that there are."),
