@@ -231,7 +231,7 @@ def read(output: Path) -> Embeddings:
         with open(rows_file(output), encoding="utf-8") as file:
             rows = [json.loads(line) for line in file]
         if output.suffix == ".npy":
-            vectors = np.load(output, mmap_mode="r")
+            vectors = np.load(output, mmap_mode="r", allow_pickle=False)
         else:
             from safetensors.numpy import load_file
 
