@@ -17,7 +17,17 @@ Purpose = Literal["pretrain", "finetune"]  # the command that a recipe is for
 
 
 _CATALOGUE = "catalogue.json"  # in the folder of examples: what the recipes' own files do not say
+_SOURCES = {"dataset_name", "train_file", "train_dir"}
 _INPUTS = ("model_name_or_path", "train_file", "validation_file", "train_dir", "validation_dir")
+# By the folder of the recipe, the data of a user's own that it takes, if it names none.
+_OWN_DATA = {
+    "protein": "train_file path/to/proteins.fasta",
+    "series": "train_file path/to/series.parquet",
+    "speech": "train_dir path/to/recordings",
+    "text": "train_file path/to/text.txt",
+    "video": "train_dir path/to/clips",
+    "vision": "train_dir path/to/images",
+}
 _NOT_HERE = ("data/", "output/")  # beginnings of the paths of what scripts fetch and other recipes leave behind
 
 
@@ -67,7 +77,8 @@ class Recipe:
         copied = [f"data2vec recipes copy {self.name}"] if self.fetch else []
         fetched = [f"python {examples_folder().name}/{script}" for script in self.fetch]
         before = [f"data2vec pretrain {self.source.short_name}"] if self.source else []
-        return [*copied, *fetched, *before, f"data2vec {self.purpose} {self.short_name}"]
+        data = "" if self.settings.keys() & _SOURCES else f" --{_OWN_DATA[self.kind]}"
+        return [*copied, *fetched, *before, f"data2vec {self.purpose} {self.short_name}{data}"]
 
     @cached_property
     def settings(self) -> dict[str, Any]:

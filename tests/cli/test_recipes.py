@@ -86,12 +86,16 @@ def test_recipe__knows_the_one_that_it_starts_from():
         "data2vec finetune garment_masks",
     ]
     assert recipe_called("python_docs").commands() == ["data2vec pretrain python_docs"]
+    assert recipe_called("own_images").commands() == ["data2vec pretrain own_images --train_dir path/to/images"]
 
 
 @pytest.mark.parametrize("recipe", all_recipes(), ids=lambda recipe: recipe.name)
 def test_commands__are_understood(recipe):
     *before, last = [command.split() for command in recipe.commands()]
-    assert cli.flags_of_words(last[2:], GROUPS[last[1]], last[1]).recipe == recipe.path
+    flags = cli.flags_of_words(last[2:], GROUPS[last[1]], last[1])
+    assert flags.recipe == recipe.path
+    given = cli.names_in(flags.all, GROUPS[last[1]])
+    assert len(given & {"dataset_name", "train_file", "train_dir"}) == 1
     for words in before:
         if words[0] == "python":
             assert (examples_folder().parent / words[1]).is_file()
