@@ -6,9 +6,10 @@
 
 from .flags import Flags, as_flags, flags_of_settings, flags_of_words, require_inputs
 from .logs import log_to_terminal, start_logging
-from .parsing import names_in, parse
+from .parsing import CommandParser, names_in, parse
 
 __all__ = [
+    "CommandParser",
     "Flags",
     "as_flags",
     "flags_of_settings",

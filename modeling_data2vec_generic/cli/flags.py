@@ -108,7 +108,9 @@ def as_flags(settings: Mapping[str, Any]) -> list[str]:
         if value is None:
             continue
         values = (list(value) or ["none"]) if isinstance(value, list | tuple) else [value]
-        flags += [f"--{name}", *map(_as_word, values)]
+        words = [_as_word(item) for item in values]
+        # A word that begins with a dash would be taken for a flag.
+        flags += [f"--{name}={words[0]}"] if words[0].startswith("-") and len(words) == 1 else [f"--{name}", *words]
     return flags
 
 

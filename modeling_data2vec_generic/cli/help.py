@@ -13,8 +13,8 @@ from transformers import TrainingArguments
 
 from .parsing import new_parser
 
-HELP = ("-h", "--help")
-HELP_ALL = ("--help_all", "--help-all")
+_HELP = ("-h", "--help")
+_HELP_ALL = ("--help_all", "--help-all")
 _INDENT = 32  # of the text beside the flags
 _WIDTH = (80, 120)  # least and most characters in a line
 _LONGEST_HEADING = 60  # characters in the title of a section of transformers' documentation; longer lines are tips
@@ -61,9 +61,9 @@ def help_for(
         topics: by title, the names of the flags of the short help.
         groups: dataclasses whose fields are the flags.
     """
-    if not {*HELP, *HELP_ALL}.intersection(words):
+    whole = not {*_HELP_ALL}.isdisjoint(words)
+    if not whole and {*_HELP}.isdisjoint(words):
         return None
-    whole = bool({*HELP_ALL}.intersection(words))
     actions = _actions(groups)
     titled = _all_topics(groups) if whole else topics
     in_short = _IN_SHORT if "num_train_epochs" in actions else {}

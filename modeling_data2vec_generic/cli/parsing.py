@@ -1,7 +1,7 @@
 """Words of a command line become dataclasses, with messages about flags that there are not."""
 
 import re
-from argparse import SUPPRESS
+from argparse import SUPPRESS, ArgumentParser, Namespace
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
@@ -41,18 +41,43 @@ _RENAMED = {
     "warmup_ratio": "--warmup_steps, which takes a share of all steps too",
 }
 
+_NO_RECIPE = (
+    f" It is no recipe either: the name of one stands first, and a file of your own ends in {', '.join(ENDINGS)}."
+)
 
-class _Parser(HfArgumentParser):
-    """A parser that raises its errors, in place of ending the process."""
+
+class _RaisesErrors:
+    """For a parser that raises its errors, in place of ending the process."""
 
     def error(self, message: str) -> NoReturn:
         words = message.removeprefix("argument ")  # which argparse puts before all names of the flag, --a_b/--a-b
         raise ValueError(re.sub(r"^(--\w+)/--[\w-]+", r"\1", words) + ".")
 
 
+class _FlagParser(_RaisesErrors, HfArgumentParser):
+    """A parser of flags that are fields of dataclasses."""
+
+
+class CommandParser(_RaisesErrors, ArgumentParser):
+    """A parser of a command that has few flags of its own, and no recipes. It takes no abbreviated flags.
+
+    Raises:
+        ValueError: when it parses: there is no such flag, or a value cannot be used.
+    """
+
+    def __init__(self, **settings: Any):
+        super().__init__(allow_abbrev=False, **settings)
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Namespace:  # type: ignore[override]
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            raise ValueError(" ".join(_remarks(unknown, self)))
+        return parsed
+
+
 def new_parser(groups: Iterable[Any]) -> HfArgumentParser:
     """A parser of the flags that are fields of the dataclasses `groups`."""
-    return _Parser(groups, add_help=False, allow_abbrev=False)
+    return _FlagParser(groups, add_help=False, allow_abbrev=False)
 
 
 def parse(words: list[str], groups: Iterable[Any]) -> tuple[Any, ...]:
@@ -87,15 +112,12 @@ def names_in(words: list[str], groups: Iterable[Any]) -> set[str]:
     return set(vars(parser.parse_known_args(words)[0]))
 
 
-def _remarks(unknown: list[str], parser: HfArgumentParser) -> list[str]:
+def _remarks(unknown: list[str], parser: ArgumentParser) -> list[str]:
     """Messages on unknown flags, one for each, or on words that belong to no flag."""
     known = sorted(name for action in parser._actions for name in action.option_strings if name.startswith("--"))
     flags = [word.split("=")[0] for word in unknown if word.startswith("-")]
     if not flags:
-        return [
-            f"{unknown[0]!r} belongs to no flag, and is no recipe: the name of one stands first, and a file of your "
-            f"own ends in {', '.join(ENDINGS)}."
-        ]
+        return [f"{unknown[0]!r} belongs to no flag." + (_NO_RECIPE if isinstance(parser, _FlagParser) else "")]
     remarks = []
     for flag in flags:
         now = _RENAMED.get(flag.strip("-").replace("-", "_"))

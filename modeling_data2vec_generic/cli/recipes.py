@@ -15,7 +15,6 @@ ENDINGS = (".json", ".yaml", ".yml")
 FINETUNING = "finetuning"  # the folder of the recipes for fine-tuning, in that of each kind of data
 Purpose = Literal["pretrain", "finetune"]  # the command that a recipe is for
 
-
 _CATALOGUE = "catalogue.json"  # in the folder of examples: what the recipes' own files do not say
 _SOURCES = {"dataset_name", "train_file", "train_dir"}
 _INPUTS = ("model_name_or_path", "train_file", "validation_file", "train_dir", "validation_dir")

@@ -1,18 +1,17 @@
 """`data2vec convert`: a checkpoint of fairseq or data2vec-pytorch becomes a folder that `AutoModel` loads."""
 
-import argparse
 import sys
 
+from ..cli import CommandParser
 from ..conversion.checkpoints import summarised
 from ..conversion.converting import WEIGHTS, Conversion, convert
 
 
 def main(argv: list[str]) -> None:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="data2vec convert",
         description="Convert a checkpoint of fairseq (data2vec and data2vec 2.0), of data2vec_vision/beit or of "
         "data2vec-pytorch into a folder that AutoModel loads. docs/migrating.md has examples.",
-        allow_abbrev=False,
     )
     parser.add_argument("checkpoint", help="the file, e.g. checkpoint_best.pt")
     parser.add_argument("output_dir", help="a new folder for the model")

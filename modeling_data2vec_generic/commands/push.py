@@ -1,8 +1,8 @@
 """`data2vec push`: pushes what a run saved to the Hub."""
 
-from argparse import ArgumentParser
 from pathlib import Path
 
+from ..cli import CommandParser
 from ..hub.access import Repository, open_repository
 from ..hub.layout import CONTENTS, repository_files
 from ..hub.push import exit_code, push_directory
@@ -15,7 +15,7 @@ def main(argv: list[str]) -> None:
         ValueError: the folder holds no model, or the repository can't be written to.
         SystemExit: the upload failed.
     """
-    parser = ArgumentParser(prog="data2vec push", description="Push what a run saved, with its card, to the Hub.")
+    parser = CommandParser(prog="data2vec push", description="Push what a run saved, with its card, to the Hub.")
     parser.add_argument("folder", type=Path, help="Output directory of a run, or another folder of a model.")
     parser.add_argument("--hub_model_id", help="NAMESPACE/NAME of the repository. Default: the folder's name.")
     parser.add_argument(

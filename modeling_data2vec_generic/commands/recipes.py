@@ -1,11 +1,11 @@
 """`data2vec recipes`: lists, shows and copies the recipes that come with the package."""
 
-import argparse
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from ..cli import CommandParser
 from ..cli.recipes import FINETUNING, Recipe, all_recipes, examples_folder, recipe_called
 
 _TITLES = {"pretrain": "Pre-training: data2vec pretrain NAME", "finetune": "Fine-tuning: data2vec finetune NAME"}
@@ -14,8 +14,8 @@ _COLUMNS = {
     "finetune": ("name", "modality", "after", "data", "time"),
 }
 _NOTE = f"""
-Times are those of a CPU. `data2vec recipes show NAME` says how the data of a recipe are fetched, and what it holds; of
-a fine-tuning recipe, NAME is {FINETUNING}/NAME there.
+Times are rough, and those of one or two cores of a CPU. `data2vec recipes show NAME` says how the data of a recipe are
+fetched, and what it holds; of a fine-tuning recipe, NAME is {FINETUNING}/NAME there.
 """
 
 
@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> None:
     Raises:
         ValueError: there is no recipe of this name, or a file that would be copied exists with another content.
     """
-    parser = argparse.ArgumentParser(prog="data2vec recipes", description=(__doc__ or "").split(": ", 1)[1])
+    parser = CommandParser(prog="data2vec recipes", description=(__doc__ or "").split(": ", 1)[1])
     commands = parser.add_subparsers(dest="command")
     commands.add_parser("list", help="a table of all recipes (the default)")
     show = commands.add_parser("show", help="the settings of a recipe, and the commands that run it")

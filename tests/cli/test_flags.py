@@ -144,7 +144,7 @@ def test_recipe__behind_flags_holds_over_the_defaults_of_a_task(tmp_path):
         ("--learning_rat_e 1", "no flag --learning_rat_e: did you mean --learning_rate?"),
         ("--kernel_siz 1 --no_cuda", "did you mean --decoder_kernel_size? There is no flag --no_cuda: use --use_cpu."),
         ("--qqqq", "no flag --qqqq: did you mean --"),
-        ("--seed 1 digits", "'digits' belongs to no flag, and is no recipe: the name of one stands first"),
+        ("--seed 1 digits", "'digits' belongs to no flag. It is no recipe either: the name of one stands first"),
         ("examples/digits", "no recipe 'examples/digits' for `data2vec pretrain`: did you mean vision/digits?"),
     ],
 )
@@ -171,3 +171,22 @@ def test_recipe__and_files_of_data_with_the_same_ending(tmp_path):
     for words in ([recipe, "--train_file", one, two], ["--train_file", one, two, recipe]):
         _, data, _, _, training = pretraining.parse([*words, *NEW])
         assert (data.train_file, training.seed) == ([one, two], 7)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["a", "--sise", "2"], "^There is no flag --sise: did you mean --size\\?$"),
+        (["a", "--siz", "2"], "^There is no flag --siz: did you mean --size\\?$"),  # abbreviations are not taken
+        (["a", "b"], "^'b' belongs to no flag.$"),
+        ([], "^the following arguments are required: name.$"),
+        (["a", "--size", "big"], "^--size: invalid int value: 'big'.$"),
+    ],
+)
+def test_command_parser__raises_its_errors(words, message):
+    parser = cli.CommandParser(prog="data2vec x")
+    parser.add_argument("name")
+    parser.add_argument("--size", type=int)
+    with pytest.raises(ValueError, match=message):
+        parser.parse_args(words)
+    assert vars(parser.parse_args(["a", "--size", "2"])) == {"name": "a", "size": 2}

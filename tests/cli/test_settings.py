@@ -31,17 +31,19 @@ def test_settings__of_all_types(tmp_path):
         lr_scheduler_type=SchedulerType.COSINE_WITH_MIN_LR,
         lr_scheduler_kwargs={"min_lr": 1e-6},
         max_train_samples=None,
-        run_name="two words",
+        run_name="-two words",
+        loss_scale=-1,
         label_smoothing_factor=0.0,
         **NEW,
     )
     assert found["output_dir"] == str(tmp_path / "out")
-    assert (found["learning_rate"], found["horizontal_flip"], found["run_name"]) == (1e-4, False, "two words")
+    assert (found["learning_rate"], found["horizontal_flip"], found["run_name"]) == (1e-4, False, "-two words")
     assert (found["target_layer_norms"], found["target_final_norms"]) == (["batch", "layer"], [])
     assert found["train_file"] == ["a b.csv", "c.csv"]
     assert found["lr_scheduler_type"] == SchedulerType.COSINE_WITH_MIN_LR
     assert found["lr_scheduler_kwargs"] == {"min_lr": 1e-6}
     assert found["max_train_samples"] is None
+    assert found["loss_scale"] == -1
 
 
 def test_recipe__by_name_path_or_content():
