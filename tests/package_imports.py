@@ -13,6 +13,7 @@ TRAVELLING = "_data2vec_generic.py"  # ending of the files that are saved with a
 # A room imports from itself and from rooms that stand before it. docs/architecture.md shows them.
 ROOMS = (
     "versions.py",
+    "installation/",
     "model files",
     "errors.py",
     "cli/",

@@ -16,6 +16,7 @@ COMMANDS = {
     "push": ("push", "push what a run saved to the Hugging Face Hub"),
     "recipes": ("recipes", "list, show and copy the recipes that come with the package"),
     "capabilities": ("capabilities", "what can be done with each type of encoder of transformers"),
+    "doctor": ("doctor", "print versions, devices, and what is missing for which kind of data"),
 }
 _PACKAGE = Path(__file__).parents[1]
 _HELP = """usage: data2vec COMMAND ...
