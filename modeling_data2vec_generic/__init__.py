@@ -43,6 +43,7 @@ from .modeling_data2vec_generic import (
 )
 
 if TYPE_CHECKING:
+    from .exporting.exporter import export
     from .masking.sampler import MaskSampler
     from .modalities.series.collator import DataCollatorForData2VecSeries
     from .modalities.speech.collator import DataCollatorForData2VecSpeech
@@ -87,6 +88,7 @@ _IMPORTED_WHEN_USED = {
     "DataCollatorForData2VecVision": "modalities.vision.collator",
     "MaskSampler": "masking.sampler",
     "embed": "runs.embedding",
+    "export": "exporting.exporter",
     "finetune": "runs.finetuning",
     "pretrain": "runs.pretraining",
 }
@@ -115,6 +117,7 @@ __all__ = [
     "DataCollatorForData2VecVision",
     "MaskSampler",
     "embed",
+    "export",
     "finetune",
     "pretrain",
 ]

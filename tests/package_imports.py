@@ -27,6 +27,7 @@ ROOMS = (
     "evaluation/",
     "training/",
     "conversion/",
+    "exporting/",
     "figures/",
     "modalities/",
     "embedding/",

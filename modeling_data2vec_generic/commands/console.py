@@ -17,6 +17,7 @@ COMMANDS = {
     "recipes": ("recipes", "list, show and copy the recipes that come with the package"),
     "capabilities": ("capabilities", "what can be done with each type of encoder of transformers"),
     "doctor": ("doctor", "print versions, devices, and what is missing for which kind of data"),
+    "export": ("export", "write an encoder for transformers, sentence-transformers, ONNX or torch.export"),
 }
 _PACKAGE = Path(__file__).parents[1]
 _HELP = """usage: data2vec COMMAND ...

@@ -44,7 +44,9 @@ def _needed() -> tuple[list[str], list[str]]:
     broken += [f"Python {found} is {problem}"] if problem else []
     for package in map(look_up, requirements()):
         lines.append(
-            _line(f"{package.name} {package.version or '-'} ({_plain(package.wanted)})", package.problem, package.remedy)
+            _line(
+                f"{package.name} {package.version or '-'} ({_plain(package.wanted)})", package.problem, package.remedy
+            )
         )
         broken += [f"{package.name} is {package.problem}"] if package.problem else []
     return broken, lines

@@ -27,11 +27,7 @@ ENCODER_DIR, PRETRAINING, FIGURES, CARD = "encoder", "pretraining", "figures", "
 LAST_CHECKPOINT = "last-checkpoint"
 
 _WEIGHTS = "model*.safetensors*"
-_PATTERNS = (
-    CONFIG_NAME,
-    "generation_config.json",
-    _WEIGHTS,
-    # of processors
+PROCESSOR_FILES = (
     "*processor_config.json",
     "tokenizer*",
     "special_tokens_map.json",
@@ -41,6 +37,7 @@ _PATTERNS = (
     "*.model",
     "chat_template*",
 )
+_PATTERNS = (CONFIG_NAME, "generation_config.json", _WEIGHTS, *PROCESSOR_FILES)
 
 Files = dict[str, Path | bytes]
 """By its path in the repository, a file's path or its content."""

@@ -11,7 +11,12 @@ from packaging.version import Version
 
 DISTRIBUTION = "modeling_data2vec_generic"
 # Where a package is imported by another name than it is installed by.
-_MODULES = {"pillow": "PIL", "pyyaml": "yaml", "scikit-learn": "sklearn", "sentence-transformers": "sentence_transformers"}
+_MODULES = {
+    "pillow": "PIL",
+    "pyyaml": "yaml",
+    "scikit-learn": "sklearn",
+    "sentence-transformers": "sentence_transformers",
+}
 
 
 @dataclass(frozen=True)

@@ -111,6 +111,7 @@ ELSEWHERE: dict[str, tuple[Any, str | None]] = {
     "_C": (torch, None),  # of which `DisableTorchFunctionSubclass` is documented
     "_auto_class": (PreTrainedModel, None),
     "_buffers": (torch.nn.Module(), None),
+    "_dynamo": (torch, None),
     "_conv_forward": (torch.nn.Conv1d(1, 1, 1), "(input, weight, bias)"),
     "_fingerprint": (datasets.Dataset.from_dict({}), None),
     "_foreach_add_": (torch, None),

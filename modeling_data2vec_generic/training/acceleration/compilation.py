@@ -41,7 +41,7 @@ def compile_parts(
     teacher's blocks becomes a part of it. A student's blocks that have other hooks inside are not compiled, nor are
     single layers, which have nothing to be fused with.
     """
-    limits: Any = torch.compiler.config
+    limits: Any = torch._dynamo.config  # torch.compiler.config has it too, but only since torch 2.7
     limits.recompile_limit = max(limits.recompile_limit, MOST_GRAPHS)
     student, teacher = (Compiler(role, backend, mode) for role in ("student", "teacher"))
     hooked = model.layout.gathered if model.config.student_input == "visible" else ()
