@@ -52,9 +52,9 @@ def write_sentence_transformers(
             f"sentence-transformers embeds text, and this {encoder.config.model_type} encoder reads "
             f"{main_input(encoder)}. Choose another --format."
         )
-    with as_value_error(f"{str(source)!r} has no tokenizer that can be loaded", "sentence-transformers needs one."):
-        tokenizer = AutoTokenizer.from_pretrained(source)
     write_transformers(encoder, source, folder)
+    with as_value_error(f"{str(source)!r} has no tokenizer that can be loaded", "sentence-transformers needs one."):
+        tokenizer = AutoTokenizer.from_pretrained(folder)
     config: Any = encoder.config
     modules = ["Transformer", "Pooling", *(["Normalize"] if normalize else [])]
     places = ["", *(f"{number}_{name}" for number, name in enumerate(modules) if number)]

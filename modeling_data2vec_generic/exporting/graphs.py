@@ -20,8 +20,7 @@ from ..modeling_data2vec_generic import encoder_of
 from ..quirks_data2vec_generic import quirks_of
 
 OUTPUT = "last_hidden_state"
-# Differences that come from sums in another order.
-_TOLERANCES = {"rtol": 1e-3, "atol": 1e-4}
+_RELATIVE, _ABSOLUTE = 1e-3, 1e-4  # differences that come from sums in another order
 _LARGEST_ONNX = 2**31 - 2**20  # bytes; weights beyond it go to a second file, model.onnx.data
 _OF_ANY_LENGTH = ("input_ids", "input_values")
 
@@ -149,4 +148,4 @@ def _compare(
     others: Mapping[str, Tensor],
 ) -> None:
     for given in (inputs, others):
-        torch.testing.assert_close(run(given), encoder(*given.values()), **_TOLERANCES)
+        torch.testing.assert_close(run(given), encoder(*given.values()), rtol=_RELATIVE, atol=_ABSOLUTE)
