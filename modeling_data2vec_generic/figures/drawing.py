@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from cycler import cycler
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
@@ -44,6 +45,17 @@ styled = rc_context(
     }
 )
 """Decorates functions that draw, so that all figures look alike. Sizes are for figures of WIDTH."""
+
+
+def canvas(width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure with one axes for all of it, whose coordinates are inches from the left and from the top.
+
+    Figures of many small pictures are drawn much faster on it than with axes for each of them.
+    """
+    figure = Figure(figsize=(width, height))
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0), autoscale_on=False)
+    axes.set_axis_off()
+    return figure, axes
 
 
 def save(figure: Figure, path: Path) -> None:

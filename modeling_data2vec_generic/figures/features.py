@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
-from .drawing import COLOURS, WIDTH, save, styled
+from .drawing import COLOURS, WIDTH, canvas, save, styled
 from .fonts import drawable_names
-from .samples import characters_across, draw_sample
+from .samples import Box, draw_sample
 
 _HEADS = 0.8  # inches, for what the rows are
 _SAME, _OTHER = COLOURS[0], COLOURS[1]
@@ -19,26 +20,23 @@ _MARKERS = "o^"  # classes beyond the number of colours have another marker
 _NAMED = len(COLOURS) * len(_MARKERS)
 _NAME_LENGTH = 14  # characters of a class name
 _OTHERS = "#DDDDDD"
-_LINES = 4  # of a text among neighbours
+_GAP = 0.12  # inches between groups of columns
 
 
 @styled
 def plot_rows(rows: Mapping[str, Sequence[np.ndarray]], path: Path) -> None:
     """Rows of pictures (height, width, 3), all of one size, each row with its name in front."""
-    names, pictures = list(rows), list(rows.values())
-    height, width = pictures[0][0].shape[:2]
+    pictures = list(rows.values())
     columns = len(pictures[0])
-    side = min((WIDTH - _HEADS) / columns, 2.0)
-    figure = Figure(figsize=(_HEADS + side * columns, len(names) * side * height / width))
-    left, step = _HEADS / figure.get_figwidth(), 1 / len(names)
-    across = (1 - left) / columns
-    for row, (name, shown) in enumerate(zip(names, pictures, strict=True)):
-        middle = 1 - (row + 0.5) * step
-        figure.text(0.9 * left, middle, name.replace(" ", "\n"), ha="right", va="center", multialignment="right")
+    width = min((WIDTH - _HEADS) / columns, 2.0)
+    height = width * pictures[0][0].shape[0] / pictures[0][0].shape[1]
+    figure, axes = canvas(_HEADS + width * columns, len(rows) * height)
+    for row, (name, shown) in enumerate(rows.items()):
+        label = name.replace(" ", "\n", 1)
+        axes.text(_HEADS - 0.1, (row + 0.5) * height, label, ha="right", va="center", multialignment="right")
         for column, picture in enumerate(shown):
-            axes = figure.add_axes((left + (column + 0.02) * across, middle - 0.48 * step, 0.96 * across, 0.96 * step))
-            axes.imshow(picture)
-            axes.set_axis_off()
+            place = (_HEADS + (column + 0.02) * width, (row + 0.02) * height, 0.96 * width, 0.96 * height)
+            draw_sample(axes, place, picture)
     save(figure, path)
 
 
@@ -95,55 +93,45 @@ def plot_neighbours(
     """
     drawn, cell = _neighbours_that_fit(queries[0].sample)
     drawn = min(drawn, len(next(iter(found.values()))[0]))
-    head, gap = (0.9 if names else 0.0), 0.12
-    width = (WIDTH - head - gap * len(found)) / (1 + drawn * len(found))
+    head, above = (_HEADS, 0.5) if names else (0.05, 0.3)
+    width = (WIDTH - head - _GAP * len(found)) / (1 + drawn * len(found))
     height = width * cell
-    top = 0.5 if names else 0.3
-    tall = top + len(queries) * height
-    figure = Figure(figsize=(WIDTH, tall))
+    figure, axes = canvas(WIDTH, above + len(queries) * height)
     labels = _shown(names)
 
-    def cell_at(left: float, row: int, shown: Shown, frame: str | None) -> None:
-        axes = figure.add_axes(
-            (left / WIDTH, (tall - top - (row + 0.94) * height) / tall, 0.92 * width / WIDTH, 0.88 * height / tall)
-        )
-        draw_sample(axes, shown.sample, int(0.9 * characters_across(width, 7.5) * 1.15), _LINES)
-        if frame is not None:
-            axes.set_axis_on()
-            axes.set(xticks=[], yticks=[])
-            axes.spines[:].set(visible=True, color=frame, linewidth=1.8)
+    def box(left: float, row: int) -> Box:
+        return left + 0.04 * width, above + (row + 0.06) * height, 0.92 * width, 0.88 * height
 
-    def title_at(left: float, columns: int, title: str) -> None:
-        figure.text(
-            (left + 0.46 * columns * width) / WIDTH, 1 - 0.08 / tall, title, weight="bold", ha="center", va="top"
-        )
+    def title(left: float, columns: int, text: str) -> None:
+        axes.text(left + columns * width / 2, 0.08, text, weight="bold", ha="center", va="top")
 
-    title_at(head, 1, "query")
+    title(head, 1, "query")
     for row, query in enumerate(queries):
-        cell_at(head, row, query, None)
+        draw_sample(axes, box(head, row), query.sample)
         if query.label is not None:
-            middle = (tall - top - (row + 0.5) * height) / tall
-            figure.text((head - 0.1) / WIDTH, middle, labels[query.label], ha="right", va="center", parse_math=False)
-    left = head + width + gap
-    for title, neighbours in found.items():
-        title_at(left, drawn, title)
+            middle = above + (row + 0.5) * height
+            axes.text(head - 0.1, middle, labels[query.label], ha="right", va="center", parse_math=False)
+    left = head + width + _GAP
+    for name, neighbours in found.items():
+        title(left, drawn, name)
         for row, (query, nearest) in enumerate(zip(queries, neighbours, strict=True)):
             for column, shown in enumerate(nearest[:drawn]):
-                same = _SAME if shown.label == query.label else _OTHER
-                cell_at(left + column * width, row, shown, None if query.label is None else same)
-        left += drawn * width + gap
+                place = box(left + column * width, row)
+                draw_sample(axes, place, shown.sample)
+                if query.label is not None:
+                    colour = _SAME if shown.label == query.label else _OTHER
+                    axes.add_patch(Rectangle(place[:2], *place[2:], fill=False, edgecolor=colour, linewidth=1.8))
+        left += drawn * width + _GAP
     if names:
         for place, (colour, text) in enumerate(((_SAME, "same class"), (_OTHER, "another class"))):
-            figure.text(
-                (head + width + gap + 1.2 * place) / WIDTH, 1 - 0.28 / tall, f"□ {text}", color=colour, va="top"
-            )
+            axes.text(head + width + _GAP + 1.1 * place, 0.28, f"□ {text}", color=colour, va="top")
     save(figure, path)
 
 
 def _neighbours_that_fit(sample: Any) -> tuple[int, float]:
     """How many neighbours are drawn in each group, and the height of a cell as a share of its width."""
     if isinstance(sample, str):
-        return 1, 0.27
+        return 1, 0.28
     if sample.ndim < 3:
         return 2, 0.5
     height, width = sample.shape[:2]

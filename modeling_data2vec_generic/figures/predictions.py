@@ -15,12 +15,14 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from .drawing import save
+from .drawing import canvas, save
 from .fonts import drawable_names
+from .samples import draw_sample
 
 _NUMBERED = 20  # classes up to which each cell has its number written in it
 _COLUMNS = 4
-_LINE_LENGTH, _LINES, _TITLE_LINES = 52, 12, 2  # of text that fits into one of them
+_CELL = (3.2, 2.4)  # width and height of each, in inches
+_LINE_LENGTH, _TITLE_LINES = 52, 2  # of a title that fits
 _NAME_LENGTH = 24  # characters of a class name beside a matrix
 _CHARACTERS = 120  # of a transcript
 _PAIRS = 25  # of confused characters
@@ -59,19 +61,13 @@ def plot_confusion_counts(counts: NDArray[np.int64], names: Sequence[str], path:
 def plot_errors(titles: Sequence[str], samples: Sequence[Any], path: Path) -> Path:
     """Samples with a title each: images (H, W, 3), waveforms (S,), series (T, channels) or text."""
     rows = -(-len(samples) // _COLUMNS)
-    figure = Figure(figsize=(3.2 * _COLUMNS, 2.4 * rows), layout="constrained")
+    figure, axes = canvas(_CELL[0] * _COLUMNS, _CELL[1] * rows)
     for place, (title, sample) in enumerate(zip(titles, samples, strict=True)):
-        axes = figure.add_subplot(rows, _COLUMNS, place + 1)
+        row, column = divmod(place, _COLUMNS)
+        left, top = (column + 0.03) * _CELL[0], row * _CELL[1]
         heading = "\n".join(textwrap.wrap(title, _LINE_LENGTH)[:_TITLE_LINES])
-        axes.set_title(heading, fontsize=8, parse_math=False)
-        axes.set_axis_off()
-        if isinstance(sample, str):
-            lines = [part for line in sample.splitlines() for part in textwrap.wrap(line, _LINE_LENGTH) or [""]]
-            axes.text(0, 1, "\n".join(lines[:_LINES]), va="top", fontsize=7, parse_math=False, in_layout=False)
-        elif sample.ndim <= 2:
-            axes.plot(sample, linewidth=0.5)
-        else:
-            axes.imshow(sample, interpolation="nearest")
+        axes.text(left, top + 0.35, heading, fontsize=8, va="bottom", parse_math=False)
+        draw_sample(axes, (left, top + 0.42, 0.94 * _CELL[0], _CELL[1] - 0.5), sample)
     save(figure, path)
     return path
 

@@ -14,33 +14,48 @@ _WINDOW = 512  # values of sound per column of a spectrogram
 _MOST_COLUMNS = 300
 _DECIBELS = 70.0  # from the loudest to what is drawn as silence
 _CHARACTER = 0.602  # width of a character of DejaVu Sans Mono, in heights of the font
+_FONT = 7.5  # of a text, in points
+_CHANNELS = 3  # of a series that are drawn at most
+_LEADING = 1.35  # height of a line of it, in heights of the font
+_OWN_LEADING = 1.17  # what matplotlib calls one line
 LINE = 1.7  # height of a line of text, in heights of the font
 
 
-def draw_sample(axes: Axes, sample: Any, characters: int = 52, lines: int = 12, fontsize: float = 7.5) -> None:
-    """Draw a sample without axes.
+Box = tuple[float, float, float, float]
+"""Left, top, width and height on a canvas."""
+
+
+def draw_sample(axes: Axes, box: Box, sample: Any) -> None:
+    """Draw a sample.
 
     Args:
-        axes: where.
-        sample: an image (H, W, 3), a waveform (S,), a series (T, channels) or a text.
-        characters, lines: of text that fit.
-        fontsize: of text.
+        axes: of a canvas.
+        box: where.
+        sample: an image (H, W, 3), a waveform (S,), a series (T, channels), of which the first three channels are drawn, or a text.
     """
-    axes.set_axis_off()
+    left, top, width, height = box
     if isinstance(sample, str):
+        characters, lines = int(1.1 * characters_across(width, _FONT)), int(height * 72 / (_LEADING * _FONT))
         wrapped = [part for line in sample.splitlines() for part in textwrap.wrap(line, characters) or [""]]
         if len(wrapped) > lines:
             wrapped = [*wrapped[: lines - 1], f"{wrapped[lines - 1][: characters - 1]}…"]
+        look: dict[str, Any] = {"fontsize": _FONT, "linespacing": _LEADING / _OWN_LEADING}
         # A dollar sign would begin a formula.
-        axes.text(0, 1, "\n".join(wrapped), va="top", fontsize=fontsize, parse_math=False, in_layout=False)
-    elif sample.ndim == 1:
-        draw_spectrogram(axes, sample)
+        axes.text(left, top, "\n".join(wrapped), va="top", parse_math=False, **look)
     elif sample.ndim == 2:
-        axes.set_prop_cycle(color=COLOURS)
-        axes.plot(sample, linewidth=0.7)
-        axes.margins(x=0)
+        times = left + np.linspace(0, width, len(sample))
+        scaled = (sample - sample.min()) / max(sample.max() - sample.min(), 1e-12)
+        for number, values in enumerate(scaled.T[:_CHANNELS]):
+            colour = COLOURS[number % len(COLOURS)]
+            axes.plot(times, top + height * (0.95 - 0.9 * values), linewidth=0.7, color=colour)
+    elif sample.ndim == 1:
+        extent = (left, left + width, top + height, top)
+        draw_spectrogram(axes, sample, extent)
     else:
-        axes.imshow(sample)
+        shrunk = min(width / sample.shape[1], height / sample.shape[0])
+        across, down = shrunk * sample.shape[1], shrunk * sample.shape[0]
+        left, top = left + (width - across) / 2, top + (height - down) / 2
+        axes.imshow(sample, extent=(left, left + across, top + down, top), aspect="auto")
 
 
 def spectrogram(waveform: np.ndarray) -> np.ndarray:
@@ -53,11 +68,9 @@ def spectrogram(waveform: np.ndarray) -> np.ndarray:
     return np.clip(1 + loudness / _DECIBELS, 0, 1)
 
 
-def draw_spectrogram(axes: Axes, waveform: np.ndarray, seconds: float = 1.0) -> None:
-    """Draw the spectrogram of a waveform (S,) that lasts this long."""
-    axes.imshow(
-        spectrogram(waveform), cmap="Greys", aspect="auto", origin="lower", extent=(0, seconds, 0, 1), vmin=0, vmax=1
-    )
+def draw_spectrogram(axes: Axes, waveform: np.ndarray, extent: Box = (0, 1, 0, 1)) -> None:
+    """Draw the spectrogram of a waveform (S,) between left, right, bottom and top."""
+    axes.imshow(spectrogram(waveform), cmap="Greys", aspect="auto", origin="lower", extent=extent, vmin=0, vmax=1)
 
 
 def characters_across(inches: float, fontsize: float) -> int:

@@ -24,7 +24,7 @@ from ..evaluation.feature_view import FeatureView, content_features, view_of
 from ..evaluation.probe import labels_of, read_features
 from ..modalities.base_modality import Modality
 from ..training.loaders import loader_settings
-from .trackers import TRACKERS, log_pictures
+from .trackers import is_tracked, log_pictures
 
 logger = logging.get_logger(__name__)
 
@@ -80,7 +80,7 @@ class PicturesCallback(TrainerCallback):
         self.modality, self.masked, self.collator, self.split = modality, masked, collator, split
         self.rows = None if viewed is None else _spread_first(viewed, trainer.args.seed)
         self.directory = Path(trainer.args.output_dir) / "figures"
-        self.tracked = not TRACKERS.isdisjoint(trainer.args.report_to)
+        self.tracked = is_tracked(trainer.args)
         self.before: FeatureView | None = None
         self._last_look = 0
         self._seconds = 0.0

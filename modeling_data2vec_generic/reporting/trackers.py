@@ -5,11 +5,16 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainingArguments
 from transformers.integrations import TensorBoardCallback, TrackioCallback, WandbCallback
 
-TRACKERS = frozenset({"tensorboard", "wandb", "trackio"})  # of --report_to, those that take pictures
+_TRACKERS = frozenset({"tensorboard", "wandb", "trackio"})  # of --report_to, those that take pictures
 _STEP = "train/global_step"  # under which transformers' callbacks log the step
+
+
+def is_tracked(arguments: TrainingArguments) -> bool:
+    """Whether a tracker that takes pictures is told of the run (`--report_to`)."""
+    return not _TRACKERS.isdisjoint(arguments.report_to or ())
 
 
 def log_pictures(callbacks: Iterable[TrainerCallback], pictures: Mapping[str, Path], step: int) -> None:

@@ -11,7 +11,8 @@ from ...figures.drawing import COLOURS, MASKED, WIDTH, runs, save, styled
 from ...figures.features import plot_strips
 
 _CHANNELS = 4  # that are drawn at most
-_BAND = 0.45  # inches, the height of one
+_BAND = 0.45  # inches, the height of one above masks
+_LOW_BAND = 0.25  # the same above features
 
 
 @styled
@@ -54,7 +55,7 @@ def plot_series_features(series: np.ndarray, colours: Mapping[str, Sequence[np.n
         for name, column in colours.items()
     }
     plot_strips(
-        lambda axes, number: _draw_channels(axes, series[number][:, :shown]), _BAND * max(shown, 2), strips, path
+        lambda axes, number: _draw_channels(axes, series[number][:, :shown]), _LOW_BAND * max(shown, 2), strips, path
     )
 
 

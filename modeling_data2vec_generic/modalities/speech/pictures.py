@@ -34,7 +34,7 @@ def plot_speech_masks(
         above.set_title(f"{mask.sum()} of {mask.size} frames masked", fontsize="medium", fontweight="normal")
         above.plot(np.linspace(0, seconds, len(waveform)), waveform, linewidth=0.4, color=COLOURS[0])
         below = figure.add_subplot(grid[2 * row + 1, column])
-        draw_spectrogram(below, waveform, seconds)
+        draw_spectrogram(below, waveform, (0, seconds, 0, 1))
         for axes in (above, below):
             axes.set(xlim=(0, seconds), xticks=[], yticks=[])
             axes.spines[:].set_visible(False)
