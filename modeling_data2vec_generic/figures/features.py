@@ -123,15 +123,15 @@ def plot_neighbours(
                     axes.add_patch(Rectangle(place[:2], *place[2:], fill=False, edgecolor=colour, linewidth=1.8))
         left += drawn * width + _GAP
     if names:
-        for place, (colour, text) in enumerate(((_SAME, "same class"), (_OTHER, "another class"))):
-            axes.text(head + width + _GAP + 1.1 * place, 0.28, f"□ {text}", color=colour, va="top")
+        for number, (colour, text) in enumerate(((_SAME, "same class"), (_OTHER, "another class"))):
+            axes.text(head + width + _GAP + 1.1 * number, 0.28, f"□ {text}", color=colour, va="top")
     save(figure, path)
 
 
 def _neighbours_that_fit(sample: Any) -> tuple[int, float]:
     """How many neighbours are drawn in each group, and the height of a cell as a share of its width."""
     if isinstance(sample, str):
-        return 1, 0.28
+        return 1, 0.3
     if sample.ndim < 3:
         return 2, 0.5
     height, width = sample.shape[:2]

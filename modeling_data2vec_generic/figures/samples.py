@@ -31,7 +31,8 @@ def draw_sample(axes: Axes, box: Box, sample: Any) -> None:
     Args:
         axes: of a canvas.
         box: where.
-        sample: an image (H, W, 3), a waveform (S,), a series (T, channels), of which the first three channels are drawn, or a text.
+        sample: an image (H, W, 3), a waveform (S,), a series (T, channels), of which the first three channels are
+            drawn, or a text.
     """
     left, top, width, height = box
     if isinstance(sample, str):

@@ -106,7 +106,7 @@ def features_of(name, colours, path):
 def test_plot_features__shows_both_rows_of_colours(name, tmp_path):
     blue = np.array([0.0, 0.0, 1.0])
     features_of(name, {"before": RED, "after 1,000 steps": blue}, tmp_path / "features.png")
-    pale = 0.4 if name == "text" else 0.0  # behind words, colours are light
+    pale = 0.5 if name == "text" else 0.0  # behind words, colours are light
     for colour in (RED, blue):
         assert share_of(pale + (1 - pale) * colour, tmp_path / "features.png") > 0.05
     features_of(name, {"after 1,000 steps": RED}, tmp_path / "one.png")

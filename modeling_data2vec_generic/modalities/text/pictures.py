@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from ...figures.drawing import MASKED, WIDTH, save, styled
 from ...figures.samples import LINE, characters_across, draw_flowed, flowed
 
-_FONT = 8.5
+_FONT = 8.0  # a character is then as wide as a whole number of pixels, so that pieces of a word join
 _LINES = 4  # of each text
 _MARGIN = 0.1  # inches
 
@@ -40,7 +40,7 @@ def plot_text_features(
         colours: what a column is, and of each text the colours of its tokens (T, 3), from 0 to 1.
         path: the file.
     """
-    pale = {name: [0.4 + 0.6 * tokens for tokens in column] for name, column in colours.items()}  # black on them
+    pale = {name: [0.5 + 0.5 * tokens for tokens in column] for name, column in colours.items()}  # black on them
     _plot(
         [list(colours) if number == 0 else [""] * len(colours) for number in range(len(texts))],
         texts,
@@ -60,7 +60,7 @@ def _plot(
     width = (WIDTH - _MARGIN) / columns - _MARGIN
     characters = characters_across(width, _FONT)
     line = LINE * _FONT / 72
-    laid_out = [flowed(text, characters, _LINES * columns) for text in texts]
+    laid_out = [flowed(text, characters, _LINES) for text in texts]
     heights = [lines + (1.2 if any(title) else 0) + 0.6 for title, (_, lines) in zip(titles, laid_out, strict=True)]
     figure = Figure(figsize=(WIDTH, line * sum(heights) + 2 * _MARGIN))
     tall = figure.get_figheight()
