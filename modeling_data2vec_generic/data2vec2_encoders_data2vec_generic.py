@@ -120,11 +120,11 @@ class PostNormEncoder(Data2Vec2PreTrainedModel):
             output_hidden_states: whether to return what the first block reads and what each block makes.
         """
         hidden = self.norm(hidden)
-        states = [hidden]
+        states: tuple[Tensor, ...] | None = (hidden,) if output_hidden_states else None
         for block in [*self.prenet, *self.blocks]:
             hidden = block(hidden, attention_mask)
-            states.append(hidden)
-        return BaseModelOutput(last_hidden_state=hidden, hidden_states=tuple(states) if output_hidden_states else None)
+            states = (*states, hidden) if states else None
+        return BaseModelOutput(last_hidden_state=hidden, hidden_states=states)
 
 
 class Data2Vec2TextModel(PostNormEncoder):

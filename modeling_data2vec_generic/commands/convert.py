@@ -46,8 +46,8 @@ def _report(done: Conversion) -> str:
         lines.append(
             "No processor was saved: name the tokenizer that the encoder was trained with by --processor_name."
         )
-    own = model._auto_class is not None
-    loader = "AutoModel" if done.model.base_model is done.model else model.__name__
+    own = model._auto_class  # of the classes of this package; transformers needs no code for its own
+    loader = own or ("AutoModel" if done.model.base_model is done.model else model.__name__)
     remote = ", trust_remote_code=True" if own else ""
     lines += [
         "Load it with:",

@@ -156,12 +156,18 @@ def test_command__says_what_it_did_and_how_to_load_it(tmp_path, capsys):
 
 
 @pytest.mark.fast
-def test_command__names_the_class_of_a_fine_tuned_model(tmp_path, capsys):
-    weights = {key: weight for key, weight in weights_of("v1_audio").items() if "_ema" not in key}
+@pytest.mark.parametrize(
+    ("name", "loader", "end"),
+    [("v1_audio", "Data2VecAudioForCTC", ")"), ("v2_audio", "AutoModelForCTC", ", trust_remote_code=True)")],
+)
+def test_command__names_the_class_of_a_fine_tuned_model(name, loader, end, tmp_path, capsys):
+    weights = {key: weight for key, weight in weights_of(name).items() if "_ema" not in key}
     weights = {f"w2v_encoder.w2v_model.{key}": weight for key, weight in weights.items()}
     weights |= {"w2v_encoder.proj.weight": torch.randn(7, 32), "w2v_encoder.proj.bias": torch.randn(7)}
-    console.main(["convert", str(write(tmp_path, "v1_audio", weights)), str(tmp_path / "out")])
-    assert f'model = Data2VecAudioForCTC.from_pretrained("{tmp_path / "out"}")' in capsys.readouterr().out
+    console.main(["convert", str(write(tmp_path, name, weights)), str(tmp_path / "out")])
+    words = capsys.readouterr().out
+    assert f"from transformers import {loader}\n" in words
+    assert f'model = {loader}.from_pretrained("{tmp_path / "out"}"{end}\n' in words
 
 
 @pytest.fixture
