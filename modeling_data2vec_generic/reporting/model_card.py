@@ -4,6 +4,7 @@ Its code loads the model from where the card lies. `hub/card.py` makes that of a
 """
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +54,8 @@ _HEALTH = {
 def model_card(summary: RunSummary, output_dir: Path) -> str:
     """The text of the card in the output directory of a run. Links to figures are relative to it, and code loads the
     models from it; for the Hub, `hub_card` makes another of it."""
-    return _card(
-        summary, _pretrained(summary, output_dir) if summary.task is None else _finetuned(summary, output_dir)
-    )
+    text = _pretrained(summary, output_dir) if summary.task is None else _finetuned(summary, output_dir)
+    return _card(summary, text)
 
 
 def encoder_card(summary: RunSummary, output_dir: Path) -> str:
@@ -119,7 +119,7 @@ def _results(summary: RunSummary) -> list[EvalResult]:
             metric_value=round(float(summary.results[f"eval_{metric}"]), 6),
         )
         for metric, (kind, label) in found.items()
-        if f"eval_{metric}" in summary.results
+        if math.isfinite(summary.results.get(f"eval_{metric}", math.nan))
     ]
 
 

@@ -27,15 +27,9 @@ _OF_TRANSFORMERS = {field.name: field for field in dataclasses.fields(TrainingAr
 # Training arguments that decide what is learned. All others are about speed, memory, logs, saves and the Hub.
 _DECISIVE = {
     *ARGUMENTS,
-    *(
-        "max_steps",
-        "num_train_epochs",
-        "per_device_train_batch_size",
-        "gradient_accumulation_steps",
-        "auto_find_batch_size",
-    ),
-    *("reference_batch_size", "metric_for_best_model", "load_best_model_at_end", "neftune_noise_alpha"),
-    *("probe_train_samples", "probe_test_samples", "stop_on_collapse", "max_bad_steps"),
+    *("max_steps", "num_train_epochs", "per_device_train_batch_size", "gradient_accumulation_steps"),
+    *("auto_find_batch_size", "reference_batch_size", "metric_for_best_model", "load_best_model_at_end"),
+    *("probe_train_samples", "probe_test_samples", "stop_on_collapse", "max_bad_steps", "neftune_noise_alpha"),
 }
 # Of the other settings, those that change nothing in the result.
 _WITHOUT_EFFECT = {"trust_remote_code", "check_data", "preprocessing_num_workers"}
@@ -49,23 +43,21 @@ _OF_ONE_KIND = {
     **dict.fromkeys(("image_mean", "image_std", "black_level", "white_level"), _PICTURES),
     **dict.fromkeys(("min_duration_in_seconds", "max_duration_in_seconds", "array_sampling_rate"), ("speech",)),
 }
-# By setting, another one and the values of it beside which the setting has an effect.
-_EFFECTIVE_WITH: dict[str, tuple[str, tuple[Any, ...]]] = {
-    "shuffle_buffer_size": ("streaming", (True,)),
-    "validation_split_percentage": ("validation_file", (None,)),
-    **dict.fromkeys(
-        (
-            *("decoder_dim", "decoder_layers", "decoder_kernel_size", "decoder_groups", "decoder_residual"),
-            *("decoder_projection_layers", "mask_noise_std"),
-        ),
-        ("predictor", ("conv",)),
-    ),
-    "label_smoothing_factor": ("objective", ()),  # pre-training has no labels
-    "mask_length": ("mask_strategy", ("span", "block", "inverse_block")),
-    "mask_adjust": ("mask_strategy", ("block", "inverse_block")),
-    "mask_exact": ("mask_strategy", ("span",)),
-    "num_train_epochs": ("max_steps", (-1,)),
-    "per_device_train_batch_size": ("max_tokens_per_batch", (None,)),
+_OF_DECODER = (
+    *("decoder_dim", "decoder_layers", "decoder_kernel_size", "decoder_groups", "decoder_residual"),
+    *("decoder_projection_layers", "mask_noise_std"),
+)
+# By setting, other ones with the values beside which the setting has an effect.
+_EFFECTIVE_WITH: dict[str, dict[str, tuple[Any, ...]]] = {
+    "shuffle_buffer_size": {"streaming": (True,)},
+    "validation_split_percentage": {"streaming": (False,), "validation_file": (None,), "validation_dir": (None,)},
+    **dict.fromkeys(_OF_DECODER, {"predictor": ("conv",)}),
+    "label_smoothing_factor": {"objective": ()},  # pre-training has no labels
+    "mask_length": {"mask_strategy": ("span", "block", "inverse_block")},
+    "mask_adjust": {"mask_strategy": ("block", "inverse_block")},
+    "mask_exact": {"mask_strategy": ("span",)},
+    "num_train_epochs": {"max_steps": (-1,)},
+    "per_device_train_batch_size": {"max_tokens_per_batch": (None,)},
 }
 
 
@@ -198,5 +190,5 @@ def has_effect(name: str, values: Mapping[str, Any]) -> bool:
         return values.get("modality") in (None, *kind)
     if name == "max_steps":
         return bool(values[name] > 0)
-    needed = _EFFECTIVE_WITH.get(name)
-    return needed is None or needed[0] not in values or values[needed[0]] in needed[1]
+    needed = _EFFECTIVE_WITH.get(name, {})
+    return all(other not in values or values[other] in fitting for other, fitting in needed.items())

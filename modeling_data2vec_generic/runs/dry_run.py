@@ -1,9 +1,9 @@
 """The steps of a dry run: taken with batch, precision and devices of the run, measured, and thrown away."""
 
 import copy
-import resource
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,19 +35,18 @@ def without_traces(arguments: Any) -> Any:
 class _Watch(TrainerCallback):
     """Notes when each step ends, and stops after STEPS of them."""
 
-    def __init__(self) -> None:
-        self.began = 0.0
-        self.ends: list[float] = []
+    began = 0.0
+    ends: Sequence[float] = ()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.began = time.perf_counter()
+        self.began, self.ends = time.perf_counter(), []  # anew if auto_find_batch_size begins again
         if args.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(args.device)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if args.device.type == "cuda":
             torch.cuda.synchronize(args.device)
-        self.ends.append(time.perf_counter())
+        self.ends = [*self.ends, time.perf_counter()]
         control.should_training_stop |= len(self.ends) >= STEPS
 
 
@@ -95,5 +94,9 @@ def take_steps(trainer: ResumableTrainer) -> Cost:
 
 def _peak_of_process() -> int:
     """The most memory that this process has taken, in bytes."""
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # kilobytes on Linux

@@ -236,6 +236,8 @@ def test_text__of_a_finetuned_model():
         ),
         ({"results": {"eval_loss": 1.0}}, "was not measured, since there were no labelled validation data"),
         ({"results": {}}, "Nothing was measured on held-out data"),
+        ({"source_rows": 1437}, "on 1,437 images of `digits`"),
+        ({"source_rows": 20, "modality": "text"}, "on 1,437 sequences, made of 20 rows of `digits`"),
         ({"epochs": 0.25}, "which is 25.0% of all 1,437 that there are."),
         ({"train_rows": None, "epochs": None}, "read 38,400 images. They took"),
     ],
