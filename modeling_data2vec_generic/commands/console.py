@@ -65,7 +65,8 @@ def run(name: str, words: list[str] | None = None) -> None:
     except (ValueError, ImportError) as error:
         if not _is_message(error):
             raise
-        raise SystemExit(f"data2vec {name}: {error}") from None
+        hint = " `data2vec doctor` says which packages are missing." if isinstance(error, ImportError) else ""
+        raise SystemExit(f"data2vec {name}: {error}{hint}") from None
 
 
 def _is_message(error: Exception) -> bool:

@@ -1,6 +1,8 @@
 """The console command: which command it runs, and how it reports what is wrong with its input."""
 
+import sys
 from contextlib import suppress
+from importlib import import_module
 from types import SimpleNamespace
 
 import numpy as np
@@ -57,6 +59,15 @@ def test_errors__of_the_package_are_one_message(command):
     with pytest.raises(SystemExit, match="^data2vec pretrain: There is no flag --max_stepz: did you mean") as left:
         console.main(["pretrain"])
     assert left.value.__suppress_context__  # no traceback is printed
+
+
+def test_errors__of_packages_that_are_missing_lead_to_the_doctor(command, monkeypatch):
+    speech = "modeling_data2vec_generic.modalities.speech.waveforms"
+    monkeypatch.delitem(sys.modules, speech, raising=False)
+    monkeypatch.setitem(sys.modules, "soxr", None)
+    command.main = lambda words: import_module(speech)
+    with pytest.raises(SystemExit, match="^data2vec pretrain: .*soxr.* `data2vec doctor` says which packages"):
+        console.main(["pretrain"])
 
 
 @pytest.mark.parametrize("raising", [lambda words: np.random.default_rng(-1), lambda words: {}["key"]])
