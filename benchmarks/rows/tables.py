@@ -124,7 +124,7 @@ def _paddings(sources: Sequence[str]) -> Iterable[list[str]]:
         flags = ["--train_dir" if path.is_dir() else "--train_file", source]
         text = path.is_file() and "audio" not in pyarrow.parquet.read_schema(path).names
         flags += ["--line_by_line", "--train_tokenizer"] if text else []
-        most = "2048" if text else "8192"
+        most = "2048" if text else "4096"
         with tempfile.TemporaryDirectory() as folder:
             for name, more in BATCHES.items():
                 more = [*more, most] if name == "max_tokens_per_batch" else more
