@@ -179,9 +179,9 @@ def content_column(
             chosen = (of_type or paths)[0]
         else:
             choices = of_type or paths
-            may = "may " if paths else ""
+            found_are = f"{len(choices)} that {'may ' if paths else ''}hold" if choices else "none that holds"
             raise ValueError(
-                f"The {split} data have no column '{usual}' and {len(choices)} that {may}hold {kind}. "
+                f"The {split} data have no column '{usual}' and {found_are} {kind}. "
                 f"Name the column with --{flag}; there are: {', '.join(choices or features)}."
                 f"{_LAYOUT.get(modality, '')}"
             )

@@ -263,7 +263,7 @@ def test_column__ambiguous_or_none_asks_for_the_flag(tmp_path):
     args = DataArguments(train_file=text_csv(tmp_path / "a.csv", ["a,b"], header="title,body"))
     with pytest.raises(ValueError, match="2 that hold text. Name the column with --text_column_name; .*title, body"):
         load_raw_datasets(args, "text")
-    with pytest.raises(ValueError, match="no column 'image' and 0 that hold vision.*--image_column_name"):
+    with pytest.raises(ValueError, match="no column 'image' and none that holds vision.*--image_column_name"):
         load_raw_datasets(args, "vision")
 
 

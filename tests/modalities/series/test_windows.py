@@ -233,7 +233,7 @@ def test_source__that_may_be_text_or_series_asks_for_the_flag(tmp_path):
         ({"series": [["a"]]}, None, "not lists of numbers"),
         ({"series": [[[[1.0]]]]}, None, "not lists of numbers"),
         ({"a": [[1.0]], "b": [[1.0]]}, None, "no column 'series' and 2 that hold series.*--series_column_name"),
-        ({"a": [1.0]}, None, "no column 'series' and 0 that hold series.*there are: a"),
+        ({"a": [1.0]}, None, "no column 'series' and none that holds series.*there are: a"),
         ({"series": [[True]]}, Features({"series": List(Value("bool"))}), "not lists of numbers"),
     ],
 )
