@@ -1,12 +1,12 @@
 """`data2vec doctor`: what is installed, what a run can use, and what is missing for which kind of data."""
 
-import argparse
 import platform
 import sys
 from collections.abc import Iterator
 
 from huggingface_hub import constants, get_token
 
+from ..cli import CommandParser
 from ..installation.devices import describe_accelerators, describe_cpu, missing_gpu
 from ..installation.features import FEATURES
 from ..installation.packages import look_up, python_versions, requirements
@@ -21,11 +21,10 @@ def main(argv: list[str]) -> None:
         ValueError: this package is not installed.
         SystemExit: with code 1, if something that every run needs is missing, too old, too new or broken.
     """
-    argparse.ArgumentParser(
+    CommandParser(
         prog="data2vec doctor",
         description="Print versions, devices, and what is missing for which kind of data, with the command that "
         "brings it. The exit code is 1 if something that every run needs is missing or broken.",
-        allow_abbrev=False,
     ).parse_args(argv)
     broken, needed = _needed()
     sys.stdout.writelines(f"{line}\n" for line in (*needed, "", *_devices(), "", *_features(), "", *_hub()))

@@ -1,8 +1,8 @@
 """`data2vec export`: the encoder of a run in the forms that other programs load."""
 
-import argparse
 import sys
 
+from ..cli import CommandParser
 from ..exporting.exporter import FORMATS, Export, export
 from ..exporting.folders import POOLINGS
 from ..exporting.loading import WEIGHTS
@@ -14,11 +14,10 @@ def main(argv: list[str]) -> None:
     Raises:
         ValueError: see `export`.
     """
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="data2vec export",
         description="Write the encoder of a pre-training run, or a plain encoder, with its processor, in a form that "
         "other programs load.",
-        allow_abbrev=False,
     )
     parser.add_argument(
         "model", help="output directory of a pre-training run or a checkpoint-N, folder of a plain encoder, or Hub id"
