@@ -19,7 +19,8 @@ from .fonts import choose_fonts
 
 DPI = 120
 WIDTH = 7.0  # inches: 840 pixels, about the width of a page on the Hub and on GitHub
-LARGEST = 100_000  # bytes; larger files are stored with 256 colours, which makes those of photos a third as large
+LARGEST = 100_000  # bytes; larger files are stored with 256 colours, which makes those of photos a third as large,
+_HEAVY = 190_000  # and those that are still larger than this with 64
 
 # The colours of Okabe and Ito (2008), which can be told apart with any kind of colour blindness. Grey stands in
 # place of their yellow, which is faint on white.
@@ -68,7 +69,10 @@ def save(figure: Figure, path: Path) -> None:
         path.write_bytes(written.getvalue())
         return
     with Image.open(written) as picture:
-        picture.convert("RGB").quantize(256).save(path, optimize=True)
+        for colours in (256, 64):
+            picture.convert("RGB").quantize(colours).save(path, optimize=True)
+            if path.stat().st_size <= _HEAVY:
+                return
 
 
 def as_pictures(pixels: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from .fonts import drawable_names
 from .samples import Box, draw_sample
 
 _HEADS = 0.8  # inches, for what the rows are
+_LETTER = 0.085  # inches, more than most letters of a label are wide
 _SAME, _OTHER = COLOURS[0], COLOURS[1]
 _MARKERS = "o^"  # classes beyond the number of colours have another marker
 _NAMED = len(COLOURS) * len(_MARKERS)
@@ -93,11 +94,13 @@ def plot_neighbours(
     """
     drawn, cell = _neighbours_that_fit(queries[0].sample)
     drawn = min(drawn, len(next(iter(found.values()))[0]))
-    head, above = (_HEADS, 0.5) if names else (0.05, 0.3)
-    width = (WIDTH - head - _GAP * len(found)) / (1 + drawn * len(found))
+    labels = _shown(names)
+    longest = max((len(labels[query.label]) for query in queries if query.label is not None), default=0)
+    head, above = (0.2 + _LETTER * longest, 0.5) if names else (0.05, 0.3)
+    groups = max(len(found), 2)  # a single one is not larger
+    width = (WIDTH - head - _GAP * groups) / (1 + drawn * groups)
     height = width * cell
     figure, axes = canvas(WIDTH, above + len(queries) * height)
-    labels = _shown(names)
 
     def box(left: float, row: int) -> Box:
         return left + 0.04 * width, above + (row + 0.06) * height, 0.92 * width, 0.88 * height
@@ -131,7 +134,7 @@ def plot_neighbours(
 def _neighbours_that_fit(sample: Any) -> tuple[int, float]:
     """How many neighbours are drawn in each group, and the height of a cell as a share of its width."""
     if isinstance(sample, str):
-        return 1, 0.3
+        return 1, 0.34
     if sample.ndim < 3:
         return 2, 0.5
     height, width = sample.shape[:2]
@@ -151,18 +154,31 @@ def plot_map(places: Mapping[str, np.ndarray], labels: np.ndarray | None, names:
     groups: list[tuple[Any, str, str, str]] = [(slice(None), COLOURS[0], "o", "")]
     if labels is not None:
         groups = _groups(labels, names)
-    legend_rows = -(-len(groups) // 6) if labels is not None else 0
+    columns = min(6, int(WIDTH / (0.5 + _LETTER * max(len(name) for *_, name in groups))))
+    legend_rows = -(-len(groups) // columns) if labels is not None else 0
     figure = Figure(figsize=(WIDTH, 3.4 + 0.2 * legend_rows), layout="constrained")
     for place, (title, points) in enumerate(places.items()):
         axes = figure.add_subplot(1, len(places), place + 1, title=title, xticks=[], yticks=[])
-        for rows, colour, marker, name in groups:
+        for order, (rows, colour, marker, name) in enumerate(groups):
             x, y = points[rows].T
-            axes.scatter(x, y, s=14, color=colour, marker=marker, label=name, alpha=0.85, linewidths=0)
+            axes.scatter(
+                x,
+                y,
+                s=14,
+                zorder=2 - order / len(groups),
+                color=colour,
+                marker=marker,
+                label=name,
+                alpha=0.85,
+                linewidths=0,
+            )
         axes.spines[:].set(visible=True, color="#BBBBBB")
         axes.margins(0.06)
     if labels is not None:
         handles, texts = figure.axes[0].get_legend_handles_labels()
-        key = figure.legend(handles, texts, loc="outside lower center", ncols=6, markerscale=1.6, handletextpad=0.2)
+        key = figure.legend(
+            handles, texts, loc="outside lower center", ncols=columns, markerscale=1.6, handletextpad=0.2
+        )
         for text in key.get_texts():
             text.set_parse_math(False)
     save(figure, path)

@@ -15,7 +15,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from .drawing import canvas, save
+from .drawing import COLOURS, canvas, save, styled
 from .fonts import drawable_names
 from .samples import draw_sample
 
@@ -29,6 +29,7 @@ _PAIRS = 25  # of confused characters
 _VISIBLE = {"": "nothing", " ": "space"}
 
 
+@styled
 def plot_confusion(labels: NDArray[np.int64], predicted: NDArray[np.int64], names: Sequence[str], path: Path) -> Path:
     """A matrix with a row per true class, each cell the share of its rows that got the column's class."""
     counts = np.zeros((len(names), len(names)), dtype=np.int64)
@@ -36,6 +37,7 @@ def plot_confusion(labels: NDArray[np.int64], predicted: NDArray[np.int64], name
     return plot_confusion_counts(counts, names, path)
 
 
+@styled
 def plot_confusion_counts(counts: NDArray[np.int64], names: Sequence[str], path: Path) -> Path:
     """The same of counts (K, K), a row per true class."""
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
@@ -58,6 +60,7 @@ def plot_confusion_counts(counts: NDArray[np.int64], names: Sequence[str], path:
     return path
 
 
+@styled
 def plot_errors(titles: Sequence[str], samples: Sequence[Any], path: Path) -> Path:
     """Samples with a title each: images (H, W, 3), waveforms (S,), series (T, channels) or text."""
     rows = -(-len(samples) // _COLUMNS)
@@ -72,6 +75,7 @@ def plot_errors(titles: Sequence[str], samples: Sequence[Any], path: Path) -> Pa
     return path
 
 
+@styled
 def plot_transcripts(rows: Sequence[Mapping[str, Any]], path: Path) -> Path:
     """What was said (label) and below it what was understood (prediction), with the character error rate (cer)."""
     figure = Figure(figsize=(11, 0.5 * len(rows) + 0.5))
@@ -83,11 +87,12 @@ def plot_transcripts(rows: Sequence[Mapping[str, Any]], path: Path) -> Path:
         look: dict[str, Any] = {"fontsize": 8, "family": "monospace", "parse_math": False}
         axes.text(0, place - 0.75, row["cer"], va="center", **look)
         axes.text(0.06, place - 0.75, row["label"][:_CHARACTERS], va="center", **look)
-        axes.text(0.06, place - 0.4, row["prediction"][:_CHARACTERS], va="center", color="tab:red", **look)
+        axes.text(0.06, place - 0.4, row["prediction"][:_CHARACTERS], va="center", color=COLOURS[1], **look)
     save(figure, path)
     return path
 
 
+@styled
 def plot_confused_characters(counts: Counter[tuple[str, str]], path: Path) -> Path:
     """A bar for each of the most frequent pairs of a character and what it was taken for; "" is none of them."""
     shown = counts.most_common(_PAIRS)[::-1]
@@ -101,6 +106,7 @@ def plot_confused_characters(counts: Counter[tuple[str, str]], path: Path) -> Pa
     return path
 
 
+@styled
 def plot_masks(
     titles: Sequence[str],
     images: Sequence[NDArray[np.uint8]],
@@ -124,6 +130,7 @@ def plot_masks(
     return path
 
 
+@styled
 def plot_comparison(results: Mapping[str, tuple[float, float | None]], metric: str, path: Path) -> Path:
     """A bar for each run: its value and, where there is one, half its confidence interval."""
     figure = Figure(figsize=(1.6 * len(results) + 1, 4), layout="constrained")

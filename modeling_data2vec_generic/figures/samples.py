@@ -13,8 +13,10 @@ from .drawing import COLOURS
 _WINDOW = 512  # values of sound per column of a spectrogram
 _MOST_COLUMNS = 300
 _DECIBELS = 70.0  # from the loudest to what is drawn as silence
+_FAINT = 0.1  # loudness up to which nothing is seen
 _CHARACTER = 0.602  # width of a character of DejaVu Sans Mono, in heights of the font
 _FONT = 7.5  # of a text, in points
+_INSIDE = 0.04  # inches around it
 _CHANNELS = 3  # of a series that are drawn at most
 _LEADING = 1.35  # height of a line of it, in heights of the font
 _OWN_LEADING = 1.17  # what matplotlib calls one line
@@ -36,8 +38,9 @@ def draw_sample(axes: Axes, box: Box, sample: Any) -> None:
     """
     left, top, width, height = box
     if isinstance(sample, str):
+        left, top, width, height = left + _INSIDE, top + _INSIDE, width - 2 * _INSIDE, height - 2 * _INSIDE
         characters, lines = int(1.1 * characters_across(width, _FONT)), int(height * 72 / (_LEADING * _FONT))
-        wrapped = [part for line in sample.splitlines() for part in textwrap.wrap(line, characters) or [""]]
+        wrapped = [part for line in sample.strip().splitlines() for part in textwrap.wrap(line, characters) or [""]]
         if len(wrapped) > lines:
             wrapped = [*wrapped[: lines - 1], f"{wrapped[lines - 1][: characters - 1]}…"]
         look: dict[str, Any] = {"fontsize": _FONT, "linespacing": _LEADING / _OWN_LEADING}
@@ -70,8 +73,11 @@ def spectrogram(waveform: np.ndarray) -> np.ndarray:
 
 
 def draw_spectrogram(axes: Axes, waveform: np.ndarray, extent: Box = (0, 1, 0, 1)) -> None:
-    """Draw the spectrogram of a waveform (S,) between left, right, bottom and top."""
-    axes.imshow(spectrogram(waveform), cmap="Greys", aspect="auto", origin="lower", extent=extent, vmin=0, vmax=1)
+    """Draw the spectrogram of a waveform (S,) between left, right, bottom and top, up to its highest sounds."""
+    loudness = spectrogram(waveform)
+    heard = np.flatnonzero(loudness.max(axis=1) > _FAINT)  # recordings may have been sampled at a lower rate before
+    shown = loudness[: max(heard.max(initial=0) + 1, len(loudness) // 8)]
+    axes.imshow(shown, cmap="Greys", aspect="auto", origin="lower", extent=extent, vmin=0, vmax=1)
 
 
 def characters_across(inches: float, fontsize: float) -> int:
