@@ -4,13 +4,12 @@ Each block of Python runs, unless a comment above it says why not (`<!-- not run
 test finds it (`<!-- own encoder: begin -->`). Flags of bash blocks are read by the parsers of the commands.
 """
 
-import ast
 import importlib.util
 import re
 import shlex
 from configparser import ConfigParser
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from itertools import dropwhile
 from pathlib import Path
 from typing import Any
@@ -146,7 +145,7 @@ def parse(words: list[str], purpose: Purpose, groups: Any) -> None:
 
 
 def check_own(words: list[str]) -> None:
-    """Checks a command of the console script: `pretrain` and the like by their parsers, others by their help."""
+    """Checks a command of the console script: runs by their parsers, others by the flags that their files add."""
     name, *flags = words
     assert name in console.COMMANDS, name
     if name in RUNS:
@@ -156,23 +155,8 @@ def check_own(words: list[str]) -> None:
         cli.parse(list(dropwhile(lambda word: not word.startswith("-"), flags)), EMBEDDING)
         return
     source = (PACKAGE / "commands" / f"{console.COMMANDS[name][0]}.py").read_text(encoding="utf-8")
-    lacking = [flag for flag in flags if flag.startswith("--") and flag not in known_flags(source)]
-    assert not lacking, f"data2vec {name} has no {', '.join(lacking)}."
-
-
-def known_flags(source: str) -> set[str]:
-    return set(re.findall(r'"(--[\w-]+)"', source)) | {f"--{name}" for name in cli_fields()}
-
-
-@cache
-def cli_fields() -> frozenset[str]:
-    """Names of fields of all dataclasses of the package, of which flags are made."""
-    found = set()
-    for path in PACKAGE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-                found.add(node.target.id)
-    return frozenset(found)
+    lacking = {flag.split("=")[0] for flag in flags if flag.startswith("--")} - set(re.findall(r'"(--\w+)"', source))
+    assert not lacking, f"data2vec {name} has no {', '.join(sorted(lacking))}."
 
 
 def check_extras(words: list[str]) -> None:
@@ -203,10 +187,8 @@ SMALL = {
 
 def small(run: Any, *recipe: str, **settings: Any) -> Any:
     """A whole run of two steps."""
-    of_pretraining = {
-        name: value for name, value in SMALL.items() if run is not finetuning.finetune or "probe" not in name
-    }
-    return run(*recipe, **settings | of_pretraining)
+    probes = run is pretraining.pretrain
+    return run(*recipe, **settings | {name: value for name, value in SMALL.items() if probes or "probe" not in name})
 
 
 @pytest.fixture(scope="module")
