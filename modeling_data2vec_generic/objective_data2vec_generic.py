@@ -89,7 +89,7 @@ def average_targets(
 def regression_loss(
     predictions: Tensor, targets: Tensor, beta: float, scale: float | None, rows: Tensor | None = None
 ) -> Tensor:
-    """The scaled smooth L1 loss (data2vec, section 3.3), or the squared error, summed over all elements.
+    """The scaled smooth L1 loss (data2vec, section 3.4), or the squared error, summed over all elements.
 
     For the backward pass it keeps what it was given and nothing more.
 
