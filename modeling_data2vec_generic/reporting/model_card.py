@@ -104,7 +104,7 @@ def _results(summary: RunSummary) -> list[EvalResult]:
         task, name = modality_class(summary.modality).probe_task, "classification of frozen features (probe)"
         found = {metric: ("accuracy", MEASURES[metric]) for metric in ("linear_accuracy", "knn_accuracy")}
     else:
-        task, name = TASKS[summary.task].pipeline_tag or "other", summary.task.replace("-", " ")
+        task, name = TASKS[summary.task].pipeline_tag or "other", _task_in_words(summary.task)
         found = {metric: (metric, metric.replace("_", " ")) for metric in _task_metrics(summary)}
     source = " and ".join(summary.sources)
     return [
@@ -131,6 +131,10 @@ def _task_metrics(summary: RunSummary) -> list[str]:
         if name.startswith("eval_") and isinstance(value, int | float) and not name.endswith((*_OF_SPEED, "_loss"))
     ]
     return sorted(names, key=lambda name: (name != summary.main_metric, name))
+
+
+def _task_in_words(task: str) -> str:
+    return (TASKS[task].pipeline_tag or task).replace("-", " ")
 
 
 def _objective(summary: RunSummary) -> str:
@@ -238,7 +242,6 @@ _LIMITS_OF_FINETUNED = """## Limits
 
 
 def _finetuned(summary: RunSummary, output_dir: Path) -> str:
-    task = summary.task or ""
     trained = (
         f"trained from new weights on {training_data(summary)}"
         if summary.method == "from_scratch" or summary.begun_from is None
@@ -248,7 +251,7 @@ def _finetuned(summary: RunSummary, output_dir: Path) -> str:
     return joined(
         [
             f"# {summary.name}",
-            f"A `{summary.model_type}` model of {summary.num_parameters:,} parameters for {task.replace('-', ' ')}, "
+            f"A `{summary.model_type}` model of {summary.num_parameters:,} parameters for {_task_in_words(str(summary.task))}, "
             f"{trained}.{labels}",
             _loading_of_finetuned(summary, output_dir),
             f"## Training\n\n{amount(summary)}",

@@ -187,6 +187,11 @@ def test_code__of_finetuned_models_can_be_compiled(task):
     assert all('"output/digits"' in block for block in code)
 
 
+def test_text__of_speech_recognition_does_not_speak_of_ctc():
+    card = model_card(dataclasses.replace(FINETUNED, task="ctc", modality="speech"), OUT)
+    assert "parameters for automatic speech recognition, made of" in card
+
+
 def test_code__of_a_finetuned_model_with_own_code_says_so():
     card = model_card(dataclasses.replace(FINETUNED, has_own_code=True), OUT)
     assert all("trust_remote_code=True" in block for block in code_of(card))
