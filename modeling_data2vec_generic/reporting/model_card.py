@@ -242,6 +242,7 @@ _LIMITS_OF_FINETUNED = """## Limits
 
 
 def _finetuned(summary: RunSummary, output_dir: Path) -> str:
+    task = _task_in_words(str(summary.task))
     trained = (
         f"trained from new weights on {training_data(summary)}"
         if summary.method == "from_scratch" or summary.begun_from is None
@@ -251,8 +252,7 @@ def _finetuned(summary: RunSummary, output_dir: Path) -> str:
     return joined(
         [
             f"# {summary.name}",
-            f"A `{summary.model_type}` model of {summary.num_parameters:,} parameters for {_task_in_words(str(summary.task))}, "
-            f"{trained}.{labels}",
+            f"A `{summary.model_type}` model of {summary.num_parameters:,} parameters for {task}, {trained}.{labels}",
             _loading_of_finetuned(summary, output_dir),
             f"## Training\n\n{amount(summary)}",
             _results_of_finetuning(summary),
