@@ -78,8 +78,7 @@ class Encoding:
             inputs: as they leave the loader.
         """
         device = self.encoder.device
-        moved = send_to_device(dict(inputs) if type(inputs) is dict else inputs, device, non_blocking=True)
-        hidden = self._hidden(moved).float()
+        hidden = self._hidden(send_to_device(inputs, device, non_blocking=True)).float()
         content = self.content_mask(inputs, hidden.shape[-2]).to(device)
         if self.args.pooling == "mean":
             return self._scaled(content_mean(hidden, content))
@@ -88,8 +87,8 @@ class Encoding:
         if self.args.pooling == "cls":
             # Padding may be on the left of a text; images, clips and series have none.
             real = inputs.get("attention_mask")
-            first = torch.zeros(len(hidden), dtype=torch.long) if real is None else real.argmax(dim=1).cpu()
-            return self._scaled(hidden[torch.arange(len(hidden)), first.to(device)])
+            first = torch.zeros(len(hidden), dtype=torch.long) if real is None else real.argmax(dim=1)
+            return self._scaled(hidden[torch.arange(len(hidden), device=device), first.to(device)])
         return [self._scaled(states[where]) for states, where in zip(hidden, content, strict=True)]
 
     def _scaled(self, vectors: Tensor) -> Tensor:

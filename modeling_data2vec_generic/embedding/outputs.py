@@ -158,15 +158,15 @@ def _rows(table: pyarrow.Table) -> Iterator[dict[str, Any]]:
         yield {name: value for name, value in zip(columns, values, strict=True) if value is not None}
 
 
-def flat(column: pyarrow.ChunkedArray | pyarrow.Array) -> NDArray[Any]:
-    """Vectors as one array, (N, C); those of tokens one after the other."""
-    array = column.combine_chunks() if isinstance(column, pyarrow.ChunkedArray) else column
-    if isinstance(array, pyarrow.ChunkedArray):  # of no chunk
-        array = pyarrow.concat_arrays(array.chunks) if array.chunks else pyarrow.array([], array.type)
-    if pyarrow.types.is_list(array.type):
-        array = array.flatten()
-    found: NDArray[Any] = array.flatten().to_numpy(zero_copy_only=False).reshape(-1, array.type.list_size)
-    return found
+def flat(column: pyarrow.ChunkedArray) -> NDArray[Any]:
+    """Vectors of a column as one array, (N, C); those of tokens one after the other."""
+    return np.concatenate([_flat(chunk) for chunk in column.chunks])
+
+
+def _flat(chunk: pyarrow.Array) -> NDArray[Any]:
+    vectors = chunk.flatten() if pyarrow.types.is_list(chunk.type) else chunk
+    found: NDArray[Any] = vectors.flatten().to_numpy(zero_copy_only=False)
+    return found.reshape(-1, vectors.type.list_size)
 
 
 def _shape(joined: Joined) -> tuple[int, int, np.dtype[Any]]:

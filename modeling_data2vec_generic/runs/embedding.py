@@ -2,7 +2,7 @@
 
 import tempfile
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from datetime import timedelta
 from functools import partial
@@ -47,7 +47,10 @@ from ..training.encoders import load_encoder
 
 logger = logging.get_logger(__name__)
 # Settings that change no vector.
-_FREE = ("output", "overwrite", "device", "dataloader_num_workers", "neighbours")
+_FREE = (
+    *("output", "overwrite", "device", "dataloader_num_workers", "neighbours"),
+    *("max_bad_fraction", "preprocessing_num_workers"),
+)
 _FEWEST = 100  # rows read without which their share of bad ones is not checked before the end
 
 
@@ -91,10 +94,11 @@ def embed(
         raise ValueError(f"There is no setting {unknown[0]!r}: did you mean {nearest(unknown[0], known, 1)[0]!r}?")
     words = [str(word) for word in ([data] if isinstance(data, str | Path) else data)]
     with tempfile.TemporaryDirectory() as folder:
-        if output is None and PartialState().num_processes > 1:
-            raise ValueError("Several processes share out the rows and write one file: name it with output.")
         chosen = str(Path(folder, "vectors.parquet") if output is None else output)
-        run(str(model), words, *cli.parse(cli.as_flags({**settings, "output": chosen}), ARGUMENTS))
+        groups = cli.parse(cli.as_flags({**settings, "output": chosen}), ARGUMENTS)
+        if output is None and _state(groups[0]).num_processes > 1:
+            raise ValueError("Several processes share out the rows and write one file: name it with output.")
+        run(str(model), words, *groups)
         return read(Path(chosen))
 
 
@@ -194,7 +198,8 @@ def _settings(
         "model": model,
         "weights": weights or getattr(encoder.config, "_commit_hash", None),  # of a model of the Hub
         "data": [
-            {name: value for name, value in asdict(source.args).items() if name in OF_DATA} for source in sources
+            {name: value for name, value in asdict(source.args).items() if name in OF_DATA and name not in _FREE}
+            for source in sources
         ],
         "rows": [source.identity() for source in sources],
     }
@@ -203,18 +208,24 @@ def _settings(
 def _equal_lengths(encode: Encoding, collate: Collate, samples: Dataset) -> bool:
     """Whether batches may only have samples of the same length, since padding would change their vectors."""
     lengths = lengths_of(samples)
-    if lengths.min() == lengths.max():
-        return False
-    ends = [samples[int(place)] for place in (lengths.argmin(), lengths.argmax())]
-    if any(reason_of(sample) is not None for sample in ends):
-        return False
-    apart = padding_changes_vectors(encode, collate, *ends)
+    order = np.argsort(lengths, kind="stable").tolist()
+    shortest, longest = (next(_readable_of(samples, places), None) for places in (order, order[::-1]))
+    if shortest is None or longest is None or lengths[shortest[0]] == lengths[longest[0]]:
+        return True  # there is no padding to look at, and this is never wrong
+    apart = padding_changes_vectors(encode, collate, shortest[1], longest[1])
     if apart:
         logger.info(
             f"What this {encode.encoder.config.model_type} encoder makes of a row depends on the padding behind it: "
             "only rows of the same length share a batch."
         )
     return apart
+
+
+def _readable_of(samples: Dataset, places: Sequence[int]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Of the samples at these places those that can be decoded, each with its place."""
+    for place in places:
+        if reason_of(sample := samples[place]) is None:
+            yield place, sample
 
 
 def _embed(
@@ -258,7 +269,8 @@ def _embed(
                 name, batch.about, _in_memory(vectors.pop(name, []), args), own, batch.read, batch.bad, batch.last
             )
             bar.update(batch.read - len(own))  # rows without a vector, or with several
-            read, bad = read + batch.read, [*bad, *batch.bad]
+            read += batch.read
+            bad += batch.bad
             if read >= _FEWEST:
                 _check_bad(bad, read, max_bad_fraction)
 
@@ -306,7 +318,7 @@ def _finish(
         logger.warning(
             f"{len(bad)} of {total} rows are bad and have no vector ({first_of(bad)}), see {bad_rows.path}."
         )
-    if blank := total - counts.rows - len(bad):
+    if (blank := total - counts.rows - len(bad)) > 0:
         logger.warning(f"{blank} of {total} rows are blank or too short, and have no vector.")
     if counts.not_finite:
         logger.warning(

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 from modeling_data2vec_generic.embedding.pieces import Workspace
 from modeling_data2vec_generic.runs.embedding import embed, main
 
-from ..tiny import image_folder, text_file
+from ..tiny import image_folder, sound_folder, text_file
 
 
 class Stopped(Exception):
@@ -164,3 +164,22 @@ def test_long_sound__has_a_vector_for_each_part(speech_encoder, sounds):
     assert ids["row"].tolist() == [row for row in range(18) for _ in range(2)]
     assert ids["part"].tolist() == [0, 1] * 18
     assert (vectors[::2] != vectors[1::2]).any(axis=1).all()
+
+
+def test_padding__is_looked_at_where_broken_sound_comes_first(speech_encoder, tmp_path):
+    """A broken file has no length, and is taken for the longest."""
+    folder = sound_folder(tmp_path / "sounds", 12)
+    sorted(folder.rglob("*.*"))[0].write_bytes(b"no sound")
+    model = speech_encoder("wav2vec2", feat_extract_norm="group")
+    alone = embed(model, folder, batch_size=1)[1]
+    np.testing.assert_allclose(embed(model, folder, batch_size=6)[1], alone, atol=1e-5)
+
+
+def test_bad_rows__may_be_more_when_a_run_goes_on(vit, tmp_path):
+    folder = image_folder(tmp_path / "images", 12)
+    for path in sorted(folder.rglob("*.*"))[3:6]:
+        path.write_bytes(path.read_bytes()[: len(path.read_bytes()) // 2])
+    with pytest.raises(ValueError, match="max_bad_fraction"):
+        embed(vit, folder, output=tmp_path / "a.npy")
+    ids, _, _ = embed(vit, folder, output=tmp_path / "a.npy", max_bad_fraction=0.5)
+    assert len(ids) == 9
