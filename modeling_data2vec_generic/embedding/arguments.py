@@ -97,12 +97,21 @@ class EmbeddingArguments:
         metadata={"help": "Also write a page that shows some rows, each with so many others that are most like it."},
     )
 
+    export: str | None = field(
+        default=None,
+        metadata={
+            "help": "sentence-transformers: also write a folder that SentenceTransformer loads, for the same vectors of "
+            "text. Its name ends in .sentence-transformers."
+        },
+    )
+
     def __post_init__(self) -> None:
         for name, choices in (
             ("pooling", POOLINGS),
             ("normalize", (None, "l2")),
             ("dtype", DTYPES),
             ("output_dtype", ("float32", "float16")),
+            ("export", (None, "sentence-transformers")),
             ("split", ("train", "validation")),
         ):
             if getattr(self, name) not in choices:
@@ -122,6 +131,13 @@ class EmbeddingArguments:
             )
         if self.neighbours is not None and self.pooling == "tokens":
             raise ValueError("neighbours compares one vector per row: choose --pooling mean or cls.")
+        if self.export is not None and (
+            self.pooling == "tokens" or self.layer is not None or self.top_k_layers is not None
+        ):
+            raise ValueError(
+                f"export={self.export!r} pools the last hidden state: leave out --layer and --top_k_layers, and "
+                "choose --pooling mean or cls."
+            )
         if self.output is not None and Path(self.output).suffix not in FORMATS:
             raise ValueError(f"output={self.output!r} must end in one of {', '.join(FORMATS)}.")
         if self.device is not None and not re.fullmatch(r"[a-z]+(:\d+)?", self.device):

@@ -1,5 +1,6 @@
 """Embedding: from a folder of an encoder and data to a file of vectors; `data2vec embed` and `embed` call it."""
 
+import shutil
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,6 +40,7 @@ from ..embedding.showing import write_neighbours
 from ..embedding.sources import Source, flags_of_sources, modality_of, open_sources
 from ..errors import as_value_error, require_writable
 from ..evaluation.probe import Collate
+from ..exporting.exporter import export
 from ..masking.sampler import MaskSampler
 from ..modalities import modality_class
 from ..training.arguments import ModelArguments
@@ -48,7 +50,7 @@ from ..training.encoders import load_encoder
 logger = logging.get_logger(__name__)
 # Settings that change no vector.
 _FREE = (
-    *("output", "overwrite", "device", "dataloader_num_workers", "neighbours"),
+    *("output", "overwrite", "device", "dataloader_num_workers", "neighbours", "export"),
     *("max_bad_fraction", "preprocessing_num_workers"),
 )
 _FEWEST = 100  # rows read without which their share of bad ones is not checked before the end
@@ -115,6 +117,8 @@ def run(model: str, data: Sequence[str], args: EmbeddingArguments, data_settings
     flags = flags_of_sources(data, DataArguments(**vars(data_settings)))
     with state.main_process_first():
         modality_name = modality_of(flags, model_args)
+        if args.export is not None and modality_name != "text":
+            raise ValueError(f"export={args.export!r} is for encoders of text, and these data are {modality_name}.")
         sources = open_sources(flags, modality_name, args.split, rows_per_piece)
     head = joined([source.head() for source in sources], [source_name(source.args) for source in sources], args.split)
     # Pieces are prepared by workers of a loader, as windows of a stream are, which may not start processes.
@@ -150,6 +154,8 @@ def run(model: str, data: Sequence[str], args: EmbeddingArguments, data_settings
     state.wait_for_everyone()
     if state.is_main_process:
         title = f"{model} on {', '.join(data) or ', '.join(map(source_name, flags))}"
+        if args.export is not None:
+            _export(model, output, args, model_settings.trust_remote_code)
         _finish(reader, workspace, output, args, data_settings.max_bad_fraction, title)
     state.wait_for_everyone()
 
@@ -166,6 +172,29 @@ def _claim(output: Path, workspace: Workspace, args: EmbeddingArguments) -> None
         raise ValueError(f"output={str(output)!r} exists: name another file, or replace it with --overwrite.")
     if args.overwrite:
         workspace.clear()
+    folder = _exported(output)
+    if args.export is not None and folder.exists() and not (args.overwrite or workspace.is_begun()):
+        raise ValueError(f"{str(folder)!r}, for --export, exists: move it, or replace it with --overwrite.")
+
+
+def _exported(output: Path) -> Path:
+    """The folder that --export writes."""
+    return output.with_suffix(".sentence-transformers")
+
+
+def _export(model: str, output: Path, args: EmbeddingArguments, trust_remote_code: bool) -> None:
+    folder = _exported(output)
+    if folder.exists():  # of a run that is replaced, or that was stopped after it
+        shutil.rmtree(folder)
+    export(
+        model,
+        folder,
+        format="sentence-transformers",
+        pooling=args.pooling,
+        normalize=args.normalize is not None,
+        trust_remote_code=trust_remote_code,
+    )
+    logger.info(f"For SentenceTransformer: {folder}.")
 
 
 def _device(args: EmbeddingArguments, state: PartialState) -> torch.device:

@@ -183,3 +183,18 @@ def test_bad_rows__may_be_more_when_a_run_goes_on(vit, tmp_path):
         embed(vit, folder, output=tmp_path / "a.npy")
     ids, _, _ = embed(vit, folder, output=tmp_path / "a.npy", max_bad_fraction=0.5)
     assert len(ids) == 9
+
+
+def test_export__writes_a_folder_with_the_same_pooling(bert, texts, vit, images, tmp_path):
+    settings = {"export": "sentence-transformers", "normalize": "l2", "pooling": "cls"}
+    embed(bert, texts, output=tmp_path / "a.npy", **settings)
+    folder = tmp_path / "a.sentence-transformers"
+    modules = json.loads((folder / "modules.json").read_text())
+    assert [module["type"].rpartition(".")[2] for module in modules] == ["Transformer", "Pooling", "Normalize"]
+    assert json.loads((folder / "1_Pooling" / "config.json").read_text())["pooling_mode_cls_token"]
+    with pytest.raises(ValueError, match="exists: move it"):
+        embed(bert, texts, output=tmp_path / "a.parquet", **settings)
+    with pytest.raises(ValueError, match="these data are vision"):
+        embed(vit, images, **settings)
+    with pytest.raises(ValueError, match="pools the last hidden state"):
+        embed(bert, texts, **settings, layer=1)
