@@ -100,8 +100,8 @@ class EmbeddingArguments:
     export: str | None = field(
         default=None,
         metadata={
-            "help": "sentence-transformers: also write a folder that SentenceTransformer loads, for the same vectors of "
-            "text. Its name ends in .sentence-transformers."
+            "help": "sentence-transformers: also write a folder that SentenceTransformer loads, for the same vectors "
+            "of text. Its name ends in .sentence-transformers."
         },
     )
 
