@@ -5,6 +5,7 @@ The encoders are what the scripts make of `--model_type` and `--config_overrides
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,15 @@ def run(*flags: str, output_dir: Path, steps: int = 2, figures: bool = False) ->
         finally:
             transformers.logging.set_verbosity_warning()
     return trainers.pop()  # else it would be held by its own class, and its workers would take seconds to stop
+
+
+def run_card(output_dir: Path, **inputs: Any) -> dict[str, Any]:
+    """The names that the code of a model card defines, which reads these inputs."""
+    names = dict(inputs)
+    card = (output_dir / "README.md").read_text(encoding="utf-8")
+    for code in re.findall(r"```python\n(.+?)```", card, re.DOTALL):
+        exec(code, names)
+    return names
 
 
 def run_flags(output_dir: Path, steps: int) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 import transformers
 from datasets import Dataset
 from scipy.stats import t as student_t
+from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from ..configuration_data2vec_generic import Data2VecGenericConfig
@@ -72,7 +73,6 @@ def summary_of(
         name: title of the card.
     """
     model: Any = trainer.model
-    auto_class = getattr(task.auto_class, "__name__", "")
     config = model.config
     encoder_config: Any = config.encoder_config if isinstance(config, Data2VecGenericConfig) else config
     is_classifier = getattr(config, "problem_type", None) != "regression"
@@ -86,7 +86,7 @@ def summary_of(
         eval_rows=len(samples["validation"]),
         results=dict(metrics),
         task=task.name,
-        auto_class=auto_class if hasattr(transformers, auto_class) else type(model).__name__,
+        auto_class=_class_to_load(task.auto_class, model),
         processor_class=None if task.processor_class is None else task.processor_class.__name__,
         has_own_code=isinstance(model, Data2VecGenericPreTrainedModel),
         main_metric=task.main_metric,
@@ -96,6 +96,18 @@ def summary_of(
         **about_data(task.data_args),
         **about_training(trainer, len(samples["train"])),
     )
+
+
+def _class_to_load(auto_class: Any, model: PreTrainedModel) -> str:
+    """The name of a class of transformers that loads a model: an Auto class where it has one for the task.
+
+    It has none for series. Those with our head are loaded by another Auto class that knows the head.
+    """
+    name = getattr(auto_class, "__name__", "")
+    if hasattr(transformers, name):
+        return name
+    others = [name for name in getattr(model.config, "auto_map", None) or {} if name.startswith("AutoModelFor")]
+    return others[0] if others else type(model).__name__
 
 
 def write_finetuned_card(run_dir: Path, summary: RunSummary) -> None:

@@ -1,7 +1,6 @@
 """The script from end to end: every task, its files, loading them again, and its errors."""
 
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,7 @@ from modeling_data2vec_generic.finetuning.trainer import FinetuningTrainer
 from modeling_data2vec_generic.layout_data2vec_generic import UnsupportedBackboneError
 from modeling_data2vec_generic.modalities.text.tokenizer import train_tokenizer
 
-from ..tiny import CLASSES, image_folder, pictures, sentences, sound_folder, tiny_encoder
+from ..tiny import CLASSES, image_folder, pictures, run_card, sentences, sound_folder, tiny_encoder
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -90,15 +89,6 @@ TEXT = "--max_seq_length 20 --model_name_or_path DATA/bert --train_file".split()
 
 def results(output_dir: Path) -> dict[str, float]:
     return json.loads((output_dir / "all_results.json").read_text())
-
-
-def run_card(output_dir: Path, **inputs: Any) -> dict[str, Any]:
-    """The names that the code of a model card defines, which reads these inputs."""
-    names = dict(inputs)
-    card = (output_dir / "README.md").read_text(encoding="utf-8")
-    for code in re.findall(r"```python\n(.+?)```", card, re.DOTALL):
-        exec(code, names)
-    return names
 
 
 def predictions(output_dir: Path) -> list[dict[str, Any]]:

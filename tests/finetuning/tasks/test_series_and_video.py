@@ -26,7 +26,7 @@ from modeling_data2vec_generic import Data2VecGenericForSequenceClassification
 from modeling_data2vec_generic.finetuning.arguments import METHODS
 from modeling_data2vec_generic.finetuning.optimization.layer_rates import layer_depths
 
-from ...tiny import CLASSES, image_folder, protein_file, run, series_parquet, video_parquet
+from ...tiny import CLASSES, image_folder, protein_file, run, run_card, series_parquet, video_parquet
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -154,7 +154,9 @@ def test_series__own_head_reads_each_channel(finetune):
     with torch.no_grad():
         hidden = model.encoder(past_values=values).last_hidden_state
         expected = torch.cat([hidden[:, 0].mean(1), hidden[:, 1].mean(1)], dim=-1)
-        torch.testing.assert_close(model(past_values=values).logits, model.classifier(expected))
+        logits = model(past_values=values).logits
+        torch.testing.assert_close(logits, model.classifier(expected))
+    torch.testing.assert_close(run_card(out, series=values)["outputs"].logits, logits)
 
 
 # --- video
