@@ -9,8 +9,8 @@ Hub it's the encoder that most people want, without code that must be trusted, s
 | the same files of the full model | `pretraining/` |
 | `figures/*` | `figures/` |
 
-Another model, such as a fine-tuned one, stays at the top. Nothing else of an output directory is pushed: neither
-predictions, which quote the data, nor `training_args.bin`, a pickle with paths of this machine.
+A fine-tuned model stays at the top. Nothing else of an output directory is pushed: neither predictions, which quote
+the data, nor `training_args.bin`, a pickle with paths of this machine. Of a folder that is not a run's, all is pushed.
 """
 
 import json
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from transformers.dynamic_module_utils import get_relative_import_files
-from transformers.trainer import TRAINING_ARGS_NAME
+from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 from transformers.utils import CONFIG_NAME
 
 CONTENTS = ("both", "encoder", "full")
@@ -47,6 +47,7 @@ def repository_files(output_dir: Path, content: str = "both") -> Files:
     """What to push of an output directory, but for the card.
 
     Args:
+        output_dir: of a run, or another folder of a model, such as the `encoder/` of a run.
         content: what of a pre-training run: "encoder", "full" (the full model in `pretraining/`, nothing at the top)
             or "both".
 
@@ -55,6 +56,8 @@ def repository_files(output_dir: Path, content: str = "both") -> Files:
     """
     if content not in CONTENTS:
         raise ValueError(f"hub_content={content!r} is unknown: choose among {', '.join(CONTENTS)}.")
+    if not is_pretraining(output_dir) and not (output_dir / TRAINER_STATE_NAME).is_file():
+        return dict(_all_files(output_dir))
     figures: Files = {f"{FIGURES}/{name}": path for name, path in _all_files(output_dir / FIGURES).items()}
     if not is_pretraining(output_dir):
         return _at_the_top(output_dir) | figures
@@ -72,12 +75,13 @@ def repository_files(output_dir: Path, content: str = "both") -> Files:
 
 
 def is_pretraining(folder: Path) -> bool:
-    """Whether a folder is that of a pre-training run, with teacher and predictor.
+    """Whether a folder is that of a pre-training run, with the full model at its top.
 
     Raises:
         ValueError: there is no model in it.
     """
-    return _configuration(folder).get("architectures") == ["Data2VecGenericForPreTraining"]
+    is_full = _configuration(folder).get("architectures") == ["Data2VecGenericForPreTraining"]
+    return is_full and ((folder / ENCODER_DIR).is_dir() or (folder / TRAINER_STATE_NAME).is_file())
 
 
 def model_paths(folder: Path) -> list[Path]:
@@ -127,7 +131,13 @@ def checkpoint_files(folder: Path, place: str) -> Files:
 
 
 def _all_files(folder: Path) -> dict[str, Path]:
-    return {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    """By their paths from the folder on, its files and those of folders in it, without hidden ones."""
+    found = {path.relative_to(folder): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        place.as_posix(): path
+        for place, path in found.items()
+        if not any(part.startswith(".") for part in place.parts)
+    }
 
 
 def _is_of_model(name: str) -> bool:

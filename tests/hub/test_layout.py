@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 
@@ -58,8 +59,19 @@ def test_both__is_both(finished):
     assert both == repository_files(finished, "full") | repository_files(finished, "encoder")
 
 
-def test_another_model__stays_at_the_top(finished):
-    assert set(repository_files(finished / "encoder")) == MODEL
+def test_finetuned_model__is_at_the_top_without_what_quotes_the_data(finished, tmp_path):
+    shutil.copytree(finished / "encoder", tmp_path / "run")
+    for name in ("trainer_state.json", "predictions.jsonl", "training_args.bin"):
+        (tmp_path / "run" / name).write_text("{}")
+    assert set(repository_files(tmp_path / "run")) == MODEL
+
+
+def test_folder__that_is_not_of_a_run_is_whole(finished, tmp_path):
+    folder = shutil.copytree(finished / "encoder", tmp_path / "model")
+    for name in ("modules.json", "1_Pooling/config.json", ".cache/something"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("{}")
+    assert set(repository_files(folder)) == MODEL | {"modules.json", "1_Pooling/config.json"}
 
 
 def test_own_encoder__has_its_code_wherever_it_is(tmp_path):
@@ -82,7 +94,7 @@ def test_own_encoder__has_its_code_wherever_it_is(tmp_path):
     [("config.json", "holds no model: config.json"), ("model.safetensors", "holds no weights: model.safetensors")],
 )
 def test_folder__without_a_model(tmp_path, missing, message):
-    for name in {"config.json", "model.safetensors"} - {missing}:
+    for name in {"config.json", "model.safetensors", "trainer_state.json"} - {missing}:
         (tmp_path / name).write_text("{}")
     with pytest.raises(ValueError, match=message):
         repository_files(tmp_path)
@@ -90,6 +102,7 @@ def test_folder__without_a_model(tmp_path, missing, message):
 
 def test_run__that_was_stopped_before_its_end(tmp_path):
     (tmp_path / "config.json").write_text('{"architectures": ["Data2VecGenericForPreTraining"]}')
+    (tmp_path / "trainer_state.json").write_text("{}")
     with pytest.raises(ValueError, match="no encoder/.*--hub_content full"):
         repository_files(tmp_path)
 
