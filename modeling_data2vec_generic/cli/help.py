@@ -36,6 +36,7 @@ _IN_SHORT = {
     "num_train_epochs": "Passes over the training data.",
     "output_dir": "Folder of the result: the model, its encoder, the model card and the figures.",
     "per_device_train_batch_size": "Samples per step on each device. --gradient_accumulation_steps multiplies it.",
+    "push_to_hub": "Push the run to the Hugging Face Hub.",
     "report_to": "Where the log goes too: tensorboard, wandb, trackio, ...",
     "resume_from_checkpoint": "A checkpoint to go on from; true: the last one of the output directory.",
     "save_steps": "Optimizer steps between two checkpoints; --save_strategy no: none.",

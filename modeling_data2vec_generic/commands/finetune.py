@@ -50,6 +50,7 @@ _TOPICS = {
         "logging_steps",
         "eval_strategy",
         "report_to",
+        "push_to_hub",
     ),
 }
 

@@ -48,6 +48,7 @@ _TOPICS = {
         "logging_steps",
         "eval_strategy",
         "report_to",
+        "push_to_hub",
     ),
 }
 

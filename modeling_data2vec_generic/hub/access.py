@@ -8,7 +8,7 @@ from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 # Of httpx or httpx2, by the version of huggingface_hub: what is raised if a server does not answer.
 _ConnectionFailed: type[Exception] = HfHubHTTPError.__bases__[0]
 
-_LOG_IN = "Log in with `hf auth login`, or set HF_TOKEN to a token that may write"
+_LOG_IN = "`hf auth login`, or set HF_TOKEN, with a token that may write"
 
 
 @dataclass(frozen=True)
@@ -60,30 +60,34 @@ def open_repository(repository: Repository) -> Repository:
 
 def explanation(error: Exception, token: str | None) -> str:
     """What went wrong with a request to the Hub and what helps, without the token, and without a full stop."""
-    status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
-    hub, used = constants.ENDPOINT, token or get_token()
-    if isinstance(error, OfflineModeIsEnabled):
-        return "HF_HUB_OFFLINE is set, so nothing is sent to the Hub. Unset it"
-    if status == 401 and used is None:
-        return f"{hub} asks for a token, and there is none. {_LOG_IN}"
-    if status == 401:
-        return f"{hub} does not accept the token (401). {_LOG_IN}"
-    if status == 403:
-        return (
-            f"the token may not write there (403). Name a repository of yours with --hub_model_id NAMESPACE/NAME, or "
-            f"use a token that may: {_LOG_IN[0].lower()}{_LOG_IN[1:]}"
-        )
-    if isinstance(error, HfHubHTTPError):
-        said = error.server_message or str(error).strip().partition("\n")[0]
-        text = f"{hub} answered with an error ({status}: {said}). Try again later, or check the name"
-    elif isinstance(error, _ConnectionFailed):
-        text = f"{hub} can't be reached ({type(error).__name__}: {error}). Check the connection and HF_ENDPOINT"
-    else:
-        text = f"{type(error).__name__}: {str(error).rstrip('.')}"
+    used = token or get_token()
+    text = _explanation(error, has_token=used is not None)
     if used:  # the HTTP library quotes headers that it can't send
         for quoted in (used, repr(used)[1:-1]):
             text = text.replace(quoted, "***")
     return text
+
+
+def _explanation(error: Exception, has_token: bool) -> str:
+    hub = constants.ENDPOINT
+    if isinstance(error, OfflineModeIsEnabled):
+        return "HF_HUB_OFFLINE is set, so nothing is sent to the Hub. Unset it"
+    if isinstance(error, HfHubHTTPError):
+        status = error.response.status_code
+        said = f"{status}: {error.server_message or str(error).strip().splitlines()[0]}"
+        if status == 401 and not has_token:
+            return f"{hub} asks for a token, and there is none. Log in with {_LOG_IN}"
+        if status == 401:
+            return f"{hub} does not accept the token ({said}). Log in with {_LOG_IN}"
+        if status == 403:
+            return (
+                f"the token may not write there ({said}). Name a repository of yours with --hub_model_id "
+                f"NAMESPACE/NAME, or log in with {_LOG_IN}"
+            )
+        return f"{hub} answered with an error ({said}). Try again later, or check the name"
+    if isinstance(error, _ConnectionFailed):
+        return f"{hub} can't be reached ({type(error).__name__}: {error}). Check the connection and HF_ENDPOINT"
+    return f"{type(error).__name__}: {str(error).rstrip('.')}"
 
 
 def is_temporary(error: Exception) -> bool:

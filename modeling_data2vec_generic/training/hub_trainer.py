@@ -66,6 +66,7 @@ class HubTrainer(Trainer):
     args: RunArguments
     hub_model_id: Any
     push_in_progress: Any
+
     # --- what subclasses extend
 
     @property

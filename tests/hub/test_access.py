@@ -37,7 +37,7 @@ def test_no_token__says_how_to_get_one(hub, monkeypatch):
 
 def test_wrong_token__is_not_shown(hub):
     message = refusal(Repository("digits", token="hf_wrong"))
-    assert f"{hub.url} does not accept the token (401)" in message
+    assert f"{hub.url} does not accept the token (401: " in message
     assert "hf_wrong" not in message
 
 
@@ -55,7 +55,7 @@ def test_repository_of_others__names_the_remedy(hub, exists):
     if exists:
         hub.repos["google/vit"] = Repo(writable=False)
     message = refusal(Repository("google/vit"))
-    assert "'google/vit' can't be written to: the token may not write there (403)" in message
+    assert "'google/vit' can't be written to: the token may not write there (403: You don't have the rights" in message
     assert "--hub_model_id NAMESPACE/NAME" in message
 
 
