@@ -32,13 +32,14 @@ def plot_video_masks(clips: Sequence[np.ndarray], masks: np.ndarray, path: Path)
     numbers = some_frames(len(clips[0]))
     rows, columns = -(-len(clips) // 2), min(len(clips), 2)
     drawn = [
-        np.concatenate(
-            [
+        np.concatenate([above, np.ones((max(1, len(above) // 20), *above.shape[1:])), below])
+        for above, below in (
+            (
                 side_by_side([clip[i] for i in numbers]),
                 side_by_side([painted_over(clip[i], mask[i * len(mask) // len(clip)]) for i in numbers]),
-            ]
+            )
+            for clip, mask in zip(clips, masks, strict=True)
         )
-        for clip, mask in zip(clips, masks, strict=True)
     ]
     height, width = drawn[0].shape[:2]
     figure = Figure(figsize=(WIDTH, 0.3 + rows * (WIDTH / columns * height / width + 0.1)), layout="constrained")
