@@ -7,7 +7,7 @@ from transformers import AutoModel
 
 import modeling_data2vec_generic
 from modeling_data2vec_generic import finetune, pretrain
-from modeling_data2vec_generic.reporting import run_report
+from modeling_data2vec_generic.runs import pretraining
 
 from ..tiny import image_folder
 
@@ -34,7 +34,7 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     images = image_folder(folder / "images")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_report, "write_figures", lambda *_: [])
+        patch.setattr(pretraining, "pictures_of", lambda *_: None)
         recipe = TINY | QUICK | {"train_dir": images, "max_steps": 3, "probe_test_samples": 5}
         pretrained = pretrain(recipe, max_steps=2, probe_test_samples=None, output_dir=folder / "pretrained")
     source = {"model_name_or_path": pretrained.encoder_dir, "train_dir": images}

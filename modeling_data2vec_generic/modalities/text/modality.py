@@ -23,6 +23,8 @@ from .collator import DataCollatorForData2VecText
 from .tokenizer import check_tokenizer, tokenizer_trained_on
 from .tokens import prepare_labelled_lines, prepare_text, sequence_length
 
+_DRAWN = 450  # tokens of a sample that pictures show at most: a few lines of them
+
 
 class Text(Modality):
     """Sequences of tokens: rows are joined and cut, fill sequences as they are, or are one each."""
@@ -128,9 +130,9 @@ class Text(Modality):
         return self.processor.batch_decode(batch["input_ids"], skip_special_tokens=True)
 
     def _pieces(self, batch: dict[str, torch.Tensor]) -> list[list[str]]:
-        """The tokens of each sample as they stand in the text, with the blanks in front of them."""
+        """The first tokens of each sample as they stand in the text, with the blanks in front of them."""
         real = batch["attention_mask"].bool()
-        return [self._pieces_of(ids[row].tolist()) for ids, row in zip(batch["input_ids"], real, strict=True)]
+        return [self._pieces_of(ids[row][:_DRAWN].tolist()) for ids, row in zip(batch["input_ids"], real, strict=True)]
 
     def _pieces_of(self, ids: list[int]) -> list[str]:
         # Decoded one by one, tokens would lose the blanks between words, or the bytes of a letter that they share.

@@ -20,7 +20,7 @@ def plot_text_masks(texts: Sequence[Sequence[str]], masks: Sequence[np.ndarray],
     """Saves a picture of the beginnings of texts, with masked tokens on a coloured background.
 
     Args:
-        texts: the tokens of each, with the blanks in front of them.
+        texts: the tokens of each, or the first ones, with the blanks in front of them.
         masks: bool (T,) of each text, True if a token is masked.
         path: the file.
     """
