@@ -43,6 +43,25 @@ def prepare_train_loss(trainer: Any) -> None:
         trainer._tr_loss *= factor
 
 
+def require_checkpointing_of_visible(arguments: Any) -> None:
+    """Refuse activation checkpointing of a student that encodes visible positions alone, where it would go wrong.
+
+    Before 5.23, transformers computes a block again with its hooks, which leave out the masked positions, gone. With a
+    floor of 5.23 this function goes.
+
+    Args:
+        arguments: `TrainingArguments`.
+
+    Raises:
+        ValueError: it is asked for, and transformers is older.
+    """
+    if TRANSFORMERS < Version("5.23") and getattr(arguments, CHECKPOINTING_NAMES[-1]):
+        raise ValueError(
+            f"{CHECKPOINTING_NAMES[-1]}=True does not work with student_input='visible' in transformers "
+            f"{TRANSFORMERS}: install 5.23 or newer, leave the flag out, or set --student_input mask_token."
+        )
+
+
 def loader_flag(arguments: Any, name: str) -> Any:
     """The value of the flag `dataloader_multiprocessing_context` or `dataloader_in_order`.
 
@@ -70,5 +89,6 @@ __all__ = [
     "AutoImageProcessor",
     "loader_flag",
     "prepare_train_loss",
+    "require_checkpointing_of_visible",
     "without_names_of_archives",
 ]

@@ -56,6 +56,7 @@ from ..data.streams.sample_stream import PROGRESS, SampleStream
 from ..half_copy_data2vec_generic import HalfPrecisionCopy
 from ..hub.layout import ENCODER_DIR
 from ..modeling_data2vec_generic import Data2VecGenericForPreTraining, Data2VecGenericModel
+from ..versions import require_checkpointing_of_visible
 from .acceleration.compilation import compile_student
 from .acceleration.global_batch import (
     REPEATED,
@@ -158,6 +159,8 @@ class Data2VecTrainer(ResumableTrainer):
         **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
+        if self.model.config.student_input == "visible":
+            require_checkpointing_of_visible(self.args)
         if bad_rows is None and self.is_world_process_zero():
             bad_rows = BadRows(str(self.args.output_dir), start_over=False)
         self.rows = RowCounts(max_bad_fraction, bad_rows)
