@@ -44,7 +44,7 @@ import sys, modeling_data2vec_generic.reporting.model_card
 assert "matplotlib" not in sys.modules
 ''')
 without("soundfile", "soxr")
-attempt("quick start", "import run_pretraining")
+attempt("quick start", "import modeling_data2vec_generic.runs.pretraining")
 print(json.dumps(errors))
 """
 

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from itertools import zip_longest
 from pathlib import Path
 from textwrap import wrap
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,6 @@ from transformers import PreTrainedModel
 
 from ..data.summary import take_notes
 from ..finetuning.arguments import FinetuningArguments
-from ..finetuning.trainer import FinetuningTrainer
 from ..modalities.base_modality import Modality
 from ..modeling_data2vec_generic import Data2VecGenericForPreTraining
 from ..training.arguments import Data2VecTrainingArguments
@@ -23,6 +22,9 @@ from ..training.checkpointing.output_dir import held_by
 from ..training.trainer import Data2VecTrainer
 from .card_sections import duration
 from .provenance import Setting, chosen, shown
+
+if TYPE_CHECKING:
+    from ..finetuning.trainer import FinetuningTrainer  # the tasks need the packages of all kinds of data
 
 LINE = 119  # characters
 WIDEST = 36  # of a column but the last one; longer cells take several lines
@@ -198,7 +200,7 @@ def report_pretraining(
 
 
 def report_finetuning(
-    trainer: FinetuningTrainer | None,
+    trainer: "FinetuningTrainer | None",
     cost: Cost | None,
     asked: FinetuningArguments,
     settings: Sequence[Setting],

@@ -6,11 +6,10 @@ Its code loads the model from where the card lies. `hub/card.py` makes that of a
 import dataclasses
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from ..finetuning.tasks import TASKS
 from ..hub.card import encoder_section, full_section
 from ..hub.layout import CARD, ENCODER_DIR
 from ..modalities import modality_class
@@ -26,6 +25,9 @@ from .card_sections import (
     training_data,
 )
 from .run_summary import RunSummary
+
+if TYPE_CHECKING:
+    from ..finetuning.tasks import Task
 
 PAPERS = {
     "data2vec": "[data2vec](https://arxiv.org/abs/2202.03555)",
@@ -82,7 +84,7 @@ def metadata(summary: RunSummary) -> ModelCardData:
         tag: str | None = modality.pipeline_tag
         tags = ["data2vec", "self-supervised", _IDENTIFIERS[objective], summary.modality, summary.model_type]
     else:
-        tag = TASKS[summary.task].pipeline_tag
+        tag = _task(summary.task).pipeline_tag
         tags = ["data2vec", summary.task, summary.modality, summary.model_type]
     return ModelCardData(
         model_name=summary.name,
@@ -104,7 +106,7 @@ def _results(summary: RunSummary) -> list[EvalResult]:
         task, name = modality_class(summary.modality).probe_task, "classification of frozen features (probe)"
         found = {metric: ("accuracy", MEASURES[metric]) for metric in ("linear_accuracy", "knn_accuracy")}
     else:
-        task, name = TASKS[summary.task].pipeline_tag or "other", _task_in_words(summary.task)
+        task, name = _task(summary.task).pipeline_tag or "other", _task_in_words(summary.task)
         found = {metric: (metric, metric.replace("_", " ")) for metric in _task_metrics(summary)}
     source = " and ".join(summary.sources)
     return [
@@ -123,6 +125,13 @@ def _results(summary: RunSummary) -> list[EvalResult]:
     ]
 
 
+def _task(name: str) -> "type[Task]":
+    """The class of a fine-tuning task. It is imported for cards of fine-tuned models alone: tasks need all extras."""
+    from ..finetuning.tasks import TASKS
+
+    return TASKS[name]
+
+
 def _task_metrics(summary: RunSummary) -> list[str]:
     """The metrics of a fine-tuned model, the main one first, without its loss and its speed."""
     names = [
@@ -134,7 +143,7 @@ def _task_metrics(summary: RunSummary) -> list[str]:
 
 
 def _task_in_words(task: str) -> str:
-    return (TASKS[task].pipeline_tag or task).replace("-", " ")
+    return (_task(task).pipeline_tag or task).replace("-", " ")
 
 
 def _objective(summary: RunSummary) -> str:
@@ -271,7 +280,7 @@ def _listed(names: Any, most: int = 12) -> str:
 
 def _loading_of_finetuned(summary: RunSummary, output_dir: Path) -> str:
     place = output_dir.as_posix()
-    task = TASKS[summary.task or ""]
+    task = _task(str(summary.task))
     modality = modality_class(summary.modality)
     trust = ", trust_remote_code=True" if summary.has_own_code else ""
     note = "It runs code that is saved with the model. Read it first." if summary.has_own_code else ""

@@ -2,16 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import cli
 from ..configuration_data2vec_generic import Data2VecGenericConfig
-from ..finetuning.tasks import TASKS, Task
 from ..modalities.presets import published_masks, published_settings
 from ..reporting.provenance import DEFAULT, FLAG, RECIPE, Setting, settings_of
 from ..training.arguments import Data2VecTrainingArguments, ObjectiveArguments
 from ..training.batch_schedule import SCALED
 from .arguments import FINETUNING, PRETRAINING
+
+if TYPE_CHECKING:
+    from ..finetuning.tasks import Task
 
 
 def pretraining_settings(
@@ -48,8 +50,10 @@ def pretraining_settings(
     return settings_of(_given_by(flags, PRETRAINING), PRETRAINING, parsed, presets, resolved, scaled)
 
 
-def finetuning_settings(flags: cli.Flags, parsed: Sequence[Any], task: Task) -> list[Setting]:
+def finetuning_settings(flags: cli.Flags, parsed: Sequence[Any], task: "Task") -> list[Setting]:
     """All settings of a fine-tuning run that its task reads; flags and what was parsed as above."""
+    from ..finetuning.tasks import TASKS  # here, since tasks need the packages of all kinds of data
+
     presets = {f"default of {task.name}": task.defaults.keys()}
     resolved = {"modality": task.modality_name, "task": task.name}
     settings = settings_of(_given_by(flags, FINETUNING), FINETUNING, parsed, presets, resolved)
