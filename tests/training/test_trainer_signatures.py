@@ -20,7 +20,7 @@ import pytest
 import torch
 import transformers
 from packaging.version import Version
-from transformers import PreTrainedConfig, PreTrainedModel, Trainer
+from transformers import Data2VecAudioModel, PreTrainedConfig, PreTrainedModel, Trainer
 from transformers.models.auto import auto_factory
 from transformers.models.wav2vec2.modeling_wav2vec2 import Wav2Vec2FeatureEncoder
 
@@ -122,6 +122,8 @@ ELSEWHERE: dict[str, tuple[Any, str | None]] = {
     "_from_config": (PreTrainedModel, "(config, **kwargs)"),
     "_gradient_checkpointing_func": (layer_with_activation_checkpointing(), None),
     "_model_mapping": (transformers.AutoModelForImageClassification, None),
+    "_init_weights": (PreTrainedModel, "(self, module)"),
+    "_mask_hidden_states": (Data2VecAudioModel, "(self, hidden_states, mask_time_indices=None, attention_mask=None)"),
     "_indices": (datasets.Dataset.from_dict({}), None),
     "_no_split_modules": (PreTrainedModel, None),
     "_parameters": (torch.nn.Module(), None),
