@@ -10,6 +10,7 @@ import pandas
 import pytest
 import torch
 from datasets import Dataset, Features, Image, List, Value
+from packaging.version import Version
 from safetensors.torch import load_file
 from transformers import (
     AutoModel,
@@ -32,6 +33,7 @@ from modeling_data2vec_generic import (
 from modeling_data2vec_generic.finetuning.trainer import FinetuningTrainer
 from modeling_data2vec_generic.layout_data2vec_generic import UnsupportedBackboneError
 from modeling_data2vec_generic.modalities.text.tokenizer import train_tokenizer
+from modeling_data2vec_generic.versions import TRANSFORMERS
 
 from ..tiny import CLASSES, image_folder, pictures, run_card, sentences, sound_folder, tiny_encoder
 
@@ -99,6 +101,7 @@ def predictions(output_dir: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.fast
+@pytest.mark.skipif(TRANSFORMERS < Version("5.18"), reason="its AutoImageProcessor asks for torchvision")
 def test_images__loads_by_its_auto_class_and_pipeline(finetune):
     out = finetune("--model_name_or_path", "DATA/vit", *IMAGES, figures=True)
     model, info = AutoModelForImageClassification.from_pretrained(out, output_loading_info=True)

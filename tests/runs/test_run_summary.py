@@ -61,7 +61,7 @@ def test_streamed_pretraining__says_so_too_and_reports_bad_rows(images, tmp_path
     flags = [*from_scratch("vit"), "--train_dir", str(images), "--streaming", "--shuffle_buffer_size", "20"]
     trainers = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pretraining, "run", lambda trainer, checkpoint: trainers.append(trainer))
+        patch.setattr(pretraining, "train_and_save", lambda trainer, checkpoint: trainers.append(trainer) or {})
         patch.setattr(pretraining, "report", lambda **settings: None)
         run(*flags, output_dir=tmp_path)
     (summary,) = summaries(caplog)
