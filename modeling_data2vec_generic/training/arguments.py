@@ -167,6 +167,14 @@ class RunArguments(TrainingArguments):
             "tell a run that was stopped from one that is finished."
         },
     )
+    report_to: None | str | list[str] = field(  # in transformers, the flag takes one value only
+        default="none",
+        metadata={
+            "nargs": "+",
+            "help": "Where the log goes besides the terminal: tensorboard, wandb, trackio and others that "
+            "transformers has, one or several of them, all that are installed (all), or none.",
+        },
+    )
     hub_private_repo: bool = field(  # with None, as in transformers, the flag would need a value
         default=False,
         metadata={

@@ -80,6 +80,7 @@ def test_flags__say_what_is_of_the_recipe_and_what_is_given():
         ({"mask_strategy": "stripes"}, "^--mask_strategy: invalid choice: 'stripes'"),
         ({"max_steps": [1, 2]}, "'2' belongs to no flag"),
         ({"mask_ratio": True}, "^--mask_ratio: invalid float value: 'True'.$"),
+        ({"report_to": ["nothing", "tensorboard"]}, "report_to='nothing' is unknown"),  # and the other is a value too
     ],
 )
 def test_settings__that_cannot_be_used(settings, message):
