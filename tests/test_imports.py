@@ -45,6 +45,7 @@ assert "matplotlib" not in sys.modules
 ''')
 without("soundfile", "soxr")
 attempt("quick start", "import modeling_data2vec_generic.runs.pretraining")
+attempt("fine-tuning", "import modeling_data2vec_generic.runs.finetuning, modeling_data2vec_generic.finetuning.tasks")
 print(json.dumps(errors))
 """
 
@@ -67,3 +68,7 @@ def test_model_card__needs_no_matplotlib(errors):
 
 def test_quick_start__needs_no_extra_but_its_own(errors):
     assert errors.get("quick start") is None
+
+
+def test_fine_tuning__needs_no_packages_for_sound(errors):
+    assert errors.get("fine-tuning") is None

@@ -25,7 +25,6 @@ from transformers.utils import cached_file, logging
 from ...data.sources.columns import holds
 from ...geometry_data2vec_generic import FrameCounter
 from ...modalities.speech.collator import pad_waveforms
-from ...modalities.speech.waveforms import prepare_clips
 from ..labels.transcripts import confusions, frames_needed, new_tokenizer, normalized, read_frames, read_labels
 from ..metrics import load_metric
 from .base import Collate, Splits, Task
@@ -201,6 +200,8 @@ class SpeechRecognition(Task):
         self.mask_feature_length = length or max(1, min(64, config.hidden_size // 12))
 
     def prepare(self, rows: Dataset, split: str) -> Dataset:
+        from ...modalities.speech.waveforms import prepare_clips  # needs the packages for sound
+
         extractor, shortest = self.modality.processor, self.num_frames.samples_for(1)
         self._report_unknown(rows, split)
         return prepare_clips(rows, extractor, self.data_args, split, shortest, self._label_problem)

@@ -9,7 +9,6 @@ from torch import Tensor
 from transformers import AutoModelForAudioClassification, PreTrainedModel
 
 from ....modalities.speech.collator import pad_waveforms
-from ....modalities.speech.waveforms import prepare_pieces
 from .base import Classification
 
 
@@ -43,6 +42,8 @@ class AudioClassification(Classification):
         encoder.config.apply_spec_augment = False
 
     def samples(self, rows: Dataset, split: str) -> Dataset:
+        from ....modalities.speech.waveforms import prepare_pieces  # needs the packages for sound
+
         shortest = self.modality.num_frames.samples_for(1)  # type: ignore[attr-defined]  # the modality is speech
         return prepare_pieces(rows, self.processor, self.data_args, split, shortest)
 
