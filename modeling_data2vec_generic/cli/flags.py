@@ -13,11 +13,20 @@ from .recipes import ENDINGS, Purpose, all_recipes, find_recipe, read_recipe
 
 _OF_FILES = ("__train_file", "__validation_file")  # flags with several values that may end like recipes, in one form
 _LARGEST_RECIPE = 1_000_000  # bytes
+# What of a recipe is left out where a flag beside it says which encoder to train, since that takes its place.
+_NEW_ENCODER = ("config_overrides", "train_tokenizer", "tokenizer_vocab_size")
+_OTHER_ENCODER = {
+    "model_name_or_path": ("model_type", "config_name", *_NEW_ENCODER),
+    "config_name": ("model_name_or_path", "model_type"),
+    "model_type": ("model_name_or_path", "config_name"),
+}
 
 
 @dataclass(frozen=True)
 class Flags:
     """The flags of a run, as words of a command line. Those that are given override those of the recipe.
+
+    A given encoder takes the place of the recipe's: its `model_name_or_path`, for instance, that of its `model_type`.
 
     Args:
         recipe: the file of the recipe; None without one, and for a recipe that is given as a dictionary.
@@ -63,7 +72,8 @@ def flags_of_words(argv: list[str], groups: Iterable[Any], purpose: Purpose) -> 
         return Flags(None, [], argv)
     place = places[0]
     path = find_recipe(argv[place], purpose)
-    return Flags(path, as_flags(read_recipe(path)), argv[:place] + argv[place + 1 :])
+    given = argv[:place] + argv[place + 1 :]
+    return Flags(path, as_flags(_kept(read_recipe(path), names_in(given, groups))), given)
 
 
 def flags_of_settings(
@@ -87,7 +97,14 @@ def flags_of_settings(
         path = find_recipe(fspath(recipe), purpose)
         content = read_recipe(path)
     kept = {name: value for name, value in content.items() if name not in settings}
-    return Flags(path, as_flags(kept), as_flags(settings))
+    given = {name for name, value in settings.items() if value is not None}
+    return Flags(path, as_flags(_kept(kept, given)), as_flags(settings))
+
+
+def _kept(recipe: Mapping[str, Any], given: set[str]) -> dict[str, Any]:
+    """A recipe without what given flags take the place of."""
+    replaced = {name for flag in given & _OTHER_ENCODER.keys() for name in _OTHER_ENCODER[flag]}
+    return {name: value for name, value in recipe.items() if name not in replaced}
 
 
 def require_inputs(flags: Flags, groups: Iterable[Any]) -> None:

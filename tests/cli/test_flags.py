@@ -125,6 +125,24 @@ def test_recipe__is_the_only_one(tmp_path):
         parsed(recipe(tmp_path, "a.json"), recipe(tmp_path, "b.yaml", YAML))
 
 
+@pytest.mark.parametrize(
+    ("given", "left_out"),
+    [
+        (["--model_name_or_path", "trained"], {"model_type", "config_overrides", "train_tokenizer"}),
+        (["--config_name", "elsewhere"], {"model_type"}),
+        (["--model-type=deit"], set()),
+        (["--seed", "1"], set()),
+    ],
+)
+def test_recipe__leaves_the_encoder_to_flags_that_name_one(given, left_out, tmp_path):
+    path = recipe(tmp_path, config_overrides="hidden_size=16", train_tokenizer=True, mask_ratio=0.4)
+    flags = cli.flags_of_words([path, *given], pretraining.ARGUMENTS, "pretrain")
+    kept = {"model_type", "use_cpu", "config_overrides", "train_tokenizer", "mask_ratio"} - left_out
+    assert cli.names_in(flags.of_recipe, pretraining.ARGUMENTS) == kept
+    settings = {name: value for name, value in parsed(path, *given).items() if name in ("mask_ratio", "use_cpu")}
+    assert settings == {"mask_ratio": 0.4, "use_cpu": True}
+
+
 def test_recipe__behind_flags_holds_over_the_defaults_of_a_task(tmp_path):
     path = recipe(tmp_path, learning_rate=0.25)
     flags = cli.flags_of_words(["--seed", "1", path], finetuning.ARGUMENTS, "finetune")

@@ -61,6 +61,13 @@ def test_settings__override_the_recipe_and_none_takes_its_values_back():
     assert recipe["seed"] == 3
 
 
+def test_settings__that_name_an_encoder_take_the_place_of_the_recipes():
+    recipe = NEW | {"config_overrides": "hidden_size=16"}
+    found = values(recipe, model_type=None, model_name_or_path="trained")
+    assert (found["model_type"], found["config_overrides"], found["model_name_or_path"]) == (None, None, "trained")
+    assert values(recipe, model_name_or_path=None)["model_type"] == recipe["model_type"]
+
+
 def test_flags__say_what_is_of_the_recipe_and_what_is_given():
     flags = cli.flags_of_settings("digits", {"max_steps": 3}, "pretrain")
     assert flags.recipe == examples_folder() / "vision" / "digits.json"
