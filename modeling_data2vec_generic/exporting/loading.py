@@ -42,7 +42,7 @@ def load(folder: Path, weights: str, trust_remote_code: bool) -> PreTrainedModel
     if weights not in WEIGHTS:
         raise ValueError(f"weights={weights!r} is not one of {', '.join(WEIGHTS)}.")
     require_safetensors(folder)
-    how: dict[str, Any] = {"dtype": "auto", "use_safetensors": True, "trust_remote_code": trust_remote_code}
+    how: dict[str, Any] = {"dtype": "auto", "trust_remote_code": trust_remote_code}
     with as_value_error(
         f"{str(folder)!r} cannot be loaded as an encoder",
         "Check that it has a config.json and model.safetensors that belong together.",
@@ -52,9 +52,11 @@ def load(folder: Path, weights: str, trust_remote_code: bool) -> PreTrainedModel
             Data2VecGenericForPreTraining.__name__
         ]
         if weights == "teacher" and has_teacher:
-            model: PreTrainedModel = Data2VecGenericForPreTraining.from_pretrained(folder, **how).teacher
+            model: PreTrainedModel = Data2VecGenericForPreTraining.from_pretrained(
+                folder, use_safetensors=True, **how
+            ).teacher
         elif weights == "student":
-            model = AutoModel.from_pretrained(folder, **how)
+            model = AutoModel.from_pretrained(folder, use_safetensors=True, **how)
     if weights == "teacher" and not has_teacher:
         raise ValueError(
             f"{str(folder)!r} has no teacher: it holds {config.architectures or 'another model'}. Name the output "

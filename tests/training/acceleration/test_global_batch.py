@@ -112,7 +112,8 @@ def test_sharded__equals_the_whole_model_exactly(case, dtype, folder):
     assert bool(expected["accumulators"]) == (dtype == "bfloat16")
     for found in load(folder, f"sharded_{case}_{dtype}"):
         assert found["losses"] == expected["losses"]
-        assert found["metrics"] == expected["metrics"]
+        # Eigenvalues of the same features may differ by a rounding where another number of threads computes them.
+        assert found["metrics"] == pytest.approx(expected["metrics"], rel=1e-6)
         for kind in ("gradients", "weights", "accumulators"):
             assert found[kind].keys() == expected[kind].keys()
             for name, value in expected[kind].items():
