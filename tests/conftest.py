@@ -61,6 +61,7 @@ def hub(monkeypatch, tmp_path):
     """A Hub on the loopback interface that this process talks to, with its token, for the time of a test."""
     with LoopbackHub() as running:
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", running.url)
+        monkeypatch.setattr("huggingface_hub.hf_api.api.endpoint", running.url)  # which was set when it was imported
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
         monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "no_token"))
