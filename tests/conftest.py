@@ -61,7 +61,9 @@ def hub(monkeypatch, tmp_path):
     """A Hub on the loopback interface that this process talks to, with its token, for the time of a test."""
     with LoopbackHub() as running:
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", running.url)
-        monkeypatch.setattr("huggingface_hub.hf_api.api.endpoint", running.url)  # which was set when it was imported
+        # Both keep the address of the Hub that there was when they were made; not all versions have the second one.
+        monkeypatch.setattr("huggingface_hub.hf_api.api.endpoint", running.url)
+        monkeypatch.setattr("transformers.utils.hub._hf_api", None, raising=False)
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
         monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "no_token"))
