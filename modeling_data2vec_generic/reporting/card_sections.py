@@ -2,11 +2,17 @@
 
 from collections.abc import Iterable, Sequence
 
-from .provenance import Setting, chosen, shown
+from .provenance import Setting, shown
 from .run_summary import RunSummary
 
 # What the samples of a modality are called.
 NOUNS = {"text": "sequences", "vision": "images", "speech": "recordings", "series": "series", "video": "clips"}
+# Settings that a reader looks for first.
+_SHOWN = (
+    *("model_name_or_path", "model_type", "config_overrides", "objective", "mask_strategy", "mask_ratio", "num_masks"),
+    *("average_top_k_layers", "ema_decay", "ema_end_decay", "layer_decay", "max_steps", "num_train_epochs"),
+    *("per_device_train_batch_size", "max_tokens_per_batch", "learning_rate", "seed"),
+)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -63,12 +69,12 @@ def amount(summary: RunSummary) -> str:
 
 
 def settings_section(summary: RunSummary) -> str:
-    """The settings that were chosen, and all that matter folded away."""
-    few = chosen(summary.settings)
+    """The settings that say most about the run, and all that have an effect folded away."""
+    few = [setting for setting in summary.settings if setting.name in _SHOWN]
     software = ", ".join(f"{name} {number}" for name, number in summary.versions.items())
     return f"""## Settings
 
-{_settings_table(few) if few else "All settings have their defaults."}
+{_settings_table(few)}
 
 <details>
 <summary>All settings that have an effect, and the versions of the software</summary>

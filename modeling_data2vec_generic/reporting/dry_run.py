@@ -42,6 +42,7 @@ class Cost:
         steps: optimizer steps of the whole run.
         samples: per optimizer step, on all processes.
         rows: samples of the training data; None for streams.
+        epochs: passes over the training data in the whole run; of no meaning for streams.
         seconds: of an optimizer step.
         measured: the number of steps that this is the mean of; 0 if the run has a single step, which warms up too.
         peak: memory at its highest, in bytes: what tensors have taken on the GPU, or the process on a CPU.
@@ -55,6 +56,7 @@ class Cost:
     steps: int
     samples: int
     rows: int | None
+    epochs: float
     seconds: float
     measured: int
     peak: int
@@ -121,9 +123,7 @@ def _cost_rows(cost: Cost, args: Any) -> Rows:
     Args:
         args: the training arguments that were asked for.
     """
-    epochs = (
-        "" if cost.rows is None else f", {cost.steps * cost.samples / cost.rows:.3g} times all {cost.rows:,} samples"
-    )
+    epochs = "" if cost.rows is None else f", {cost.epochs:.3g} times all {cost.rows:,} samples"
     more = _not_counted(cost.steps, args)
     rate = f"{cost.seconds:.3g} s, {cost.samples / cost.seconds:,.3g} samples per second"
     how = f"the mean of {cost.measured} steps, after one that warmed up" if cost.measured else "of the only step"

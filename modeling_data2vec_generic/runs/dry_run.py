@@ -81,6 +81,7 @@ def take_steps(trainer: ResumableTrainer) -> Cost:
         steps=trainer.state.max_steps,
         samples=trainer.get_total_train_batch_size(args),
         rows=len(rows) if has_length(rows) else None,
+        epochs=trainer.state.max_steps * float(trainer.state.epoch or 0) / len(ends),
         seconds=seconds,
         measured=len(ends) - 1,
         peak=peak,

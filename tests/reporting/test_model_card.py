@@ -20,6 +20,7 @@ pytestmark = pytest.mark.fast
 SETTINGS = [
     Setting("objective", "data2vec2", "recipe digits.json", "objective"),
     Setting("learning_rate", 0.001, "command line", "training"),
+    Setting("weight_decay", 0.05, "flag", "training"),
     Setting("seed", 42, "default of transformers", "training"),
 ]
 PRETRAINED = RunSummary(
@@ -251,10 +252,11 @@ def test_text__says_what_is_wrong_or_not_known(changes, words):
     assert words in model_card(dataclasses.replace(PRETRAINED, **changes), OUT)
 
 
-def test_settings__chosen_ones_are_shown_and_all_are_folded_away():
+def test_settings__most_telling_ones_are_shown_and_all_are_folded_away():
     open_part, folded = model_card(PRETRAINED, OUT).split("<details>")
     assert "`learning_rate`" in open_part
-    assert "`seed`" not in open_part
+    assert "`weight_decay`" not in open_part
+    assert "| `weight_decay` | 0.05 | flag |" in folded
     assert "| `seed` | 42 | default of transformers |" in folded
     assert "torch 2.13" in folded
 
