@@ -37,12 +37,14 @@ class Panel:
         curves: those of them are drawn that the log has values for.
         beside: a curve with an axis of its own, on the right.
         from_zero: whether the axis begins at 0.
+        headroom: how high the axis is in relation to its largest value, where it begins at 0.
     """
 
     title: str
     curves: tuple[Curve, ...]
     beside: Curve | None = None
     from_zero: bool = False
+    headroom: float = 1.08
 
 
 PANELS = (
@@ -78,6 +80,7 @@ PANELS = (
             Curve("embeddings", _DEPTHS[0], "o-", ("health_rank_embeddings",)),
         ),
         from_zero=True,
+        headroom=1.5,  # for the names of the curves, which leave no other place free
     ),
     Panel(
         "learning rate and EMA decay",
@@ -123,7 +126,7 @@ def _draw(axes: Axes, panel: Panel, log_history: LogHistory) -> None:
     for curve in panel.curves:
         _plot(axes, curve, log_history)
     if panel.from_zero:
-        axes.set_ylim(bottom=0, top=1.08 * axes.get_ylim()[1])
+        axes.set_ylim(bottom=0, top=panel.headroom * axes.get_ylim()[1])
     if panel.beside is not None:
         right = axes.twinx()
         right.spines["right"].set_visible(True)

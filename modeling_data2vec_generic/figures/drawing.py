@@ -36,8 +36,7 @@ styled = rc_context(
         "xtick.labelsize": 8.5,
         "ytick.labelsize": 8.5,
         "legend.fontsize": 8.5,
-        "legend.edgecolor": "none",
-        "legend.framealpha": 0.85,  # the names can be read where they lie on a curve
+        "legend.frameon": False,
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.prop_cycle": cycler(color=COLOURS),
