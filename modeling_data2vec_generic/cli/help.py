@@ -19,6 +19,18 @@ _INDENT = 32  # of the text beside the flags
 _WIDTH = (80, 120)  # least and most characters in a line
 _LONGEST_HEADING = 60  # characters in the title of a section of transformers' documentation; longer lines are tips
 _LONGEST_CHOICE = 40  # characters of the values of a flag that are listed beside its name
+# The flags on the result of a run, in the short help of the commands that train.
+RESULT = (
+    "output_dir",
+    "overwrite_output_dir",
+    "dry_run",
+    "resume_from_checkpoint",
+    "save_steps",
+    "logging_steps",
+    "eval_strategy",
+    "report_to",
+    "push_to_hub",
+)
 # What the short help of a run says of flags whose own text begins with details, or is for readers who know Trainer.
 _IN_SHORT = {
     "bf16": "Mixed precision with bfloat16, on GPUs that have it.",

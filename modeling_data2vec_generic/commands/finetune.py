@@ -2,7 +2,7 @@
 
 import sys
 
-from ..cli.help import help_for
+from ..cli.help import RESULT, help_for
 from ..runs.arguments import FINETUNING
 
 _USAGE = """
@@ -41,17 +41,7 @@ _TOPICS = {
         "dataloader_num_workers",
         "seed",
     ),
-    "Result": (
-        "output_dir",
-        "overwrite_output_dir",
-        "dry_run",
-        "resume_from_checkpoint",
-        "save_steps",
-        "logging_steps",
-        "eval_strategy",
-        "report_to",
-        "push_to_hub",
-    ),
+    "Result": RESULT,
 }
 
 
