@@ -10,6 +10,7 @@ from ..configuration_data2vec_generic import Data2VecGenericConfig
 from ..errors import as_value_error
 from ..modeling_data2vec_generic import Data2VecGenericForPreTraining, Data2VecGenericModel
 from ..remote_code_data2vec_generic import require_safetensors
+from ..training.encoders import require_fitting_weights
 
 WEIGHTS = ("student", "teacher")
 
@@ -56,10 +57,12 @@ def load(folder: Path, weights: str, trust_remote_code: bool) -> PreTrainedModel
                 folder, use_safetensors=True, **how
             ).teacher
         elif weights == "student":
-            model = AutoModel.from_pretrained(folder, use_safetensors=True, **how)
+            model, info = AutoModel.from_pretrained(folder, use_safetensors=True, output_loading_info=True, **how)
     if weights == "teacher" and not has_teacher:
         raise ValueError(
             f"{str(folder)!r} has no teacher: it holds {config.architectures or 'another model'}. Name the output "
             "directory of a pre-training run, or a checkpoint-N in it, or leave out --weights teacher."
         )
+    if weights == "student":
+        require_fitting_weights(repr(str(folder)), model, info["missing_keys"], info["unexpected_keys"])
     return (model.encoder if isinstance(model, Data2VecGenericModel) else model).eval()

@@ -65,16 +65,31 @@ def load_encoder_and_gaps(arguments: ModelArguments) -> tuple[PreTrainedModel, s
     path = next(name for name, module in model.named_modules() if module is encoder)
     prefix = f"{path}." if path else ""
     missing = {name.removeprefix(prefix) for name in info["missing_keys"] if name.startswith(prefix)}
-    # Scales and biases, such as those of norms, have the same names and sizes in models of different types.
-    if missing >= {name for name, parameter in encoder.named_parameters() if parameter.ndim > 1}:
-        raise ValueError(
-            f"No weight of model_name_or_path={source!r} fits its configuration, a {encoder.config.model_type} "
-            f"encoder: it holds {_some_names(info['unexpected_keys'])}, and {_some_names(missing)} are expected. Its "
-            "config.json and model.safetensors belong to different models."
-        )
+    require_fitting_weights(f"model_name_or_path={source!r}", encoder, missing, info["unexpected_keys"])
     own = {weight.data_ptr() for weight in encoder.state_dict().values()}  # shared embeddings have two names
     others = {name for name, weight in model.state_dict().items() if weight.data_ptr() not in own}
     return _reading_all(encoder), missing, set(info["unexpected_keys"]) | (others - set(info["missing_keys"]))
+
+
+def require_fitting_weights(source: str, encoder: PreTrainedModel, missing: set[str], unexpected: set[str]) -> None:
+    """Make sure that some weight of an encoder was loaded.
+
+    Args:
+        source: where from, in words.
+        encoder: the encoder.
+        missing: names of its weights that the source lacks.
+        unexpected: names of the source's weights that the model does not have.
+
+    Raises:
+        ValueError: none was.
+    """
+    # Scales and biases, such as those of norms, have the same names and sizes in models of different types.
+    if missing >= {name for name, parameter in encoder.named_parameters() if parameter.ndim > 1}:
+        raise ValueError(
+            f"No weight of {source} fits its configuration, a {encoder.config.model_type} encoder: it holds "
+            f"{_some_names(unexpected)}, and {_some_names(missing)} are expected. Its config.json and "
+            "model.safetensors belong to different models."
+        )
 
 
 def _reading_all(encoder: PreTrainedModel) -> PreTrainedModel:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch.nn.functional import normalize
 from transformers import (
     AutoFeatureExtractor,
@@ -131,6 +132,16 @@ def test_export__refuses_what_it_cannot_write(tmp_path):
         with pytest.raises(ValueError, match=message):
             export(tmp_path / model, tmp_path / output, **settings)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["encoder", "full", "run"]  # nothing half written
+
+
+@pytest.mark.fast
+def test_export__refuses_weights_of_another_model(tmp_path):
+    """Otherwise new, random weights would be exported."""
+    plain(tmp_path, "vit")
+    save_file({"layers.0.weight": torch.ones(2, 2)}, tmp_path / "encoder" / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match=r"No weight of '.*encoder' fits .*, a vit .*layers\.0\.weight"):
+        export(tmp_path / "encoder", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 # --- for sentence-transformers
