@@ -1,0 +1,48 @@
+"""How fast contenders train: the CPU seconds of a step, from which follows how many steps a budget pays for."""
+
+import json
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from . import rows
+from .table import Run
+
+ROUNDS, STEPS, WARM_UP = 3, 16, 4  # steps in each round, of which the first ones are not counted
+
+
+def seconds_per_step(
+    path: Path, run: Run, companions: Sequence[Run], practise: Callable[[Run, int, Path], list[float]]
+) -> float:
+    """The CPU seconds that a step of a run takes, from a file of such measurements; it is measured if it is not there.
+
+    Args:
+        path: the file, one JSON object per line.
+        run: the run.
+        companions: further runs to measure with it. They take some steps in turns, in this process, so that what else
+            the machine does meets all of them. Runs that differ in seed and budget alone are measured once.
+        practise: takes a run, a number of steps and an empty folder, and returns the CPU seconds of each step.
+    """
+    known = {line["of"]: line["seconds_per_step"] for line in rows.read(path)}
+    if _of(run) not in known:
+        measured = measure([run, *companions], practise)
+        for of, seconds in measured.items():
+            rows.append(path, {"of": of, "seconds_per_step": seconds, **rows.made_by()})
+        known |= measured
+    return known[_of(run)]
+
+
+def measure(runs: Sequence[Run], practise: Callable[[Run, int, Path], list[float]]) -> dict[str, float]:
+    """The median seconds of a step of each of the runs that have a budget, in the order in which they are given."""
+    different = {_of(run): run for run in runs if run.budget_s is not None}
+    found: dict[str, list[float]] = {of: [] for of in different}
+    for _ in range(ROUNDS):
+        for of, run in different.items():
+            with TemporaryDirectory() as folder:
+                found[of] += practise(run, STEPS, Path(folder))[WARM_UP:]
+    return {of: statistics.median(seconds) for of, seconds in found.items()}
+
+
+def _of(run: Run) -> str:
+    return json.dumps([run.data, run.contender, run.settings], sort_keys=True)

@@ -1,0 +1,40 @@
+"""Makes a run in a process of its own."""
+
+import multiprocessing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from . import rows
+from .pace import seconds_per_step
+from .table import Run, Table
+
+processes = multiprocessing.get_context("spawn")
+
+
+def perform(table: Table, run: Run, work: Path, into: Path) -> None:
+    """Makes a run, in this process, and adds its row to the file `into`."""
+    if table.device == "cpu":
+        torch.set_num_threads(1)
+    pace = None
+    if run.budget_s is not None:
+        # The other contenders of a table are measured at the same time; variants of a search are on their own.
+        companions = [other for other in table.runs() if other.data == run.data]
+        among = companions if run.key in {other.key for other in companions} else []
+        pace = seconds_per_step(into.with_name(f"{into.stem}_pace.jsonl"), run, among, table.practise)
+    rows.append(into, rows.row_of(run, table.perform(run, pace, work / run.folder)))
+
+
+def in_a_process(function: Callable[..., None], *arguments: Any) -> None:
+    """Calls a function in a new process, so that runs share neither memory nor the state of random generators.
+
+    Raises:
+        SystemExit: it failed; what it raised has been printed.
+    """
+    process = processes.Process(target=function, args=arguments)
+    process.start()
+    process.join()
+    if process.exitcode != 0:
+        raise SystemExit(f"The run ended with {process.exitcode}: {arguments[1]}")

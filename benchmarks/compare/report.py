@@ -1,0 +1,138 @@
+"""What a reader sees of the rows: Markdown between the markers of `docs/results.md`, and a figure."""
+
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from modeling_data2vec_generic.figures.drawing import WIDTH, save, styled
+from modeling_data2vec_generic.reporting.finetuning import half_interval
+
+from .rows import ROOT
+from .table import Row, Table
+
+DOCUMENT = ROOT / "docs" / "results.md"
+FIGURES = ROOT / "docs" / "images"
+
+
+def write(table: Table, rows: Sequence[Row], search: Sequence[Row]) -> None:
+    """Writes the table's part of the document, and its figure."""
+    table.draw(rows, FIGURES / f"compare_{table.name}.png")
+    text = DOCUMENT.read_text(encoding="utf-8")
+    DOCUMENT.write_text(placed(text, table.name, table.markdown(rows, search)), encoding="utf-8")
+
+
+def placed(document: str, name: str, text: str) -> str:
+    """A document with a text between the markers of a table.
+
+    Raises:
+        ValueError: it lacks the markers.
+    """
+    begin, end = f"<!-- compare {name}: begin -->", f"<!-- compare {name}: end -->"
+    if begin not in document or end not in document:
+        raise ValueError(f"{DOCUMENT} has no place for the table {name}: add the lines {begin} and {end}.")
+    before, rest = document.split(begin)
+    return f"{before}{begin}\n\n{text.strip()}\n\n{end}{rest.split(end)[1]}"
+
+
+def markdown(table: Table, rows: Sequence[Row], search: Sequence[Row]) -> str:
+    """For each of the data a table of scores by contender and budget, and the tables of the search."""
+    parts = [scores_table(list(found), data, table.columns) for data, found in _by(rows, "data")]
+    parts += [search_table(list(found), data, table.drawn) for data, found in _by(search, "data")]
+    return "\n\n".join(parts)
+
+
+def scores_table(rows: Sequence[Row], title: str, columns: dict[str, str]) -> str:
+    """A line for each contender and budget, with the mean over the seeds and its 95% interval."""
+    header = [title.replace("_", " "), "CPU seconds", "steps", "seeds", *columns.values()]
+    lines = []
+    for _, group in _by(rows, "contender", "budget_s"):
+        same = list(group)
+        first = same[0]
+        budget = "-" if first["budget_s"] is None else f"{first['budget_s']:,.0f}"
+        steps = f"{first['steps']:,}" if first["steps"] else "-"
+        values = [interval([row["scores"].get(name) for row in same]) for name in columns]
+        lines.append([first["contender"], budget, steps, str(len(same)), *values])
+    return markdown_table(header, lines)
+
+
+def search_table(rows: Sequence[Row], title: str, score: str) -> str:
+    """The tries of each contender, the best one first, by what sets them apart."""
+    lines = []
+    for (contender, budget), group in _by(rows, "contender", "budget_s"):
+        tries = sorted(group, key=lambda row: -row["scores"][score])
+        for row in tries:
+            shown = ", ".join(f"{name}={value}" for name, value in differing(row, tries).items()) or "-"
+            lines.append([contender, f"{budget or 0:,.0f}", shown, percent(row["scores"][score])])
+    return markdown_table([f"search on {title.replace('_', ' ')}", "CPU seconds", "settings", score], lines)
+
+
+def differing(row: Row, rows: Iterable[Row]) -> dict[str, Any]:
+    """The settings of a row in which some of the rows differ."""
+    others = [other["settings"] for other in rows]
+    return {
+        name: value
+        for name, value in row["settings"].items()
+        if any(name not in other or other[name] != value for other in others)
+    }
+
+
+def markdown_table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *lines))
+
+
+def percent(value: float) -> str:
+    """A share as it stands in a table."""
+    return f"{100 * value:.1f}%"
+
+
+def interval(values: Sequence[float | None], shown: Callable[[float], str] = percent) -> str:
+    """The mean of the values with half of its 95% interval, if there are two or more; "-" if one is missing."""
+    known = [value for value in values if value is not None]
+    if len(known) < len(values) or not known:
+        return "-"
+    mean = shown(statistics.fmean(known))
+    return mean if len(known) == 1 else f"{mean} ± {shown(half_interval(known))}"
+
+
+@styled
+def draw(table: Table, rows: Sequence[Row], path: Path) -> None:
+    """A panel for each of the data: the score against the budget, a curve for each contender, 95% intervals as bars.
+
+    A contender without a budget is a level line.
+    """
+    panels = [(data, list(found)) for data, found in _by(rows, "data")]
+    if not panels:
+        return
+    figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
+    for axes, (data, found) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        axes.set(title=data.replace("_", " "), xlabel="CPU seconds of training", xscale="log")
+        for contender, group in _by(found, "contender"):
+            by_budget = [(budget, list(same)) for budget, same in _by(list(group), "budget_s")]
+            scores = [[100 * row["scores"][table.drawn] for row in same] for _, same in by_budget]
+            means = [statistics.fmean(values) for values in scores]
+            if by_budget[0][0] is None:
+                axes.axhline(means[0], color="#999999", linestyle="--", label=contender)
+                continue
+            halves = [half_interval(values) if len(values) > 1 else 0.0 for values in scores]
+            axes.errorbar([budget for budget, _ in by_budget], means, halves, marker="o", capsize=3, label=contender)
+        budgets = sorted({row["budget_s"] for row in found if row["budget_s"] is not None})
+        axes.set_xticks(budgets, [f"{budget:,.0f}" for budget in budgets], minor=False)
+        axes.minorticks_off()
+        axes.grid(axis="y")
+        axes.legend()
+    figure.axes[0].set_ylabel(f"{table.columns[table.drawn]}, %")
+    save(figure, path)
+
+
+def _by(rows: Sequence[Row], *names: str) -> Any:
+    """Groups of rows by one value, or by a tuple of several, in the order in which these come first."""
+    keys = [tuple(row[name] for name in names) for row in rows]
+    order = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    numbered = sorted(zip(keys, rows, strict=True), key=lambda pair: order[pair[0]])
+    for key, group in groupby(numbered, key=lambda pair: pair[0]):
+        yield key if len(key) > 1 else key[0], [row for _, row in group]

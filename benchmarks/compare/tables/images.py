@@ -1,0 +1,247 @@
+"""Images: data2vec and data2vec 2.0 beside MAE, SimMIM and random weights, on Fashion-MNIST and on emoji in colour.
+
+All read the same patches with the same ViT, see each image in the same crops, and take batches of the same size.
+Budgets share a trunk (`training.Branches`). Features are the mean of the patches of the last hidden state.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, load_dataset
+from PIL.Image import Resampling
+from transformers import ViTConfig, ViTImageProcessorPil, ViTModel, set_seed
+
+from modeling_data2vec_generic.evaluation.probe import after_prefix, extract_features, labels_of, subset
+from modeling_data2vec_generic.modalities.vision.pixels import PixelPipeline, RandomResizedCrop
+
+from ..peers.images import train_mae, train_simmim
+from ..scores import finetuned, frozen_scores
+from ..table import Outcome, Run, Table
+from ..training import Branches, Trained, pretrain_data2vec
+
+DATA = Path("data")
+PARTS = Path("output/compare/images/parts")
+BUDGETS = (120, 300, 600, 1200)
+SEARCH_BUDGET = 120
+PROBE_ROWS = 20_000
+LABELS_PER_CLASS = 50
+VALIDATION_SHARE = 1 / 6  # of the training images, for the search
+DATA2VEC, DATA2VEC2, MAE, SIMMIM, RANDOM = "data2vec", "data2vec 2.0", "MAE", "SimMIM", "random weights"
+
+
+@dataclass(frozen=True)
+class Images:
+    """One of the data.
+
+    Args:
+        encoder: fields of its ViT.
+        training: what all contenders have: the batch and the crops.
+        contenders: the settings of each: flags for data2vec, arguments of `peers.images` for others, and
+            `TrainingArguments` for both.
+    """
+
+    encoder: Mapping[str, Any]
+    training: Mapping[str, Any]
+    contenders: Mapping[str, Mapping[str, Any]]
+
+
+WIDTHS = {"hidden_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 384}
+OPTIMIZER = {"weight_decay": 0.05, "adam_beta1": 0.9, "adam_beta2": 0.95}
+FASHION_MNIST = Images(
+    encoder={"image_size": 28, "patch_size": 4, "num_channels": 3, **WIDTHS},
+    training={"per_device_train_batch_size": 64, "crop_scale_min": 1.0, "horizontal_flip": False},
+    contenders={
+        DATA2VEC: {
+            "objective": "data2vec",
+            "average_top_k_layers": 3,
+            "target_source": "ffn",
+            "target_layer_norms": ["instance"],
+            "target_final_norms": [],
+            "loss_beta": 0.0,
+            "mask_ratio": 0.6,
+            "ema_decay": 0.99,
+            "ema_end_decay": 0.999,
+            "ema_anneal_steps": 1000,
+            "learning_rate": 1e-3,
+            "max_grad_norm": 3.0,
+            **OPTIMIZER,
+        },
+        DATA2VEC2: {
+            "objective": "data2vec2",
+            "num_masks": 4,
+            "average_top_k_layers": 3,
+            "mask_ratio": 0.69,
+            "decoder_layers": 4,
+            "decoder_groups": 8,
+            "ema_decay": 0.99,
+            "ema_end_decay": 0.9995,
+            "ema_anneal_steps": 1900,
+            "learning_rate": 2e-3,
+            "max_grad_norm": 3.0,
+            **OPTIMIZER,
+        },
+        MAE: {
+            "decoder": {
+                "decoder_hidden_size": 64,
+                "decoder_num_hidden_layers": 2,
+                "decoder_num_attention_heads": 4,
+                "decoder_intermediate_size": 256,
+            },
+            "mask_ratio": 0.75,
+            "learning_rate": 1e-3,
+            **OPTIMIZER,
+        },
+        SIMMIM: {"mask_ratio": 0.6, "mask_patch_size": 4, "learning_rate": 1e-3, **OPTIMIZER},
+        RANDOM: {},
+    },
+)
+ALL = {"fashion_mnist": FASHION_MNIST}
+TINY = {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 32}
+QUICK = {"max_steps": 10, "labels_per_class": 10}
+FINETUNING = {
+    "label_column_name": "label",
+    "labels_per_class": LABELS_PER_CLASS,
+    "crop_scale_min": 0.8,
+    "horizontal_flip": True,
+    "mixup": 0.0,
+    "cutmix": 0.0,
+    "learning_rate": 1e-3,
+    "max_steps": 200,
+    "per_device_train_batch_size": 50,
+    "per_device_eval_batch_size": 500,
+    "logging_steps": 50,
+}
+
+
+class ImageTable(Table):
+    """Fashion-MNIST and emoji, at four budgets."""
+
+    name = "images"
+    all_data = tuple(ALL)
+    columns = {"linear": "linear", "neighbours": "nearest neighbours", "finetuned": "fine-tuned, 50 labels a class"}
+    drawn = "linear"
+
+    @property
+    def budgets(self) -> tuple[int, ...]:
+        return (1, 2) if self.quick else BUDGETS
+
+    def runs(self) -> list[Run]:
+        return [
+            Run(self.name, data, contender, seed, budget, self.settings(data, contender, "test"))
+            for data in self.data
+            for contender in ALL[data].contenders
+            for seed in self.seeds
+            for budget in ((None,) if contender == RANDOM else self.budgets)
+        ]
+
+    def settings(self, data: str, contender: str, scored_on: str, **changes: Any) -> dict[str, Any]:
+        """Those of a run.
+
+        Args:
+            scored_on: "test", for which all training images are trained on, or "validation", which is a part of them.
+            changes: other values of some settings.
+        """
+        images = ALL[data]
+        encoder = {**images.encoder, **(TINY if self.quick else {})}
+        return {
+            "scored_on": scored_on,
+            "encoder": encoder,
+            **images.training,
+            **images.contenders[contender],
+            **changes,
+        }
+
+    def practise(self, run: Run, steps: int, folder: Path) -> list[float]:
+        return self.train(run, folder, max_steps=steps).clock.of_steps
+
+    def perform(self, run: Run, seconds_per_step: float | None, folder: Path) -> Outcome:
+        if run.budget_s is None:
+            encoder_dir = folder / "encoder"
+            set_seed(run.seed)
+            ViTModel(ViTConfig(**run.settings["encoder"])).save_pretrained(encoder_dir)
+            processor_of(run).save_pretrained(encoder_dir)
+            return Outcome(0, 0.0, self.scores(run, encoder_dir, folder))
+        assert seconds_per_step is not None
+        budgets = self.budgets if run.budget_s in self.budgets else (int(run.budget_s),)
+        branches = Branches(budgets, seconds_per_step, folder)
+        trained = branches.train(int(run.budget_s), partial(self.train, run))
+        return trained.outcome(self.scores(run, trained.encoder_dir, trained.encoder_dir.parent))
+
+    def train(self, run: Run, folder: Path, **arguments: Any) -> Trained:
+        """Pre-trains a contender; `arguments` are those of `TrainingArguments`."""
+        settings = dict(run.settings)
+        train_file, _ = self.files(run)
+        encoder = settings.pop("encoder")
+        del settings["scored_on"]
+        arguments = {**arguments, "seed": run.seed, "use_cpu": self.device == "cpu"}
+        if run.contender in (DATA2VEC, DATA2VEC2):
+            fields = ",".join(f"{name}={value}" for name, value in encoder.items())
+            new_encoder = {"model_type": "vit", "config_overrides": fields}
+            images = {"modality": "vision", "train_file": str(train_file), "image_column_name": "image"}
+            return pretrain_data2vec({**images, **new_encoder, **settings}, folder, **arguments)
+        crop = RandomResizedCrop(settings.pop("crop_scale_min"), flip=settings.pop("horizontal_flip"))
+        set_seed(run.seed)
+        return {MAE: train_mae, SIMMIM: train_simmim}[run.contender](
+            ViTConfig(**encoder),
+            images=read(train_file),
+            processor=processor_of(run),
+            crop=crop,
+            folder=folder,
+            **settings,
+            **arguments,
+        )
+
+    def scores(self, run: Run, encoder_dir: Path, folder: Path) -> dict[str, float]:
+        """By linear probe and nearest neighbours and, of runs that are scored on the test images, fine-tuned."""
+        train_file, test_file = self.files(run)
+        encoder = ViTModel.from_pretrained(encoder_dir)
+        pixels = PixelPipeline(processor_of(run))
+
+        def collate(examples: Any) -> dict[str, Any]:
+            return {"pixel_values": pixels.plain([example["image"] for example in examples])}
+
+        rows = [subset(read(train_file), PROBE_ROWS, seed=0), read(test_file)]
+        features = [extract_features(encoder, part, collate, after_prefix(1), batch_size=256) for part in rows]
+        labels = [labels_of(part) for part in rows]
+        found = frozen_scores(features[0], labels[0], features[1], labels[1])
+        if run.settings["scored_on"] == "test":
+            recipe = FINETUNING | (QUICK if self.quick else {})
+            recipe |= {"train_file": str(train_file), "validation_file": str(test_file)}
+            tuned = finetuned(encoder_dir, {**recipe, "use_cpu": self.device == "cpu"}, folder / "finetuned", run.seed)
+            found["finetuned"] = tuned["accuracy"]
+        return found
+
+    def files(self, run: Run) -> tuple[Path, Path]:
+        """The images to train on, and those to score on, as parquet files of `image` and `label`."""
+        whole = DATA / run.data
+        if run.settings["scored_on"] == "test" and not self.quick:
+            return whole / "train.parquet", whole / "test.parquet"
+        parts = PARTS / run.data / ("quick" if self.quick else "search")
+        train_file, held_out_file = parts / "train.parquet", parts / "validation.parquet"
+        if not held_out_file.is_file():
+            images = read(whole / "train.parquet")
+            sizes = {"train_size": 600, "test_size": 200} if self.quick else {"test_size": VALIDATION_SHARE}
+            split = images.train_test_split(**sizes, seed=0, stratify_by_column="label")
+            parts.mkdir(parents=True, exist_ok=True)
+            split["train"].to_parquet(train_file)
+            split["test"].to_parquet(held_out_file)
+        return train_file, held_out_file
+
+
+def read(path: Path) -> Dataset:
+    """The rows of a parquet file."""
+    return load_dataset("parquet", data_files=str(path), split="train")
+
+
+def processor_of(run: Run) -> ViTImageProcessorPil:
+    """The image processor that data2vec makes for a new encoder, for all contenders."""
+    size, half = run.settings["encoder"]["image_size"], [0.5] * run.settings["encoder"]["num_channels"]
+    return ViTImageProcessorPil(
+        size={"height": size, "width": size}, image_mean=half, image_std=half, resample=Resampling.BICUBIC
+    )
+
+
+COMPARISON = ImageTable

@@ -1,0 +1,260 @@
+"""Pre-training for a table, with a clock: data2vec by the package's `pretrain`, others by transformers' Trainer.
+
+Budgets that share their beginning are trained as a trunk with branches (`Branches`).
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from datasets import Dataset
+from torch import Tensor
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint
+
+from modeling_data2vec_generic import pretrain
+from modeling_data2vec_generic.runs import pretraining
+
+from .table import Outcome
+
+CLOCK_NAME = "cpu_seconds.json"
+
+QUIET = {
+    "save_strategy": "no",
+    "report_to": "none",
+    "disable_tqdm": True,
+    "dataloader_num_workers": 0,
+    "logging_steps": 25,
+}
+"""Arguments of all runs, by transformers' names, which a table may override."""
+
+
+class CpuClock(TrainerCallback):
+    """Reads the CPU seconds of this process during training, and writes them into each checkpoint.
+
+    Attributes:
+        marks: CPU seconds since the beginning of training, at the beginning and after each step.
+        before: those that the run had taken before it was resumed.
+    """
+
+    def __init__(self) -> None:
+        self.marks: list[float] = []
+        self.before = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """CPU seconds of training, with those before it was resumed."""
+        return self.before + self.marks[-1]
+
+    @property
+    def of_steps(self) -> list[float]:
+        """CPU seconds of each step."""
+        return [after - before for before, after in zip(self.marks, self.marks[1:], strict=False)]
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._began = time.process_time()
+        self.marks = [0.0]
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.marks.append(time.process_time() - self._began)
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        checkpoint = Path(args.output_dir, f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}")
+        (checkpoint / CLOCK_NAME).write_text(json.dumps(self.seconds), encoding="utf-8")
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.marks.append(time.process_time() - self._began)
+
+    def resume(self, checkpoint: str | Path) -> None:
+        """Go on from what the clock had written into a checkpoint."""
+        self.before = json.loads(Path(checkpoint, CLOCK_NAME).read_text(encoding="utf-8"))
+
+
+@dataclass
+class Trained:
+    """A run of training.
+
+    Args:
+        encoder_dir: folder of the plain encoder and its processor.
+        clock: that of the run.
+        steps: optimizer steps, with those before it was resumed.
+        health: as in `Outcome`.
+        final_loss: as in `Outcome`.
+    """
+
+    encoder_dir: Path
+    clock: CpuClock
+    steps: int
+    health: str | None
+    final_loss: float | None
+
+    def outcome(self, scores: dict[str, float], untrained: dict[str, float] | None = None) -> Outcome:
+        """The outcome of the run, with its scores."""
+        return Outcome(self.steps, self.clock.seconds, scores, untrained, self.health, self.final_loss)
+
+
+def pretrain_data2vec(recipe: Mapping[str, Any], folder: Path, **arguments: Any) -> Trained:
+    """Pre-trains by `modeling_data2vec_generic.pretrain`, with a clock.
+
+    Args:
+        recipe: flags of `data2vec pretrain`.
+        folder: the output directory. What it holds is overwritten, unless the run is resumed.
+        arguments: further flags, which override those of the recipe. `resume_from_checkpoint` sets the clock too.
+    """
+    clock = CpuClock()
+    checkpoint = arguments.get("resume_from_checkpoint")
+    if checkpoint is not None:
+        clock.resume(checkpoint)
+    settings = {**QUIET, "overwrite_output_dir": checkpoint is None, "output_dir": str(folder), **recipe, **arguments}
+    with _with_callback(clock):
+        run = pretrain(settings)
+    state = run.trainer.state
+    return Trained(run.encoder_dir, clock, state.global_step, run.metrics.get("health"), last_loss(state.log_history))
+
+
+class PeerTrainer(Trainer):
+    """transformers' Trainer, which resumes models whose weights have other names in files than in memory, too.
+
+    Trainer itself leaves such weights as they are, with a warning: those of ViTMAEForPreTraining, for instance.
+    """
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        saved = type(self.model).from_pretrained(resume_from_checkpoint)
+        self.model.load_state_dict(saved.state_dict())
+
+
+def train_peer(
+    model: PreTrainedModel,
+    dataset: Dataset,
+    collate: Callable[[list[dict[str, Any]]], dict[str, Any]],
+    plain: Callable[[Any], PreTrainedModel],
+    processor: Any,
+    folder: Path,
+    **arguments: Any,
+) -> Trained:
+    """Pre-trains a model of transformers by its own Trainer, with a clock.
+
+    Args:
+        model: with the head and the loss of its pre-training.
+        dataset: its samples.
+        collate: makes batches of them.
+        plain: takes the plain encoder out of the trained model; see `plain_encoder`.
+        processor: saved beside the encoder.
+        folder: where checkpoints are written, and the encoder to `encoder/`.
+        arguments: of `TrainingArguments`; `resume_from_checkpoint` sets the clock too.
+    """
+    clock = CpuClock()
+    checkpoint = arguments.pop("resume_from_checkpoint", None)
+    if checkpoint is not None:
+        clock.resume(checkpoint)
+    settings = {**QUIET, "remove_unused_columns": False, **arguments}
+    trainer = PeerTrainer(
+        model, TrainingArguments(str(folder), **settings), collate, train_dataset=dataset, callbacks=[clock]
+    )
+    trainer.train(resume_from_checkpoint=checkpoint)
+    encoder_dir = folder / "encoder"
+    plain(model).save_pretrained(encoder_dir)
+    processor.save_pretrained(encoder_dir)
+    return Trained(encoder_dir, clock, trainer.state.global_step, None, last_loss(trainer.state.log_history))
+
+
+def plain_encoder(encoder: PreTrainedModel, weights: Mapping[str, Tensor], unlike: Sequence[str] = ()) -> Any:
+    """Loads weights of another class into a plain encoder, and returns it.
+
+    Args:
+        encoder: of the class that AutoModel has for the backbone.
+        weights: those of the encoder inside the other class, by the names that the plain one has.
+        unlike: beginnings of names that only one of the two may have, such as those of a pooler that stays new.
+
+    Raises:
+        ValueError: another weight is missing, or has no place.
+    """
+    names = encoder.load_state_dict(dict(weights), strict=False)
+    unmatched = [name for name in [*names.missing_keys, *names.unexpected_keys] if not name.startswith(tuple(unlike))]
+    if unmatched:
+        raise ValueError(f"The weights do not fit a {type(encoder).__name__}: {', '.join(unmatched)}.")
+    return encoder
+
+
+def last_loss(log_history: Sequence[Mapping[str, Any]]) -> float | None:
+    """The training loss that Trainer logged last."""
+    return next((entry["loss"] for entry in reversed(log_history) if "loss" in entry), None)
+
+
+@contextmanager
+def _with_callback(callback: TrainerCallback) -> Iterator[None]:
+    """While it lasts, `pretrain` trains with one more callback, which no flag can name."""
+    trainer = pretraining.Data2VecTrainer
+    pretraining.Data2VecTrainer = partial(trainer, callbacks=[callback])  # type: ignore[assignment,misc]
+    try:
+        yield
+    finally:
+        pretraining.Data2VecTrainer = trainer  # type: ignore[misc]
+
+
+def steps_for(budget_s: float, seconds_per_step: float) -> int:
+    """How many steps a budget pays for."""
+    return max(10, round(budget_s / seconds_per_step))
+
+
+class Train(Protocol):
+    """Trains one contender: `folder`, and arguments by transformers' names, which override the contender's own."""
+
+    def __call__(self, folder: Path, **arguments: Any) -> Trained: ...
+
+
+@dataclass(frozen=True)
+class Branches:
+    """Runs of several budgets that share their beginning: a trunk at a constant rate, and a branch for each budget.
+
+    The learning rate of the trunk rises over a tenth of the smallest budget and is constant then. At 80% of each
+    budget a branch leaves the trunk, in which the rate falls to nothing over the last fifth (`warmup_stable_decay` of
+    transformers). So all budgets together take the time of the largest one and a fifth of each of the others. The
+    trunk is saved at each branch and between them, and goes on from there, also if it was cut off.
+
+    Args:
+        budgets: all budgets, in whole CPU seconds.
+        seconds_per_step: of this contender, in CPU seconds.
+        folder: where the trunk and the branches lie.
+    """
+
+    budgets: Sequence[int]
+    seconds_per_step: float
+    folder: Path
+
+    @property
+    def unit(self) -> int:
+        """Steps of the trunk between two checkpoints."""
+        return max(4, round(0.8 * math.gcd(*self.budgets) / self.seconds_per_step))
+
+    def train(self, budget_s: int, train: Train) -> Trained:
+        """Lets the trunk grow as far as a budget needs it, and trains its branch, whose result it returns."""
+        warmup = {"warmup_steps": round(0.1 * min(self.budgets) / self.seconds_per_step)}
+        trunk, branch = self.folder / "trunk", self.folder / f"{budget_s}_s"
+        leaves_at = self.unit * (budget_s // math.gcd(*self.budgets))
+        checkpoint = trunk / f"{PREFIX_CHECKPOINT_DIR}-{leaves_at}"
+        if not checkpoint.is_dir():
+            train(
+                trunk,
+                max_steps=leaves_at,
+                lr_scheduler_type="constant_with_warmup",
+                save_strategy="steps",
+                save_steps=self.unit,
+                resume_from_checkpoint=get_last_checkpoint(str(trunk)) if trunk.is_dir() else None,
+                **warmup,
+            )
+        decay = max(1, leaves_at // 4)
+        return train(
+            branch,
+            max_steps=leaves_at + decay,
+            lr_scheduler_type="warmup_stable_decay",
+            lr_scheduler_kwargs={"num_decay_steps": decay},
+            resume_from_checkpoint=str(checkpoint),
+            **warmup,
+        )

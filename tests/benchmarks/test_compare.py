@@ -1,0 +1,176 @@
+import json
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from datasets import Dataset
+from transformers import AutoModel, ViTConfig, ViTImageProcessorPil
+
+from benchmarks.compare import report, rows
+from benchmarks.compare.pace import measure, seconds_per_step
+from benchmarks.compare.peers.images import cell_masks, train_mae
+from benchmarks.compare.table import Outcome, Run, Table
+from benchmarks.compare.tables.images import ImageTable
+from benchmarks.compare.training import CLOCK_NAME, Branches, plain_encoder
+from modeling_data2vec_generic.modalities.vision.pixels import RandomResizedCrop
+
+CONFIG = ViTConfig(
+    image_size=8, patch_size=2, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8
+)
+DECODER = {
+    "decoder_hidden_size": 8,
+    "decoder_num_hidden_layers": 1,
+    "decoder_num_attention_heads": 2,
+    "decoder_intermediate_size": 8,
+}
+
+
+class Scores(Table):
+    name = "scores"
+    all_data = ("digits",)
+    columns = {"linear": "linear", "finetuned": "fine-tuned"}
+    drawn = "linear"
+
+    def runs(self):
+        budgets = ((None, "new weights"), (1, "data2vec"), (2, "data2vec"))
+        return [Run("scores", "digits", name, seed, budget, {"lr": 1}) for budget, name in budgets for seed in (0, 1)]
+
+    def perform(self, run, seconds_per_step, folder):
+        raise NotImplementedError
+
+
+def a_row(run, **scores):
+    return json.loads(json.dumps(rows.row_of(run, Outcome(10, 1.0, scores))))
+
+
+@pytest.mark.fast
+def test_rows__tell_which_runs_are_missing(tmp_path):
+    runs = Scores().runs()
+    for run in runs[:2]:
+        rows.append(tmp_path / "rows.jsonl", a_row(run, linear=0.5))
+    kept = rows.read(tmp_path / "rows.jsonl")
+    assert rows.missing(runs, kept) == runs[2:]
+    assert rows.of_runs(runs[1:], kept) == kept[1:]
+    other = [Run("scores", "digits", "new weights", 0, None, {"lr": 2})]
+    assert rows.missing(other, kept) == other
+
+
+@pytest.mark.fast
+def test_pace__is_measured_in_turns_and_once(tmp_path):
+    runs = [Run("scores", "digits", name, seed, 60, {}) for name in ("a", "b") for seed in (0, 1)]
+    order = []
+
+    def practise(run, steps, folder):
+        order.append(run.contender)
+        return [9.0] * 4 + [1.0 if run.contender == "a" else 3.0] * (steps - 4)
+
+    path = tmp_path / "pace.jsonl"
+    assert seconds_per_step(path, runs[1], runs, practise) == 1.0
+    assert order == ["a", "b"] * 3
+    assert seconds_per_step(path, runs[2], runs, practise) == 3.0
+    assert len(order) == 6
+    assert measure([Run("scores", "digits", "new weights", 0, None, {})], practise) == {}
+
+
+@pytest.mark.fast
+def test_report__has_means_with_intervals_between_the_markers(tmp_path):
+    table = Scores()
+    found = [a_row(run, linear=0.5 + 0.1 * run.seed) for run in table.runs()]
+    text = report.placed(
+        "a\n<!-- compare scores: begin -->\nold\n<!-- compare scores: end -->\nb", "scores", table.markdown(found, [])
+    )
+    assert text.startswith("a\n<!-- compare scores: begin -->\n\n| digits |")
+    assert text.endswith("\n\n<!-- compare scores: end -->\nb")
+    assert "old" not in text
+    assert "| data2vec | 2 | 10 | 2 | 55.0% ± 63.5% | - |" in text
+    table.draw(found, tmp_path / "figure.png")
+    assert PIL.Image.open(tmp_path / "figure.png").size[0] == 840
+    with pytest.raises(ValueError, match="add the lines"):
+        report.placed("no markers", "scores", "")
+
+
+@pytest.mark.fast
+def test_search__names_what_sets_the_tries_apart():
+    tries = [Run("scores", "digits", "data2vec", 0, 60, {"lr": lr, "batch": 8}) for lr in (1, 2)]
+    found = [a_row(run, linear=0.1 * run.settings["lr"]) for run in tries]
+    assert report.search_table(found, "digits", "linear").splitlines()[2:] == [
+        "| data2vec | 60 | lr=2 | 20.0% |",
+        "| data2vec | 60 | lr=1 | 10.0% |",
+    ]
+
+
+@pytest.mark.fast
+def test_branches__share_a_trunk_that_grows(tmp_path):
+    calls = []
+
+    def train(folder, **arguments):
+        calls.append((folder.name, arguments["max_steps"], arguments["resume_from_checkpoint"]))
+        every = arguments.get("save_steps", arguments["max_steps"] + 1)
+        for step in range(every, arguments["max_steps"] + 1, every):
+            (folder / f"checkpoint-{step}").mkdir(parents=True, exist_ok=True)
+
+    branches = Branches((20, 50), 0.1, tmp_path)
+    branches.train(20, train)
+    branches.train(50, train)
+    trunk = str(tmp_path / "trunk" / "checkpoint-{}")
+    assert calls == [
+        ("trunk", 160, None),
+        ("20_s", 200, trunk.format(160)),
+        ("trunk", 400, trunk.format(160)),
+        ("50_s", 500, trunk.format(400)),
+    ]
+
+
+def test_peer__that_is_resumed_has_its_weights_and_its_clock(tmp_path):
+    images = Dataset.from_dict({"number": [0] * 8}).with_transform(
+        lambda found: {"image": [PIL.Image.new("RGB", (8, 8), (9 * n, 0, 0)) for n in range(len(found["number"]))]}
+    )
+
+    def train(folder, **arguments):
+        torch.manual_seed(len(arguments))  # of other weights, if they were not loaded
+        return train_mae(
+            CONFIG,
+            DECODER,
+            mask_ratio=0.75,
+            images=images,
+            processor=ViTImageProcessorPil(size={"height": 8, "width": 8}),
+            crop=RandomResizedCrop(1.0, flip=False),
+            folder=folder,
+            use_cpu=True,
+            per_device_train_batch_size=4,
+            learning_rate=0.0,
+            **arguments,
+        )
+
+    first = train(tmp_path / "a", max_steps=2, save_strategy="steps", save_steps=2)
+    checkpoint = tmp_path / "a" / "checkpoint-2"
+    second = train(tmp_path / "b", max_steps=3, resume_from_checkpoint=str(checkpoint))
+    before, after = (AutoModel.from_pretrained(trained.encoder_dir).state_dict() for trained in (first, second))
+    assert all(torch.equal(before[name], after[name]) for name in before if "pooler" not in name)
+    assert second.steps == 3
+    assert second.clock.seconds > json.loads((checkpoint / CLOCK_NAME).read_text())
+
+
+@pytest.mark.fast
+def test_plain_encoder__refuses_weights_that_do_not_fit():
+    layer = torch.nn.Linear(2, 2)
+    with pytest.raises(ValueError, match="bias"):
+        plain_encoder(layer, {"weight": torch.zeros(2, 2)})
+    assert plain_encoder(layer, {"weight": torch.zeros(2, 2)}, ["bias"]).weight.sum() == 0
+
+
+@pytest.mark.fast
+def test_cell_masks__cover_whole_cells():
+    np.random.seed(0)
+    masks = cell_masks(3, side=8, cell=2, ratio=0.6).reshape(3, 4, 2, 4, 2)
+    assert (masks.sum(dim=(2, 4)) % 4 == 0).all()
+    assert masks.sum(dim=(1, 2, 3, 4)).tolist() == [40, 40, 40]
+
+
+@pytest.mark.fast
+def test_images__differ_in_the_method_alone():
+    for data in ImageTable.all_data:
+        runs = [run for run in ImageTable().runs() if run.data == data]
+        for shared in ("encoder", "per_device_train_batch_size", "crop_scale_min", "horizontal_flip"):
+            assert len({json.dumps(run.settings[shared]) for run in runs}) == 1, shared
