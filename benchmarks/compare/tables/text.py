@@ -1,0 +1,408 @@
+"""Text: data2vec and data2vec 2.0 beside masked language modelling and new weights, on glosses and the Brown corpus.
+
+All have the same encoder, tokenizer, batches and schedule of the learning rate. A text is a gloss or a sentence, cut
+after 32 tokens; batches are of texts of similar length. Frozen features of a gloss are the mean over its tokens, those
+of a word the hidden state of its first token.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset, load_dataset
+from filelock import FileLock
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    set_seed,
+)
+
+from modeling_data2vec_generic.evaluation.probe import (
+    extract_features,
+    labels_of,
+    linear_accuracy,
+    real_tokens,
+    subset,
+)
+from modeling_data2vec_generic.modalities.text.tokenizer import train_tokenizer
+
+from .. import report
+from ..peers.text import train_mlm
+from ..scores import finetuned, frozen_scores
+from ..table import Outcome, Row, Run, Table
+from ..training import Trained, pretrain_data2vec, steps_for
+
+DATA = Path("data")
+PARTS = Path("output/compare/text/parts")
+BUDGET = 700
+SEARCH_BUDGET = 200
+MAX_TOKENS = 32
+HELD_OUT = 3000  # labelled glosses of the validation part
+DATA2VEC, DATA2VEC2, MLM, NEW = "data2vec", "data2vec 2.0", "MLM", "new weights"
+
+ROFORMER = {
+    "model_type": "roformer",
+    "hidden_size": 128,
+    "embedding_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 512,
+    "max_position_embeddings": 128,
+}
+TINY = {"hidden_size": 16, "embedding_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
+TRAINING = {
+    "per_device_train_batch_size": 64,
+    "train_sampling_strategy": "group_by_length",
+    "lr_scheduler_type": "cosine",
+    "warmup_steps": 0.05,
+    "weight_decay": 0.01,
+    "adam_beta2": 0.98,
+    "adam_epsilon": 1e-6,
+    "logging_steps": 0.05,
+}
+"""What all contenders have, by the names of `TrainingArguments`."""
+
+
+@dataclass(frozen=True)
+class Texts:
+    """One of the data.
+
+    Args:
+        vocabulary: pieces of the tokenizer, which is trained on the texts.
+        contenders: the settings of each besides those of `TRAINING`: flags for data2vec, for MLM the arguments of
+            `peers.text.train_mlm`.
+        task: flags of `data2vec finetune`.
+        probe_rows: labelled rows that are read by the frozen encoder, to fit classifiers on.
+        labels: further flags, which say how many labels there are ("few" and "more") and how many steps are taken.
+    """
+
+    vocabulary: int
+    contenders: Mapping[str, Mapping[str, Any]]
+    task: Mapping[str, Any]
+    probe_rows: int
+    labels: Mapping[str, Mapping[str, Any]]
+
+
+OURS: dict[str, dict[str, Any]] = {
+    DATA2VEC: {
+        "objective": "data2vec",
+        "average_top_k_layers": 2,
+        "target_source": "block",
+        "target_layer_norms": ["batch"],
+        "mask_ratio": 0.4,
+        "ema_decay": 0.99,
+        "ema_end_decay": 0.9995,
+        "max_grad_norm": 5.0,
+        "learning_rate": 1.5e-3,
+    },
+    DATA2VEC2: {
+        "objective": "data2vec2",
+        "num_masks": 2,
+        "average_top_k_layers": 2,
+        "target_source": "block",
+        "target_layer_norms": ["batch"],
+        "mask_ratio": 0.5,
+        "decoder_dim": 128,
+        "decoder_layers": 2,
+        "decoder_kernel_size": 5,
+        "decoder_projection_layers": 1,
+        "ema_decay": 0.99,
+        "ema_end_decay": 0.9995,
+        "max_grad_norm": 5.0,
+        "learning_rate": 1.5e-3,
+    },
+    MLM: {"mask_ratio": 0.15, "learning_rate": 1.5e-3},
+    NEW: {},
+}
+ALL = {
+    "glosses": Texts(
+        vocabulary=8192,
+        contenders=OURS,
+        task={
+            "label_column_name": "label",
+            "pooling": "mean",
+            "learning_rate": 1e-3,
+            "per_device_train_batch_size": 32,
+        },
+        probe_rows=5000,
+        labels={
+            "few": {"labels_per_class": 20, "max_steps": 200},
+            "more": {"labels_per_class": 100, "max_steps": 600},
+        },
+    ),
+    "brown": Texts(
+        vocabulary=8192,
+        contenders=OURS,
+        task={
+            "task": "token-classification",
+            "label_column_name": "tags",
+            "learning_rate": 5e-4,
+            "per_device_train_batch_size": 16,
+            "max_eval_samples": 2000,
+        },
+        probe_rows=1000,
+        labels={
+            "few": {"label_fraction": 0.002, "max_steps": 200},
+            "more": {"label_fraction": 0.01, "max_steps": 600},
+        },
+    ),
+}
+FINETUNING = {
+    "max_seq_length": MAX_TOKENS,
+    "train_sampling_strategy": "group_by_length",
+    "per_device_eval_batch_size": 128,
+    "logging_steps": 50,
+}
+VARIANTS: list[tuple[str, dict[str, Any]]] = []
+"""What the search tries on the glosses, beside the settings of the table."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Parquet files of a part of the data.
+
+    Args:
+        texts: to pre-train on, a column `text`. Those of `test` are not among them.
+        train: with labels, to fine-tune on; glosses (`text` and `label`) or sentences (`tokens` and `tags`).
+        test: the same, to score on.
+    """
+
+    texts: Path
+    train: Path
+    test: Path
+
+    @classmethod
+    def of(cls, data: str, scored_on: str, quick: bool) -> "Parts":
+        """The parts of some data, which are written if they are not there."""
+        folder = PARTS / data / ("quick" if quick else scored_on)
+        parts = cls(*(folder / f"{name}.parquet" for name in ("texts", "train", "test")))
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / "lock"):  # several runs may begin at the same time
+            if not parts.test.is_file():
+                rows = PARTED[data](scored_on)
+                for part, path in zip(rows, (parts.texts, parts.train, parts.test), strict=True):
+                    subset(part, 3000 if quick else len(part), seed=0).to_parquet(path)
+        return parts
+
+    def tokenizer(self, vocabulary: int) -> PreTrainedTokenizerBase:
+        """The tokenizer that is trained on the texts."""
+        folder = self.texts.parent / f"tokenizer_{vocabulary}"
+        with FileLock(folder.with_suffix(".lock")):
+            if not folder.is_dir():
+                train_tokenizer(read(self.texts)["text"][:], vocabulary).save_pretrained(folder)
+        found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
+        return found
+
+
+def part_glosses(scored_on: str) -> tuple[Dataset, Dataset, Dataset]:
+    """Texts, and labelled glosses of nouns to train and to score on."""
+    texts, labelled = read(DATA / "definitions/train.parquet"), read(DATA / "wordnet/nouns_train.parquet")
+    if scored_on == "test":
+        return texts, labelled, read(DATA / "wordnet/nouns_validation.parquet")
+    split = labelled.train_test_split(HELD_OUT, seed=0, stratify_by_column="label")
+    held_out = set(split["test"]["text"][:])
+    return texts.filter(lambda row: row["text"] not in held_out), split["train"], split["test"]
+
+
+def part_brown(scored_on: str) -> tuple[Dataset, Dataset, Dataset]:
+    """Texts, and tagged sentences to train and to score on: every tenth document is held out.
+
+    The documents are in the order of their genres. Those of the validation part are every tenth one of the others.
+    """
+    sentences = read(DATA / "brown/brown.parquet")
+    documents = sorted(set(sentences["document"][:]))
+    held_out = documents[::10]
+    if scored_on == "validation":
+        documents = [document for document in documents if document not in held_out]
+        held_out = documents[::10]
+    train = sentences.filter(lambda row: row["document"] in documents and row["document"] not in held_out)
+    test = sentences.filter(lambda row: row["document"] in held_out)
+    texts = [" ".join(words) for words in train["tokens"][:]]
+    return Dataset.from_dict({"text": texts}), train, test
+
+
+PARTED: dict[str, Callable[[str], tuple[Dataset, Dataset, Dataset]]] = {"glosses": part_glosses, "brown": part_brown}
+
+
+def in_points(difference: float) -> str:
+    """A difference of shares, in points."""
+    return f"{100 * difference:.1f}"
+
+
+def read(path: Path) -> Dataset:
+    """The rows of a parquet file."""
+    return load_dataset("parquet", data_files=str(path), split="train")
+
+
+def config_of(encoder: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> PreTrainedConfig:
+    """The configuration of the encoder that all contenders have."""
+    return AutoConfig.for_model(**encoder, vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id)
+
+
+@torch.no_grad()
+def word_features(
+    encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sentences: Dataset
+) -> tuple[np.ndarray, np.ndarray]:
+    """The hidden states (N, C) of the first tokens of all words of the sentences, and the words' tags (N,).
+
+    Words beyond the longest text are left out.
+    """
+    encoder.eval()
+    features, tags = [], []
+    for batch in sentences.iter(128):
+        encoded = tokenizer(
+            batch["tokens"],
+            is_split_into_words=True,
+            padding=True,
+            truncation=True,
+            max_length=MAX_TOKENS,
+            return_tensors="pt",
+        )
+        hidden = encoder(**encoded).last_hidden_state
+        for row, tags_of_row in enumerate(batch["tags"]):
+            words = encoded.word_ids(row)
+            first = [place for place, word in enumerate(words) if word is not None and word != words[place - 1]]
+            features.append(hidden[row, first])
+            tags += [tags_of_row[words[place]] for place in first]
+    return torch.cat(features).numpy(), np.array(tags)
+
+
+class TextTable(Table):
+    """Glosses of WordNet with a dictionary, and the Brown corpus split by document."""
+
+    name = "text"
+    all_data = tuple(ALL)
+    columns = {
+        "few": "fine-tuned, few labels",
+        "more": "fine-tuned, more labels",
+        "linear": "linear",
+        "neighbours": "nearest neighbours",
+    }
+    drawn = "few"
+
+    def runs(self) -> list[Run]:
+        return [
+            self.run(data, contender, seed, "test")
+            for data in self.data
+            for contender in ALL[data].contenders
+            for seed in self.seeds
+        ]
+
+    def variants(self) -> list[Run]:
+        return [self.run("glosses", contender, 0, "validation", **changes) for contender, changes in VARIANTS]
+
+    def run(self, data: str, contender: str, seed: int, scored_on: str, **changes: Any) -> Run:
+        """A run of the table ("test") or of the search ("validation": texts and labels held out of the training set).
+
+        Args:
+            changes: other values than the table has; `encoder` holds those of some of its fields.
+        """
+        texts = ALL[data]
+        encoder = {**ROFORMER, **changes.pop("encoder", {}), **(TINY if self.quick else {})}
+        vocabulary = changes.pop("vocabulary", texts.vocabulary)
+        settings = {"scored_on": scored_on, "encoder": encoder, "vocabulary": 512 if self.quick else vocabulary}
+        if contender == NEW:
+            return Run(self.name, data, contender, seed, None, settings)
+        budget = 1 if self.quick else BUDGET if scored_on == "test" else SEARCH_BUDGET
+        training = {**TRAINING, **texts.contenders[contender], **changes}
+        return Run(self.name, data, contender, seed, budget, {**settings, **training})
+
+    def parts(self, run: Run) -> Parts:
+        """The files of a run."""
+        return Parts.of(run.data, run.settings["scored_on"], self.quick)
+
+    def practise(self, run: Run, steps: int, folder: Path) -> list[float]:
+        return self.train(run, folder, max_steps=steps).clock.of_steps
+
+    def perform(self, run: Run, seconds_per_step: float | None, folder: Path) -> Outcome:
+        if run.budget_s is None:
+            encoder_dir = folder / "encoder"
+            tokenizer = self.parts(run).tokenizer(run.settings["vocabulary"])
+            set_seed(run.seed)
+            AutoModel.from_config(config_of(run.settings["encoder"], tokenizer)).save_pretrained(encoder_dir)
+            tokenizer.save_pretrained(encoder_dir)
+            return Outcome(0, 0.0, self.scores(run, encoder_dir, folder))
+        assert seconds_per_step is not None
+        trained = self.train(run, folder, max_steps=steps_for(run.budget_s, seconds_per_step))
+        return trained.outcome(self.scores(run, trained.encoder_dir, folder))
+
+    def markdown(self, rows: Sequence[Row], search: Sequence[Row]) -> str:
+        """The tables of every comparison, and the differences to MLM within a seed."""
+        return f"{super().markdown(rows, search)}\n\n{self.differences(rows)}"
+
+    def differences(self, rows: Sequence[Row]) -> str:
+        """How many points data2vec is ahead of MLM with the same seed: the mean, with its 95% interval."""
+        lines = []
+        for data in self.data:
+            of_data = {(row["contender"], row["seed"]): row["scores"] for row in rows if row["data"] == data}
+            for contender in (DATA2VEC, DATA2VEC2):
+                seeds = [seed for seed in self.seeds if {(contender, seed), (MLM, seed)} <= set(of_data)]
+                pairs = [(of_data[contender, seed], of_data[MLM, seed]) for seed in seeds]
+                found = [
+                    [ours[score] - theirs[score] for ours, theirs in pairs if score in ours] for score in self.columns
+                ]
+                lines.append([f"{data}, {contender}", *(report.interval(gains, in_points) for gains in found)])
+        return report.markdown_table(["ahead of MLM, in points", *self.columns.values()], lines)
+
+    def train(self, run: Run, folder: Path, **arguments: Any) -> Trained:
+        """Pre-trains a contender; `arguments` are those of `TrainingArguments`."""
+        settings = dict(run.settings)
+        for name in ("scored_on", "encoder", "vocabulary"):
+            del settings[name]
+        arguments = {**arguments, "seed": run.seed, "use_cpu": self.device == "cpu"}
+        parts = self.parts(run)
+        tokenizer = parts.tokenizer(run.settings["vocabulary"])
+        config = config_of(run.settings["encoder"], tokenizer)
+        if run.contender == MLM:
+            set_seed(run.seed)
+            return train_mlm(
+                config, read(parts.texts), tokenizer, folder, max_seq_length=MAX_TOKENS, **settings, **arguments
+            )
+        with TemporaryDirectory() as prepared:
+            config.save_pretrained(prepared)
+            tokenizer.save_pretrained(prepared)
+            source = {"modality": "text", "train_file": str(parts.texts), "text_column_name": "text"}
+            rows = {"line_by_line": True, "max_seq_length": MAX_TOKENS, "validation_split_percentage": 0}
+            new_encoder = {"config_name": prepared, "processor_name": prepared}
+            return pretrain_data2vec({**source, **rows, **new_encoder, **settings}, folder, **arguments)
+
+    def scores(self, run: Run, encoder_dir: Path, folder: Path) -> dict[str, float]:
+        """Fine-tuned with few and with more labels, and by what is read from frozen features.
+
+        On the validation part, the labels are drawn three times and the mean is taken: that of one draw depends on it.
+        """
+        parts = self.parts(run)
+        found = {}
+        seeds = [run.seed] if run.settings["scored_on"] == "test" else [0, 1, 2]
+        for score, labels in ALL[run.data].labels.items():
+            if score == "more" and run.settings["scored_on"] == "validation":
+                continue
+            recipe = {**FINETUNING, **ALL[run.data].task, **labels, **({"max_steps": 2} if self.quick else {})}
+            recipe |= {"train_file": str(parts.train), "validation_file": str(parts.test)}
+            recipe |= {"use_cpu": self.device == "cpu"}
+            tuned = [finetuned(encoder_dir, recipe, folder / "finetuned" / score, seed) for seed in seeds]
+            found[score] = fmean(scores["accuracy"] for scores in tuned)
+        encoder, tokenizer = AutoModel.from_pretrained(encoder_dir), AutoTokenizer.from_pretrained(encoder_dir)
+        labelled = subset(read(parts.train), ALL[run.data].probe_rows, seed=0), read(parts.test)
+        if run.data == "brown":
+            (train_x, train_y), (test_x, test_y) = (word_features(encoder, tokenizer, rows) for rows in labelled)
+            return {**found, "linear": linear_accuracy(train_x, train_y, test_x, test_y)}
+
+        def collate(examples: Sequence[Mapping[str, Any]]) -> Any:
+            texts = [example["text"] for example in examples]
+            return tokenizer(texts, padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
+
+        train_x, test_x = (extract_features(encoder, rows, collate, real_tokens, batch_size=128) for rows in labelled)
+        return found | frozen_scores(train_x, labels_of(labelled[0]), test_x, labels_of(labelled[1]))
+
+
+COMPARISON = TextTable
