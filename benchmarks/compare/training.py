@@ -46,11 +46,12 @@ class CpuClock(TrainerCallback):
     def __init__(self) -> None:
         self.marks: list[float] = []
         self.before = 0.0
+        self._began, self._ended = time.process_time(), None
 
     @property
     def seconds(self) -> float:
-        """CPU seconds of training, with those before it was resumed."""
-        return self.before + self.marks[-1]
+        """CPU seconds of training until now or its end, with those before it was resumed."""
+        return self.before + (self._ended or time.process_time()) - self._began
 
     @property
     def of_steps(self) -> list[float]:
@@ -58,7 +59,7 @@ class CpuClock(TrainerCallback):
         return [after - before for before, after in zip(self.marks, self.marks[1:], strict=False)]
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._began = time.process_time()
+        self._began, self._ended = time.process_time(), None
         self.marks = [0.0]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -69,7 +70,7 @@ class CpuClock(TrainerCallback):
         (checkpoint / CLOCK_NAME).write_text(json.dumps(self.seconds), encoding="utf-8")
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.marks.append(time.process_time() - self._began)
+        self._ended = time.process_time()
 
     def resume(self, checkpoint: str | Path) -> None:
         """Go on from what the clock had written into a checkpoint."""
@@ -102,18 +103,22 @@ class Trained:
 def pretrain_data2vec(recipe: Mapping[str, Any], folder: Path, **arguments: Any) -> Trained:
     """Pre-trains by `modeling_data2vec_generic.pretrain`, with a clock.
 
+    No rows are held out, which others train on too. The health is measured before the first step and at the end.
+
     Args:
         recipe: flags of `data2vec pretrain`.
         folder: the output directory. What it holds is overwritten, unless the run is resumed.
-        arguments: further flags, which override those of the recipe. `resume_from_checkpoint` sets the clock too.
+        arguments: further flags, which override those of the recipe; `max_steps` is one of them.
+            `resume_from_checkpoint` sets the clock too.
     """
     clock = CpuClock()
     checkpoint = arguments.get("resume_from_checkpoint")
     if checkpoint is not None:
         clock.resume(checkpoint)
-    settings = {**QUIET, "overwrite_output_dir": checkpoint is None, "output_dir": str(folder), **recipe, **arguments}
-    with _with_callback(clock):
-        run = pretrain(settings)
+    place = {"output_dir": str(folder), "overwrite_output_dir": checkpoint is None}
+    fixed = {**QUIET, **place, "validation_split_percentage": 0, "health_steps": arguments["max_steps"]}
+    with _observed_by(clock):
+        run = pretrain({**fixed, **recipe, **arguments})
     state = run.trainer.state
     return Trained(run.encoder_dir, clock, state.global_step, run.metrics.get("health"), last_loss(state.log_history))
 
@@ -188,14 +193,15 @@ def last_loss(log_history: Sequence[Mapping[str, Any]]) -> float | None:
 
 
 @contextmanager
-def _with_callback(callback: TrainerCallback) -> Iterator[None]:
-    """While it lasts, `pretrain` trains with one more callback, which no flag can name."""
-    trainer = pretraining.Data2VecTrainer
+def _observed_by(callback: TrainerCallback) -> Iterator[None]:
+    """While it lasts, `pretrain` trains with one more callback and draws nothing, neither of which a flag can say."""
+    trainer, pictures_of = pretraining.Data2VecTrainer, pretraining.pictures_of
     pretraining.Data2VecTrainer = partial(trainer, callbacks=[callback])  # type: ignore[assignment,misc]
+    pretraining.pictures_of = lambda *arguments: None  # its features and figures would count as training
     try:
         yield
     finally:
-        pretraining.Data2VecTrainer = trainer  # type: ignore[misc]
+        pretraining.Data2VecTrainer, pretraining.pictures_of = trainer, pictures_of  # type: ignore[misc]
 
 
 def steps_for(budget_s: float, seconds_per_step: float) -> int:

@@ -7,7 +7,8 @@ import torch
 from datasets import Dataset
 from transformers import AutoModel, ViTConfig, ViTImageProcessorPil
 
-from benchmarks.compare import report, rows
+from benchmarks.compare import __main__ as command
+from benchmarks.compare import processes, report, rows
 from benchmarks.compare.pace import measure, seconds_per_step
 from benchmarks.compare.peers.images import cell_masks, train_mae
 from benchmarks.compare.table import Outcome, Run, Table
@@ -174,3 +175,38 @@ def test_images__differ_in_the_method_alone():
         runs = [run for run in ImageTable().runs() if run.data == data]
         for shared in ("encoder", "per_device_train_batch_size", "crop_scale_min", "horizontal_flip"):
             assert len({json.dumps(run.settings[shared]) for run in runs}) == 1, shared
+
+
+@pytest.fixture
+def few_images(tmp_path, monkeypatch):
+    """A working folder with 300 images of noise in place of Fashion-MNIST."""
+    monkeypatch.chdir(tmp_path)
+    pixels = np.random.default_rng(0).integers(0, 256, (300, 28, 28), dtype=np.uint8)
+    columns = {"image": list(map(PIL.Image.fromarray, pixels)), "label": [str(number % 10) for number in range(300)]}
+    Dataset.from_dict(columns).class_encode_column("label").to_parquet("data/fashion_mnist/train.parquet")
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_command__makes_a_run_once_and_prints_its_table(few_images, monkeypatch, capsys):
+    monkeypatch.setattr(command, "in_a_process", lambda function, *arguments: function(*arguments))
+    monkeypatch.setattr(processes, "seconds_per_step", lambda *arguments: 0.1)
+    words = "images --quick --data fashion_mnist --seeds 0 --budgets 2 --contender SimMIM".split()
+    command.main(words)
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("| SimMIM | 2 | 20 |"))
+    assert line.count("%") == 3
+    made = rows.read(command.WORK / "quick/images/rows/images.jsonl")
+    command.main(words)
+    assert rows.read(command.WORK / "quick/images/rows/images.jsonl") == made
+    assert len(made) == 1
+    assert made[0]["cpu_s"] > 0
+
+
+def test_images__data2vec_takes_steps_under_a_clock(few_images, tmp_path):
+    table = ImageTable(["fashion_mnist"], seeds=[0], quick=True)
+    run = next(run for run in table.runs() if run.contender == "data2vec 2.0")
+    seconds = table.practise(run, 3, tmp_path / "output")
+    assert len(seconds) == 3
+    assert min(seconds) > 0
+    assert not (tmp_path / "output/figures").exists()

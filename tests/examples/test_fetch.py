@@ -296,3 +296,17 @@ def test_locations__no_cluster_is_on_both_sides(monkeypatch):
     assert sorted(cluster[[*train, *test]]) == list(range(20))
     assert sorted(places[i] for i in test) == sorted(module.PLACES * 2)
     assert 0 not in cluster[test]
+
+
+def test_emoji__are_split_by_category_in_any_order():
+    split = script("vision/fetch_emoji.py").split
+    emoji = [
+        {"unified": f"{number:03}", "category": category, "image": f"{number}.png"}
+        for category, numbers in (("People & Body", range(20)), ("Flags", range(20, 30)), ("Component", range(30, 35)))
+        for number in numbers
+    ]
+    found = split(emoji)
+    assert split(reversed(emoji)) == found
+    assert [category for _, category in found["test"]] == ["People & Body"] * 6 + ["Flags"] * 3
+    assert {file for rows in found.values() for file, _ in rows} == {f"{number}.png" for number in range(30)}
+    assert sum(map(len, found.values())) == 30

@@ -4,7 +4,7 @@ All read the same patches with the same ViT, see each image in the same crops, a
 Budgets share a trunk (`training.Branches`). Features are the mean of the patches of the last hidden state.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,8 +12,9 @@ from typing import Any
 
 from datasets import Dataset, load_dataset
 from PIL.Image import Resampling
-from transformers import ViTConfig, ViTImageProcessorPil, ViTModel, set_seed
+from transformers import PreTrainedModel, ViTConfig, ViTImageProcessorPil, ViTModel, set_seed
 
+from modeling_data2vec_generic import Data2VecGenericForPreTraining
 from modeling_data2vec_generic.evaluation.probe import after_prefix, extract_features, labels_of, subset
 from modeling_data2vec_generic.modalities.vision.pixels import PixelPipeline, RandomResizedCrop
 
@@ -41,66 +42,117 @@ class Images:
         training: what all contenders have: the batch and the crops.
         contenders: the settings of each: flags for data2vec, arguments of `peers.images` for others, and
             `TrainingArguments` for both.
+        searched: by contender, what is tried in place of its settings.
     """
 
     encoder: Mapping[str, Any]
     training: Mapping[str, Any]
     contenders: Mapping[str, Mapping[str, Any]]
+    searched: Mapping[str, Sequence[Mapping[str, Any]]]
 
 
 WIDTHS = {"hidden_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 384}
-OPTIMIZER = {"weight_decay": 0.05, "adam_beta1": 0.9, "adam_beta2": 0.95}
-FASHION_MNIST = Images(
-    encoder={"image_size": 28, "patch_size": 4, "num_channels": 3, **WIDTHS},
-    training={"per_device_train_batch_size": 64, "crop_scale_min": 1.0, "horizontal_flip": False},
-    contenders={
-        DATA2VEC: {
-            "objective": "data2vec",
-            "average_top_k_layers": 3,
-            "target_source": "ffn",
-            "target_layer_norms": ["instance"],
-            "target_final_norms": [],
-            "loss_beta": 0.0,
-            "mask_ratio": 0.6,
-            "ema_decay": 0.99,
-            "ema_end_decay": 0.999,
-            "ema_anneal_steps": 1000,
-            "learning_rate": 1e-3,
-            "max_grad_norm": 3.0,
-            **OPTIMIZER,
-        },
-        DATA2VEC2: {
-            "objective": "data2vec2",
-            "num_masks": 4,
-            "average_top_k_layers": 3,
-            "mask_ratio": 0.69,
-            "decoder_layers": 4,
-            "decoder_groups": 8,
-            "ema_decay": 0.99,
-            "ema_end_decay": 0.9995,
-            "ema_anneal_steps": 1900,
-            "learning_rate": 2e-3,
-            "max_grad_norm": 3.0,
-            **OPTIMIZER,
-        },
-        MAE: {
-            "decoder": {
-                "decoder_hidden_size": 64,
-                "decoder_num_hidden_layers": 2,
-                "decoder_num_attention_heads": 4,
-                "decoder_intermediate_size": 256,
-            },
-            "mask_ratio": 0.75,
-            "learning_rate": 1e-3,
-            **OPTIMIZER,
-        },
-        SIMMIM: {"mask_ratio": 0.6, "mask_patch_size": 4, "learning_rate": 1e-3, **OPTIMIZER},
-        RANDOM: {},
-    },
-)
-ALL = {"fashion_mnist": FASHION_MNIST}
 TINY = {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 32}
-QUICK = {"max_steps": 10, "labels_per_class": 10}
+OPTIMIZER = {"weight_decay": 0.05, "adam_beta1": 0.9, "adam_beta2": 0.95}
+# The decoder of MAE's base model has two thirds of the encoder's width and of its blocks.
+DECODER = {"decoder_hidden_size": 64, "decoder_num_attention_heads": 4, "decoder_intermediate_size": 256}
+TWO_BLOCKS, ONE_BLOCK, FOUR_BLOCKS = ({**DECODER, "decoder_num_hidden_layers": blocks} for blocks in (2, 1, 4))
+CONTENDERS = {
+    DATA2VEC: {
+        "objective": "data2vec",
+        "average_top_k_layers": 3,
+        "target_source": "ffn",
+        "target_layer_norms": ["instance"],
+        "target_final_norms": [],
+        "loss_beta": 0.0,
+        "mask_ratio": 0.6,
+        "ema_decay": 0.99,
+        "ema_end_decay": 0.999,
+        "ema_anneal_steps": 1000,
+        "learning_rate": 1e-3,
+        "max_grad_norm": 3.0,
+        **OPTIMIZER,
+    },
+    DATA2VEC2: {
+        "objective": "data2vec2",
+        "num_masks": 4,
+        "average_top_k_layers": 3,
+        "mask_ratio": 0.69,
+        "mask_length": 3,
+        "decoder_layers": 4,
+        "decoder_groups": 8,
+        "ema_decay": 0.99,
+        "ema_end_decay": 0.9995,
+        "ema_anneal_steps": 1900,
+        "learning_rate": 2e-3,
+        "max_grad_norm": 3.0,
+        **OPTIMIZER,
+    },
+    MAE: {"decoder": TWO_BLOCKS, "mask_ratio": 0.75, "learning_rate": 1e-3, **OPTIMIZER},
+    SIMMIM: {"mask_ratio": 0.6, "mask_patch_size": 4, "learning_rate": 1e-3, **OPTIMIZER},
+    RANDOM: {},
+}
+RATES: list[dict[str, Any]] = [{"learning_rate": rate} for rate in (5e-4, 2e-3, 4e-3)]
+SEARCHED: dict[str, list[dict[str, Any]]] = {
+    DATA2VEC: [
+        {},
+        *RATES,
+        {"mask_ratio": 0.4},
+        {"mask_ratio": 0.75},
+        {"average_top_k_layers": 4},
+        {"ema_decay": 0.999, "ema_end_decay": 0.9999},
+        {"per_device_train_batch_size": 32},
+    ],
+    DATA2VEC2: [
+        {},
+        {"learning_rate": 1e-3},
+        {"learning_rate": 4e-3},
+        {"mask_ratio": 0.5},
+        {"mask_ratio": 0.8},
+        {"mask_length": 2},
+        {"num_masks": 2},
+        {"num_masks": 8},
+        {"average_top_k_layers": 2},
+        {"average_top_k_layers": 4},
+        {"ema_decay": 0.999, "ema_end_decay": 0.9999},
+        {"decoder_layers": 2},
+        {"decoder_dim": 48},
+        {"target_layer_norms": ["layer"]},
+        {"target_final_norms": []},
+        {"cls_loss_weight": 0.0},
+        {"per_device_train_batch_size": 32},
+        {"crop_scale_min": 0.5, "horizontal_flip": True},
+    ],
+    MAE: [
+        {},
+        *RATES,
+        {"learning_rate": 1.5e-4 * 64 / 256},  # that of run_mae.py for a batch of 64
+        {"mask_ratio": 0.5},
+        {"mask_ratio": 0.6},
+        {"mask_ratio": 0.85},
+        {"decoder": ONE_BLOCK},
+        {"decoder": FOUR_BLOCKS},
+        {"per_device_train_batch_size": 32},
+        {"crop_scale_min": 0.5, "horizontal_flip": True},
+    ],
+    SIMMIM: [{}, *RATES, {"mask_ratio": 0.4}, {"mask_ratio": 0.75}, {"per_device_train_batch_size": 32}],
+}
+ALL = {
+    "fashion_mnist": Images(
+        encoder={"image_size": 28, "patch_size": 4, "num_channels": 3, **WIDTHS},
+        training={"per_device_train_batch_size": 64, "crop_scale_min": 1.0, "horizontal_flip": False},
+        contenders=CONTENDERS,
+        searched=SEARCHED,
+    ),
+    # The settings of Fashion-MNIST, with random crops since the images are few, and a search of the rate alone.
+    "emoji": Images(
+        encoder={"image_size": 32, "patch_size": 4, "num_channels": 3, **WIDTHS},
+        training={"per_device_train_batch_size": 64, "crop_scale_min": 0.4, "horizontal_flip": True},
+        contenders=CONTENDERS,
+        searched={name: [{}, *RATES] for name in SEARCHED},
+    ),
+}
+QUICK = {"max_steps": 10, "labels_per_class": 5}
 FINETUNING = {
     "label_column_name": "label",
     "labels_per_class": LABELS_PER_CLASS,
@@ -135,6 +187,15 @@ class ImageTable(Table):
             for contender in ALL[data].contenders
             for seed in self.seeds
             for budget in ((None,) if contender == RANDOM else self.budgets)
+        ]
+
+    def variants(self) -> list[Run]:
+        return [
+            Run(self.name, data, contender, 0, SEARCH_BUDGET, self.settings(data, contender, "validation", **changes))
+            for data in self.data
+            for contender, tries in ALL[data].searched.items()
+            for changes in tries
+            if not self.quick
         ]
 
     def settings(self, data: str, contender: str, scored_on: str, **changes: Any) -> dict[str, Any]:
@@ -195,23 +256,31 @@ class ImageTable(Table):
         )
 
     def scores(self, run: Run, encoder_dir: Path, folder: Path) -> dict[str, float]:
-        """By linear probe and nearest neighbours and, of runs that are scored on the test images, fine-tuned."""
+        """By linear probe and nearest neighbours and, of runs that are scored on the test images, fine-tuned.
+
+        Of a search, data2vec's teacher is scored too, which is in the model that lies around the encoder's folder.
+        """
         train_file, test_file = self.files(run)
-        encoder = ViTModel.from_pretrained(encoder_dir)
         pixels = PixelPipeline(processor_of(run))
 
         def collate(examples: Any) -> dict[str, Any]:
             return {"pixel_values": pixels.plain([example["image"] for example in examples])}
 
         rows = [subset(read(train_file), PROBE_ROWS, seed=0), read(test_file)]
-        features = [extract_features(encoder, part, collate, after_prefix(1), batch_size=256) for part in rows]
         labels = [labels_of(part) for part in rows]
-        found = frozen_scores(features[0], labels[0], features[1], labels[1])
+
+        def frozen(encoder: PreTrainedModel) -> dict[str, float]:
+            train, test = (extract_features(encoder, part, collate, after_prefix(1), batch_size=256) for part in rows)
+            return frozen_scores(train, labels[0], test, labels[1])
+
+        found = frozen(ViTModel.from_pretrained(encoder_dir))
         if run.settings["scored_on"] == "test":
-            recipe = FINETUNING | (QUICK if self.quick else {})
-            recipe |= {"train_file": str(train_file), "validation_file": str(test_file)}
-            tuned = finetuned(encoder_dir, {**recipe, "use_cpu": self.device == "cpu"}, folder / "finetuned", run.seed)
-            found["finetuned"] = tuned["accuracy"]
+            recipe = FINETUNING | (QUICK if self.quick else {}) | {"use_cpu": self.device == "cpu"}
+            files = {"train_file": str(train_file), "validation_file": str(test_file)}
+            found["finetuned"] = finetuned(encoder_dir, recipe | files, folder / "finetuned", run.seed)["accuracy"]
+        elif run.contender in (DATA2VEC, DATA2VEC2):
+            of_teacher = frozen(Data2VecGenericForPreTraining.from_pretrained(encoder_dir.parent).teacher)
+            found |= {f"{name}_of_teacher": value for name, value in of_teacher.items()}
         return found
 
     def files(self, run: Run) -> tuple[Path, Path]:
@@ -223,7 +292,7 @@ class ImageTable(Table):
         train_file, held_out_file = parts / "train.parquet", parts / "validation.parquet"
         if not held_out_file.is_file():
             images = read(whole / "train.parquet")
-            sizes = {"train_size": 600, "test_size": 200} if self.quick else {"test_size": VALIDATION_SHARE}
+            sizes = {"train_size": 200, "test_size": 50} if self.quick else {"test_size": VALIDATION_SHARE}
             split = images.train_test_split(**sizes, seed=0, stratify_by_column="label")
             parts.mkdir(parents=True, exist_ok=True)
             split["train"].to_parquet(train_file)
