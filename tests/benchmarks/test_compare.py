@@ -177,6 +177,23 @@ def test_images__differ_in_the_method_alone():
             assert len({json.dumps(run.settings[shared]) for run in runs}) == 1, shared
 
 
+@pytest.mark.fast
+def test_images__say_how_far_data2vec_is_from_mae():
+    table = ImageTable(["emoji"], seeds=[0, 1])
+    scores = {
+        "MAE": {120: 0.3, 300: 0.3, 600: 0.4, 1200: 0.5},
+        "data2vec 2.0": {120: 0.6, 300: 0.6, 600: 0.7, 1200: 0.8},
+    }
+    found = [a_row(run, linear=scores[run.contender][run.budget_s]) for run in table.runs() if run.contender in scores]
+    tried = [a_row(run, linear=0.5, linear_of_teacher=0.4) for run in table.variants()[:2]]
+    text = table.markdown(found, tried)
+    assert (
+        "+30.0 points from MAE's after 10 CPU minutes. MAE has 50.0% after 20, and data2vec 2.0 60.0% after 2." in text
+    )
+    assert "teachers are -10.0 points" in text
+    assert "10 CPU minutes" not in table.markdown(found[:3], [])
+
+
 @pytest.fixture
 def few_images(tmp_path, monkeypatch):
     """A working folder with 300 images of noise in place of Fashion-MNIST."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from datasets import Dataset, load_dataset
@@ -19,8 +20,9 @@ from modeling_data2vec_generic.evaluation.probe import after_prefix, extract_fea
 from modeling_data2vec_generic.modalities.vision.pixels import PixelPipeline, RandomResizedCrop
 
 from ..peers.images import train_mae, train_simmim
+from ..report import percent
 from ..scores import finetuned, frozen_scores
-from ..table import Outcome, Run, Table
+from ..table import Outcome, Row, Run, Table
 from ..training import Branches, Trained, pretrain_data2vec
 
 DATA = Path("data")
@@ -215,6 +217,11 @@ class ImageTable(Table):
             **changes,
         }
 
+    def markdown(self, rows: Sequence[Row], search: Sequence[Row]) -> str:
+        leads = [lead for data in self.data if (lead := lead_over_mae([row for row in rows if row["data"] == data]))]
+        teachers = [teachers_lead(search)] if any("linear_of_teacher" in row["scores"] for row in search) else []
+        return "\n\n".join([super().markdown(rows, search), *leads, *teachers])
+
     def practise(self, run: Run, steps: int, folder: Path) -> list[float]:
         return self.train(run, folder, max_steps=steps).clock.of_steps
 
@@ -298,6 +305,33 @@ class ImageTable(Table):
             split["train"].to_parquet(train_file)
             split["test"].to_parquet(held_out_file)
         return train_file, held_out_file
+
+
+def lead_over_mae(rows: Sequence[Row]) -> str | None:
+    """What the linear probe says of data2vec 2.0 beside MAE on one of the data; None while rows are missing."""
+    by_budget: dict[tuple[str, float], list[float]] = {}
+    for row in rows:
+        by_budget.setdefault((row["contender"], row["budget_s"]), []).append(row["scores"]["linear"])
+    means = {key: fmean(values) for key, values in by_budget.items()}
+    ours, theirs = ([means.get((name, budget)) for budget in (120, 600, 1200)] for name in (DATA2VEC2, MAE))
+    if None in (*ours, *theirs):
+        return None
+    return (
+        f"On {rows[0]['data'].replace('_', ' ')}, the linear probe of data2vec 2.0 is "
+        f"{100 * (ours[1] - theirs[1]):+.1f} "
+        f"points from MAE's after 10 CPU minutes. MAE has {percent(theirs[2])} after 20, and data2vec 2.0 "
+        f"{percent(ours[0])} after 2."
+    )
+
+
+def teachers_lead(search: Sequence[Row]) -> str:
+    """How far the teacher's weights are from the student's, over the tries of a search that have both."""
+    both = [scores for row in search if "linear_of_teacher" in (scores := row["scores"])]
+    points = [100 * (scores["linear_of_teacher"] - scores["linear"]) for scores in both]
+    return (
+        f"Encoders are students. By the linear probe, their teachers are {fmean(points):+.1f} points from them in the "
+        f"mean of {len(points)} tries, {min(points):+.1f} at the least and {max(points):+.1f} at the most."
+    )
 
 
 def read(path: Path) -> Dataset:
