@@ -1,5 +1,6 @@
 """How fast contenders train: the CPU seconds of a step, from which follows how many steps a budget pays for."""
 
+import fcntl
 import json
 import statistics
 from collections.abc import Callable, Sequence
@@ -24,12 +25,14 @@ def seconds_per_step(
             the machine does meets all of them. Runs that differ in seed and budget alone are measured once.
         practise: takes a run, a number of steps and an empty folder, and returns the CPU seconds of each step.
     """
-    known = {line["of"]: line["seconds_per_step"] for line in rows.read(path)}
-    if _of(run) not in known:
-        measured = measure([run, *companions], practise)
-        for of, seconds in measured.items():
-            rows.append(path, {"of": of, "seconds_per_step": seconds, **rows.made_by()})
-        known |= measured
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # so that of commands beside each other one measures, and the others wait
+        known = {line["of"]: line["seconds_per_step"] for line in rows.read(path)}
+        if _of(run) not in known:
+            for of, seconds in measure([run, *companions], practise).items():
+                file.write(json.dumps({"of": of, "seconds_per_step": seconds, **rows.made_by()}) + "\n")
+                known[of] = seconds
     return known[_of(run)]
 
 

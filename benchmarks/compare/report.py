@@ -20,9 +20,11 @@ FIGURES = ROOT / "docs" / "images"
 
 def write(table: Table, rows: Sequence[Row], search: Sequence[Row]) -> None:
     """Writes the table's part of the document, and its figure."""
-    table.draw(rows, FIGURES / f"compare_{table.name}.png")
-    text = DOCUMENT.read_text(encoding="utf-8")
-    DOCUMENT.write_text(placed(text, table.name, table.markdown(rows, search)), encoding="utf-8")
+    figure = FIGURES / f"compare_{table.name}.png"
+    table.draw(rows, figure)
+    shown = [f"![{table.columns[table.drawn]} against time](images/{figure.name})"] if figure.is_file() else []
+    text = "\n\n".join([*shown, table.markdown(rows, search)])
+    DOCUMENT.write_text(placed(DOCUMENT.read_text(encoding="utf-8"), table.name, text), encoding="utf-8")
 
 
 def placed(document: str, name: str, text: str) -> str:
