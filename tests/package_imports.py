@@ -30,6 +30,7 @@ ROOMS = (
     "exporting/",
     "figures/",
     "modalities/",
+    "choosing/",
     "embedding/",
     "finetuning/",
     "reporting/",

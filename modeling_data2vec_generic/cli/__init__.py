@@ -4,11 +4,12 @@
 `parsing.py` makes dataclasses of these. `help.py` explains the flags.
 """
 
-from .flags import Flags, as_flags, flags_of_settings, flags_of_words, require_inputs
+from .flags import Chosen, Flags, as_flags, flags_of_settings, flags_of_words, require_inputs
 from .logs import log_to_terminal, start_logging
 from .parsing import CommandParser, names_in, parse
 
 __all__ = [
+    "Chosen",
     "CommandParser",
     "Flags",
     "as_flags",

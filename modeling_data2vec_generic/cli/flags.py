@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from os import PathLike, fspath
 from pathlib import Path
@@ -23,6 +23,19 @@ _OTHER_ENCODER = {
 
 
 @dataclass(frozen=True)
+class Chosen:
+    """A setting that a run chooses for its data and its device.
+
+    Args:
+        value: as it is written in a recipe.
+        reason: why this value, in words that go on from "since" or say what it does.
+    """
+
+    value: Any
+    reason: str
+
+
+@dataclass(frozen=True)
 class Flags:
     """The flags of a run, as words of a command line. Those that are given override those of the recipe.
 
@@ -32,15 +45,22 @@ class Flags:
         recipe: the file of the recipe; None without one, and for a recipe that is given as a dictionary.
         of_recipe: the flags of the recipe.
         given: the flags on the command line, or the keyword arguments in Python.
+        chosen: settings that the run chooses itself, by name, where there is no recipe. All others override them.
     """
 
     recipe: Path | None
     of_recipe: list[str]
     given: list[str]
+    chosen: Mapping[str, Chosen] = field(default_factory=dict)
 
     @property
     def all(self) -> list[str]:
-        return [*self.of_recipe, *self.given]
+        chosen = as_flags({name: setting.value for name, setting in self.chosen.items()})
+        return [*chosen, *self.of_recipe, *self.given]
+
+    def with_chosen(self, chosen: Mapping[str, Chosen]) -> "Flags":
+        """The same flags with further settings that the run chooses."""
+        return replace(self, chosen={**self.chosen, **chosen})
 
 
 def flags_of_words(argv: list[str], groups: Iterable[Any], purpose: Purpose) -> Flags:

@@ -10,6 +10,7 @@ usage: data2vec pretrain [RECIPE] [--flag VALUE ...]
 
 Pre-trains an encoder of images, video, text, proteins, speech or time series without labels.
 
+  data2vec pretrain --train_dir photos              settings are chosen for data and device
   data2vec pretrain digits                          a recipe of the package: see `data2vec recipes`
   data2vec pretrain digits --max_steps 100          flags override those of the recipe
   data2vec pretrain my_recipe.json                  a JSON or YAML file of flags

@@ -87,7 +87,7 @@ def settings_section(summary: RunSummary) -> str:
 
 
 def _settings_table(settings: Iterable[Setting]) -> str:
-    rows = [(f"`{setting.name}`", shown(setting.value), setting.source) for setting in settings]
+    rows = [(f"`{setting.name}`", shown(setting.value), setting.origin) for setting in settings]
     return table(("setting", "value", "from"), rows)
 
 

@@ -250,7 +250,7 @@ def _print(title: str, sections: list[Section], settings: Sequence[Setting], ask
 
 
 def _settings_rows(settings: Iterable[Setting]) -> Rows:
-    return [(setting.name, shown(setting.value), setting.source) for setting in settings]
+    return [(setting.name, shown(setting.value), setting.origin) for setting in settings]
 
 
 def _data_rows() -> Rows:

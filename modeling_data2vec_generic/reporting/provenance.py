@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from types import MappingProxyType
 from typing import Any
 
 from transformers import TrainingArguments
@@ -15,6 +16,7 @@ from ..training.checkpointing.same_run import ARGUMENTS
 
 FLAG = "flag"
 RECIPE = "recipe"  # the beginning of the source, before the recipe's name
+CHOSEN = "chosen"  # by the run, for its data and its device
 DEFAULT = "default"
 OF_TRANSFORMERS = "default of transformers"
 ADJUSTED = "set by the run"
@@ -70,12 +72,19 @@ class Setting:
         value: what the run uses, as it is written in a recipe.
         source: where it comes from, in words, such as "flag", "recipe digits.json" or "default".
         group: the title of the settings that it belongs to.
+        reason: why it has this value, if the run chose it; else "".
     """
 
     name: str
     value: Any
     source: str
     group: str
+    reason: str = ""
+
+    @property
+    def origin(self) -> str:
+        """Its source, with the reason if there is one."""
+        return f"{self.source}: {self.reason}" if self.reason else self.source
 
     @property
     def is_chosen(self) -> bool:
@@ -95,17 +104,19 @@ def settings_of(
     presets: Mapping[str, Collection[str]],
     resolved: Mapping[str, Any],
     scaled: Collection[str] = (),
+    reasons: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Setting]:
     """All settings of a run with their sources, in the order of the flags.
 
     Args:
-        given: by name, who gave a setting its value: FLAG, or a recipe in words.
+        given: by name, who gave a setting its value: FLAG, CHOSEN, or a recipe in words.
         groups: the dataclasses whose fields are the flags.
         parsed: an instance of each, as the run uses it.
         presets: by what they are called, the names of the settings that presets give a value to, later ones in place
             of earlier ones. Those that are given come before all of them.
         resolved: values that the run uses, by name, where they are not those of `parsed`.
         scaled: names of settings that the run has scaled to its batch.
+        reasons: by the name of a setting that the run chose, why.
     """
     of_presets = {name: preset for preset, names in presets.items() for name in names}
     found = []
@@ -115,7 +126,8 @@ def settings_of(
             value = HIDDEN if field.name in _SECRET and value else value
             source = given.get(field.name) or of_presets.get(field.name) or _of_default(field, value)
             source += ", scaled to the batch" if field.name in scaled else ""
-            found.append(Setting(field.name, value, source, title_of(group)))
+            reason = reasons.get(field.name, "") if source.startswith(CHOSEN) else ""
+            found.append(Setting(field.name, value, source, title_of(group), reason))
     return found
 
 

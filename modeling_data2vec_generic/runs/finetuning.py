@@ -97,6 +97,7 @@ def main(argv: list[str] | None = None) -> None:
 def run(flags: cli.Flags) -> FinetuningRun:
     """Fine-tunes as the flags say: loads the data, builds the models, trains, and reports."""
     model_args, data_args, task_args, training_args = cli.parse(flags.all, ARGUMENTS)
+    model_args.require_encoder()
     cli.start_logging(training_args)
     cli.require_inputs(flags, ARGUMENTS)
     refuse_several_devices(training_args)

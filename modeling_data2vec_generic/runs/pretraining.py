@@ -35,6 +35,7 @@ from ..training.settings import check_evaluation, refuse_several_devices
 from ..training.trainer import ENCODER_DIR, Data2VecTrainer
 from . import dry_run
 from .arguments import PRETRAINING as ARGUMENTS
+from .chosen import chooses, log_chosen, with_output_dir, with_settings
 from .settings import pretraining_settings
 
 
@@ -97,6 +98,11 @@ def run(flags: cli.Flags) -> PretrainingRun:
     model_args, data_args, mask_args, objective_args, training_args = cli.parse(flags.all, ARGUMENTS)
     cli.start_logging(training_args)
     cli.require_inputs(flags, ARGUMENTS)
+    if is_chosen := chooses(flags, model_args):
+        flags = with_output_dir(flags, data_args, training_args)
+        *_, training_args = cli.parse(flags.all, ARGUMENTS)
+    else:
+        model_args.require_encoder()
     refuse_several_devices(training_args)
     if data_args.streaming and training_args.max_steps < 1:
         raise ValueError("A stream has no end: say how many steps to train with --max_steps.")
@@ -124,6 +130,14 @@ def run(flags: cli.Flags) -> PretrainingRun:
         source = open_stream(data_args, modality_name, training_args.seed) if data_args.streaming else None
         raw = load_raw_datasets(data_args, modality_name) if source is None else source.head
         check_evaluation(asked, "validation" in raw)
+        if is_chosen:
+            parsed = (model_args, data_args, mask_args, objective_args, asked)
+            flags = with_settings(flags, parsed, raw, modality_name)
+            model_args, data_args, mask_args, objective_args, asked = cli.parse(flags.all, ARGUMENTS)
+            training_args = asked if asked.dry_run is None else dry_run.without_traces(asked)
+            source = None if source is None else source.prepared_by(data_args)
+            if asked.dry_run is None:
+                log_chosen(flags)
         modality = modality_class(modality_name)(model_args, data_args, raw["train"])
         modality.lengths_wanted = (
             training_args.max_tokens_per_batch is not None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from .. import cli
 from ..configuration_data2vec_generic import Data2VecGenericConfig
 from ..modalities.presets import published_masks, published_settings
-from ..reporting.provenance import DEFAULT, FLAG, RECIPE, Setting, settings_of
+from ..reporting.provenance import CHOSEN, DEFAULT, FLAG, RECIPE, Setting, settings_of
 from ..training.arguments import Data2VecTrainingArguments, ObjectiveArguments
 from ..training.batch_schedule import SCALED
 from .arguments import FINETUNING, PRETRAINING
@@ -47,7 +47,8 @@ def pretraining_settings(
     }
     scaled = SCALED if training_args.reference_batch_size is not None else ()
     resolved = {"modality": modality} | of_config | dict(masks) | {name: getattr(used, name) for name in scaled}
-    return settings_of(_given_by(flags, PRETRAINING), PRETRAINING, parsed, presets, resolved, scaled)
+    reasons = {name: setting.reason for name, setting in flags.chosen.items()}
+    return settings_of(_given_by(flags, PRETRAINING), PRETRAINING, parsed, presets, resolved, scaled, reasons)
 
 
 def finetuning_settings(flags: cli.Flags, parsed: Sequence[Any], task: "Task") -> list[Setting]:
@@ -65,4 +66,5 @@ def _given_by(flags: cli.Flags, groups: Sequence[Any]) -> dict[str, str]:
     """By the names of the settings that were given, who gave them."""
     recipe = RECIPE if flags.recipe is None else f"{RECIPE} {flags.recipe.name}"
     of_recipe = dict.fromkeys(cli.names_in(flags.of_recipe, groups), recipe)
-    return of_recipe | dict.fromkeys(cli.names_in(flags.given, groups), FLAG)
+    chosen = dict.fromkeys(flags.chosen, CHOSEN)
+    return chosen | of_recipe | dict.fromkeys(cli.names_in(flags.given, groups), FLAG)

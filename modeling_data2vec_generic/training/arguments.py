@@ -56,21 +56,37 @@ class ModelArguments:
     )
 
     def __post_init__(self) -> None:
-        given = [
-            name for name in ("model_name_or_path", "config_name", "model_type") if getattr(self, name) is not None
-        ]
-        if len(given) != 1:
-            raise ValueError(
-                "Exactly one of model_name_or_path, config_name and model_type says which encoder to train, and "
-                f"{len(given)} are given{': ' + ', '.join(given) if given else ''}. To start from scratch, pass e.g. "
-                "--model_type vit."
-            )
+        if len(self._named) > 1:
+            raise self._not_one()
         if self.config_overrides is not None and self.model_name_or_path is not None:
             raise ValueError(
                 "config_overrides changes the configuration of a new encoder, so it does not go with "
                 "model_name_or_path. Use --config_name with the same value to start from scratch with that "
                 "configuration."
             )
+
+    @property
+    def names_encoder(self) -> bool:
+        """Whether anything is said of which encoder to train."""
+        return bool(self._named) or self.config_overrides is not None
+
+    def require_encoder(self) -> None:
+        """Raises ValueError if it is not said which encoder to train."""
+        if not self._named:
+            raise self._not_one()
+
+    @property
+    def _named(self) -> list[str]:
+        names = ("model_name_or_path", "config_name", "model_type")
+        return [name for name in names if getattr(self, name) is not None]
+
+    def _not_one(self) -> ValueError:
+        named = self._named
+        return ValueError(
+            "Exactly one of model_name_or_path, config_name and model_type says which encoder to train, and "
+            f"{len(named)} are given{': ' + ', '.join(named) if named else ''}. To start from scratch, pass e.g. "
+            "--model_type vit."
+        )
 
 
 @dataclass

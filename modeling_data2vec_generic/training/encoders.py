@@ -126,8 +126,10 @@ def check_size(config: Any) -> None:
 def main_input_of(arguments: ModelArguments) -> str | None:
     """The main input, such as "pixel_values", of the encoder that the flags name.
 
-    It follows from the encoder's type; None for a type that transformers does not know.
+    It follows from the encoder's type; None for a type that transformers does not know, and if no encoder is named.
     """
+    if not arguments.names_encoder:
+        return None
     source = arguments.model_name_or_path or arguments.config_name
     if source is not None and arguments.trust_remote_code:
         return None

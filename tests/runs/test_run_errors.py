@@ -142,7 +142,7 @@ def test_data__sound_cut_off(fails, tmp_path):
     [
         ("--model_type vitt", ["model_type='vitt'", "Did you mean vit"]),
         ("--model_type vit --model_name_or_path DATA/vit", ["Exactly one of", "2 are given"]),
-        ("", ["Exactly one of", "0 are given", "--model_type vit"]),
+        ("--config_overrides hidden_size=16", ["Exactly one of", "0 are given", "--model_type vit"]),
         ("--model_type vit --config_overrides hiden_size=16", ["hiden_size", "Did you mean hidden_size"]),
         ("--model_type vit --config_overrides hidden_size", ["'hidden_size'", "name=value"]),
         ("--model_name_or_path DATA/vit --config_overrides hidden_size=8", ["config_overrides", "--config_name"]),

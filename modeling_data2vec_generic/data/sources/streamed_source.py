@@ -1,7 +1,7 @@
 """Opens a source as a stream, whose rows are read one after the other, without a copy on the disk or in memory."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -55,6 +55,10 @@ class StreamedSource:
     chosen: Choice
     head: DatasetDict
     identity: dict[str, Any]
+
+    def prepared_by(self, args: DataArguments) -> "StreamedSource":
+        """The same stream, with flags that were chosen by its first rows in its identity."""
+        return replace(self, identity=self.identity | {name: getattr(args, name) for name in _IDENTITY})
 
 
 def stream_types(args: DataArguments) -> Features:
