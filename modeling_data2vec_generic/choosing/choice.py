@@ -59,7 +59,7 @@ def choose(seen: Look, device: Device, given: Mapping[str, Any], modality: str, 
     }
     work = _work(scale, plan, modality, {name: setting.value for name, setting in chosen.items()} | dict(given))
     seconds = work.flops / (kind.pace * device.flops)
-    steps = steps_of(kind, tried, plan, (seconds, work.bytes), device, given)
+    steps = steps_of(kind, tried, plan, (seconds, work.bytes * _longest(plan)), device, given)
     chosen |= steps.settings
     chosen |= training_settings(kind, tried, steps, seconds * steps.batch, device, evaluates, given)
     return {name: setting for name, setting in chosen.items() if name not in given}
@@ -97,6 +97,11 @@ def _objective(tried: Tried, scale: Scale, plan: Plan, given: Mapping[str, Any])
     if "mask_strategy" in own or "mask_strategy" in given:
         found = {name: setting for name, setting in found.items() if name not in MASKS}
     return found if "mask_strategy" in given else found | own
+
+
+def _longest(plan: Plan) -> float:
+    """How many times as many positions as a usual sample the longest ones have."""
+    return 1.0 if plan.longest is None else plan.longest / plan.positions
 
 
 def _joined(overrides: Mapping[str, Any]) -> str:

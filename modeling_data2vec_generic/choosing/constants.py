@@ -175,6 +175,9 @@ TOO_FEW_ROWS = 200  # below which pre-training is of little use, and a warning s
 
 # FLOP per second of a thread, in a whole step of a small encoder; by `FLOPS` in `cost.py`.
 CPU_THREAD = 30e9
+# Threads share memory and wait for one another: N of them are as fast as N to this power. Fashion-MNIST took 0.3 s a
+# step with two threads and 0.42 s with one.
+CPU_THREADS_POWER = 0.7
 # The same of a GPU in bf16, by the first number of its compute capability. 9 (H100, H200) was measured with the base
 # encoders, the slowest of them, with images and data2vec 2.0, at 145; the others follow from the ratio of their peaks.
 GPU: Mapping[int, float] = {10: 250e12, 9: 145e12, 8: 45e12, 7: 10e12}

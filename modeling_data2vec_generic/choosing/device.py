@@ -44,7 +44,8 @@ class Device:
     def flops(self) -> float:
         """FLOP per second that all processes together do in whole steps, by `constants.py`."""
         if self.is_cpu:
-            return constants.CPU_THREAD * self.threads * self.processes
+            threads = self.threads * self.processes
+            return float(constants.CPU_THREAD * threads**constants.CPU_THREADS_POWER)
         return constants.GPU.get(self.capability or 0, constants.GPU_UNKNOWN) * self.processes
 
     def __str__(self) -> str:

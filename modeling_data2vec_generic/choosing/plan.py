@@ -39,7 +39,8 @@ class Plan:
         reason: why these.
         settings: by flag, what else was chosen. Masks among them come before those of the recipe.
         samples: that an epoch has; None of streams.
-        positions: of a sample that the encoder reads, in each of `sequences`.
+        positions: of a usual sample that the encoder reads, in each of `sequences`.
+        longest: of the longest samples, which decide about memory; None if all have as many.
         axes: along which masks and the decoder's convolutions extend.
         sequences: as in `Work`, and so are the two below.
         seconds, convolutions: of sound.
@@ -56,6 +57,7 @@ class Plan:
     seconds: float = 0.0
     convolutions: int = 0
     width: int | None = None
+    longest: int | None = None
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,8 @@ def chooses(flags: cli.Flags, arguments: ModelArguments) -> bool:
 
 def with_output_dir(flags: cli.Flags, data_args: DataArguments, training_args: Data2VecTrainingArguments) -> cli.Flags:
     """The flags with an output directory, unless it is given: `output/NAME` by the name of the data, or with a number
-    behind it if that holds a run. A run that is resumed has the last one that holds one.
+    behind it if that holds a run. A run that is resumed has the last one that holds one; one that may overwrite has
+    the first.
 
     Raises:
         ValueError: no data are named.
@@ -46,6 +47,8 @@ def with_output_dir(flags: cli.Flags, data_args: DataArguments, training_args: D
     reason = "the name of the data" if last is None else f"the name of the data, since {last} holds a run"
     if last is not None and str(training_args.resume_from_checkpoint).lower() == "true":
         folder, reason = last, "the last run of these data, which is resumed"
+    elif training_args.overwrite_output_dir:
+        folder, reason = first, "the name of the data"
     return flags.with_chosen({"output_dir": cli.Chosen(str(folder), reason)})
 
 

@@ -116,6 +116,7 @@ def test_output_dir__is_one_that_holds_no_run(tmp_path):
         (tmp_path / "output" / held / "config.json").write_text("{}")
     assert chosen(*source) == "output/photos-3"
     assert chosen(*source, "--resume_from_checkpoint", "true") == "output/photos-2"
+    assert chosen(*source, "--overwrite_output_dir") == "output/photos"
 
 
 def test_run__that_is_resumed_chooses_the_same(tmp_path):

@@ -102,7 +102,7 @@ def patches_for(sizes: Sizes, scale: Scale) -> Patches:
 
 def about_patches(sizes: Sizes, patches: Patches) -> str:
     """Why pictures are read so, in words."""
-    shrunk = f" and are made smaller, which is quicker: {patches.side}" if sizes.side > patches.side else ""
+    shrunk = f", of which {patches.side} x {patches.side} are read, which is quicker" * (sizes.side > patches.side)
     return (
         f"{sizes}{shrunk}; patches of {patches.patch} x {patches.patch} make {patches.grid} x {patches.grid} positions"
     )

@@ -81,7 +81,8 @@ def plan(seen: Recordings, scale: Scale, tried: Tried, given: Mapping[str, Any])
                 _SHORT_SPAN, f"most recordings have less than {_SHORT:g} second, of which a span of 10 hides too much"
             ),
         }
-    seconds = min(given.get("max_duration_in_seconds", longest), seen.per_row * 3600)
+    longest = given.get("max_duration_in_seconds", longest)
+    seconds = min(longest, seen.per_row * 3600)
     return Plan(
         overrides=overrides,
         reason=f"{scale}, {scale.reason}; behind seven convolutions with {channels} channels, as in wav2vec 2.0, "
@@ -91,4 +92,5 @@ def plan(seen: Recordings, scale: Scale, tried: Tried, given: Mapping[str, Any])
         positions=max(1, round(seconds * _FRAMES)),
         seconds=seconds,
         convolutions=channels,
+        longest=round(longest * _FRAMES),
     )

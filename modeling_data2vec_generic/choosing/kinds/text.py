@@ -16,6 +16,7 @@ from ..plan import Look, Plan, Scale, blocks_of, in_words
 from ..tried import Tried
 
 _RESIDUES = re.compile(r"[A-Z*-]{8,}|[a-z*-]{20,}")  # of a whole row: proteins or nucleic acids, without a blank
+_SHARE_OF_RESIDUES = 0.95  # of rows, from which they are taken for such sequences
 _SENTENCE_END = re.compile(r"[.!?:;。！？…][\"'”’»)\]]*\s*$")
 _BYTES_PER_TOKEN = 4  # of text in a vocabulary of some thousand tokens
 _TOKENS_PER_ENTRY = 40  # that a vocabulary has at least of its data, on average for each of its entries
@@ -51,7 +52,9 @@ class Text(Look):
 
 def look(raw: Dataset, rows: int | None, args: DataArguments) -> Text:
     texts = [text for text in some_rows(raw)["text"] if text and text.strip()]
-    residues = bool(texts) and all(_RESIDUES.fullmatch(text.strip()) for text in texts)
+    residues = (
+        float(np.mean([bool(_RESIDUES.fullmatch(text.strip())) for text in texts] or [False])) >= _SHARE_OF_RESIDUES
+    )
     lengths = [len(text) if residues else len(text.encode()) / _BYTES_PER_TOKEN for text in texts] or [1.0]
     return Text(
         kind="proteins" if residues else "text",
@@ -99,6 +102,7 @@ def plan(seen: Text, scale: Scale, tried: Tried, given: Mapping[str, Any]) -> Pl
         settings=settings,
         samples=samples,
         positions=round(filled),
+        longest=length,
     )
 
 
