@@ -5,6 +5,7 @@ after 32 tokens; batches are of texts of similar length. Frozen features of a gl
 of a word the hidden state of its first token.
 """
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +58,8 @@ ROFORMER = {
     "num_attention_heads": 4,
     "intermediate_size": 512,
     "max_position_embeddings": 128,
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
 }
 TINY = {"hidden_size": 16, "embedding_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
 TRAINING = {
@@ -125,7 +128,7 @@ OURS: dict[str, dict[str, Any]] = {
 }
 ALL = {
     "glosses": Texts(
-        vocabulary=8192,
+        vocabulary=16_384,
         contenders=OURS,
         task={
             "label_column_name": "label",
@@ -140,7 +143,7 @@ ALL = {
         },
     ),
     "brown": Texts(
-        vocabulary=8192,
+        vocabulary=16_384,
         contenders=OURS,
         task={
             "task": "token-classification",
@@ -162,8 +165,39 @@ FINETUNING = {
     "per_device_eval_batch_size": 128,
     "logging_steps": 50,
 }
-VARIANTS: list[tuple[str, dict[str, Any]]] = []
-"""What the search tries on the glosses, beside the settings of the table."""
+WITH_DROPOUT = {"encoder": {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}}
+VARIANTS: Mapping[str, Sequence[Mapping[str, Any]]] = {
+    DATA2VEC: [
+        {},
+        {"vocabulary": 8192},
+        {"mask_ratio": 0.2},
+        {"mask_ratio": 0.6},
+        {"mask_strategy": "span", "mask_length": 3, "mask_exact": True},
+        {"learning_rate": 3e-3},
+        {"target_layer_norms": ["layer"]},
+        {"target_source": "ffn", "target_layer_norms": ["layer"]},
+        {"average_top_k_layers": 1},
+        {"ema_decay": 0.999, "ema_end_decay": 0.9999},
+        WITH_DROPOUT,
+    ],
+    DATA2VEC2: [
+        {},
+        {"num_masks": 4},
+        {"decoder_layers": 3},
+        {"mask_ratio": 0.65},
+        {"learning_rate": 3e-3},
+        {"target_layer_norms": ["instance"]},
+    ],
+    MLM: [
+        *(
+            {"mask_ratio": ratio, "learning_rate": rate}
+            for ratio, rate in itertools.product((0.15, 0.3, 0.4), (0.75e-3, 1.5e-3, 3e-3))
+        ),
+        {"vocabulary": 8192},
+        WITH_DROPOUT,
+    ],
+}
+"""What the search tries on the glosses: changes to the settings of the table."""
 
 
 @dataclass(frozen=True)
@@ -298,7 +332,11 @@ class TextTable(Table):
         ]
 
     def variants(self) -> list[Run]:
-        return [self.run("glosses", contender, 0, "validation", **changes) for contender, changes in VARIANTS]
+        return [
+            self.run("glosses", contender, 0, "validation", **changes)
+            for contender, all_changes in VARIANTS.items()
+            for changes in all_changes
+        ]
 
     def run(self, data: str, contender: str, seed: int, scored_on: str, **changes: Any) -> Run:
         """A run of the table ("test") or of the search ("validation": texts and labels held out of the training set).
