@@ -227,14 +227,13 @@ class Parts:
                     subset(part, 3000 if quick else len(part), seed=0).to_parquet(path)
         return parts
 
-    def tokenizer(self, vocabulary: int) -> PreTrainedTokenizerBase:
-        """The tokenizer that is trained on the texts."""
+    def tokenizer(self, vocabulary: int) -> Path:
+        """The folder of the tokenizer that is trained on the texts, always the same one, so that tokens are cached."""
         folder = self.texts.parent / f"tokenizer_{vocabulary}"
         with FileLock(folder.with_suffix(".lock")):
             if not folder.is_dir():
                 train_tokenizer(read(self.texts)["text"][:], vocabulary).save_pretrained(folder)
-        found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
-        return found
+        return folder
 
 
 def part_glosses(scored_on: str) -> tuple[Dataset, Dataset, Dataset]:
@@ -364,7 +363,7 @@ class TextTable(Table):
     def perform(self, run: Run, seconds_per_step: float | None, folder: Path) -> Outcome:
         if run.budget_s is None:
             encoder_dir = folder / "encoder"
-            tokenizer = self.parts(run).tokenizer(run.settings["vocabulary"])
+            tokenizer = AutoTokenizer.from_pretrained(self.parts(run).tokenizer(run.settings["vocabulary"]))
             set_seed(run.seed)
             AutoModel.from_config(config_of(run.settings["encoder"], tokenizer)).save_pretrained(encoder_dir)
             tokenizer.save_pretrained(encoder_dir)
@@ -398,19 +397,19 @@ class TextTable(Table):
             del settings[name]
         arguments = {**arguments, "seed": run.seed, "use_cpu": self.device == "cpu"}
         parts = self.parts(run)
-        tokenizer = parts.tokenizer(run.settings["vocabulary"])
+        tokenizer_dir = parts.tokenizer(run.settings["vocabulary"])
+        tokenizer = AutoTokenizer.from_pretrained(tokenizer_dir)
         config = config_of(run.settings["encoder"], tokenizer)
         if run.contender == MLM:
             set_seed(run.seed)
             return train_mlm(
                 config, read(parts.texts), tokenizer, folder, max_seq_length=MAX_TOKENS, **settings, **arguments
             )
-        with TemporaryDirectory() as prepared:
-            config.save_pretrained(prepared)
-            tokenizer.save_pretrained(prepared)
+        with TemporaryDirectory() as config_dir:
+            config.save_pretrained(config_dir)
             source = {"modality": "text", "train_file": str(parts.texts), "text_column_name": "text"}
             rows = {"line_by_line": True, "max_seq_length": MAX_TOKENS, "validation_split_percentage": 0}
-            new_encoder = {"config_name": prepared, "processor_name": prepared}
+            new_encoder = {"config_name": config_dir, "processor_name": str(tokenizer_dir)}
             return pretrain_data2vec({**source, **rows, **new_encoder, **settings}, folder, **arguments)
 
     def scores(self, run: Run, encoder_dir: Path, folder: Path) -> dict[str, float]:
