@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from datasets import Dataset
 from torch import Tensor
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from modeling_data2vec_generic import pretrain
 from modeling_data2vec_generic.runs import pretraining
@@ -35,42 +35,46 @@ QUIET = {
 """Arguments of all runs, by transformers' names, which a table may override."""
 
 
-class CpuClock(TrainerCallback):
-    """Reads the CPU seconds of this process during training, and writes them into each checkpoint.
+class Clock(TrainerCallback):
+    """Reads the CPU seconds of this process during training, and writes them into each checkpoint, as its last file.
+
+    Args:
+        on_cpu: whether the model is on the CPU; with an accelerator the seconds that pass are read.
 
     Attributes:
-        marks: CPU seconds since the beginning of training, at the beginning and after each step.
+        marks: seconds since the beginning of training, at the beginning and after each step.
         before: those that the run had taken before it was resumed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_cpu: bool):
         self.marks: list[float] = []
         self.before = 0.0
-        self._began, self._ended = time.process_time(), None
+        self._now = time.process_time if on_cpu else time.perf_counter
+        self._began, self._ended = self._now(), None
 
     @property
     def seconds(self) -> float:
-        """CPU seconds of training until now or its end, with those before it was resumed."""
-        return self.before + (self._ended or time.process_time()) - self._began
+        """Seconds of training until now or its end, with those before it was resumed."""
+        return self.before + (self._ended or self._now()) - self._began
 
     @property
     def of_steps(self) -> list[float]:
-        """CPU seconds of each step."""
+        """Seconds of each step."""
         return [after - before for before, after in zip(self.marks, self.marks[1:], strict=False)]
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._began, self._ended = time.process_time(), None
+        self._began, self._ended = self._now(), None
         self.marks = [0.0]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.marks.append(time.process_time() - self._began)
+        self.marks.append(self._now() - self._began)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         checkpoint = Path(args.output_dir, f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}")
         (checkpoint / CLOCK_NAME).write_text(json.dumps(self.seconds), encoding="utf-8")
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._ended = time.process_time()
+        self._ended = self._now()
 
     def resume(self, checkpoint: str | Path) -> None:
         """Go on from what the clock had written into a checkpoint."""
@@ -90,7 +94,7 @@ class Trained:
     """
 
     encoder_dir: Path
-    clock: CpuClock
+    clock: Clock
     steps: int
     health: str | None
     final_loss: float | None
@@ -111,7 +115,7 @@ def pretrain_data2vec(recipe: Mapping[str, Any], folder: Path, **arguments: Any)
         arguments: further flags, which override those of the recipe; `max_steps` is one of them.
             `resume_from_checkpoint` sets the clock too.
     """
-    clock = CpuClock()
+    clock = Clock(on_cpu=arguments.get("use_cpu", False))
     checkpoint = arguments.get("resume_from_checkpoint")
     if checkpoint is not None:
         clock.resume(checkpoint)
@@ -154,7 +158,7 @@ def train_peer(
         folder: where checkpoints are written, and the encoder to `encoder/`.
         arguments: of `TrainingArguments`; `resume_from_checkpoint` sets the clock too.
     """
-    clock = CpuClock()
+    clock = Clock(on_cpu=arguments.get("use_cpu", False))
     checkpoint = arguments.pop("resume_from_checkpoint", None)
     if checkpoint is not None:
         clock.resume(checkpoint)
@@ -209,6 +213,12 @@ def steps_for(budget_s: float, seconds_per_step: float) -> int:
     return max(10, round(budget_s / seconds_per_step))
 
 
+def checkpoints_in(folder: Path) -> list[Path]:
+    """The checkpoints of a run that were written to their end, in the order of their steps."""
+    whole = [path.parent for path in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*/{CLOCK_NAME}")]
+    return sorted(whole, key=lambda path: int(path.name.removeprefix(f"{PREFIX_CHECKPOINT_DIR}-")))
+
+
 class Train(Protocol):
     """Trains one contender: `folder`, and arguments by transformers' names, which override the contender's own."""
 
@@ -245,14 +255,15 @@ class Branches:
         trunk, branch = self.folder / "trunk", self.folder / f"{budget_s}_s"
         leaves_at = self.unit * (budget_s // math.gcd(*self.budgets))
         checkpoint = trunk / f"{PREFIX_CHECKPOINT_DIR}-{leaves_at}"
-        if not checkpoint.is_dir():
+        saved = checkpoints_in(trunk)
+        if checkpoint not in saved:
             train(
                 trunk,
                 max_steps=leaves_at,
                 lr_scheduler_type="constant_with_warmup",
                 save_strategy="steps",
                 save_steps=self.unit,
-                resume_from_checkpoint=get_last_checkpoint(str(trunk)) if trunk.is_dir() else None,
+                resume_from_checkpoint=str(saved[-1]) if saved else None,
                 **warmup,
             )
         decay = max(1, leaves_at // 4)

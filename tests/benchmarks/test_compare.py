@@ -110,9 +110,11 @@ def test_branches__share_a_trunk_that_grows(tmp_path):
         every = arguments.get("save_steps", arguments["max_steps"] + 1)
         for step in range(every, arguments["max_steps"] + 1, every):
             (folder / f"checkpoint-{step}").mkdir(parents=True, exist_ok=True)
+            (folder / f"checkpoint-{step}" / CLOCK_NAME).touch()
 
     branches = Branches((20, 50), 0.1, tmp_path)
     branches.train(20, train)
+    (tmp_path / "trunk" / "checkpoint-240").mkdir()  # cut off before it was whole
     branches.train(50, train)
     trunk = str(tmp_path / "trunk" / "checkpoint-{}")
     assert calls == [

@@ -277,7 +277,10 @@ class ImageTable(Table):
         labels = [labels_of(part) for part in rows]
 
         def frozen(encoder: PreTrainedModel) -> dict[str, float]:
-            train, test = (extract_features(encoder, part, collate, after_prefix(1), batch_size=256) for part in rows)
+            train, test = (
+                extract_features(encoder.to(self.device), part, collate, after_prefix(1), batch_size=256)
+                for part in rows
+            )
             return frozen_scores(train, labels[0], test, labels[1])
 
         found = frozen(ViTModel.from_pretrained(encoder_dir))
