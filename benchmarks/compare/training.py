@@ -140,8 +140,8 @@ class PeerTrainer(Trainer):
 
 def train_peer(
     model: PreTrainedModel,
-    dataset: Dataset,
-    collate: Callable[[list[dict[str, Any]]], dict[str, Any]],
+    dataset: Dataset | list[Any],
+    collate: Callable[[list[Any]], dict[str, Any]],
     plain: Callable[[Any], PreTrainedModel],
     processor: Any,
     folder: Path,
@@ -154,7 +154,7 @@ def train_peer(
         dataset: its samples.
         collate: makes batches of them.
         plain: takes the plain encoder out of the trained model; see `plain_encoder`.
-        processor: saved beside the encoder.
+        processor: saved beside the encoder; None if it has none.
         folder: where checkpoints are written, and the encoder to `encoder/`.
         arguments: of `TrainingArguments`; `resume_from_checkpoint` sets the clock too.
     """
@@ -169,7 +169,8 @@ def train_peer(
     trainer.train(resume_from_checkpoint=checkpoint)
     encoder_dir = folder / "encoder"
     plain(model).save_pretrained(encoder_dir)
-    processor.save_pretrained(encoder_dir)
+    if processor is not None:
+        processor.save_pretrained(encoder_dir)
     return Trained(encoder_dir, clock, trainer.state.global_step, None, last_loss(trainer.state.log_history))
 
 
