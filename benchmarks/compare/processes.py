@@ -11,7 +11,10 @@ from . import rows
 from .pace import seconds_per_step
 from .table import Run, Table
 
-processes = multiprocessing.get_context("spawn")
+processes = multiprocessing.get_context("forkserver")  # imports modules once
+processes.set_forkserver_preload(
+    ["modeling_data2vec_generic.runs.pretraining", "modeling_data2vec_generic.runs.finetuning"]
+)
 
 
 def perform(table: Table, run: Run, work: Path, into: Path) -> None:
