@@ -101,6 +101,24 @@ def interval(values: Sequence[float | None], shown: Callable[[float], str] = per
     return mean if len(known) == 1 else f"{mean} ± {shown(half_interval(known))}"
 
 
+def leads(rows: Sequence[Row], columns: dict[str, str], over: str, of: Sequence[str]) -> str:
+    """How many points some contenders are ahead of another with the same seed: the mean, with its 95% interval."""
+    lines = []
+    for data, same in _by(rows, "data"):
+        scores = {(row["contender"], row["seed"]): row["scores"] for row in same}
+        for contender in of:
+            seeds = [seed for name, seed in scores if name == contender and (over, seed) in scores]
+            pairs = [(scores[contender, seed], scores[over, seed]) for seed in seeds]
+            gains = [[ours[name] - theirs[name] for ours, theirs in pairs if name in ours] for name in columns]
+            lines.append([f"{data.replace('_', ' ')}, {contender}", *(interval(found, in_points) for found in gains)])
+    return markdown_table([f"ahead of {over}, in points", *columns.values()], lines)
+
+
+def in_points(difference: float) -> str:
+    """A difference of shares, in points."""
+    return f"{100 * difference:.1f}"
+
+
 @styled
 def draw(table: Table, rows: Sequence[Row], path: Path) -> None:
     """A panel for each of the data: the score against the budget, a curve for each contender, 95% intervals as bars.

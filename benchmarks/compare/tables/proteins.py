@@ -19,9 +19,10 @@ from modeling_data2vec_generic.evaluation.probe import extract_features, labels_
 from modeling_data2vec_generic.finetuning.splitting import per_class
 from modeling_data2vec_generic.modalities.text.amino_acids import amino_acid_tokenizer
 
+from .. import report
 from ..peers.text import train_mlm
 from ..scores import finetuned, frozen_scores
-from ..table import Outcome, Run, Table
+from ..table import Outcome, Row, Run, Table
 from ..training import Trained, pretrain_data2vec, steps_for
 
 DATA = Path("data/protein_locations")
@@ -127,6 +128,14 @@ class ProteinTable(Table):
         settings["encoder"] = ENCODER
         budget = None if contender == NEW else 1 if self.quick else BUDGET
         return Run(self.name, "places", contender, seed, budget, settings)
+
+    def markdown(self, rows: Sequence[Row], search: Sequence[Row]) -> str:
+        """The scores, and how far pre-training is ahead of new weights and data2vec of its peer, within a seed."""
+        leads = (
+            report.leads(rows, self.columns, over=NEW, of=(DATA2VEC, DATA2VEC2, MLM)),
+            report.leads(rows, self.columns, over=MLM, of=(DATA2VEC, DATA2VEC2)),
+        )
+        return "\n\n".join([super().markdown(rows, search), *leads])
 
     def practise(self, run: Run, steps: int, folder: Path) -> list[float]:
         return self.train(run, folder, max_steps=steps).clock.of_steps

@@ -6,7 +6,7 @@ their labels; features are the mean over the patches, channel beside channel. Th
 on the training series.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,10 @@ from transformers import PatchTSTConfig, PatchTSTModel, PreTrainedModel, set_see
 from modeling_data2vec_generic.evaluation.probe import knn_classifier, linear_classifier
 from modeling_data2vec_generic.finetuning.splitting import per_class
 
+from .. import report
 from ..peers.series import catch22, minirocket, train_patchtst
 from ..scores import finetuned
-from ..table import Outcome, Run, Table
+from ..table import Outcome, Row, Run, Table
 from ..training import Trained, pretrain_data2vec, steps_for
 
 DATA = Path("data")
@@ -125,6 +126,14 @@ class SeriesTable(Table):
         encoder = {**ENCODER, "patch_length": PATCH[data], "patch_stride": PATCH[data]}
         own = {} if contender in (MINIROCKET, CATCH22) else {"encoder": encoder}
         return {"scored_on": scored_on, **own, **CONTENDERS[contender], **changes}
+
+    def markdown(self, rows: Sequence[Row], search: Sequence[Row]) -> str:
+        """The scores, and how far pre-training is ahead of new weights and data2vec of its peer, within a seed."""
+        leads = (
+            report.leads(rows, self.columns, over=NEW, of=(DATA2VEC, DATA2VEC2, PATCHTST)),
+            report.leads(rows, self.columns, over=PATCHTST, of=(DATA2VEC, DATA2VEC2)),
+        )
+        return "\n\n".join([super().markdown(rows, search), *leads])
 
     def practise(self, run: Run, steps: int, folder: Path) -> list[float]:
         return self.train(run, folder, max_steps=steps).clock.of_steps

@@ -266,11 +266,6 @@ def part_brown(scored_on: str) -> tuple[Dataset, Dataset, Dataset]:
 PARTED: dict[str, Callable[[str], tuple[Dataset, Dataset, Dataset]]] = {"glosses": part_glosses, "brown": part_brown}
 
 
-def in_points(difference: float) -> str:
-    """A difference of shares, in points."""
-    return f"{100 * difference:.1f}"
-
-
 def read(path: Path) -> Dataset:
     """The rows of a parquet file."""
     return load_dataset("parquet", data_files=str(path), split="train")
@@ -374,21 +369,8 @@ class TextTable(Table):
 
     def markdown(self, rows: Sequence[Row], search: Sequence[Row]) -> str:
         """The tables of every comparison, and the differences to MLM within a seed."""
-        return f"{super().markdown(rows, search)}\n\n{self.differences(rows)}"
-
-    def differences(self, rows: Sequence[Row]) -> str:
-        """How many points data2vec is ahead of MLM with the same seed: the mean, with its 95% interval."""
-        lines = []
-        for data in self.data:
-            of_data = {(row["contender"], row["seed"]): row["scores"] for row in rows if row["data"] == data}
-            for contender in (DATA2VEC, DATA2VEC2):
-                seeds = [seed for seed in self.seeds if {(contender, seed), (MLM, seed)} <= set(of_data)]
-                pairs = [(of_data[contender, seed], of_data[MLM, seed]) for seed in seeds]
-                found = [
-                    [ours[score] - theirs[score] for ours, theirs in pairs if score in ours] for score in self.columns
-                ]
-                lines.append([f"{data}, {contender}", *(report.interval(gains, in_points) for gains in found)])
-        return report.markdown_table(["ahead of MLM, in points", *self.columns.values()], lines)
+        leads = report.leads(rows, self.columns, over=MLM, of=(DATA2VEC, DATA2VEC2))
+        return f"{super().markdown(rows, search)}\n\n{leads}"
 
     def train(self, run: Run, folder: Path, **arguments: Any) -> Trained:
         """Pre-trains a contender; `arguments` are those of `TrainingArguments`."""
