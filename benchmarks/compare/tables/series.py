@@ -27,7 +27,7 @@ from ..table import Outcome, Row, Run, Table
 from ..training import Trained, pretrain_data2vec, steps_for
 
 DATA = Path("data")
-BUDGET = 30  # CPU seconds
+BUDGET = 15  # CPU seconds
 LABELS_PER_CLASS = 5
 DATA2VEC, DATA2VEC2, PATCHTST, NEW = "data2vec", "data2vec 2.0", "PatchTST's own", "new weights"
 MINIROCKET, CATCH22 = "MiniRocket", "catch22"
@@ -37,8 +37,7 @@ PATCH = {"OSULeaf": 7, "ArrowHead": 5, "BasicMotions": 5}
 
 ENCODER = {"d_model": 64, "num_hidden_layers": 4, "num_attention_heads": 4, "ffn_dim": 256, "norm_type": "layernorm"}
 TRAINING = {
-    "per_device_train_batch_size": 16,
-    "learning_rate": 1e-3,
+    "per_device_train_batch_size": 8,
     "lr_scheduler_type": "cosine",
     "warmup_steps": 0.1,
     "weight_decay": 0.01,
@@ -46,6 +45,7 @@ TRAINING = {
     "max_grad_norm": 1.0,
 }
 OURS = {
+    "learning_rate": 4e-3,
     "average_top_k_layers": 3,
     "loss_beta": 0.0,
     "mask_strategy": "block",
@@ -66,15 +66,15 @@ CONTENDERS: dict[str, dict[str, Any]] = {
         "decoder_layers": 3,
         "decoder_groups": 8,
     },
-    PATCHTST: {**TRAINING, "mask_ratio": 0.4},
+    PATCHTST: {**TRAINING, "learning_rate": 1e-3, "mask_ratio": 0.4},
     NEW: {},
     MINIROCKET: {},
     CATCH22: {},
 }
 TRIES: dict[str, list[dict[str, Any]]] = {
-    DATA2VEC: [{}, {"learning_rate": 3e-3}, {"mask_ratio": 0.7}],
-    DATA2VEC2: [{}, {"learning_rate": 3e-3}, {"mask_ratio": 0.7}],
-    PATCHTST: [{}, {"learning_rate": 3e-3}, {"mask_ratio": 0.7}],
+    DATA2VEC: [{}, {"learning_rate": 1e-3}, {"learning_rate": 8e-3}, {"mask_ratio": 0.7}],
+    DATA2VEC2: [{}, {"learning_rate": 1e-3}, {"learning_rate": 8e-3}, {"mask_ratio": 0.7}],
+    PATCHTST: [{}, {"learning_rate": 3e-4}, {"learning_rate": 4e-3}, {"mask_ratio": 0.7}],
 }
 FINETUNING = {
     "series_column_name": "series",
