@@ -1,15 +1,17 @@
-"""The Czech dialogues of the game Fish Fillets: several actors, 101 minutes in 78 levels, with transcripts.
+"""The dialogues of the game Fish Fillets in Czech, and with `--languages cs nl` in Dutch too, with transcripts.
 
-The data are those of Debian's packages fillets-ng-data-cs and fillets-ng-data (GPL-2). Three tables, whose column
-`audio` holds FLAC files, 16 kHz and mono, and whose column `level` names the level:
+Several actors speak 101 minutes of Czech in 78 levels, and others 91 minutes of Dutch. The data are those of Debian's
+packages fillets-ng-data-cs, fillets-ng-data-nl and fillets-ng-data (GPL-2). Three tables, whose column `audio` holds
+FLAC files, 16 kHz and mono, and whose columns `level` and `language` say which level and language each is of:
 
     pretraining.parquet   all clips of the training levels, without transcripts
     train.parquet         those of them that have a transcript, with the column `text`
     validation.parquet    the clips of the held-out levels that have a transcript
 
-A seventh of the levels is held out, always the same ones. Transcripts are lower-case words of Czech letters with
-single spaces between them, without punctuation. If the text of a clip holds anything else (digits, Cyrillic, a
-placeholder for a number), it does not say what is spoken, and the clip is in pretraining.parquet only.
+A seventh of the levels is held out, always the same ones, chosen among those with transcripts in the first language.
+Transcripts are lower-case words of the language's letters with single spaces between them, without punctuation. If the
+text of a clip holds anything else (digits, Cyrillic, a placeholder for a number), it does not say what is spoken, and
+the clip is in pretraining.parquet only.
 """
 
 import argparse
@@ -33,16 +35,21 @@ from debian_packages import unpack
 logger = logging.getLogger(__name__)
 
 RATE = 16_000
-LETTERS = frozenset("aábcčdďeéěfghiíjklmnňoópqrřsštťuúůvwxyýzž")
+LETTERS = {
+    "cs": frozenset("aábcčdďeéěfghiíjklmnňoópqrřsštťuúůvwxyýzž"),
+    "nl": frozenset("abcdeéëfghiïjklmnopqrstuvwxyz"),
+}
+"""The letters of transcripts by language."""
 DIALOGUE = re.compile(r'dialogId\("([^"]+)".*\)\s*dialogStr\(\s*"([^"]*)"\s*\)')
 VALIDATION_SHARE = 1 / 7
 SPLIT_SEED = 0
 
 
 class Clip(NamedTuple):
-    """A recording: its level, FLAC bytes, length in seconds, and transcript, "" if there is none."""
+    """A recording: its level and language, FLAC bytes, length in seconds, and transcript, "" if there is none."""
 
     level: str
+    language: str
     flac: bytes
     seconds: float
     text: str
@@ -53,10 +60,10 @@ def transcripts(script: str) -> dict[str, str]:
     return dict(DIALOGUE.findall(script))
 
 
-def normalized(text: str) -> str:
-    """Lower-case words with single spaces between them; "" if the text holds anything but Czech letters."""
+def normalized(text: str, language: str) -> str:
+    """Lower-case words with single spaces between them; "" if the text holds anything but letters of the language."""
     words = " ".join(re.findall(r"\w+", text.lower()))
-    return words if LETTERS.issuperset(words.replace(" ", "")) else ""
+    return words if LETTERS[language].issuperset(words.replace(" ", "")) else ""
 
 
 def held_out(levels: Collection[str]) -> set[str]:
@@ -66,12 +73,12 @@ def held_out(levels: Collection[str]) -> set[str]:
 
 
 def read_clip(path: Path, text: str) -> Clip:
-    """Read the recording sound/LEVEL/cs/NAME.ogg."""
+    """Read the recording sound/LEVEL/LANGUAGE/NAME.ogg."""
     sound, found = soundfile.read(path, dtype="float32", always_2d=True)
     sound = soxr.resample(sound.mean(axis=1), found, RATE)
     buffer = io.BytesIO()
     soundfile.write(buffer, sound, RATE, format="FLAC")
-    return Clip(path.parents[1].name, buffer.getvalue(), len(sound) / RATE, text)
+    return Clip(path.parents[1].name, path.parent.name, buffer.getvalue(), len(sound) / RATE, text)
 
 
 def write(clips: list[Clip], path: Path, with_text: bool) -> None:
@@ -79,6 +86,7 @@ def write(clips: list[Clip], path: Path, with_text: bool) -> None:
     columns: dict[str, list[Any]] = {
         "audio": [{"bytes": clip.flac, "path": None} for clip in clips],
         "level": [clip.level for clip in clips],
+        "language": [clip.language for clip in clips],
     }
     if with_text:
         columns["text"] = [clip.text for clip in clips]
@@ -90,21 +98,28 @@ def write(clips: list[Clip], path: Path, with_text: bool) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_dir", type=Path, default=Path("data/fillets"))
-    output_dir: Path = parser.parse_args().output_dir
+    parser.add_argument("--languages", nargs="+", choices=sorted(LETTERS), default=["cs"], help="default: cs")
+    args = parser.parse_args()
+    output_dir: Path = args.output_dir
     logging.basicConfig(level=logging.INFO, format="%(message)s")
 
     clips = []
+    packages = ["fillets-ng-data", *(f"fillets-ng-data-{language}" for language in args.languages)]
     with tempfile.TemporaryDirectory() as scratch:
-        logger.info("Fetching the packages fillets-ng-data-cs and fillets-ng-data")
-        unpack(["fillets-ng-data-cs", "fillets-ng-data"], Path(scratch))
+        logger.info(f"Fetching the packages {', '.join(packages)}")
+        unpack(packages, Path(scratch))
         game = Path(scratch, "usr/share/games/fillets-ng")
         logger.info(f"Converting the sound to {RATE} Hz, mono")
-        for sounds in sorted(game.glob("sound/*/cs")):
-            script = game / "script" / sounds.parent.name / "dialogs_cs.lua"
-            texts = transcripts(script.read_text(encoding="utf-8")) if script.exists() else {}
-            clips += [read_clip(path, normalized(texts.get(path.stem, ""))) for path in sorted(sounds.glob("*.ogg"))]
+        for language in args.languages:
+            for sounds in sorted(game.glob(f"sound/*/{language}")):
+                script = game / "script" / sounds.parent.name / f"dialogs_{language}.lua"
+                texts = transcripts(script.read_text(encoding="utf-8")) if script.exists() else {}
+                clips += [
+                    read_clip(path, normalized(texts.get(path.stem, ""), language))
+                    for path in sorted(sounds.glob("*.ogg"))
+                ]
 
-    validation = held_out({clip.level for clip in clips if clip.text})
+    validation = held_out({clip.level for clip in clips if clip.text and clip.language == args.languages[0]})
     training = [clip for clip in clips if clip.level not in validation]
     output_dir.mkdir(parents=True, exist_ok=True)
     write(training, output_dir / "pretraining.parquet", with_text=False)

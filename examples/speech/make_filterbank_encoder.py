@@ -12,6 +12,7 @@ The folder that is written can be given to --model_name_or_path.
 import argparse
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,26 +42,26 @@ def filterbank() -> torch.Tensor:
     return torch.tensor(filters, dtype=torch.float32).reshape(BANDS * PHASES, 1, WINDOW)
 
 
-def new_encoder(seed: int) -> Wav2Vec2Model:
-    """The encoder, whose random weights depend on `seed`."""
+def new_encoder(seed: int, **changes: Any) -> Wav2Vec2Model:
+    """The encoder, whose random weights depend on `seed`; `changes` are other fields of its configuration."""
     set_seed(seed)
-    config = Wav2Vec2Config(
-        hidden_size=192,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        intermediate_size=768,
-        conv_dim=(BANDS * PHASES, BANDS * PHASES),
-        conv_kernel=(WINDOW, 4),
-        conv_stride=(STEP, 4),
-        num_conv_pos_embeddings=9,
-        hidden_dropout=0.0,
-        attention_dropout=0.0,
-        activation_dropout=0.0,
-        feat_proj_dropout=0.0,
-        layerdrop=0.0,
-        do_stable_layer_norm=True,
-    )
-    encoder = Wav2Vec2Model(config)
+    fields = {
+        "hidden_size": 192,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "intermediate_size": 768,
+        "conv_dim": (BANDS * PHASES, BANDS * PHASES),
+        "conv_kernel": (WINDOW, 4),
+        "conv_stride": (STEP, 4),
+        "num_conv_pos_embeddings": 9,
+        "hidden_dropout": 0.0,
+        "attention_dropout": 0.0,
+        "activation_dropout": 0.0,
+        "feat_proj_dropout": 0.0,
+        "layerdrop": 0.0,
+        "do_stable_layer_norm": True,
+    }
+    encoder = Wav2Vec2Model(Wav2Vec2Config(**fields | changes))
     with torch.no_grad():
         encoder.feature_extractor.conv_layers[0].conv.weight.copy_(filterbank())
     return encoder

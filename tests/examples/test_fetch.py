@@ -162,18 +162,20 @@ dialogStr("")
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
+    ("text", "language", "expected"),
     [
-        ("  Čeho že? 'Kam běžíš? Pro sedm mečů!’ ", "čeho že kam běžíš pro sedm mečů"),
-        ("Chceš-li vědět více...", "chceš li vědět více"),
-        ("Konkrétně %1 hodin!", ""),
-        ("Nahrajeme pozici klávesou F3.", ""),
-        ("Подожди.Počkej, svítí červená.", ""),
-        ("...", ""),
+        ("  Čeho že? 'Kam běžíš? Pro sedm mečů!’ ", "cs", "čeho že kam běžíš pro sedm mečů"),
+        ("Chceš-li vědět více...", "cs", "chceš li vědět více"),
+        ("Konkrétně %1 hodin!", "cs", ""),
+        ("Nahrajeme pozici klávesou F3.", "cs", ""),
+        ("Подожди.Počkej, svítí červená.", "cs", ""),
+        ("...", "cs", ""),
+        ("Zie je dat? Coördinaten zijn er één.", "nl", ""),
+        ("Zie je dat? Er is er één.", "nl", "zie je dat er is er één"),
     ],
 )
-def test_fillets_normalized__keeps_what_is_spoken_or_nothing(text, expected):
-    assert script("speech/fetch_fillets.py").normalized(text) == expected
+def test_fillets_normalized__keeps_what_is_spoken_or_nothing(text, language, expected):
+    assert script("speech/fetch_fillets.py").normalized(text, language) == expected
 
 
 def test_fillets_held_out__is_a_seventh_of_the_levels():
@@ -189,12 +191,26 @@ def test_fillets_clip__is_mono_at_16_khz_and_can_be_read_by_the_library(tmp_path
     path.parent.mkdir(parents=True)
     soundfile.write(path, np.zeros((22_050, 2)), 44_100)
     clip = module.read_clip(path, "loď")
-    assert (clip.level, clip.seconds, clip.text) == ("airplane", 0.5, "loď")
+    assert (clip.level, clip.language, clip.seconds, clip.text) == ("airplane", "cs", 0.5, "loď")
     module.write([clip], tmp_path / "a.parquet", with_text=True)
     row = read_splits(DataArguments(train_file=str(tmp_path / "a.parquet")), "speech", {"group": "level"})["train"][0]
     assert row["group"] == "airplane"
     assert soundfile.info(io.BytesIO(row["audio"]["bytes"])).samplerate == 16_000
     assert decode_audio(row["audio"], 16_000).shape == (8_000,)
+
+
+def test_prompts__are_those_of_some_length_that_are_not_silent(tmp_path):
+    module = script("speech/fetch_prompts.py")
+    tone = 0.5 * np.sin(np.arange(8_000) / 5)
+    (tmp_path / "digits").mkdir()
+    soundfile.write(tmp_path / "digits" / "1.wav", tone, 8_000)
+    soundfile.write(tmp_path / "agent.gsm", tone, 8_000, format="RAW", subtype="GSM610")
+    soundfile.write(tmp_path / "silence.wav", 0 * tone, 8_000)
+    soundfile.write(tmp_path / "click.wav", tone[:1_000], 8_000)
+    (tmp_path / "README.txt").write_text("no sound")
+    found = module.recordings(tmp_path)
+    assert {name: sound.shape for name, sound in found.items()} == {"digits/1": (16_000,), "agent": (16_000,)}
+    assert soundfile.info(io.BytesIO(module.flac(found["agent"]))).samplerate == 16_000
 
 
 def test_brown__sentences_have_a_class_for_each_word():
