@@ -145,6 +145,7 @@ def train_peer(
     plain: Callable[[Any], PreTrainedModel],
     processor: Any,
     folder: Path,
+    callbacks: Sequence[TrainerCallback] = (),
     **arguments: Any,
 ) -> Trained:
     """Pre-trains a model of transformers by its own Trainer, with a clock.
@@ -156,6 +157,7 @@ def train_peer(
         plain: takes the plain encoder out of the trained model; see `plain_encoder`.
         processor: saved beside the encoder; None if it has none.
         folder: where checkpoints are written, and the encoder to `encoder/`.
+        callbacks: further ones of the Trainer.
         arguments: of `TrainingArguments`; `resume_from_checkpoint` sets the clock too.
     """
     clock = Clock(on_cpu=arguments.get("use_cpu", False))
@@ -164,7 +166,11 @@ def train_peer(
         clock.resume(checkpoint)
     settings = {**QUIET, "remove_unused_columns": False, **arguments}
     trainer = PeerTrainer(
-        model, TrainingArguments(str(folder), **settings), collate, train_dataset=dataset, callbacks=[clock]
+        model,
+        TrainingArguments(str(folder), **settings),
+        collate,
+        train_dataset=dataset,
+        callbacks=[clock, *callbacks],
     )
     trainer.train(resume_from_checkpoint=checkpoint)
     encoder_dir = folder / "encoder"
