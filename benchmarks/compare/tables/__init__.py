@@ -4,7 +4,7 @@ from importlib import import_module
 
 from ..table import Table
 
-NAMES = ("images", "text", "speech", "series", "proteins")
+NAMES = ("images", "text", "speech", "series", "proteins", "robustness")
 """All tables, in the order in which `docs/results.md` has them."""
 
 

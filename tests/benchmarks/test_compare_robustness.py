@@ -1,0 +1,53 @@
+import json
+
+import pytest
+
+from benchmarks.compare import rows
+from benchmarks.compare.table import Outcome, Run
+from benchmarks.compare.tables.robustness import ALL, CENTRE, RobustnessTable, grid_table, ladders
+from modeling_data2vec_generic import cli
+from modeling_data2vec_generic.runs.pretraining import ARGUMENTS
+
+UNTRAINED = {"linear": 0.5, "neighbours": 0.3}
+
+
+def a_row(cell, seed, gained, health="healthy"):
+    scores = {name: value + gained for name, value in UNTRAINED.items()}
+    run = Run("robustness", "digits", cell, seed, 12, {})
+    return json.loads(json.dumps(rows.row_of(run, Outcome(100, 12.3, scores, UNTRAINED, health, 1.0))))
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("data", ALL)
+def test_cells__change_one_setting_around_the_recipe(data):
+    small = ALL[data]
+    centre = small.centre()
+    flags = cli.flags_of_settings({**centre, "output_dir": "output/none", "max_steps": 1}, {}, "pretrain")
+    cli.parse(flags.all, ARGUMENTS)  # all are flags, with values that can be used
+    for cell, changes in small.cells().items():
+        assert changes.keys() <= centre.keys(), cell
+        assert (changes.items() <= centre.items()) == (cell == CENTRE), cell
+    for setting, ladder in ladders(data).items():
+        assert 0 < ladder.index(CENTRE) < len(ladder) - 1, f"{setting} is moved in one direction alone"
+
+
+@pytest.mark.fast
+def test_grid_table__has_gains_as_shares_of_the_centres():
+    found = [a_row(CENTRE, 0, 0.09), a_row(CENTRE, 1, 0.11), a_row("batch: 512", 0, 0.02, "collapsed")]
+    lines = grid_table("digits", found).splitlines()
+    assert lines[2] == "| new weights | - | - | 50.0% | 30.0% | - | - |"
+    assert "| 60.0% | 40.0% | 100% ± 127% | healthy |" in lines[3]
+    assert lines[4] == "| batch: 512 | 100 | 12 | 52.0% | 32.0% | 20% | collapsed |"
+    lines = grid_table("digits", [a_row(CENTRE, 0, -0.01), a_row("batch: 512", 0, 0.02)]).splitlines()
+    assert lines[3].endswith("| -1.0 points | healthy |")
+
+
+def test_run__is_scored_beside_its_new_weights(tmp_path, monkeypatch):
+    monkeypatch.setattr("benchmarks.compare.tables.robustness.WORK", tmp_path)
+    table = RobustnessTable(["digits"], seeds=[0], quick=True)
+    run = table.runs()[0]
+    outcome = table.perform(run, 0.1, tmp_path / "run")
+    assert outcome.steps == 10
+    assert outcome.scores.keys() == outcome.untrained.keys() == {"linear", "neighbours"}
+    assert outcome.scores != outcome.untrained
+    assert table.untrained(run) == outcome.untrained
