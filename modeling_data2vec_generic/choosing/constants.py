@@ -96,11 +96,10 @@ KINDS: Mapping[str, Kind] = {
         unit="images",
         thresholds={"small": 2_000, "medium": 5_000, "base": 100_000, "large": 3_000_000},
         training={
-            # A smaller batch, and so more steps, and a higher rate: on Fashion-MNIST, one seed and 12 s of a CPU, the
-            # linear probe gained 7 points with a batch of 32 and 4e-3, 3 with 64 and 4e-3, and 2 with 64 and 1e-3.
-            "tiny": Training("own_images", batch=32, learning_rate=2e-3, most_steps=20_000, changes={"num_masks": 4}),
+            # Batch and rate of the recipe were chosen in short runs (docs/results.md, "How far settings may be moved").
+            "tiny": Training("own_images", most_steps=20_000, changes={"num_masks": 4}),
             "small": Training("own_images", batch=128, most_steps=40_000),
-            "medium": Training("own_images", batch=256, most_steps=100_000),
+            "medium": Training("own_images", batch=256, learning_rate=1e-3, most_steps=100_000),
             "base": Training("vision/data2vec2_base"),
             "large": Training("vision/data2vec2_large"),
         },
@@ -146,10 +145,10 @@ KINDS: Mapping[str, Kind] = {
         unit="windows",
         thresholds={"small": 2_000, "medium": 50_000},
         training={
-            # As for images: on leaves, one seed and 10 s of a CPU, nearest neighbours gained 11 points with a batch of
-            # 16 and 4e-3, and lost 5 with 32 and 1e-3.
-            "tiny": Training("own_series", batch=16, learning_rate=2e-3, most_steps=10_000),
-            "small": Training("own_series", batch=64, most_steps=20_000),
+            # As for images; half of the recipe's rate, since these runs are longer (docs/results.md, "How far settings
+            # may be moved").
+            "tiny": Training("own_series", learning_rate=2e-3, most_steps=10_000),
+            "small": Training("own_series", batch=64, learning_rate=2e-3, most_steps=20_000),
             "medium": Training("own_series", batch=128, learning_rate=7e-4, most_steps=50_000),
         },
     ),
