@@ -22,7 +22,7 @@ def write(table: Table, rows: Sequence[Row], search: Sequence[Row]) -> None:
     """Writes the table's part of the document, and its figure."""
     figure = FIGURES / f"compare_{table.name}.png"
     table.draw(rows, figure)
-    shown = [f"![{table.columns[table.drawn]} against time](images/{figure.name})"] if figure.is_file() else []
+    shown = [f"![{table.shows}](images/{figure.name})"] if figure.is_file() else []
     text = "\n\n".join([*shown, table.markdown(rows, search)])
     DOCUMENT.write_text(placed(DOCUMENT.read_text(encoding="utf-8"), table.name, text), encoding="utf-8")
 

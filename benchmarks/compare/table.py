@@ -113,6 +113,11 @@ class Table(ABC):
             raise ValueError(f"The table {self.name} has no data {sorted(unknown)}: choose among {self.all_data}.")
         self.seeds, self.device, self.quick = tuple(seeds), device, quick
 
+    @property
+    def shows(self) -> str:
+        """What the figure shows, in words."""
+        return f"{self.columns[self.drawn]} against time"
+
     @abstractmethod
     def runs(self) -> list[Run]:
         """The runs of the table, for `data` and `seeds`."""

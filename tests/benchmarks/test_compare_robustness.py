@@ -43,7 +43,9 @@ def test_grid_table__has_gains_as_shares_of_the_centres():
 
 
 def test_run__is_scored_beside_its_new_weights(tmp_path, monkeypatch):
-    monkeypatch.setattr("benchmarks.compare.tables.robustness.WORK", tmp_path)
+    for name, value in {"WORK": tmp_path, "FOLDS": 2, "REPEATS": 1}.items():
+        monkeypatch.setattr(f"benchmarks.compare.tables.robustness.{name}", value)
+    monkeypatch.setattr("modeling_data2vec_generic.runs.pretraining.pictures_of", lambda *args: None)
     table = RobustnessTable(["digits"], seeds=[0], quick=True)
     run = table.runs()[0]
     outcome = table.perform(run, 0.1, tmp_path / "run")

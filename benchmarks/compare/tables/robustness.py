@@ -276,6 +276,7 @@ class RobustnessTable(Table):
     all_data = tuple(ALL)
     columns = {"linear": "linear", "neighbours": "nearest neighbours"}
     drawn = "linear"
+    shows = "gain against the setting that is moved"
 
     def runs(self) -> list[Run]:
         return list(self._runs())
@@ -299,9 +300,9 @@ class RobustnessTable(Table):
         return trained.outcome(self.scores(run, trained.encoder_dir), self.untrained(run))
 
     def train(self, run: Run, folder: Path, **arguments: Any) -> Trained:
-        """Pre-trains without labels and without held-out rows; `arguments` override the settings of the run."""
-        common = {"validation_split_percentage": 0, "seed": run.seed, "use_cpu": self.device == "cpu"}
-        return pretrain_data2vec({**run.settings, **common}, folder, **arguments)
+        """Pre-trains without labels; `arguments` override the settings of the run."""
+        on_cpu = self.device == "cpu"
+        return pretrain_data2vec(run.settings, folder, seed=run.seed, use_cpu=on_cpu, **arguments)
 
     def untrained(self, run: Run) -> dict[str, float]:
         """The scores of the weights that a run begins with: what a step at the rate 0 leaves of them."""
@@ -352,7 +353,7 @@ class RobustnessTable(Table):
         figure = Figure(figsize=(WIDTH, 2.6 * shape[0]), layout="constrained")
         grid = figure.subplots(*shape, squeeze=False, sharey=True)
         for axes, (data, found) in zip(grid.flat, panels, strict=False):
-            axes.set(title=title(data), xlabel="steps away from the centre", xticks=range(-4, 5), ylim=(-60, 160))
+            axes.set(title=title(data), xlabel="steps away from the centre", xticks=range(-2, 5), ylim=(0, 200))
             axes.axhline(100 * LEAST, color="#999999", linestyle="--", linewidth=0.8)
             centre = [gain(row) for row in found if row["contender"] == CENTRE]
             for setting, ladder in ladders(data).items():
@@ -364,7 +365,7 @@ class RobustnessTable(Table):
             axes.grid(axis="y")
         for axes in list(grid.flat)[len(panels) :]:
             axes.set_axis_off()
-        grid[0, 0].legend()
+        grid[0, 0].legend(loc="upper left")
         for row in grid:
             row[0].set_ylabel("gain, % of the centre's")
         save(figure, path)
