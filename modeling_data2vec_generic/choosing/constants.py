@@ -96,7 +96,7 @@ KINDS: Mapping[str, Kind] = {
         unit="images",
         thresholds={"small": 2_000, "medium": 5_000, "base": 100_000, "large": 3_000_000},
         training={
-            # Batch and rate of the recipe were chosen in short runs (docs/results.md, "How far settings may be moved").
+            # Batch and rate of the recipe come from short runs (docs/results.md, "How far settings may be moved").
             "tiny": Training("own_images", most_steps=20_000, changes={"num_masks": 4}),
             "small": Training("own_images", batch=128, most_steps=40_000),
             "medium": Training("own_images", batch=256, learning_rate=1e-3, most_steps=100_000),
