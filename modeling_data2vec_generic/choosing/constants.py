@@ -42,7 +42,7 @@ class Training:
         learning_rate: at this batch. At another one it is scaled by the square root of their ratio, the rule for Adam
             (arXiv 2205.10287), which the published models for images follow: 2e-3 at 2,048, and 1e-3 at 512.
         most_steps: of a run, however much data there are.
-        changes: settings in place of the recipe's.
+        changes: settings in place of the recipe's, by which a step is quicker.
     """
 
     recipe: str

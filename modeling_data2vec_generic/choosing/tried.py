@@ -57,7 +57,7 @@ def tried_with(kind: str, size: str) -> Tried:
     values = {name: written[name] for name in (*_OBJECTIVE, *MASKS) if name in written and name not in _OF_WIDTH}
     top = values.pop("average_top_k_layers", None)
     own = parse_overrides(written["config_overrides"])
-    quicker = "fewer than in the recipe, which is quicker"
+    quicker = f"not as in the recipe {recipe.short_name}: so a step is quicker"
     chosen = {name: Chosen(value, reason) for name, value in values.items()}
     chosen |= {name: Chosen(value, quicker) for name, value in of_size.changes.items()}
     return Tried(

@@ -63,6 +63,7 @@ def pretrain(recipe: str | PathLike[str] | Mapping[str, Any] | None = None, **se
 
         run = pretrain("digits", max_steps=100, output_dir="output/short")
         run.metrics["eval_knn_accuracy"], run.trainer.model.encoder
+        run = pretrain(train_dir="photos")  # neither a recipe nor an encoder: settings are chosen for data and device
 
     Args:
         recipe: a recipe by its name ("digits"), its path or its content (a dictionary); None for none.
