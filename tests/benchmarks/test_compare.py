@@ -5,12 +5,12 @@ import PIL.Image
 import pytest
 import torch
 from datasets import Dataset
-from transformers import AutoModel, ViTConfig, ViTImageProcessorPil
+from transformers import AutoModel, ViTConfig, ViTImageProcessorPil, ViTMAEConfig
 
 from benchmarks.compare import __main__ as command
 from benchmarks.compare import processes, report, rows
 from benchmarks.compare.pace import measure, seconds_per_step
-from benchmarks.compare.peers.images import cell_masks, train_mae
+from benchmarks.compare.peers.images import cell_masks, new_mae, train_mae
 from benchmarks.compare.table import Outcome, Run, Table
 from benchmarks.compare.tables.images import ImageTable
 from benchmarks.compare.training import CLOCK_NAME, Branches, plain_encoder
@@ -153,6 +153,15 @@ def test_peer__that_is_resumed_has_its_weights_and_its_clock(tmp_path):
     assert all(torch.equal(before[name], after[name]) for name in before if "pooler" not in name)
     assert second.steps == 3
     assert second.clock.seconds > json.loads((checkpoint / CLOCK_NAME).read_text())
+
+
+@pytest.mark.fast
+def test_mae__knows_positions_when_it_is_new():
+    model = new_mae(ViTMAEConfig(image_size=8, patch_size=2, hidden_size=8, num_hidden_layers=1, **DECODER))
+    for positions in (model.vit.embeddings.position_embeddings[0, 1:], model.decoder.decoder_pos_embed[0, 1:]):
+        assert len(positions.unique(dim=0)) == 16
+    for token in (model.vit.embeddings.cls_token, model.decoder.mask_token):
+        assert 0 < token.std() < 0.1
 
 
 @pytest.mark.fast

@@ -36,12 +36,26 @@ def train_mae(config: ViTConfig, decoder: Mapping[str, Any], mask_ratio: float, 
         mask_ratio: share of the patches that are masked.
         training: further arguments of `train_pixels`.
     """
-    model = ViTMAEForPreTraining(ViTMAEConfig(**_sizes(config), **decoder, mask_ratio=mask_ratio, norm_pix_loss=True))
+    model = new_mae(ViTMAEConfig(**_sizes(config), **decoder, mask_ratio=mask_ratio, norm_pix_loss=True))
 
     def plain(trained: ViTMAEForPreTraining) -> PreTrainedModel:
         return plain_encoder(ViTModel(config), trained.vit.state_dict(), ["pooler."])
 
     return train_pixels(model, plain, **training)
+
+
+def new_mae(config: ViTMAEConfig) -> ViTMAEForPreTraining:
+    """A new model with the fixed positions, the tokens and the patch embedding that its class describes.
+
+    transformers 5.23 leaves all of them but the patch embedding at 0, the positions of encoder and decoder among them:
+    what its `initialize_weights` sets, `_init_weights` skips or sets back. Without positions nothing would be learned.
+    """
+    model = ViTMAEForPreTraining(config)
+    embeddings = model.vit.embeddings
+    embeddings.patch_embeddings.projection._is_hf_initialized = False  # by which `initialize_weights` would do nothing
+    embeddings.initialize_weights()
+    model.decoder.initialize_weights(embeddings.patch_embeddings.num_patches)
+    return model
 
 
 def train_simmim(config: ViTConfig, mask_ratio: float, mask_patch_size: int, **training: Any) -> Trained:
