@@ -157,7 +157,8 @@ def test_peer__that_is_resumed_has_its_weights_and_its_clock(tmp_path):
 
 @pytest.mark.fast
 def test_mae__knows_positions_when_it_is_new():
-    model = new_mae(ViTMAEConfig(image_size=8, patch_size=2, hidden_size=8, num_hidden_layers=1, **DECODER))
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    model = new_mae(ViTMAEConfig(image_size=8, patch_size=2, **sizes, **DECODER))
     for positions in (model.vit.embeddings.position_embeddings[0, 1:], model.decoder.decoder_pos_embed[0, 1:]):
         assert len(positions.unique(dim=0)) == 16
     for token in (model.vit.embeddings.cls_token, model.decoder.mask_token):
