@@ -23,7 +23,7 @@ RATE = 16_000
 WINDOW, STEP, BANDS = 400, 160, 40  # of log-mel spectra: 25 ms every 10 ms, at 16 kHz
 AVERAGED = 4  # spectra in a frame of 40 ms
 SEGMENTS = 4  # of a prompt, whose means are compared
-CONTEXT, EPOCHS, CTC_BATCH, CTC_RATE = 5, 40, 16, 1e-2  # of the linear classifier of letters
+CONTEXT, EPOCHS, CTC_BATCH, CTC_RATE = 5, 40, 16, 3e-2  # of the linear classifier of letters
 
 
 def encoder_frames(encoder: PreTrainedModel, extractor: Any) -> Callable[[NDArray[np.float32]], Frames]:
