@@ -108,6 +108,8 @@ def leads(rows: Sequence[Row], columns: dict[str, str], over: str, of: Sequence[
         scores = {(row["contender"], row["seed"]): row["scores"] for row in same}
         for contender in of:
             seeds = [seed for name, seed in scores if name == contender and (over, seed) in scores]
+            if not seeds:
+                continue
             pairs = [(scores[contender, seed], scores[over, seed]) for seed in seeds]
             gains = [[ours[name] - theirs[name] for ours, theirs in pairs if name in ours] for name in columns]
             lines.append([f"{data.replace('_', ' ')}, {contender}", *(interval(found, in_points) for found in gains)])
@@ -146,6 +148,25 @@ def draw(table: Table, rows: Sequence[Row], path: Path) -> None:
         axes.grid(axis="y")
         axes.legend()
     figure.axes[0].set_ylabel(f"{table.columns[table.drawn]}, %")
+    save(figure, path)
+
+
+@styled
+def draw_bars(table: Table, rows: Sequence[Row], path: Path) -> None:
+    """A panel for each of the data, for tables of one budget: a bar for each contender, 95% intervals as lines."""
+    panels = [(data, list(found)) for data, found in _by(rows, "data")]
+    if not panels:
+        return
+    figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
+    for axes, (data, found) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        scores = {name: [100 * row["scores"][table.drawn] for row in same] for name, same in _by(found, "contender")}
+        halves = [half_interval(values) if len(values) > 1 else 0.0 for values in scores.values()]
+        axes.barh(list(scores), [statistics.fmean(values) for values in scores.values()], xerr=halves, capsize=3)
+        axes.set(title=data.replace("_", " "), xlabel=f"{table.columns[table.drawn]}, %")
+        axes.invert_yaxis()
+        axes.grid(axis="x")
+    for axes in figure.axes[1:]:
+        axes.tick_params(labelleft=False)
     save(figure, path)
 
 

@@ -56,7 +56,6 @@ ENCODER = {
 }
 TRAINING = {
     "per_device_train_batch_size": 16,
-    "learning_rate": 1e-3,
     "lr_scheduler_type": "cosine",
     "warmup_steps": 0.1,
     "weight_decay": 0.01,
@@ -64,29 +63,33 @@ TRAINING = {
     "adam_epsilon": 1e-6,
     "max_grad_norm": 5.0,
 }
-TEACHER = {"ema_decay": 0.99, "ema_end_decay": 0.999}
+OURS = {"learning_rate": 5e-4, "ema_decay": 0.99, "ema_end_decay": 0.999}
 CONTENDERS: dict[str, dict[str, Any]] = {
     DATA2VEC: {
         **TRAINING,
-        **TEACHER,
+        **OURS,
         "objective": "data2vec",
         "average_top_k_layers": 2,
         "target_layer_norms": ["instance"],
     },
     DATA2VEC2: {
         **TRAINING,
-        **TEACHER,
+        **OURS,
         "objective": "data2vec2",
         "num_masks": 4,
         "decoder_dim": 64,
         "decoder_layers": 3,
         "decoder_groups": 4,
     },
-    MLM: {**TRAINING, "mask_ratio": 0.15},
+    MLM: {**TRAINING, "learning_rate": 1e-3, "mask_ratio": 0.15},
     NEW: {},
     **COUNTED,
 }
-TRIES: dict[str, list[dict[str, Any]]] = {DATA2VEC: [{}], DATA2VEC2: [{}], MLM: [{}]}
+TRIES: dict[str, list[dict[str, Any]]] = {
+    DATA2VEC: [{}, {"learning_rate": 2e-4}, {"learning_rate": 1e-3}, {"mask_ratio": 0.4}],
+    DATA2VEC2: [{}, {"learning_rate": 2e-4}, {"learning_rate": 1e-3}, {"mask_ratio": 0.3}],
+    MLM: [{}, {"learning_rate": 4e-4}, {"learning_rate": 3e-3}, {"mask_ratio": 0.4}],
+}
 FINETUNING = {
     "text_column_name": "sequence",
     "label_column_name": "place",
@@ -136,6 +139,10 @@ class ProteinTable(Table):
             report.leads(rows, self.columns, over=MLM, of=(DATA2VEC, DATA2VEC2)),
         )
         return "\n\n".join([super().markdown(rows, search), *leads])
+
+    def draw(self, rows: Sequence[Row], path: Path) -> None:
+        """Bars, since there is one budget."""
+        report.draw_bars(self, rows, path)
 
     def practise(self, run: Run, steps: int, folder: Path) -> list[float]:
         return self.train(run, folder, max_steps=steps).clock.of_steps

@@ -135,6 +135,10 @@ class SeriesTable(Table):
         )
         return "\n\n".join([super().markdown(rows, search), *leads])
 
+    def draw(self, rows: Sequence[Row], path: Path) -> None:
+        """Bars, since there is one budget."""
+        report.draw_bars(self, rows, path)
+
     def practise(self, run: Run, steps: int, folder: Path) -> list[float]:
         return self.train(run, folder, max_steps=steps).clock.of_steps
 
