@@ -47,7 +47,8 @@ def train_mlm(
         return mask([{name: row[name] for name in ("input_ids", "special_tokens_mask")} for row in rows])
 
     def plain(model: PreTrainedModel) -> PreTrainedModel:
-        return plain_encoder(AutoModel.from_config(config), model.base_model.state_dict())
+        # Masked language models have no pooler: that of the plain encoder stays new.
+        return plain_encoder(AutoModel.from_config(config), model.base_model.state_dict(), ["pooler."])
 
     mask = DataCollatorForLanguageModeling(tokenizer, mlm_probability=mask_ratio)
     samples = texts.map(tokens, batched=True, remove_columns=texts.column_names, desc="Tokenising")

@@ -201,6 +201,7 @@ class ProteinTable(Table):
             )
         )
         if run.settings["scored_on"] == "test":
+            tokenizer.save_pretrained(encoder_dir)  # that of pre-training cuts proteins at the length of its pieces
             files = {
                 "train_file": str(DATA / "train.parquet"),
                 "validation_file": str(DATA / "test.parquet"),

@@ -66,7 +66,7 @@ CONTENDERS: dict[str, dict[str, Any]] = {
         "decoder_layers": 3,
         "decoder_groups": 8,
     },
-    PATCHTST: {**TRAINING, "learning_rate": 1e-3, "mask_ratio": 0.4},
+    PATCHTST: {**TRAINING, "learning_rate": 2e-3, "mask_ratio": 0.4},
     NEW: {},
     MINIROCKET: {},
     CATCH22: {},
@@ -74,7 +74,7 @@ CONTENDERS: dict[str, dict[str, Any]] = {
 TRIES: dict[str, list[dict[str, Any]]] = {
     DATA2VEC: [{}, {"learning_rate": 1e-3}, {"learning_rate": 8e-3}, {"mask_ratio": 0.7}],
     DATA2VEC2: [{}, {"learning_rate": 1e-3}, {"learning_rate": 8e-3}, {"mask_ratio": 0.7}],
-    PATCHTST: [{}, {"learning_rate": 3e-4}, {"learning_rate": 4e-3}, {"mask_ratio": 0.7}],
+    PATCHTST: [{}, {"learning_rate": 1e-3}, {"learning_rate": 4e-3}, {"mask_ratio": 0.7}],
 }
 FINETUNING = {
     "series_column_name": "series",
