@@ -109,6 +109,7 @@ class ProteinTable(Table):
     all_data = ("places",)
     columns = {"linear": "linear", "neighbours": "nearest neighbours", "finetuned": "fine-tuned"}
     drawn = "linear"
+    shows = "Accuracy of a linear classifier"
 
     def runs(self) -> list[Run]:
         return [

@@ -99,6 +99,7 @@ class SeriesTable(Table):
         "few_finetuned": f"fine-tuned, {LABELS_PER_CLASS} labels a class",
     }
     drawn = "linear"
+    shows = "Accuracy of a linear classifier"
 
     @property
     def budget(self) -> int:
