@@ -95,7 +95,7 @@ class Texts:
     labels: Mapping[str, Mapping[str, Any]]
 
 
-OURS: dict[str, dict[str, Any]] = {
+START: dict[str, dict[str, Any]] = {
     DATA2VEC: {
         "objective": "data2vec",
         "average_top_k_layers": 2,
@@ -126,10 +126,16 @@ OURS: dict[str, dict[str, Any]] = {
     MLM: {"mask_ratio": 0.15, "learning_rate": 1.5e-3},
     NEW: {},
 }
+"""The settings that the search begins with. They stay as they are, so that its rows go on belonging to it."""
+FOUND: Mapping[str, Mapping[str, Any]] = {}
+"""What the search has changed in the settings of some contenders."""
+CONTENDERS = {name: {**settings, **FOUND.get(name, {})} for name, settings in START.items()}
+VOCABULARY = 16_384
+
 ALL = {
     "glosses": Texts(
-        vocabulary=16_384,
-        contenders=OURS,
+        vocabulary=VOCABULARY,
+        contenders=CONTENDERS,
         task={
             "label_column_name": "label",
             "pooling": "mean",
@@ -143,8 +149,8 @@ ALL = {
         },
     ),
     "brown": Texts(
-        vocabulary=16_384,
-        contenders=OURS,
+        vocabulary=VOCABULARY,
+        contenders=CONTENDERS,
         task={
             "task": "token-classification",
             "label_column_name": "tags",
@@ -197,7 +203,7 @@ VARIANTS: Mapping[str, Sequence[Mapping[str, Any]]] = {
         WITH_DROPOUT,
     ],
 }
-"""What the search tries on the glosses: changes to the settings of the table."""
+"""What the search tries on the glosses: changes to the settings that it begins with."""
 
 
 @dataclass(frozen=True)
@@ -336,16 +342,17 @@ class TextTable(Table):
         """A run of the table ("test") or of the search ("validation": texts and labels held out of the training set).
 
         Args:
-            changes: other values than the table has; `encoder` holds those of some of its fields.
+            changes: other values than those the search begins with; `encoder` holds those of some of its fields.
         """
+        searched = scored_on == "validation"
         texts = ALL[data]
         encoder = {**ROFORMER, **changes.pop("encoder", {}), **(TINY if self.quick else {})}
-        vocabulary = changes.pop("vocabulary", texts.vocabulary)
+        vocabulary = changes.pop("vocabulary", VOCABULARY if searched else texts.vocabulary)
         settings = {"scored_on": scored_on, "encoder": encoder, "vocabulary": 512 if self.quick else vocabulary}
         if contender == NEW:
             return Run(self.name, data, contender, seed, None, settings)
-        budget = 1 if self.quick else BUDGET if scored_on == "test" else SEARCH_BUDGET
-        training = {**TRAINING, **texts.contenders[contender], **changes}
+        budget = 1 if self.quick else SEARCH_BUDGET if searched else BUDGET
+        training = {**TRAINING, **(START if searched else texts.contenders)[contender], **changes}
         return Run(self.name, data, contender, seed, budget, {**settings, **training})
 
     def parts(self, run: Run) -> Parts:
