@@ -102,7 +102,10 @@ def interval(values: Sequence[float | None], shown: Callable[[float], str] = per
 
 
 def leads(rows: Sequence[Row], columns: dict[str, str], over: str, of: Sequence[str]) -> str:
-    """How many points some contenders are ahead of another with the same seed: the mean, with its 95% interval."""
+    """How many points some contenders are ahead of another with the same seed: the mean, with its 95% interval.
+
+    Nothing if no seed has both.
+    """
     lines = []
     for data, same in _by(rows, "data"):
         scores = {(row["contender"], row["seed"]): row["scores"] for row in same}
@@ -113,7 +116,7 @@ def leads(rows: Sequence[Row], columns: dict[str, str], over: str, of: Sequence[
             pairs = [(scores[contender, seed], scores[over, seed]) for seed in seeds]
             gains = [[ours[name] - theirs[name] for ours, theirs in pairs if name in ours] for name in columns]
             lines.append([f"{data.replace('_', ' ')}, {contender}", *(interval(found, in_points) for found in gains)])
-    return markdown_table([f"ahead of {over}, in points", *columns.values()], lines)
+    return markdown_table([f"ahead of {over}, in points", *columns.values()], lines) if lines else ""
 
 
 def in_points(difference: float) -> str:

@@ -8,6 +8,7 @@ import torch
 from datasets import Dataset
 from transformers import AutoModel, PatchTSTConfig, PatchTSTModel
 
+from benchmarks.compare import report
 from benchmarks.compare.peers.series import train_patchtst
 from benchmarks.compare.table import Run
 from benchmarks.compare.tables import proteins, series
@@ -117,3 +118,15 @@ def test_search__never_sees_what_is_tested(table):
     searched = {run.settings["scored_on"] for run in table().variants()}
     assert searched
     assert not tested & searched
+
+
+@pytest.mark.fast
+def test_leads__are_within_a_seed():
+    scores = [("ours", 0, 0.5), ("ours", 1, 0.9), ("theirs", 0, 0.4), ("theirs", 2, 0.1)]
+    rows = [
+        {"data": "some_data", "contender": name, "seed": seed, "scores": {"linear": value}}
+        for name, seed, value in scores
+    ]
+    found = report.leads(rows, {"linear": "linear"}, over="theirs", of=("ours", "missing"))
+    assert found.splitlines()[2:] == ["| some data, ours | 10.0 |"]
+    assert report.leads(rows, {"linear": "linear"}, over="missing", of=("ours",)) == ""
