@@ -33,13 +33,14 @@ def test_cells__change_one_setting_around_the_recipe(data):
 
 @pytest.mark.fast
 def test_grid_table__has_gains_as_shares_of_the_centres():
-    found = [a_row(CENTRE, 0, 0.09), a_row(CENTRE, 1, 0.11), a_row("batch: 512", 0, 0.02, "collapsed")]
+    found = [a_row(CENTRE, 0, 0.08), a_row(CENTRE, 1, 0.12), a_row("batch: 512", 0, 0.02, "collapsed")]
     lines = grid_table("digits", found).splitlines()
-    assert lines[2] == "| new weights | - | - | 50.0% | 30.0% | - | - |"
-    assert "| 60.0% | 40.0% | 100% ± 127% | healthy |" in lines[3]
-    assert lines[4] == "| batch: 512 | 100 | 12 | 52.0% | 32.0% | 20% | collapsed |"
+    assert lines[2] == "| new weights | - | - | - | 50.0% | 30.0% | - | - |"
+    assert "| 2 | 100 | 12 | 60.0% | 40.0% | 10.0 points ± 25.4 points | healthy |" in lines[3]
+    assert lines[4] == "| batch: 512 | 1 | 100 | 12 | 52.0% | 32.0% | 25% | collapsed |"
     lines = grid_table("digits", [a_row(CENTRE, 0, -0.01), a_row("batch: 512", 0, 0.02)]).splitlines()
     assert lines[3].endswith("| -1.0 points | healthy |")
+    assert lines[4].endswith("| 2.0 points | healthy |")
 
 
 def test_run__is_scored_beside_its_new_weights(tmp_path, monkeypatch):

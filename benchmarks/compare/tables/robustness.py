@@ -345,7 +345,7 @@ class RobustnessTable(Table):
     @styled
     def draw(self, rows: Sequence[Row], path: Path) -> None:
         """A panel for each of the data: the gain of each cell in % of the centre's, a curve for each setting."""
-        panels = [(data, found) for data, found in _by_data(rows) if centre_gain(found) > 0]
+        panels = [(data, found) for data, found in _by_data(rows) if gains_everywhere(found)]
         if not panels:
             return
         columns = min(3, len(panels))
@@ -355,12 +355,12 @@ class RobustnessTable(Table):
         for axes, (data, found) in zip(grid.flat, panels, strict=False):
             axes.set(title=title(data), xlabel="steps away from the centre", xticks=range(-2, 5), ylim=(0, 200))
             axes.axhline(100 * LEAST, color="#999999", linestyle="--", linewidth=0.8)
-            centre = [gain(row) for row in found if row["contender"] == CENTRE]
+            centre = centre_gains(found)
             for setting, ladder in ladders(data).items():
-                known = {row["contender"]: gain(row) for row in found} | {CENTRE: statistics.fmean(centre)}
+                known = {row["contender"]: gain(row) / centre[row["seed"]] for row in found} | {CENTRE: 1.0}
                 here = ladder.index(CENTRE)
                 places = [place for place, cell in enumerate(ladder) if cell in known]
-                shares = [100 * known[ladder[place]] / known[CENTRE] for place in places]
+                shares = [100 * known[ladder[place]] for place in places]
                 axes.plot([place - here for place in places], shares, marker="o", label=setting)
             axes.grid(axis="y")
         for axes in list(grid.flat)[len(panels) :]:
@@ -390,28 +390,37 @@ def gain(row: Row) -> float:
     return statistics.fmean(row["scores"][name] - row["untrained"][name] for name in row["scores"])
 
 
-def centre_gain(rows: Sequence[Row]) -> float:
-    """The gain of the centre, a mean over its seeds; 0 if it was not run."""
-    found = [gain(row) for row in rows if row["contender"] == CENTRE]
-    return statistics.fmean(found) if found else 0.0
+def centre_gains(rows: Sequence[Row]) -> dict[int, float]:
+    """The gain of the centre, by seed. Other cells are compared with the run that began with the same weights."""
+    return {row["seed"]: gain(row) for row in rows if row["contender"] == CENTRE}
+
+
+def gains_everywhere(rows: Sequence[Row]) -> bool:
+    """Whether the centre gains with all seeds, so that shares of its gain mean something."""
+    centre = centre_gains(rows)
+    return all(centre.get(row["seed"], 0.0) > 0 for row in rows)
 
 
 def grid_table(data: str, rows: Sequence[Row]) -> str:
-    """A line for new weights, the centre, and each other cell: scores, and the gain in % of the centre's."""
-    whole = centre_gain(rows)
-    centres = [row for row in rows if row["contender"] == CENTRE]
-    header = [title(data), "steps", "CPU seconds", *RobustnessTable.columns.values(), "gain", "verdict"]
-    lines = [["new weights", "-", "-", *_scores([row["untrained"] for row in centres]), "-", "-"]]
+    """A line for new weights, the centre, and each other cell: scores, and the gain.
+
+    That of the centre is in points; that of other cells in % of the centre's with the same seed, if that is a gain.
+    """
+    centre, in_shares = centre_gains(rows), gains_everywhere(rows)
+    header = [title(data), "seeds", "steps", "CPU seconds", *RobustnessTable.columns.values(), "gain", "verdict"]
+    lines = [["new weights", "-", "-", "-", *_scores([row["untrained"] for row in rows]), "-", "-"]]
     for cell in dict.fromkeys(row["contender"] for row in rows):
         same = [row for row in rows if row["contender"] == cell]
-        if whole > 0:
-            shown = interval([gain(row) / whole for row in same], lambda share: f"{100 * share:.0f}%")
+        if in_shares and cell != CENTRE:
+            shown = f"{100 * statistics.fmean(gain(row) / centre[row['seed']] for row in same):.0f}%"
         else:
-            shown = interval([gain(row) for row in same], lambda points: f"{100 * points:+.1f} points")
+            shown = interval([gain(row) for row in same], lambda points: f"{100 * points:.1f} points")
         verdicts = ", ".join(dict.fromkeys(row["health"] for row in same))
         seconds = f"{statistics.fmean(row['cpu_s'] for row in same):.0f}"
         scores = _scores([row["scores"] for row in same])
-        lines.append([described(data, cell), f"{same[0]['steps']:,}", seconds, *scores, shown, verdicts])
+        lines.append(
+            [described(data, cell), str(len(same)), f"{same[0]['steps']:,}", seconds, *scores, shown, verdicts]
+        )
     return markdown_table(header, lines)
 
 
