@@ -39,6 +39,7 @@ NO_DROPOUT = {
     "vit": ("hidden_dropout_prob", "attention_probs_dropout_prob"),
     "roberta": ("hidden_dropout_prob", "attention_probs_dropout_prob"),
     "data2vec-audio": ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout"),
+    "wav2vec2": ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout", "layerdrop"),
 }
 SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 SAMPLING_RATE = 16000
@@ -59,6 +60,7 @@ class Case:
         settings: further fields of the encoder's config.
         num_masks: masks per sample for data2vec 2.0; data2vec has one.
         decoder_dim: the width of data2vec 2.0's decoder; None: that of `--objective`.
+        mask_ratio: the share of the positions that are masked; None: that of `--objective`.
     """
 
     modality: str
@@ -70,6 +72,7 @@ class Case:
     settings: tuple[tuple[str, Any], ...] = ()
     num_masks: int = 8
     decoder_dim: int | None = None
+    mask_ratio: float | None = None
 
     def on_gpu(self, objective: str) -> "Case":
         """The same with as many samples and masks as fill a large GPU."""
@@ -95,7 +98,7 @@ class Case:
 
     def collator(self, objective: str) -> Any:
         """The library's collator with the masks that `--objective` stands for."""
-        chosen = mask_settings(MaskArguments(), objective, self.modality)
+        chosen = mask_settings(MaskArguments(mask_ratio=self.mask_ratio), objective, self.modality)
         mask = MaskSampler(**{name.removeprefix("mask_"): value for name, value in chosen.items()})
         config, num_masks = self.encoder_config(), self._masks(objective)
         if self.modality == "vision":

@@ -45,6 +45,12 @@ class Device:
         self.wait()
         return time.perf_counter() - began
 
+    def clock(self) -> float:
+        """Seconds, once the device has done all that it was given: of the wall or, on a CPU, of the process, which do
+        not count what else the machine does."""
+        self.wait()
+        return time.perf_counter() if self.type == "cuda" else time.process_time()
+
     def product_rate(self) -> float:
         """FLOP per second of a product of two square matrices in this precision."""
         side = PRODUCT[self.type]

@@ -1,4 +1,5 @@
-"""Measures the peak memory of one configuration on a CPU, in a process of its own: its peak never falls."""
+"""Measures peak memory: of one configuration on a CPU in a process of its own, whose peak never falls, and what torch
+allocates during some work."""
 
 import multiprocessing
 import resource
@@ -7,11 +8,13 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 
 from modeling_data2vec_generic.predictors_data2vec_generic import ConvDecoder
 from modeling_data2vec_generic.versions import CHECKPOINTING_NAMES
@@ -136,6 +139,26 @@ def saved_for_backward(
         forward()
     sizes = {watched: sum(storages.values()) / MIB for watched, storages in per_module.items()}
     return sizes[module], [(inputs[layer], sizes[layer]) for layer in layers]
+
+
+def most_allocated(work: Callable[[], Any], device: Device) -> float:
+    """The most that torch allocates during `work` beyond what there is before, in MiB.
+
+    On a CPU, torch's profiler notes each allocation and release, so the result does not depend on what else the
+    process does. Buffers that kernels take for themselves are not seen.
+    """
+    device.wait()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        work()
+        device.wait()
+        return (torch.cuda.max_memory_allocated() - before) / MIB
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        work()
+    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    events.sort(key=lambda event: event.start_ns())
+    return max(accumulate((event.nbytes() for event in events), initial=0)) / MIB
 
 
 def _peak(since_now: bool = False) -> float:

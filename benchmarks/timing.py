@@ -66,15 +66,12 @@ class Times:
         return median(a / b for a, b in zip(self.rounds[name], self.rounds[to], strict=True))
 
 
-class LibraryLoop:
-    """The simplest loop around the library's model and teacher, without its Trainer."""
+class PlainLoop:
+    """The simplest loop around a model that computes its own loss."""
 
-    def __init__(self, model: Data2VecGenericForPreTraining, optimizer: torch.optim.Optimizer, device: Device = CPU):
+    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, device: Device = CPU):
         self.model, self.optimizer, self.device = model, optimizer, device
         self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self.teacher = TeacherProgress()
-        if device.dtype != torch.float32:  # as the Trainer does
-            model.teacher_copy = HalfPrecisionCopy(model.teacher)
 
     def step(self, batch: dict[str, Any]) -> Tensor:
         loss = self.loss(batch)
@@ -82,7 +79,6 @@ class LibraryLoop:
         nn.utils.clip_grad_norm_(self.trained, MAX_GRAD_NORM)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self.teacher.step(self.model, DECAY)
         return loss.detach()
 
     def loss(self, batch: dict[str, Any]) -> Tensor:
@@ -90,7 +86,24 @@ class LibraryLoop:
             return self.model(**batch).loss
 
 
-def adamw(model: Data2VecGenericForPreTraining) -> torch.optim.Optimizer:
+class LibraryLoop(PlainLoop):
+    """The same around the library's model, with its teacher but without its Trainer."""
+
+    model: Data2VecGenericForPreTraining
+
+    def __init__(self, model: Data2VecGenericForPreTraining, optimizer: torch.optim.Optimizer, device: Device = CPU):
+        super().__init__(model, optimizer, device)
+        self.teacher = TeacherProgress()
+        if device.dtype != torch.float32:  # as the Trainer does
+            model.teacher_copy = HalfPrecisionCopy(model.teacher)
+
+    def step(self, batch: dict[str, Any]) -> Tensor:
+        loss = super().step(batch)
+        self.teacher.step(self.model, DECAY)
+        return loss
+
+
+def adamw(model: nn.Module) -> torch.optim.Optimizer:
     """The Trainer's default optimizer."""
     return torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4, fused=True)
 

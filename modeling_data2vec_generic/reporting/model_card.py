@@ -187,7 +187,7 @@ def _loading_of_encoder(summary: RunSummary, output_dir: Path, has_whole: bool) 
 
 def _health(summary: RunSummary) -> str:
     if summary.health == TOO_EARLY:
-        return "The run ended before its warm-up was over, so whether it was healthy is not known."
+        return "The run ended too early for a verdict: whether it was healthy is not known."
     if summary.health not in _HEALTH:
         return "The health of the run was not measured."
     return f"{_HEALTH[summary.health]}: {summary.health_reason}."
@@ -237,7 +237,7 @@ def _limits_of_pretraining(summary: RunSummary) -> str:
     if after is None:
         limits.append("What its features are worth was not measured, since there were no labelled validation data.")
     if summary.health == TOO_EARLY:
-        limits.append("It was trained for a very short time: its warm-up was not over.")
+        limits.append("It was trained for a very short time, too short for a verdict on its health.")
     return "## Limits\n\n" + "\n".join(f"- {limit}" for limit in limits)
 
 

@@ -4,7 +4,7 @@ from importlib import import_module
 
 from ..table import Table
 
-NAMES = ("images", "text", "speech", "series", "proteins", "robustness")
+NAMES = ("images", "text", "speech", "series", "proteins", "robustness", "cost", "health")
 """All tables, in the order in which `docs/results.md` has them."""
 
 

@@ -20,7 +20,7 @@ from ...data.streams.sample_stream import SampleStream
 from ..acceleration.global_batch import REPEATED
 from ..checkpointing.output_dir import last_checkpoint
 from .row_counts import bad_of
-from .verdict import COLLAPSED, HEALTHY, RISING, TOO_EARLY, Verdict, remedies, verdict
+from .verdict import COLLAPSED, HEALTHY, RISING, TOO_EARLY, Verdict, first_verdict, remedies, verdict
 from .vital_signs import vital_signs
 
 logger = logging.get_logger(__name__)
@@ -36,9 +36,9 @@ class HealthCallback(TrainerCallback):
     default at each evaluation or, in a run without evaluation, ten times over the run.
 
     Vital signs are logged as `health_...`, and the seconds that the look took as `health_runtime`; the verdict goes to
-    the log and, as `health`, into the log history. Before the first step and until warm-up is over it is "too early":
-    while the learning rate rises, ranks may fall and come back. With `stop_on_collapse` a run stops that has collapsed
-    twice in a row.
+    the log and, as `health`, into the log history. Until warm-up is over, and in any run within the first steps
+    (`EARLIEST`), it is "too early": there, ranks may fall and come back. With `stop_on_collapse` a run stops that has
+    collapsed twice in a row.
 
     The model is measured under the run's autocast, uncompiled. Each process measures its share of the samples, and all
     come to the same verdict.
@@ -124,12 +124,12 @@ class HealthCallback(TrainerCallback):
             warn(f"Step {state.global_step}: the health of the run is unknown, not finite: {bad}.")
             return
         trainer.log({f"{PREFIX}{name}": value for name, value in {**signs, "runtime": runtime}.items()})
-        warmup = args.get_warmup_steps(state.max_steps)
-        if state.global_step < max(warmup, 1):
+        first = first_verdict(args.get_warmup_steps(state.max_steps))
+        if state.global_step < first:
             state.log_history[-1]["health"] = TOO_EARLY
             logger.info(
                 f"Step {state.global_step}: {TOO_EARLY} for a verdict on the health of the run, which is given from "
-                f"step {max(warmup, 1)} on, once warm-up is over."
+                f"step {first} on."
             )
             return
         found = verdict_of(state.log_history)
@@ -150,7 +150,7 @@ class HealthCallback(TrainerCallback):
 
 
 def verdict_of(log_history: Sequence[Mapping[str, Any]]) -> Verdict:
-    """What the last look at the health of a run says, whether or not its warm-up was over.
+    """What the last look at the health of a run says, whether or not it was too early for a verdict.
 
     Args:
         log_history: Trainer's `state.log_history`, which holds one look or more.

@@ -25,6 +25,7 @@ from modeling_data2vec_generic.training.acceleration.global_batch import REPEATE
 from modeling_data2vec_generic.training.monitoring.health import HealthCallback
 from modeling_data2vec_generic.training.monitoring.verdict import (
     COLLAPSED,
+    EARLIEST,
     HEALTHY,
     PARTIAL,
     RISING,
@@ -78,12 +79,12 @@ def test_run__is_called_what_it_is(flags, state, advice, tmp_path, caplog):
 
 
 def test_stop_on_collapse__stops_and_names_the_last_checkpoint(tmp_path, caplog):
-    flags = "--learning_rate .1 --warmup_steps 0 --max_steps 60 --save_strategy steps --save_steps 10"
+    flags = "--learning_rate .1 --warmup_steps 0 --max_steps 80 --save_strategy steps --save_steps 10"
     with caplog.at_level(logging.WARNING, "modeling_data2vec_generic"):
         trainer = digits_run(f"{flags} --stop_on_collapse true", tmp_path)
 
-    assert trainer.state.global_step == 40
-    assert f"The last checkpoint is {tmp_path / 'checkpoint-30'}" in caplog.text
+    assert trainer.state.global_step == 60  # found at 40 and at 60
+    assert f"The last checkpoint is {tmp_path / 'checkpoint-50'}" in caplog.text
     assert "mask_ratio (now 0.62 of all positions)" in caplog.text  # 10 of 16 patches
     results = json.loads((tmp_path / "all_results.json").read_text(encoding="utf-8"))
     assert results["health"] == COLLAPSED
@@ -91,16 +92,17 @@ def test_stop_on_collapse__stops_and_names_the_last_checkpoint(tmp_path, caplog)
     assert results["health_rank_top"] == ranks[-1]
 
 
-def test_verdicts__are_not_given_before_warm_up_is_over(tmp_path, caplog):
-    # A rate that collapses the run within its warm-up.
-    flags = "--learning_rate .1 --warmup_steps 30 --max_steps 40 --health_steps 10 --stop_on_collapse true"
+@pytest.mark.parametrize(("warmup", "first"), [(0, EARLIEST), (EARLIEST + 10, EARLIEST + 10)])
+def test_verdicts__are_not_given_in_the_first_steps(warmup, first, tmp_path, caplog):
+    # A rate that collapses the run at once.
+    flags = f"--learning_rate .1 --warmup_steps {warmup} --max_steps {first} --health_steps 10 --stop_on_collapse true"
     with caplog.at_level(logging.INFO, "modeling_data2vec_generic"):
         trainer = digits_run(flags, tmp_path)
     found = states(trainer)
-    assert found[:3] == [TOO_EARLY] * 3  # at 0, 10 and 20
-    assert len(found) > 3
-    assert TOO_EARLY not in found[3:]  # at 30 and 40
-    assert "Step 20: too early for a verdict on the health of the run, which is given from step 30 on" in caplog.text
+    assert found[:-1] == [TOO_EARLY] * (first // 10)
+    assert found[-1] != TOO_EARLY
+    expected = f"Step 20: too early for a verdict on the health of the run, which is given from step {first} on"
+    assert expected in caplog.text
 
 
 # --- when it is measured, and of which samples
@@ -193,7 +195,8 @@ def signs(**changes: float) -> dict[str, float]:
         ({}, {"target_std": 0.07}, COLLAPSED),
         ({}, {"rank_top": 1.5}, COLLAPSED),
         ({}, {"rank_top": 2.7, "target_std": 0.75}, PARTIAL),
-        ({}, {"rank_middle": 4.0}, PARTIAL),
+        ({}, {"rank_middle": 3.0}, PARTIAL),
+        ({}, {"rank_middle": 4.0}, HEALTHY),
         ({}, {"rank_embeddings": 4.0, "loss": 1.2, "target_std": 1.0}, PARTIAL),
         ({"rank_embeddings": 1.3}, {"rank_embeddings": 1.01}, HEALTHY),  # it never told inputs apart there
     ],
