@@ -9,7 +9,7 @@ from datasets import Dataset
 from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
 from benchmarks.compare.peers.speech import GumbelTemperature, train_wav2vec2
-from benchmarks.compare.sound_scores import encoder_frames, letters_right, log_mel, words_right
+from benchmarks.compare.scores.sound import encoder_frames, letters_right, log_mel, words_right
 from benchmarks.compare.tables.speech import LOG_MEL, NEW, TINY, SpeechTable, minutes_of, new_encoder
 
 RNG = np.random.default_rng(0)

@@ -21,7 +21,7 @@ from modeling_data2vec_generic.modalities.vision.pixels import PixelPipeline, Ra
 
 from ..peers.images import train_mae, train_simmim
 from ..report import percent
-from ..scores import finetuned, frozen_scores
+from ..scores.encoders import finetuned, frozen_scores
 from ..table import Outcome, Row, Run, Table
 from ..training import Branches, Trained, pretrain_data2vec
 

@@ -21,7 +21,7 @@ from modeling_data2vec_generic.modalities.text.amino_acids import amino_acid_tok
 
 from .. import report
 from ..peers.text import train_mlm
-from ..scores import finetuned, frozen_scores
+from ..scores.encoders import finetuned, frozen_scores
 from ..table import Outcome, Row, Run, Table
 from ..training import Trained, pretrain_data2vec, steps_for
 

@@ -22,7 +22,7 @@ from modeling_data2vec_generic.finetuning.splitting import per_class
 
 from .. import report
 from ..peers.series import catch22, minirocket, train_patchtst
-from ..scores import finetuned
+from ..scores.encoders import finetuned
 from ..table import Outcome, Row, Run, Table
 from ..training import Trained, pretrain_data2vec, steps_for
 

@@ -23,8 +23,8 @@ from modeling_data2vec_generic.modalities.speech.waveforms import prepare_speech
 
 from ..peers.speech import train_wav2vec2
 from ..rows import ROOT
-from ..scores import finetuned
-from ..sound_scores import encoder_frames, frames_of, letters_right, log_mel, words_right
+from ..scores.encoders import finetuned
+from ..scores.sound import encoder_frames, frames_of, letters_right, log_mel, words_right
 from ..table import Outcome, Run, Table
 from ..training import Trained, pretrain_data2vec, steps_for
 

@@ -38,7 +38,7 @@ from modeling_data2vec_generic.modalities.text.tokenizer import train_tokenizer
 
 from .. import report
 from ..peers.text import train_mlm
-from ..scores import finetuned, frozen_scores
+from ..scores.encoders import finetuned, frozen_scores
 from ..table import Outcome, Row, Run, Table
 from ..training import Trained, pretrain_data2vec, steps_for
 
