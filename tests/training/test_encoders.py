@@ -253,7 +253,7 @@ def test_run__on_an_encoder_decoder_leaves_one_with_the_trained_encoder(tmp_path
 )
 def test_arguments__that_contradict_each_other(given, message):
     with pytest.raises(ValueError, match=message):
-        ModelArguments(**given)
+        ModelArguments(**given).require_encoder()
 
 
 TINY_VIT = "hidden_size=32,num_hidden_layers=2,num_attention_heads=2,intermediate_size=32,image_size=16,patch_size=4"

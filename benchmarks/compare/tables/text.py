@@ -417,7 +417,8 @@ class TextTable(Table):
             recipe |= {"use_cpu": self.device == "cpu"}
             tuned = [finetuned(encoder_dir, recipe, folder / "finetuned" / score, seed) for seed in seeds]
             found[score] = fmean(scores["accuracy"] for scores in tuned)
-        encoder, tokenizer = AutoModel.from_pretrained(encoder_dir), AutoTokenizer.from_pretrained(encoder_dir)
+        encoder = AutoModel.from_pretrained(encoder_dir, use_safetensors=True)
+        tokenizer = AutoTokenizer.from_pretrained(encoder_dir)
         labelled = subset(read(parts.train), ALL[run.data].probe_rows, seed=0), read(parts.test)
         if run.data == "brown":
             (train_x, train_y), (test_x, test_y) = (word_features(encoder, tokenizer, rows) for rows in labelled)
