@@ -45,7 +45,7 @@ from ..training import Trained, pretrain_data2vec, steps_for
 DATA = Path("data")
 PARTS = Path("output/compare/text/parts")
 BUDGET = 700
-SEARCH_BUDGET = 200
+SEARCH_BUDGET = 250
 MAX_TOKENS = 32
 HELD_OUT = 3000  # labelled glosses of the validation part
 DATA2VEC, DATA2VEC2, MLM, NEW = "data2vec", "data2vec 2.0", "MLM", "new weights"
@@ -130,7 +130,7 @@ START: dict[str, dict[str, Any]] = {
 FOUND: Mapping[str, Mapping[str, Any]] = {}
 """What the search has changed in the settings of some contenders."""
 CONTENDERS = {name: {**settings, **FOUND.get(name, {})} for name, settings in START.items()}
-VOCABULARY = 16_384
+VOCABULARY = 8192
 
 ALL = {
     "glosses": Texts(
@@ -175,7 +175,7 @@ WITH_DROPOUT = {"encoder": {"hidden_dropout_prob": 0.1, "attention_probs_dropout
 VARIANTS: Mapping[str, Sequence[Mapping[str, Any]]] = {
     DATA2VEC: [
         {},
-        {"vocabulary": 8192},
+        {"vocabulary": 16_384},
         {"mask_ratio": 0.2},
         {"mask_ratio": 0.6},
         {"mask_strategy": "span", "mask_length": 3, "mask_exact": True},
@@ -199,7 +199,7 @@ VARIANTS: Mapping[str, Sequence[Mapping[str, Any]]] = {
             {"mask_ratio": ratio, "learning_rate": rate}
             for ratio, rate in itertools.product((0.15, 0.3, 0.4), (0.75e-3, 1.5e-3, 3e-3))
         ),
-        {"vocabulary": 8192},
+        {"vocabulary": 16_384},
         WITH_DROPOUT,
     ],
 }
