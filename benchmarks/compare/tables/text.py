@@ -197,7 +197,7 @@ VARIANTS: Mapping[str, Sequence[Mapping[str, Any]]] = {
     MLM: [
         *(
             {"mask_ratio": ratio, "learning_rate": rate}
-            for ratio, rate in itertools.product((0.15, 0.3, 0.4), (0.75e-3, 1.5e-3, 3e-3))
+            for ratio, rate in itertools.product((0.15, 0.3, 0.4), (0.375e-3, 0.75e-3, 1.5e-3, 3e-3))
         ),
         {"vocabulary": 16_384},
         WITH_DROPOUT,
