@@ -41,9 +41,10 @@ def placed(document: str, name: str, text: str) -> str:
 
 
 def markdown(table: Table, rows: Sequence[Row], search: Sequence[Row]) -> str:
-    """For each of the data a table of scores by contender and budget, and the tables of the search."""
+    """For each of the data a table of scores by contender and budget, the tables of the search, and of leads."""
     parts = [scores_table(list(found), data, table.columns) for data, found in _by(rows, "data")]
     parts += [search_table(list(found), data, table.drawn) for data, found in _by(search, "data")]
+    parts += [leads(rows, table.columns, over, of) for over, of in table.leads]
     return "\n\n".join(parts)
 
 

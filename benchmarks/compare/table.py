@@ -22,7 +22,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from .training import Trained
 
 Row = Mapping[str, Any]
 
@@ -94,12 +97,14 @@ class Table(ABC):
         all_data: names of the data.
         columns: scores in the order of the table, with their headings.
         drawn: the score that the figure shows.
+        leads: who is compared with the same seed: over whom, and who.
     """
 
     name: ClassVar[str]
     all_data: ClassVar[tuple[str, ...]]
     columns: ClassVar[dict[str, str]]
     drawn: ClassVar[str]
+    leads: ClassVar[tuple[tuple[str, tuple[str, ...]], ...]] = ()
 
     def __init__(
         self,
@@ -126,12 +131,16 @@ class Table(ABC):
         """The runs of the search for settings, with one seed. The base class has none."""
         return []
 
-    def practise(self, run: Run, steps: int, folder: Path) -> list[float]:
-        """Takes some steps just as `perform` would, in an empty folder; returns the CPU seconds of each.
+    def train(self, run: Run, folder: Path, **arguments: Any) -> "Trained":
+        """Pre-trains a contender; `arguments` are those of `TrainingArguments`.
 
         Only tables whose runs have a budget need it.
         """
-        raise NotImplementedError(f"The table {self.name} has runs with a budget, and no practise() to measure steps.")
+        raise NotImplementedError(f"The table {self.name} has runs with a budget, and no train() to make them.")
+
+    def practise(self, run: Run, steps: int, folder: Path) -> list[float]:
+        """Takes some steps just as `perform` would, in an empty folder; returns the CPU seconds of each."""
+        return self.train(run, folder, max_steps=steps).clock.of_steps
 
     @abstractmethod
     def perform(self, run: Run, seconds_per_step: float | None, folder: Path) -> Outcome:
@@ -144,7 +153,7 @@ class Table(ABC):
         """
 
     def markdown(self, rows: Sequence[Row], search: Sequence[Row]) -> str:
-        """The text between the markers: by default a table of scores for each of the data, and of the search."""
+        """The text between the markers: by default tables of scores, of the search and of `leads`."""
         from . import report  # which draws, and imports this file
 
         return report.markdown(self, rows, search)

@@ -224,9 +224,6 @@ class ImageTable(Table):
         teachers = [teachers_lead(search)] if any("linear_of_teacher" in row["scores"] for row in search) else []
         return "\n\n".join([super().markdown(rows, search), *leads, *teachers])
 
-    def practise(self, run: Run, steps: int, folder: Path) -> list[float]:
-        return self.train(run, folder, max_steps=steps).clock.of_steps
-
     def perform(self, run: Run, seconds_per_step: float | None, folder: Path) -> Outcome:
         if run.budget_s is None:
             encoder_dir = folder / "encoder"
@@ -241,7 +238,6 @@ class ImageTable(Table):
         return trained.outcome(self.scores(run, trained.encoder_dir, trained.encoder_dir.parent))
 
     def train(self, run: Run, folder: Path, **arguments: Any) -> Trained:
-        """Pre-trains a contender; `arguments` are those of `TrainingArguments`."""
         settings = dict(run.settings)
         train_file, _ = self.files(run)
         encoder = settings.pop("encoder")

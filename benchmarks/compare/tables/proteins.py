@@ -109,6 +109,7 @@ class ProteinTable(Table):
     all_data = ("places",)
     columns = {"linear": "linear", "neighbours": "nearest neighbours", "finetuned": "fine-tuned"}
     drawn = "linear"
+    leads = ((NEW, (DATA2VEC, DATA2VEC2, MLM)), (MLM, (DATA2VEC, DATA2VEC2)))
     shows = "Accuracy of a linear classifier"
 
     def runs(self) -> list[Run]:
@@ -133,20 +134,9 @@ class ProteinTable(Table):
         budget = None if contender == NEW else 1 if self.quick else BUDGET
         return Run(self.name, "places", contender, seed, budget, settings)
 
-    def markdown(self, rows: Sequence[Row], search: Sequence[Row]) -> str:
-        """The scores, and how far pre-training is ahead of new weights and data2vec of its peer, within a seed."""
-        leads = (
-            report.leads(rows, self.columns, over=NEW, of=(DATA2VEC, DATA2VEC2, MLM)),
-            report.leads(rows, self.columns, over=MLM, of=(DATA2VEC, DATA2VEC2)),
-        )
-        return "\n\n".join([super().markdown(rows, search), *leads])
-
     def draw(self, rows: Sequence[Row], path: Path) -> None:
         """Bars, since there is one budget."""
         report.draw_bars(self, rows, path)
-
-    def practise(self, run: Run, steps: int, folder: Path) -> list[float]:
-        return self.train(run, folder, max_steps=steps).clock.of_steps
 
     def perform(self, run: Run, seconds_per_step: float | None, folder: Path) -> Outcome:
         if run.contender in COUNTED:
@@ -163,7 +153,6 @@ class ProteinTable(Table):
         return trained.outcome(self.scores(run, trained.encoder_dir, folder))
 
     def train(self, run: Run, folder: Path, **arguments: Any) -> Trained:
-        """Pre-trains a contender; `arguments` are those of `TrainingArguments`."""
         settings = dict(run.settings)
         encoder = settings.pop("encoder")
         del settings["scored_on"]

@@ -290,9 +290,6 @@ class RobustnessTable(Table):
                     budget = 1 if self.quick else small.budget_s
                     yield Run(self.name, data, cell, seed, budget, {**small.centre(), **changes})
 
-    def practise(self, run: Run, steps: int, folder: Path) -> list[float]:
-        return self.train(run, folder, max_steps=steps).clock.of_steps
-
     def perform(self, run: Run, seconds_per_step: float | None, folder: Path) -> Outcome:
         assert run.budget_s is not None
         assert seconds_per_step is not None

@@ -99,6 +99,7 @@ class SeriesTable(Table):
         "few_finetuned": f"fine-tuned, {LABELS_PER_CLASS} labels a class",
     }
     drawn = "linear"
+    leads = ((NEW, (DATA2VEC, DATA2VEC2, PATCHTST)), (PATCHTST, (DATA2VEC, DATA2VEC2)))
     shows = "Accuracy of a linear classifier"
 
     @property
@@ -128,20 +129,9 @@ class SeriesTable(Table):
         own = {} if contender in (MINIROCKET, CATCH22) else {"encoder": encoder}
         return {"scored_on": scored_on, **own, **CONTENDERS[contender], **changes}
 
-    def markdown(self, rows: Sequence[Row], search: Sequence[Row]) -> str:
-        """The scores, and how far pre-training is ahead of new weights and data2vec of its peer, within a seed."""
-        leads = (
-            report.leads(rows, self.columns, over=NEW, of=(DATA2VEC, DATA2VEC2, PATCHTST)),
-            report.leads(rows, self.columns, over=PATCHTST, of=(DATA2VEC, DATA2VEC2)),
-        )
-        return "\n\n".join([super().markdown(rows, search), *leads])
-
     def draw(self, rows: Sequence[Row], path: Path) -> None:
         """Bars, since there is one budget."""
         report.draw_bars(self, rows, path)
-
-    def practise(self, run: Run, steps: int, folder: Path) -> list[float]:
-        return self.train(run, folder, max_steps=steps).clock.of_steps
 
     def perform(self, run: Run, seconds_per_step: float | None, folder: Path) -> Outcome:
         if run.contender in (MINIROCKET, CATCH22):
@@ -156,7 +146,6 @@ class SeriesTable(Table):
         return trained.outcome(self.scores(run, trained.encoder_dir, folder))
 
     def train(self, run: Run, folder: Path, **arguments: Any) -> Trained:
-        """Pre-trains a contender; `arguments` are those of `TrainingArguments`."""
         settings = dict(run.settings)
         encoder = settings.pop("encoder")
         del settings["scored_on"]

@@ -209,9 +209,6 @@ class SpeechTable(Table):
         settings |= {**TRAINING, **CLIPS, **CONTENDERS[contender], **changes}
         return Run(self.name, self.data[0], contender, seed, budget, settings)
 
-    def practise(self, run: Run, steps: int, folder: Path) -> list[float]:
-        return self.train(run, folder, max_steps=steps).clock.of_steps
-
     def perform(self, run: Run, seconds_per_step: float | None, folder: Path) -> Outcome:
         if run.contender == LOG_MEL:
             return Outcome(0, 0.0, self.frozen_scores(run, log_mel()))
@@ -230,7 +227,6 @@ class SpeechTable(Table):
         return path
 
     def train(self, run: Run, folder: Path, **arguments: Any) -> Trained:
-        """Pre-trains a contender; `arguments` are those of `TrainingArguments`."""
         settings = {name: value for name, value in run.settings.items() if name not in ("scored_on", "encoder")}
         arguments = {**arguments, "seed": run.seed, "use_cpu": self.device == "cpu"}
         start = self.starting_point(run, folder)

@@ -36,10 +36,9 @@ from modeling_data2vec_generic.evaluation.probe import (
 )
 from modeling_data2vec_generic.modalities.text.tokenizer import train_tokenizer
 
-from .. import report
 from ..peers.text import train_mlm
 from ..scores.encoders import finetuned, frozen_scores
-from ..table import Outcome, Row, Run, Table
+from ..table import Outcome, Run, Table
 from ..training import Trained, pretrain_data2vec, steps_for
 
 DATA = Path("data")
@@ -322,6 +321,7 @@ class TextTable(Table):
         "neighbours": "nearest neighbours",
     }
     drawn = "few"
+    leads = ((MLM, (DATA2VEC, DATA2VEC2)),)
 
     def runs(self) -> list[Run]:
         return [
@@ -359,9 +359,6 @@ class TextTable(Table):
         """The files of a run."""
         return Parts.of(run.data, run.settings["scored_on"], self.quick)
 
-    def practise(self, run: Run, steps: int, folder: Path) -> list[float]:
-        return self.train(run, folder, max_steps=steps).clock.of_steps
-
     def perform(self, run: Run, seconds_per_step: float | None, folder: Path) -> Outcome:
         if run.budget_s is None:
             encoder_dir = folder / "encoder"
@@ -374,13 +371,7 @@ class TextTable(Table):
         trained = self.train(run, folder, max_steps=steps_for(run.budget_s, seconds_per_step))
         return trained.outcome(self.scores(run, trained.encoder_dir, folder))
 
-    def markdown(self, rows: Sequence[Row], search: Sequence[Row]) -> str:
-        """The tables of every comparison, and the differences to MLM within a seed."""
-        leads = report.leads(rows, self.columns, over=MLM, of=(DATA2VEC, DATA2VEC2))
-        return f"{super().markdown(rows, search)}\n\n{leads}"
-
     def train(self, run: Run, folder: Path, **arguments: Any) -> Trained:
-        """Pre-trains a contender; `arguments` are those of `TrainingArguments`."""
         settings = dict(run.settings)
         for name in ("scored_on", "encoder", "vocabulary"):
             del settings[name]
