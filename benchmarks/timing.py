@@ -163,6 +163,20 @@ def _first_loss(loop: BareLoop | LibraryLoop, batch: Any) -> float:
     return loop.loss(batch).item()
 
 
+def measured_run(case: Case, steps: int, device: Device) -> dict[str, Any]:
+    """Arguments of a Trainer that takes some steps and does nothing else: no logs, saves or bars."""
+    return {
+        "max_steps": steps,
+        "per_device_train_batch_size": case.batch_size,
+        "use_cpu": device.type == "cpu",
+        "bf16": device.dtype == torch.bfloat16,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "save_strategy": "no",
+        "logging_steps": 10 * steps,
+    }
+
+
 def run_trainer(
     model: Data2VecGenericForPreTraining,
     case: Case,
@@ -179,17 +193,7 @@ def run_trainer(
     if device.type == "cuda":
         batch = pin_memory(batch)
     with tempfile.TemporaryDirectory() as output_dir:
-        arguments = Data2VecTrainingArguments(
-            output_dir=output_dir,
-            max_steps=steps,
-            per_device_train_batch_size=case.batch_size,
-            use_cpu=device.type == "cpu",
-            bf16=device.dtype == torch.bfloat16,
-            report_to="none",
-            disable_tqdm=True,
-            save_strategy="no",
-            logging_steps=10 * steps,
-        )
+        arguments = Data2VecTrainingArguments(output_dir, **measured_run(case, steps, device))
         trainer = Data2VecTrainer(
             model,
             arguments,

@@ -18,7 +18,7 @@ from transformers.utils import logging
 
 from ...cases import OBJECTIVES, Case
 from ...device import Device
-from ...timing import adamw, run_trainer
+from ...timing import adamw, measured_run, run_trainer
 from .contenders import peer
 
 UNCOUNTED = 2  # first steps of a run
@@ -88,17 +88,7 @@ def _steps(
 def _run_peer(name: str, case: Case, steps: int, device: Device, marks: "Marks") -> None:
     model, batch, _ = peer(name, case)
     with tempfile.TemporaryDirectory() as output_dir:
-        arguments = TrainingArguments(
-            output_dir=output_dir,
-            max_steps=steps,
-            per_device_train_batch_size=case.batch_size,
-            use_cpu=device.type == "cpu",
-            bf16=device.dtype == torch.bfloat16,
-            report_to="none",
-            disable_tqdm=True,
-            save_strategy="no",
-            logging_steps=10 * steps,
-        )
+        arguments = TrainingArguments(output_dir, **measured_run(case, steps, device))
         trainer = Trainer(
             model,
             arguments,
