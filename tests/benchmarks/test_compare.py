@@ -8,7 +8,7 @@ from datasets import Dataset
 from transformers import AutoModel, ViTConfig, ViTImageProcessorPil, ViTMAEConfig
 
 from benchmarks.compare import __main__ as command
-from benchmarks.compare import processes, report, rows
+from benchmarks.compare import parquet, processes, report, rows
 from benchmarks.compare.pace import measure, seconds_per_step
 from benchmarks.compare.peers.images import cell_masks, new_mae, train_mae
 from benchmarks.compare.table import Outcome, Run, Table
@@ -39,6 +39,12 @@ class Scores(Table):
 
     def perform(self, run, seconds_per_step, folder):
         raise NotImplementedError
+
+
+@pytest.mark.fast
+def test_data__that_are_not_fetched_are_named_with_what_to_do(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no .*glosses\.parquet.*fetch the data.*benchmarks/README\.md"):
+        parquet.read(tmp_path / "glosses.parquet")
 
 
 def a_row(run, **scores):

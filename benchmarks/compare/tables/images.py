@@ -11,7 +11,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from datasets import Dataset, load_dataset
 from PIL.Image import Resampling
 from transformers import PreTrainedModel, ViTConfig, ViTImageProcessorPil, ViTModel, set_seed
 
@@ -19,6 +18,7 @@ from modeling_data2vec_generic import Data2VecGenericForPreTraining
 from modeling_data2vec_generic.evaluation.probe import after_prefix, extract_features, labels_of, subset
 from modeling_data2vec_generic.modalities.vision.pixels import PixelPipeline, RandomResizedCrop
 
+from ..parquet import read
 from ..peers.images import train_mae, train_simmim
 from ..report import percent
 from ..scores.encoders import finetuned, frozen_scores
@@ -333,11 +333,6 @@ def teachers_lead(search: Sequence[Row]) -> str:
         f"Encoders are students. By the linear probe, their teachers are {fmean(points):+.1f} points from them in the "
         f"mean of {len(points)} tries, {min(points):+.1f} at the least and {max(points):+.1f} at the most."
     )
-
-
-def read(path: Path) -> Dataset:
-    """The rows of a parquet file."""
-    return load_dataset("parquet", data_files=str(path), split="train")
 
 
 def processor_of(run: Run) -> ViTImageProcessorPil:

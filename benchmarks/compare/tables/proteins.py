@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
-from datasets import ClassLabel, Dataset, load_dataset
+from datasets import ClassLabel, Dataset
 from filelock import FileLock
 from transformers import EsmConfig, EsmModel, PreTrainedTokenizerBase, set_seed
 
@@ -20,6 +20,7 @@ from modeling_data2vec_generic.finetuning.splitting import per_class
 from modeling_data2vec_generic.modalities.text.amino_acids import amino_acid_tokenizer
 
 from .. import report
+from ..parquet import read
 from ..peers.text import train_mlm
 from ..scores.encoders import finetuned, frozen_scores
 from ..table import Outcome, Row, Run, Table
@@ -279,11 +280,6 @@ def config_of(run: Run, tokenizer: PreTrainedTokenizerBase) -> EsmConfig:
     """The configuration of a run's encoder."""
     ids = {f"{kind}_token_id": getattr(tokenizer, f"{kind}_token_id") for kind in ("pad", "mask")}
     return EsmConfig(**run.settings["encoder"], vocab_size=len(tokenizer), **ids)
-
-
-def read(path: Path) -> Dataset:
-    """The rows of a parquet file."""
-    return load_dataset("parquet", data_files=str(path), split="train")
 
 
 COMPARISON = ProteinTable

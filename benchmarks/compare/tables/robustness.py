@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import load_dataset
 from matplotlib.figure import Figure
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 
@@ -24,6 +23,7 @@ from modeling_data2vec_generic import embed
 from modeling_data2vec_generic.evaluation.probe import knn_classifier, linear_classifier
 from modeling_data2vec_generic.figures.drawing import WIDTH, save, styled
 
+from ..parquet import read
 from ..report import interval, markdown_table, percent
 from ..rows import ROOT
 from ..table import Outcome, Row, Run, Table
@@ -331,7 +331,7 @@ class RobustnessTable(Table):
         """A file of labelled training rows, a fixed random choice."""
         path = WORK / f"{Path(small.source).parent.name}.parquet"
         if not path.is_file():
-            whole = load_dataset("parquet", data_files=small.source, split="train").shuffle(seed=0)
+            whole = read(Path(small.source)).shuffle(seed=0)
             path.parent.mkdir(parents=True, exist_ok=True)
             whole.select(range(min(small.labelled_rows, len(whole)))).to_parquet(path)
         return path

@@ -13,14 +13,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import load_dataset
 from sklearn.model_selection import RepeatedStratifiedKFold, cross_val_score
 from transformers import PatchTSTConfig, PatchTSTModel, PreTrainedModel, set_seed
 
 from modeling_data2vec_generic.evaluation.probe import knn_classifier, linear_classifier
 from modeling_data2vec_generic.finetuning.splitting import per_class
 
-from .. import report
+from .. import parquet, report
 from ..peers.series import catch22, minirocket, train_patchtst
 from ..scores.encoders import finetuned
 from ..table import Outcome, Row, Run, Table
@@ -216,7 +215,7 @@ def config_of(run: Run) -> Mapping[str, Any]:
 @cache
 def read(data: str, split: str) -> tuple[np.ndarray, np.ndarray]:
     """Series, (N, T, channels) float32, and their labels, (N,) int64."""
-    rows = load_dataset("parquet", data_files=str(DATA / data / f"{split}.parquet"), split="train")
+    rows = parquet.read(DATA / data / f"{split}.parquet")
     return np.array(rows["series"][:], np.float32), np.array(rows["label"][:], np.int64)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset, load_dataset
+from datasets import Dataset
 from filelock import FileLock
 from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
@@ -21,6 +21,7 @@ from modeling_data2vec_generic.data.sources.raw_datasets import read_splits
 from modeling_data2vec_generic.modalities.speech.decoding.sound_files import open_sound
 from modeling_data2vec_generic.modalities.speech.waveforms import prepare_speech
 
+from ..parquet import read
 from ..peers.speech import train_wav2vec2
 from ..rows import ROOT
 from ..scores.encoders import finetuned
@@ -155,11 +156,6 @@ def new_encoder(seed: int, fields: Mapping[str, Any]) -> Wav2Vec2Model:
             for stretch in range(second.shape[2]):
                 second[band * second.shape[2] + stretch, channels, stretch] = 1.0
     return encoder
-
-
-def read(path: Path) -> Dataset:
-    """The rows of a parquet file."""
-    return load_dataset("parquet", data_files=str(path), split="train")
 
 
 def some_levels(levels: set[str]) -> set[str]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset, load_dataset
+from datasets import Dataset
 from filelock import FileLock
 from transformers import (
     AutoConfig,
@@ -36,6 +36,7 @@ from modeling_data2vec_generic.evaluation.probe import (
 )
 from modeling_data2vec_generic.modalities.text.tokenizer import train_tokenizer
 
+from ..parquet import read
 from ..peers.text import train_mlm
 from ..scores.encoders import finetuned, frozen_scores
 from ..table import Outcome, Run, Table
@@ -269,11 +270,6 @@ def part_brown(scored_on: str) -> tuple[Dataset, Dataset, Dataset]:
 
 
 PARTED: dict[str, Callable[[str], tuple[Dataset, Dataset, Dataset]]] = {"glosses": part_glosses, "brown": part_brown}
-
-
-def read(path: Path) -> Dataset:
-    """The rows of a parquet file."""
-    return load_dataset("parquet", data_files=str(path), split="train")
 
 
 def config_of(encoder: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> PreTrainedConfig:
