@@ -40,11 +40,12 @@ def row_of(run: Run, outcome: Outcome) -> dict[str, Any]:
 
 
 def made_by() -> dict[str, Any]:
-    """The commit of this repository, with a + if files differ from it, and versions of what else computes."""
+    """The commit of this repository, with a + if its code differs from it, and versions of what else computes."""
     git = ["git", "-C", str(ROOT)]
+    code = ("--", ":/", f":(exclude){KEPT.relative_to(ROOT)}", ":(exclude)docs")  # runs themselves write to the others
     commit, changes = (
         subprocess.run([*git, *words], capture_output=True, text=True, check=True).stdout.strip()
-        for words in (("rev-parse", "--short", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
+        for words in (("rev-parse", "--short", "HEAD"), ("status", "--porcelain", "--untracked-files=no", *code))
     )
     versions = {
         "python": platform.python_version(),
