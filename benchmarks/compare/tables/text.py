@@ -185,6 +185,7 @@ VARIANTS: Mapping[str, Sequence[Mapping[str, Any]]] = {
         {"average_top_k_layers": 1},
         {"ema_decay": 0.999, "ema_end_decay": 0.9999},
         WITH_DROPOUT,
+        {"per_device_train_batch_size": 32},
     ],
     DATA2VEC2: [
         {},
@@ -197,8 +198,10 @@ VARIANTS: Mapping[str, Sequence[Mapping[str, Any]]] = {
     MLM: [
         *(
             {"mask_ratio": ratio, "learning_rate": rate}
-            for ratio, rate in itertools.product((0.15, 0.3, 0.4), (0.375e-3, 0.75e-3, 1.5e-3, 3e-3))
+            for ratio, rate in itertools.product((0.15, 0.3, 0.4), (0.375e-3, 0.75e-3, 1.5e-3))
         ),
+        {"mask_ratio": 0.15, "learning_rate": 3e-3},
+        {"mask_ratio": 0.3, "learning_rate": 0.75e-3, "per_device_train_batch_size": 32},
         {"vocabulary": 16_384},
         WITH_DROPOUT,
     ],
