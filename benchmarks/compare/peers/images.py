@@ -27,16 +27,20 @@ from ..training import Trained, plain_encoder, train_peer
 Collate = Callable[[Sequence[Mapping[str, Any]]], dict[str, torch.Tensor]]
 
 
-def train_mae(config: ViTConfig, decoder: Mapping[str, Any], mask_ratio: float, **training: Any) -> Trained:
+def train_mae(
+    config: ViTConfig, decoder: Mapping[str, Any], mask_ratio: float, with_positions: bool, **training: Any
+) -> Trained:
     """A ViTMAEForPreTraining: the encoder reads the visible patches, a small transformer predicts normalised pixels.
 
     Args:
         config: of the plain encoder.
         decoder: fields of `ViTMAEConfig` that begin with "decoder_".
         mask_ratio: share of the patches that are masked.
+        with_positions: whether the new model is given the positions that its class leaves out; see `new_mae`.
         training: further arguments of `train_pixels`.
     """
-    model = new_mae(ViTMAEConfig(**_sizes(config), **decoder, mask_ratio=mask_ratio, norm_pix_loss=True))
+    mae_config = ViTMAEConfig(**_sizes(config), **decoder, mask_ratio=mask_ratio, norm_pix_loss=True)
+    model = new_mae(mae_config) if with_positions else ViTMAEForPreTraining(mae_config)
 
     def plain(trained: ViTMAEForPreTraining) -> PreTrainedModel:
         return plain_encoder(ViTModel(config), trained.vit.state_dict(), ["pooler."])
