@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Callable, Iterable, Sequence
-from itertools import groupby
+from itertools import cycle, groupby
 from pathlib import Path
 from typing import Any
 
@@ -103,20 +103,20 @@ def interval(values: Sequence[float | None], shown: Callable[[float], str] = per
 
 
 def leads(rows: Sequence[Row], columns: dict[str, str], over: str, of: Sequence[str]) -> str:
-    """How many points some contenders are ahead of another with the same seed: the mean, with its 95% interval.
+    """How many points some contenders are ahead of another with the same seed and budget: the mean, with its 95%
+    interval.
 
-    Nothing if no seed has both.
+    If only the other one has no budget, it is the same for all budgets. Nothing if no seed has both.
     """
     lines = []
-    for data, same in _by(rows, "data"):
-        scores = {(row["contender"], row["seed"]): row["scores"] for row in same}
-        for contender in of:
-            seeds = [seed for name, seed in scores if name == contender and (over, seed) in scores]
-            if not seeds:
-                continue
-            pairs = [(scores[contender, seed], scores[over, seed]) for seed in seeds]
-            gains = [[ours[name] - theirs[name] for ours, theirs in pairs if name in ours] for name in columns]
-            lines.append([f"{data.replace('_', ' ')}, {contender}", *(interval(found, in_points) for found in gains)])
+    for (data, contender, budget), same in _by(rows, "data", "contender", "budget_s"):
+        others = [row for row in rows if (row["data"], row["contender"]) == (data, over)]
+        theirs = {row["seed"]: row["scores"] for row in others if row["budget_s"] in (budget, None)}
+        pairs = [(row["scores"], theirs[row["seed"]]) for row in same if row["seed"] in theirs]
+        if contender in of and pairs:
+            gains = [[ours[name] - other[name] for ours, other in pairs if name in ours] for name in columns]
+            title = f"{data.replace('_', ' ')}, {contender}, {budget:,.0f} s"
+            lines.append([title, *(interval(found, in_points) for found in gains)])
     return markdown_table([f"ahead of {over}, in points", *columns.values()], lines) if lines else ""
 
 
@@ -129,20 +129,21 @@ def in_points(difference: float) -> str:
 def draw(table: Table, rows: Sequence[Row], path: Path) -> None:
     """A panel for each of the data: the score against the budget, a curve for each contender, 95% intervals as bars.
 
-    A contender without a budget is a level line.
+    Contenders without a budget are level lines.
     """
     panels = [(data, list(found)) for data, found in _by(rows, "data")]
     if not panels:
         return
-    figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
     for axes, (data, found) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         axes.set(title=data.replace("_", " "), xlabel="CPU seconds of training", xscale="log")
+        dashes = cycle(("--", ":", "-."))
         for contender, group in _by(found, "contender"):
             by_budget = [(budget, list(same)) for budget, same in _by(list(group), "budget_s")]
             scores = [[100 * row["scores"][table.drawn] for row in same] for _, same in by_budget]
             means = [statistics.fmean(values) for values in scores]
             if by_budget[0][0] is None:
-                axes.axhline(means[0], color="#999999", linestyle="--", label=contender)
+                axes.axhline(means[0], color="#999999", linestyle=next(dashes), label=contender)
                 continue
             halves = [half_interval(values) if len(values) > 1 else 0.0 for values in scores]
             axes.errorbar([budget for budget, _ in by_budget], means, halves, marker="o", capsize=3, label=contender)
@@ -150,7 +151,7 @@ def draw(table: Table, rows: Sequence[Row], path: Path) -> None:
         axes.set_xticks(budgets, [f"{budget:,.0f}" for budget in budgets], minor=False)
         axes.minorticks_off()
         axes.grid(axis="y")
-        axes.legend()
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     figure.axes[0].set_ylabel(f"{table.columns[table.drawn]}, %")
     save(figure, path)
 

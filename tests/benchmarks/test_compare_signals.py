@@ -121,12 +121,22 @@ def test_search__never_sees_what_is_tested(table):
 
 
 @pytest.mark.fast
-def test_leads__are_within_a_seed():
-    scores = [("ours", 0, 0.5), ("ours", 1, 0.9), ("theirs", 0, 0.4), ("theirs", 2, 0.1)]
+def test_leads__are_within_a_seed_and_a_budget():
+    scores = [
+        ("ours", 0, 15, 0.5),
+        ("ours", 1, 15, 0.9),
+        ("ours", 0, 60, 0.8),
+        ("theirs", 0, 15, 0.4),
+        ("theirs", 2, 15, 0.1),
+        ("theirs", 0, 60, 0.6),
+        ("new", 0, None, 0.3),
+    ]
     rows = [
-        {"data": "some_data", "contender": name, "seed": seed, "scores": {"linear": value}}
-        for name, seed, value in scores
+        {"data": "some_data", "contender": name, "seed": seed, "budget_s": budget, "scores": {"linear": value}}
+        for name, seed, budget, value in scores
     ]
     found = report.leads(rows, {"linear": "linear"}, over="theirs", of=("ours", "missing"))
-    assert found.splitlines()[2:] == ["| some data, ours | 10.0 |"]
+    assert found.splitlines()[2:] == ["| some data, ours, 15 s | 10.0 |", "| some data, ours, 60 s | 20.0 |"]
+    found = report.leads(rows, {"linear": "linear"}, over="new", of=("ours",))
+    assert found.splitlines()[2:] == ["| some data, ours, 15 s | 20.0 |", "| some data, ours, 60 s | 50.0 |"]
     assert report.leads(rows, {"linear": "linear"}, over="missing", of=("ours",)) == ""
