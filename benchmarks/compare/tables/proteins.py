@@ -86,9 +86,13 @@ CONTENDERS: dict[str, dict[str, Any]] = {
     NEW: {},
     **COUNTED,
 }
+LIKE_TEXT: list[dict[str, Any]] = [
+    {"target_source": "block", "target_layer_norms": ["batch"], "learning_rate": rate} for rate in (5e-4, 1.5e-3)
+]
+"""Targets that were good on glosses."""
 TRIES: dict[str, list[dict[str, Any]]] = {
-    DATA2VEC: [{}, {"learning_rate": 2e-4}, {"learning_rate": 1e-3}, {"mask_ratio": 0.4}],
-    DATA2VEC2: [{}, {"learning_rate": 2e-4}, {"learning_rate": 1e-3}, {"mask_ratio": 0.3}],
+    DATA2VEC: [{}, {"learning_rate": 2e-4}, {"learning_rate": 1e-3}, {"mask_ratio": 0.4}, *LIKE_TEXT],
+    DATA2VEC2: [{}, {"learning_rate": 2e-4}, {"learning_rate": 1e-3}, {"mask_ratio": 0.3}, *LIKE_TEXT],
     MLM: [{}, {"learning_rate": 4e-4}, {"learning_rate": 3e-3}, {"mask_ratio": 0.4}],
 }
 FINETUNING = {
