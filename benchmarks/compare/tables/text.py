@@ -201,6 +201,8 @@ VARIANTS: Mapping[str, Sequence[Mapping[str, Any]]] = {
             for ratio, rate in itertools.product((0.15, 0.3, 0.4), (0.375e-3, 0.75e-3, 1.5e-3))
         ),
         {"mask_ratio": 0.15, "learning_rate": 3e-3},
+        {"mask_ratio": 0.15, "learning_rate": 0.19e-3},
+        {"mask_ratio": 0.3, "learning_rate": 0.19e-3},
         {"mask_ratio": 0.3, "learning_rate": 0.75e-3, "per_device_train_batch_size": 32},
         {"vocabulary": 16_384},
         WITH_DROPOUT,
