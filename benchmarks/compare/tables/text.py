@@ -194,6 +194,9 @@ VARIANTS: Mapping[str, Sequence[Mapping[str, Any]]] = {
         {"mask_ratio": 0.65},
         {"learning_rate": 3e-3},
         {"target_layer_norms": ["instance"]},
+        {"learning_rate": 6e-3},
+        {"learning_rate": 3e-3, "mask_ratio": 0.65},
+        {"learning_rate": 3e-3, "num_masks": 4},
     ],
     MLM: [
         *(
