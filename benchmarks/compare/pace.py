@@ -30,9 +30,12 @@ def seconds_per_step(
         fcntl.flock(file, fcntl.LOCK_EX)  # so that of commands beside each other one measures, and the others wait
         known = {line["of"]: line["seconds_per_step"] for line in rows.read(path)}
         if _of(run) not in known:
-            for of, seconds in measure([run, *companions], practise).items():
-                file.write(json.dumps({"of": of, "seconds_per_step": seconds, **rows.made_by()}) + "\n")
-                known[of] = seconds
+            found = measure([run, *companions], practise)
+            for of in (
+                found.keys() - known.keys()
+            ):  # a known one stays, so that all seeds have the same number of steps
+                file.write(json.dumps({"of": of, "seconds_per_step": found[of], **rows.made_by()}) + "\n")
+            known = found | known
     return known[_of(run)]
 
 

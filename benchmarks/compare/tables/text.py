@@ -127,7 +127,11 @@ START: dict[str, dict[str, Any]] = {
     NEW: {},
 }
 """The settings that the search begins with. They stay as they are, so that its rows go on belonging to it."""
-FOUND: Mapping[str, Mapping[str, Any]] = {}
+FOUND: Mapping[str, Mapping[str, Any]] = {
+    DATA2VEC: {"target_layer_norms": ["layer"]},
+    DATA2VEC2: {"learning_rate": 3e-3},
+    MLM: {"learning_rate": 0.375e-3},
+}
 """What the search has changed in the settings of some contenders."""
 CONTENDERS = {name: {**settings, **FOUND.get(name, {})} for name, settings in START.items()}
 VOCABULARY = 8192
@@ -206,6 +210,7 @@ VARIANTS: Mapping[str, Sequence[Mapping[str, Any]]] = {
         {"mask_ratio": 0.15, "learning_rate": 3e-3},
         {"mask_ratio": 0.15, "learning_rate": 0.19e-3},
         {"mask_ratio": 0.3, "learning_rate": 0.19e-3},
+        {"mask_ratio": 0.15, "learning_rate": 0.375e-3, **WITH_DROPOUT},
         {"mask_ratio": 0.3, "learning_rate": 0.75e-3, "per_device_train_batch_size": 32},
         {"vocabulary": 16_384},
         WITH_DROPOUT,
