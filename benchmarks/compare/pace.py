@@ -31,11 +31,11 @@ def seconds_per_step(
         known = {line["of"]: line["seconds_per_step"] for line in rows.read(path)}
         if _of(run) not in known:
             found = measure([run, *companions], practise)
-            for of in (
-                found.keys() - known.keys()
-            ):  # a known one stays, so that all seeds have the same number of steps
-                file.write(json.dumps({"of": of, "seconds_per_step": found[of], **rows.made_by()}) + "\n")
-            known = found | known
+            # What is known stays, so that all seeds of a contender take as many steps.
+            new = {of: seconds for of, seconds in found.items() if of not in known}
+            for of, seconds in new.items():
+                file.write(json.dumps({"of": of, "seconds_per_step": seconds, **rows.made_by()}) + "\n")
+            known |= new
     return known[_of(run)]
 
 
