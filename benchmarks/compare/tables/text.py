@@ -128,7 +128,7 @@ START: dict[str, dict[str, Any]] = {
 }
 """The settings that the search begins with. They stay as they are, so that its rows go on belonging to it."""
 FOUND: Mapping[str, Mapping[str, Any]] = {
-    DATA2VEC: {"target_layer_norms": ["layer"]},
+    DATA2VEC: {"average_top_k_layers": 1},
     DATA2VEC2: {"learning_rate": 3e-3},
     MLM: {"learning_rate": 0.375e-3},
 }
