@@ -8,7 +8,7 @@ from benchmarks.compare import rows
 from benchmarks.compare.peers.text import train_mlm
 from benchmarks.compare.table import Outcome
 from benchmarks.compare.tables import text
-from benchmarks.compare.tables.text import DATA2VEC, MLM, NEW, Parts, TextTable, config_of, word_features
+from benchmarks.compare.tables.text import DATA2VEC, MLM, NEW, WITH_DROPOUT, Parts, TextTable, config_of, word_features
 from modeling_data2vec_generic.modalities.text.tokenizer import train_tokenizer
 
 TEXTS = ["a small dog", "a large dog that barks", "the sound of a dog", "small"] * 4
@@ -91,9 +91,10 @@ def test_runs__differ_in_their_contender_alone():
     table = TextTable(data=["glosses"], seeds=[0])
     runs = {run.contender: run for run in table.runs()}
     assert runs[NEW].budget_s is None
-    shared = ("encoder", "vocabulary", "per_device_train_batch_size", "lr_scheduler_type", "warmup_steps")
-    for name in shared:
+    for name in ("vocabulary", "per_device_train_batch_size", "lr_scheduler_type", "warmup_steps"):
         assert runs[DATA2VEC].settings[name] == runs[MLM].settings[name]
+    ours, theirs = (runs[name].settings["encoder"] for name in (DATA2VEC, MLM))
+    assert {name for name in ours if ours[name] != theirs[name]} <= set(WITH_DROPOUT["encoder"])
     assert len({run.key for run in table.variants()}) == len(table.variants())
 
 

@@ -127,10 +127,11 @@ START: dict[str, dict[str, Any]] = {
     NEW: {},
 }
 """The settings that the search begins with. They stay as they are, so that its rows go on belonging to it."""
+WITH_DROPOUT = {"encoder": {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}}
 FOUND: Mapping[str, Mapping[str, Any]] = {
     DATA2VEC: {"average_top_k_layers": 1},
     DATA2VEC2: {"learning_rate": 3e-3},
-    MLM: {"learning_rate": 0.375e-3},
+    MLM: {"learning_rate": 0.375e-3, **WITH_DROPOUT},
 }
 """What the search has changed in the settings of some contenders."""
 CONTENDERS = {name: {**settings, **FOUND.get(name, {})} for name, settings in START.items()}
@@ -175,7 +176,6 @@ FINETUNING = {
     "per_device_eval_batch_size": 128,
     "logging_steps": 50,
 }
-WITH_DROPOUT = {"encoder": {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}}
 VARIANTS: Mapping[str, Sequence[Mapping[str, Any]]] = {
     DATA2VEC: [
         {},
@@ -355,14 +355,14 @@ class TextTable(Table):
         """
         searched = scored_on == "validation"
         texts = ALL[data]
+        changes = {**(START if searched else texts.contenders)[contender], **changes}
         encoder = {**ROFORMER, **changes.pop("encoder", {}), **(TINY if self.quick else {})}
         vocabulary = changes.pop("vocabulary", VOCABULARY if searched else texts.vocabulary)
         settings = {"scored_on": scored_on, "encoder": encoder, "vocabulary": 512 if self.quick else vocabulary}
         if contender == NEW:
             return Run(self.name, data, contender, seed, None, settings)
         budget = 1 if self.quick else SEARCH_BUDGET if searched else BUDGET
-        training = {**TRAINING, **(START if searched else texts.contenders)[contender], **changes}
-        return Run(self.name, data, contender, seed, budget, {**settings, **training})
+        return Run(self.name, data, contender, seed, budget, {**settings, **TRAINING, **changes})
 
     def parts(self, run: Run) -> Parts:
         """The files of a run."""
