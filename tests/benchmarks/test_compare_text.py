@@ -107,4 +107,4 @@ def test_markdown__compares_with_mlm_within_a_seed():
         for run in table.runs()
         if run.contender in scores
     ]
-    assert "| glosses, data2vec | 2.5 ± 6.4 | - | - | - |" in table.markdown(found, [])
+    assert "| glosses, data2vec, 700 s | 2.5 ± 6.4 | - | - | - |" in table.markdown(found, [])
