@@ -1,7 +1,7 @@
 """What a reader sees of the rows: Markdown between the markers of `docs/results.md`, and a figure."""
 
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import cycle, groupby
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ def placed(document: str, name: str, text: str) -> str:
 def markdown(table: Table, rows: Sequence[Row], search: Sequence[Row]) -> str:
     """For each of the data a table of scores by contender and budget, the tables of the search, and of leads."""
     parts = [scores_table(list(found), data, table.columns) for data, found in _by(rows, "data")]
-    parts += [search_table(list(found), data, table.drawn) for data, found in _by(search, "data")]
+    parts += [search_table(list(found), data, table.columns, table.drawn) for data, found in _by(search, "data")]
     parts += [leads(rows, table.columns, over, of) for over, of in table.leads]
     return "\n\n".join(parts)
 
@@ -62,25 +62,36 @@ def scores_table(rows: Sequence[Row], title: str, columns: dict[str, str]) -> st
     return markdown_table(header, lines)
 
 
-def search_table(rows: Sequence[Row], title: str, score: str) -> str:
-    """The tries of each contender, the best one first, by what sets them apart."""
+def search_table(rows: Sequence[Row], title: str, columns: dict[str, str], score: str) -> str:
+    """The tries of each contender, the best one by `score` first.
+
+    Of the first row of a contender it has all settings that any try changes, of others what they change.
+    """
+    shown = {name: heading for name, heading in columns.items() if any(name in row["scores"] for row in rows)}
     lines = []
-    for (contender, budget), group in _by(rows, "contender", "budget_s"):
-        tries = sorted(group, key=lambda row: -row["scores"][score])
-        for row in tries:
-            shown = ", ".join(f"{name}={value}" for name, value in differing(row, tries).items()) or "-"
-            lines.append([contender, f"{budget or 0:,.0f}", shown, percent(row["scores"][score])])
-    return markdown_table([f"search on {title.replace('_', ' ')}", "CPU seconds", "settings", score], lines)
+    for (contender, budget), tries in _by(rows, "contender", "budget_s"):
+        begun = _flat(tries[0]["settings"])
+        changes = [changed(_flat(row["settings"]), begun) for row in tries]
+        moved = {name for found in changes for name in found}
+        changes[0] = {name: value for name, value in begun.items() if name in moved}
+        for row, settings in sorted(zip(tries, changes, strict=True), key=lambda pair: -pair[0]["scores"][score]):
+            named = ", ".join(f"{name}={value}" for name, value in settings.items()) or "-"
+            scores = [percent(row["scores"][name]) for name in shown]
+            first = "begun with " * (row is tries[0] and bool(moved))
+            lines.append([contender, f"{budget or 0:,.0f}", first + named, *scores])
+    return markdown_table([f"search on {title.replace('_', ' ')}", "CPU seconds", "settings", *shown.values()], lines)
 
 
-def differing(row: Row, rows: Iterable[Row]) -> dict[str, Any]:
-    """The settings of a row in which some of the rows differ."""
-    others = [other["settings"] for other in rows]
-    return {
-        name: value
-        for name, value in row["settings"].items()
-        if any(name not in other or other[name] != value for other in others)
-    }
+def changed(settings: Mapping[str, Any], begun: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that have other values than others, or are not among them."""
+    return {name: value for name, value in settings.items() if name not in begun or begun[name] != value}
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with those of an encoder or a decoder, which are dictionaries, beside the others."""
+    inner = [value for value in settings.values() if isinstance(value, dict)]
+    plain = {name: value for name, value in settings.items() if not isinstance(value, dict)}
+    return plain | {name: value for part in inner for name, value in part.items()}
 
 
 def markdown_table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:

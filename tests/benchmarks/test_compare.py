@@ -98,12 +98,17 @@ def test_report__has_means_with_intervals_between_the_markers(tmp_path):
 
 
 @pytest.mark.fast
-def test_search__names_what_sets_the_tries_apart():
-    tries = [Run("scores", "digits", "data2vec", 0, 60, {"lr": lr, "batch": 8}) for lr in (1, 2)]
+def test_search__names_what_each_try_changes():
+    settings = [{"lr": 1, "batch": 8, "encoder": {"dropout": 0}}]
+    settings += [{**settings[0], "lr": 2}, {**settings[0], "encoder": {"dropout": 3}, "masks": 4}]
+    tries = [Run("scores", "digits", "data2vec", 0, 60, found) for found in settings]
     found = [a_row(run, linear=0.1 * run.settings["lr"]) for run in tries]
-    assert report.search_table(found, "digits", "linear").splitlines()[2:] == [
+    assert report.search_table(found, "digits", {"linear": "linear", "no": "other"}, "linear").splitlines() == [
+        "| search on digits | CPU seconds | settings | linear |",
+        "| --- | --- | --- | --- |",
         "| data2vec | 60 | lr=2 | 20.0% |",
-        "| data2vec | 60 | lr=1 | 10.0% |",
+        "| data2vec | 60 | begun with lr=1, dropout=0 | 10.0% |",
+        "| data2vec | 60 | masks=4, dropout=3 | 10.0% |",
     ]
 
 
