@@ -11,6 +11,11 @@ from . import rows
 from .table import Run
 
 ROUNDS, STEPS, WARM_UP = 3, 16, 4  # steps in each round, of which the first ones are not counted
+SORTED = 50
+"""Batches that transformers' sampler sorts by length, from the longest on, where batches are of similar length.
+
+Of such runs so many steps warm up, and so many are counted: some would all be long.
+"""
 
 
 def seconds_per_step(
@@ -40,14 +45,16 @@ def seconds_per_step(
 
 
 def measure(runs: Sequence[Run], practise: Callable[[Run, int, Path], list[float]]) -> dict[str, float]:
-    """The median seconds of a step of each of the runs that have a budget, in the order in which they are given."""
+    """The mean seconds of a step of each of the runs that have a budget, in the order in which they are given."""
     different = {_of(run): run for run in runs if run.budget_s is not None}
     found: dict[str, list[float]] = {of: [] for of in different}
     for _ in range(ROUNDS):
         for of, run in different.items():
+            are_sorted = run.settings.get("train_sampling_strategy") == "group_by_length"
+            steps, warm_up = (2 * SORTED, SORTED) if are_sorted else (STEPS, WARM_UP)
             with TemporaryDirectory() as folder:
-                found[of] += practise(run, STEPS, Path(folder))[WARM_UP:]
-    return {of: statistics.median(seconds) for of, seconds in found.items()}
+                found[of] += practise(run, steps, Path(folder))[warm_up:]
+    return {of: statistics.fmean(seconds) for of, seconds in found.items()}
 
 
 def _of(run: Run) -> str:
