@@ -76,7 +76,7 @@ def search_table(rows: Sequence[Row], title: str, columns: dict[str, str], score
         changes[0] = {name: value for name, value in begun.items() if name in moved}
         for row, settings in sorted(zip(tries, changes, strict=True), key=lambda pair: -pair[0]["scores"][score]):
             named = ", ".join(f"{name}={value}" for name, value in settings.items()) or "-"
-            scores = [percent(row["scores"][name]) for name in shown]
+            scores = [interval([row["scores"].get(name)]) for name in shown]
             first = "begun with " * (row is tries[0] and bool(moved))
             lines.append([contender, f"{budget or 0:,.0f}", first + named, *scores])
     return markdown_table([f"search on {title.replace('_', ' ')}", "CPU seconds", "settings", *shown.values()], lines)

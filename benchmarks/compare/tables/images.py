@@ -136,7 +136,7 @@ ALL = {
         contenders=CONTENDERS,
         searched=SEARCHED,
     ),
-    # The settings of Fashion-MNIST, with random crops since the images are few, and a search of the rate alone.
+    # The settings of Fashion-MNIST, with random crops since the images are few. Rates of two contenders are tried.
     "emoji": Images(
         encoder={"image_size": 32, "patch_size": 4, "num_channels": 3, **WIDTHS},
         training={"per_device_train_batch_size": 32, "crop_scale_min": 0.4, "horizontal_flip": True},
