@@ -40,18 +40,13 @@ def train_mlm(
     def tokens(rows: dict[str, list]) -> dict[str, list]:
         # As run_mlm.py: with the mask of special tokens, which the collator would make for each batch otherwise.
         encoded = tokenizer(rows["text"], truncation=True, max_length=max_seq_length, return_special_tokens_mask=True)
-        columns = {name: encoded[name] for name in ("input_ids", "special_tokens_mask")}
-        return {**columns, "length": [len(ids) for ids in columns["input_ids"]]}
-
-    def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
-        return mask([{name: row[name] for name in ("input_ids", "special_tokens_mask")} for row in rows])
+        return {name: encoded[name] for name in ("input_ids", "special_tokens_mask")}
 
     def plain(model: PreTrainedModel) -> PreTrainedModel:
         # Masked language models have no pooler: that of the plain encoder stays new.
         return plain_encoder(AutoModel.from_config(config), model.base_model.state_dict(), ["pooler."])
 
     mask = DataCollatorForLanguageModeling(tokenizer, mlm_probability=mask_ratio)
-    samples = texts.map(tokens, batched=True, remove_columns=texts.column_names, desc="Tokenising")
-    return train_peer(
-        AutoModelForMaskedLM.from_config(config), samples, collate, plain, tokenizer, folder, **arguments
-    )
+    samples = texts.map(tokens, batched=True, remove_columns=texts.column_names, desc="Tokenising").to_list()
+    # As a list, for the sampler reads the length of each text on its own, which takes a minute with a Dataset.
+    return train_peer(AutoModelForMaskedLM.from_config(config), samples, mask, plain, tokenizer, folder, **arguments)
