@@ -1,8 +1,10 @@
 """Makes a run in a process of its own."""
 
 import multiprocessing
+import os
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import torch
@@ -33,11 +35,25 @@ def perform(table: Table, run: Run, work: Path, into: Path) -> None:
 def in_a_process(function: Callable[..., None], *arguments: Any) -> None:
     """Calls a function in a new process, so that runs share neither memory nor the state of random generators.
 
+    The process ends with this one, also where this one is killed: a run that goes on would add its row unseen.
+
     Raises:
         SystemExit: it failed; what it raised has been printed.
     """
-    process = processes.Process(target=function, args=arguments)
+    process = processes.Process(target=_call, args=(function, *arguments))
     process.start()
     process.join()
     if process.exitcode != 0:
         raise SystemExit(f"The run ended with {process.exitcode}: {arguments[1]}")
+
+
+def _call(function: Callable[..., None], *arguments: Any) -> None:
+    Thread(target=_end_with_parent, daemon=True).start()
+    function(*arguments)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
