@@ -82,7 +82,7 @@ class Texts:
     Args:
         vocabulary: pieces of the tokenizer, which is trained on the texts.
         contenders: the settings of each besides those of `TRAINING`: flags for data2vec, for MLM the arguments of
-            `peers.text.train_mlm`.
+            `peers.text.train_mlm`. `finetuning_rate` is the learning rate of fine-tuning, where it is not the task's.
         task: flags of `data2vec finetune`.
         probe_rows: labelled rows that are read by the frozen encoder, to fit classifiers on.
         labels: further flags, which say how many labels there are ("few" and "more") and how many steps are taken.
@@ -135,12 +135,17 @@ FOUND: Mapping[str, Mapping[str, Any]] = {
 }
 """What the search has changed in the settings of some contenders."""
 CONTENDERS = {name: {**settings, **FOUND.get(name, {})} for name, settings in START.items()}
+FINETUNING_RATES: Mapping[str, Mapping[str, Any]] = {
+    MLM: {"finetuning_rate": 3e-3},
+    NEW: {"finetuning_rate": 3e-3},
+}
+"""What the search has found on the glosses, where it is not the task's."""
 VOCABULARY = 8192
 
 ALL = {
     "glosses": Texts(
         vocabulary=VOCABULARY,
-        contenders=CONTENDERS,
+        contenders={name: {**settings, **FINETUNING_RATES.get(name, {})} for name, settings in CONTENDERS.items()},
         task={
             "label_column_name": "label",
             "pooling": "mean",
@@ -190,6 +195,7 @@ VARIANTS: Mapping[str, Sequence[Mapping[str, Any]]] = {
         {"ema_decay": 0.999, "ema_end_decay": 0.9999},
         WITH_DROPOUT,
         {"per_device_train_batch_size": 32},
+        {"average_top_k_layers": 1, "finetuning_rate": 3e-3},
     ],
     DATA2VEC2: [
         {},
@@ -201,6 +207,7 @@ VARIANTS: Mapping[str, Sequence[Mapping[str, Any]]] = {
         {"learning_rate": 6e-3},
         {"learning_rate": 3e-3, "mask_ratio": 0.65},
         {"learning_rate": 3e-3, "num_masks": 4},
+        {"learning_rate": 3e-3, "finetuning_rate": 3e-3},
     ],
     MLM: [
         *(
@@ -214,7 +221,12 @@ VARIANTS: Mapping[str, Sequence[Mapping[str, Any]]] = {
         {"mask_ratio": 0.3, "learning_rate": 0.75e-3, "per_device_train_batch_size": 32},
         {"vocabulary": 16_384},
         WITH_DROPOUT,
+        {"mask_ratio": 0.15, "learning_rate": 0.375e-3, "finetuning_rate": 3e-3, **WITH_DROPOUT},
+        {"mask_ratio": 0.15, "learning_rate": 0.375e-3, "finetuning_rate": 6e-3, **WITH_DROPOUT},
+        {"mask_ratio": 0.4, "learning_rate": 1.5e-3, "finetuning_rate": 3e-3},
+        {"mask_ratio": 0.15, "learning_rate": 1.5e-3, "finetuning_rate": 3e-3, **WITH_DROPOUT},
     ],
+    NEW: [{}, {"finetuning_rate": 3e-3}, {"finetuning_rate": 6e-3}],
 }
 """What the search tries on the glosses: changes to the settings that it begins with."""
 
@@ -360,7 +372,7 @@ class TextTable(Table):
         vocabulary = changes.pop("vocabulary", VOCABULARY if searched else texts.vocabulary)
         settings = {"scored_on": scored_on, "encoder": encoder, "vocabulary": 512 if self.quick else vocabulary}
         if contender == NEW:
-            return Run(self.name, data, contender, seed, None, settings)
+            return Run(self.name, data, contender, seed, None, {**settings, **changes})
         budget = 1 if self.quick else SEARCH_BUDGET if searched else BUDGET
         return Run(self.name, data, contender, seed, budget, {**settings, **TRAINING, **changes})
 
@@ -382,8 +394,8 @@ class TextTable(Table):
 
     def train(self, run: Run, folder: Path, **arguments: Any) -> Trained:
         settings = dict(run.settings)
-        for name in ("scored_on", "encoder", "vocabulary"):
-            del settings[name]
+        for name in ("scored_on", "encoder", "vocabulary", "finetuning_rate"):
+            settings.pop(name, None)
         arguments = {**arguments, "seed": run.seed, "use_cpu": self.device == "cpu"}
         parts = self.parts(run)
         tokenizer_dir = parts.tokenizer(run.settings["vocabulary"])
@@ -415,6 +427,8 @@ class TextTable(Table):
             recipe = {**FINETUNING, **ALL[run.data].task, **labels, **({"max_steps": 2} if self.quick else {})}
             recipe |= {"train_file": str(parts.train), "validation_file": str(parts.test)}
             recipe |= {"use_cpu": self.device == "cpu"}
+            if "finetuning_rate" in run.settings:
+                recipe["learning_rate"] = run.settings["finetuning_rate"]
             tuned = [finetuned(encoder_dir, recipe, folder / "finetuned" / score, seed) for seed in seeds]
             found[score] = fmean(scores["accuracy"] for scores in tuned)
         encoder = AutoModel.from_pretrained(encoder_dir, use_safetensors=True)
