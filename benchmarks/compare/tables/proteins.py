@@ -65,7 +65,7 @@ TRAINING = {
     "max_grad_norm": 5.0,
 }
 OURS = {"learning_rate": 5e-4, "ema_decay": 0.99, "ema_end_decay": 0.999}
-CONTENDERS: dict[str, dict[str, Any]] = {
+START: dict[str, dict[str, Any]] = {
     DATA2VEC: {
         **TRAINING,
         **OURS,
@@ -86,6 +86,10 @@ CONTENDERS: dict[str, dict[str, Any]] = {
     NEW: {},
     **COUNTED,
 }
+"""The settings that the search begins with."""
+FOUND: Mapping[str, Mapping[str, Any]] = {DATA2VEC: {"learning_rate": 2e-4}, DATA2VEC2: {"learning_rate": 2e-4}}
+"""What the search has changed in the settings of some contenders."""
+CONTENDERS = {name: {**settings, **FOUND.get(name, {})} for name, settings in START.items()}
 LIKE_TEXT: list[dict[str, Any]] = [
     {"target_source": "block", "target_layer_norms": ["batch"], "learning_rate": rate} for rate in (5e-4, 1.5e-3)
 ]
@@ -132,7 +136,8 @@ class ProteinTable(Table):
 
     def run(self, contender: str, seed: int, scored_on: str, **changes: Any) -> Run:
         """A run of the table ("test") or of the search ("validation"), with other settings than the table's."""
-        settings = {"scored_on": scored_on, **CONTENDERS[contender], **changes}
+        begun = START if scored_on == "validation" else CONTENDERS
+        settings = {"scored_on": scored_on, **begun[contender], **changes}
         if contender in COUNTED:
             return Run(self.name, "places", contender, seed, None, settings)
         settings["encoder"] = ENCODER
