@@ -61,7 +61,7 @@ class Small:
             Adam, the best one falls as width rises (arXiv 2203.03466).
         mask_ratios: to try.
         embedding: flags of `embed`.
-        before: the settings that the recipe had before the grid was made.
+        before: the settings that the recipe had before.
         labelled_rows: that are scored, at most.
     """
 
@@ -206,9 +206,15 @@ ALL = {
         source="data/wordnet/nouns_train.parquet",
         budget_s=20,
         wider=4,
-        mask_ratios=(0.15, 0.25, 0.4, 0.55, 0.7),
+        mask_ratios=(0.2, 0.35, 0.5, 0.65, 0.8),
         embedding={"text_column_name": "text", "label_column_name": "label", "max_seq_length": 32},
-        before={"learning_rate": 1e-3, "per_device_train_batch_size": 64, "ema_end_decay": 0.9995},
+        before={
+            "objective": "data2vec",
+            "num_masks": 1,
+            "mask_ratio": 0.4,
+            "learning_rate": 1e-3,
+            "ema_end_decay": 0.9995,
+        },
         labelled_rows=5000,
     ),
     "protein_locations": Small(
