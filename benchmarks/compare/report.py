@@ -49,16 +49,20 @@ def markdown(table: Table, rows: Sequence[Row], search: Sequence[Row]) -> str:
 
 
 def scores_table(rows: Sequence[Row], title: str, columns: dict[str, str]) -> str:
-    """A line for each contender and budget, with the mean over the seeds and its 95% interval."""
-    header = [title.replace("_", " "), "CPU seconds", "steps", "seeds", *columns.values()]
+    """A line for each contender and budget, with the mean over the seeds and its 95% interval.
+
+    Beside the budget are the CPU seconds that its steps took in the end, the mean over the seeds.
+    """
+    header = [title.replace("_", " "), "CPU seconds", "steps", "seeds", "seconds taken", *columns.values()]
     lines = []
     for _, group in _by(rows, "contender", "budget_s"):
         same = list(group)
         first = same[0]
         budget = "-" if first["budget_s"] is None else f"{first['budget_s']:,.0f}"
         steps = f"{first['steps']:,}" if first["steps"] else "-"
+        taken = f"{statistics.fmean(row['cpu_s'] for row in same):,.0f}" if first["steps"] else "-"
         values = [interval([row["scores"].get(name) for row in same]) for name in columns]
-        lines.append([first["contender"], budget, steps, str(len(same)), *values])
+        lines.append([first["contender"], budget, steps, str(len(same)), taken, *values])
     return markdown_table(header, lines)
 
 

@@ -90,7 +90,7 @@ def test_report__has_means_with_intervals_between_the_markers(tmp_path):
     assert text.startswith("a\n<!-- compare scores: begin -->\n\n| digits |")
     assert text.endswith("\n\n<!-- compare scores: end -->\nb")
     assert "old" not in text
-    assert "| data2vec | 2 | 10 | 2 | 55.0% ± 63.5% | - |" in text
+    assert "| data2vec | 2 | 10 | 2 | 1 | 55.0% ± 63.5% | - |" in text
     table.draw(found, tmp_path / "figure.png")
     assert PIL.Image.open(tmp_path / "figure.png").size[0] == 840
     with pytest.raises(ValueError, match="add the lines"):
