@@ -82,7 +82,7 @@ def search_table(rows: Sequence[Row], title: str, columns: dict[str, str], score
             named = ", ".join(f"{name}={value}" for name, value in settings.items()) or "-"
             scores = [interval([row["scores"].get(name)]) for name in shown]
             first = "begun with " * (row is tries[0] and bool(moved))
-            lines.append([contender, f"{budget or 0:,.0f}", first + named, *scores])
+            lines.append([contender, "-" if budget is None else f"{budget:,.0f}", first + named, *scores])
     return markdown_table([f"search on {title.replace('_', ' ')}", "CPU seconds", "settings", *shown.values()], lines)
 
 
