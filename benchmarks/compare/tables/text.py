@@ -135,17 +135,12 @@ FOUND: Mapping[str, Mapping[str, Any]] = {
 }
 """What the search has changed in the settings of some contenders."""
 CONTENDERS = {name: {**settings, **FOUND.get(name, {})} for name, settings in START.items()}
-FINETUNING_RATES: Mapping[str, Mapping[str, Any]] = {
-    MLM: {"finetuning_rate": 3e-3},
-    NEW: {"finetuning_rate": 3e-3},
-}
-"""What the search has found on the glosses, where it is not the task's."""
 VOCABULARY = 8192
 
 ALL = {
     "glosses": Texts(
         vocabulary=VOCABULARY,
-        contenders={name: {**settings, **FINETUNING_RATES.get(name, {})} for name, settings in CONTENDERS.items()},
+        contenders={name: {**settings, "finetuning_rate": 3e-3} for name, settings in CONTENDERS.items()},
         task={
             "label_column_name": "label",
             "pooling": "mean",
