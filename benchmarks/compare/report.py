@@ -16,6 +16,7 @@ from .table import Row, Table
 
 DOCUMENT = ROOT / "docs" / "results.md"
 FIGURES = ROOT / "docs" / "images"
+MARGIN = 1.2  # of a logarithmic axis, as a factor
 
 
 def write(table: Table, rows: Sequence[Row], search: Sequence[Row]) -> None:
@@ -163,6 +164,8 @@ def draw(table: Table, rows: Sequence[Row], path: Path) -> None:
             halves = [half_interval(values) if len(values) > 1 else 0.0 for values in scores]
             axes.errorbar([budget for budget, _ in by_budget], means, halves, marker="o", capsize=3, label=contender)
         budgets = sorted({row["budget_s"] for row in found if row["budget_s"] is not None})
+        if budgets:
+            axes.set_xlim(budgets[0] / MARGIN, budgets[-1] * MARGIN)  # one budget alone would have no limits
         axes.set_xticks(budgets, [f"{budget:,.0f}" for budget in budgets], minor=False)
         axes.minorticks_off()
         axes.grid(axis="y")

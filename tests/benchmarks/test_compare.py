@@ -81,6 +81,17 @@ def test_pace__is_measured_in_turns_and_once(tmp_path):
 
 
 @pytest.mark.fast
+def test_draw__has_limits_around_a_single_budget(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(report, "save", lambda figure, path: figures.append(figure))
+    table = Scores()
+    rows_of_one = [a_row(run, linear=0.5) for run in table.runs() if run.budget_s == 2]
+    report.draw(table, rows_of_one, tmp_path / "figure.png")
+    low, high = figures[0].axes[0].get_xlim()
+    assert 1 < low < 2 < high < 4
+
+
+@pytest.mark.fast
 def test_report__has_means_with_intervals_between_the_markers(tmp_path):
     table = Scores()
     found = [a_row(run, linear=0.5 + 0.1 * run.seed) for run in table.runs()]
