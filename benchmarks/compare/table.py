@@ -159,7 +159,8 @@ class Table(ABC):
         return report.markdown(self, rows, search)
 
     def draw(self, rows: Sequence[Row], path: Path) -> None:
-        """The figure: by default `drawn` against the budget, for each of the data."""
+        """The figure: by default `drawn` for each of the data, against the budget, or as bars if all runs have one."""
         from . import report
 
-        report.draw(self, rows, path)
+        budgets = {run.budget_s for run in self.runs()} - {None}
+        (report.draw if len(budgets) > 1 else report.draw_bars)(self, rows, path)

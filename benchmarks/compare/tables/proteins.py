@@ -19,11 +19,10 @@ from modeling_data2vec_generic.evaluation.probe import extract_features, labels_
 from modeling_data2vec_generic.finetuning.splitting import per_class
 from modeling_data2vec_generic.modalities.text.amino_acids import amino_acid_tokenizer
 
-from .. import report
 from ..parquet import read
 from ..peers.text import train_mlm
 from ..scores.encoders import finetuned, frozen_scores
-from ..table import Outcome, Row, Run, Table
+from ..table import Outcome, Run, Table
 from ..training import Trained, pretrain_data2vec, steps_for
 
 DATA = Path("data/protein_locations")
@@ -143,10 +142,6 @@ class ProteinTable(Table):
         settings["encoder"] = ENCODER
         budget = None if contender == NEW else 1 if self.quick else BUDGET
         return Run(self.name, "places", contender, seed, budget, settings)
-
-    def draw(self, rows: Sequence[Row], path: Path) -> None:
-        """Bars, since there is one budget."""
-        report.draw_bars(self, rows, path)
 
     def perform(self, run: Run, seconds_per_step: float | None, folder: Path) -> Outcome:
         if run.contender in COUNTED:

@@ -36,11 +36,10 @@ from modeling_data2vec_generic.evaluation.probe import (
 )
 from modeling_data2vec_generic.modalities.text.tokenizer import train_tokenizer
 
-from .. import report
 from ..parquet import read
 from ..peers.text import train_mlm
 from ..scores.encoders import finetuned, frozen_scores
-from ..table import Outcome, Row, Run, Table
+from ..table import Outcome, Run, Table
 from ..training import Trained, pretrain_data2vec, steps_for
 
 DATA = Path("data")
@@ -394,10 +393,6 @@ class TextTable(Table):
         assert seconds_per_step is not None
         trained = self.train(run, folder, max_steps=steps_for(run.budget_s, seconds_per_step))
         return trained.outcome(self.scores(run, trained.encoder_dir, folder))
-
-    def draw(self, rows: Sequence[Row], path: Path) -> None:
-        """Bars, since there is one budget."""
-        report.draw_bars(self, rows, path)
 
     def train(self, run: Run, folder: Path, **arguments: Any) -> Trained:
         settings = dict(run.settings)
