@@ -68,21 +68,23 @@ def scores_table(rows: Sequence[Row], title: str, columns: dict[str, str]) -> st
 
 
 def search_table(rows: Sequence[Row], title: str, columns: dict[str, str], score: str) -> str:
-    """The tries of each contender, the best one by `score` first.
+    """The tries of each contender, within a budget the best one by `score` first.
 
     Of the first row of a contender it has all settings that any try changes, of others what they change.
     """
     shown = {name: heading for name, heading in columns.items() if any(name in row["scores"] for row in rows)}
     lines = []
-    for (contender, budget), tries in _by(rows, "contender", "budget_s"):
+    for contender, tries in _by(rows, "contender"):
         begun = _flat(tries[0]["settings"])
         changes = [changed(_flat(row["settings"]), begun) for row in tries]
         moved = {name for found in changes for name in found}
         changes[0] = {name: value for name, value in begun.items() if name in moved}
-        for row, settings in sorted(zip(tries, changes, strict=True), key=lambda pair: -pair[0]["scores"][score]):
+        by_score = sorted(zip(tries, changes, strict=True), key=lambda pair: -pair[0]["scores"][score])
+        for row, settings in sorted(by_score, key=lambda pair: pair[0]["budget_s"] or 0):
+            budget = row["budget_s"]
             named = ", ".join(f"{name}={value}" for name, value in settings.items()) or "-"
             scores = [interval([row["scores"].get(name)]) for name in shown]
-            first = "begun with " * (row is tries[0] and bool(moved))
+            first = "begun with " * (row is tries[0] and bool(settings))
             lines.append([contender, "-" if budget is None else f"{budget:,.0f}", first + named, *scores])
     return markdown_table([f"search on {title.replace('_', ' ')}", "CPU seconds", "settings", *shown.values()], lines)
 
