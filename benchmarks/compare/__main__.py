@@ -44,6 +44,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         path, search_path = kept / f"{name}.jsonl", kept / f"{name}_search.jsonl"
         if not asked.report_only:
             wanted, into = (table.variants(), search_path) if asked.search else (table.runs(), path)
+            for flag, chosen, known in (
+                ("contender", asked.contender, [run.contender for run in wanted]),
+                ("budgets", asked.budgets, [run.budget_s for run in wanted if run.budget_s is not None]),
+            ):
+                if unknown := set(chosen or ()) - set(known):
+                    choices = ", ".join(map(str, dict.fromkeys(known)))
+                    parser.error(f"--{flag}: {name} has no run with {sorted(unknown)}. Choose among {choices}.")
             chosen = [run for run in wanted if is_chosen(run, asked.contender, asked.budgets)]
             for run in rows.missing(chosen, rows.read(into)):
                 in_a_process(perform, table, run, work, into)

@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import PIL.Image
@@ -255,6 +256,16 @@ def test_command__makes_a_run_once_and_prints_its_table(few_images, monkeypatch,
     assert rows.read(command.WORK / "quick/images/rows/images.jsonl") == made
     assert len(made) == 1
     assert made[0]["cpu_s"] > 0
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("words", ["--contender MAE MEA", "--budgets 2 7", "--search --contender MEA"])
+def test_command__names_what_a_choice_has(words, capsys):
+    with pytest.raises(SystemExit):
+        command.main(["images", *words.split()])
+    assert re.search(
+        r"images has no run with \[('MEA'|2.0, 7.0)\]. Choose among .*\b(MAE|120)\b", capsys.readouterr().err
+    )
 
 
 def test_images__data2vec_takes_steps_under_a_clock(few_images, tmp_path):
