@@ -116,6 +116,8 @@ SEARCHED: dict[str, list[dict[str, Any]]] = {
         {"target_layer_norms": ["layer"]},
         {"cls_loss_weight": 2.56},
         {"per_device_train_batch_size": 16},
+        {"mask_ratio": 0.35},
+        {"mask_ratio": 0.5, "num_masks": 4},
     ],
     MAE: [
         {},
