@@ -222,7 +222,8 @@ VARIANTS: Mapping[str, Sequence[Mapping[str, Any]]] = {
         {"budget_s": BUDGET, "learning_rate": 1.5e-3, "mask_ratio": 0.4, "finetuning_rate": 3e-3},
         {"budget_s": BUDGET, "learning_rate": 1.5e-3, "mask_ratio": 0.6, "finetuning_rate": 3e-3},
         {"budget_s": BUDGET, "learning_rate": 3e-3, "mask_ratio": 0.4, "finetuning_rate": 3e-3},
-        {"budget_s": BUDGET, "learning_rate": 1.5e-3, "mask_ratio": 0.75, "finetuning_rate": 3e-3},
+        {"budget_s": BUDGET, "learning_rate": 6e-3, "mask_ratio": 0.4, "finetuning_rate": 3e-3},
+        {"budget_s": BUDGET, "learning_rate": 3e-3, "mask_ratio": 0.6, "finetuning_rate": 3e-3},
     ],
     NEW: [{}, {"finetuning_rate": 3e-3}, {"finetuning_rate": 6e-3}],
 }
