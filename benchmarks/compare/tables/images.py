@@ -100,6 +100,7 @@ CONTENDERS = {
     RANDOM: {},
 }
 RATES: list[dict[str, Any]] = [{"learning_rate": rate} for rate in (5e-4, 2e-3, 4e-3)]
+SLOW_TEACHER = {"ema_decay": 0.999, "ema_end_decay": 0.9999}
 SEARCHED: dict[str, list[dict[str, Any]]] = {
     DATA2VEC: [{}, *RATES[:2], {"mask_ratio": 0.4}, {"mask_ratio": 0.75}, {"average_top_k_layers": 4}],
     DATA2VEC2: [
@@ -111,13 +112,15 @@ SEARCHED: dict[str, list[dict[str, Any]]] = {
         {"mask_length": 2},
         {"num_masks": 4},
         {"average_top_k_layers": 2},
-        {"ema_decay": 0.999, "ema_end_decay": 0.9999},
+        SLOW_TEACHER,
         {"decoder_layers": 4},
         {"target_layer_norms": ["layer"]},
         {"cls_loss_weight": 2.56},
         {"per_device_train_batch_size": 16},
         {"mask_ratio": 0.35},
         {"mask_ratio": 0.5, "num_masks": 4},
+        {"mask_ratio": 0.5, **SLOW_TEACHER},
+        {"mask_ratio": 0.5, "num_masks": 4, **SLOW_TEACHER},
     ],
     MAE: [
         {},
