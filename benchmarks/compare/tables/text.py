@@ -131,7 +131,7 @@ WITH_DROPOUT = {"encoder": {"hidden_dropout_prob": 0.1, "attention_probs_dropout
 FOUND: Mapping[str, Mapping[str, Any]] = {
     DATA2VEC: {"average_top_k_layers": 1},
     DATA2VEC2: {"learning_rate": 3e-3},
-    MLM: {"learning_rate": 0.375e-3, **WITH_DROPOUT},
+    MLM: {"learning_rate": 3e-3, "mask_ratio": 0.4},
 }
 """What the search has changed in the settings of some contenders."""
 CONTENDERS = {name: {**settings, **FOUND.get(name, {})} for name, settings in START.items()}
