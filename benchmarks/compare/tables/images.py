@@ -137,9 +137,11 @@ SEARCHED: dict[str, list[dict[str, Any]]] = {
 }
 OF_MAE = {"mask_ratio": 0.6}
 FOUND: dict[str, dict[str, Any]] = {
+    DATA2VEC: {"mask_ratio": 0.75},
     DATA2VEC2: {"mask_ratio": 0.5, **SLOW_TEACHER},
     MAE: OF_MAE,
     BARE_MAE: OF_MAE,
+    SIMMIM: {"mask_ratio": 0.4},
 }
 """What the search on Fashion-MNIST has changed in the settings."""
 ALL = {
@@ -158,7 +160,7 @@ ALL = {
             for name, found in FOUND.items()
             if name != BARE_MAE
         },
-        found={},
+        found={MAE: OF_MAE, BARE_MAE: OF_MAE},
     ),
 }
 QUICK = {"max_steps": 10, "labels_per_class": 5}
