@@ -13,6 +13,7 @@ import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from . import report, rows
 from .processes import in_a_process, perform
@@ -44,13 +45,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         path, search_path = kept / f"{name}.jsonl", kept / f"{name}_search.jsonl"
         if not asked.report_only:
             wanted, into = (table.variants(), search_path) if asked.search else (table.runs(), path)
-            for flag, chosen, known in (
-                ("contender", asked.contender, [run.contender for run in wanted]),
-                ("budgets", asked.budgets, [run.budget_s for run in wanted if run.budget_s is not None]),
-            ):
-                if unknown := set(chosen or ()) - set(known):
-                    choices = ", ".join(map(str, dict.fromkeys(known)))
-                    parser.error(f"--{flag}: {name} has no run with {sorted(unknown)}. Choose among {choices}.")
+            budgets = [run.budget_s for run in wanted if run.budget_s is not None]
+            refuse_unknown(parser, f"--contender: {name}", asked.contender, [run.contender for run in wanted])
+            refuse_unknown(parser, f"--budgets: {name}", asked.budgets, budgets)
             chosen = [run for run in wanted if is_chosen(run, asked.contender, asked.budgets)]
             for run in rows.missing(chosen, rows.read(into)):
                 in_a_process(perform, table, run, work, into)
@@ -61,6 +58,15 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(table.markdown(found, tried))  # noqa: T201
         else:
             report.write(whole, found, tried)
+
+
+def refuse_unknown(
+    parser: argparse.ArgumentParser, where: str, chosen: Sequence[Any] | None, known: Sequence[Any]
+) -> None:
+    """Ends the command if something was chosen that no run of the table has; names what there is."""
+    if unknown := set(chosen or ()) - set(known):
+        choices = ", ".join(map(str, dict.fromkeys(known)))
+        parser.error(f"{where} has no run with {sorted(unknown)}. Choose among {choices}.")
 
 
 def is_chosen(run: Run, contenders: Sequence[str] | None, budgets: Sequence[float] | None) -> bool:

@@ -59,11 +59,10 @@ def scores_table(rows: Sequence[Row], title: str, columns: dict[str, str]) -> st
     for _, group in _by(rows, "contender", "budget_s"):
         same = list(group)
         first = same[0]
-        budget = "-" if first["budget_s"] is None else f"{first['budget_s']:,.0f}"
         steps = f"{first['steps']:,}" if first["steps"] else "-"
         taken = f"{statistics.fmean(row['cpu_s'] for row in same):,.0f}" if first["steps"] else "-"
         values = [interval([row["scores"].get(name) for row in same]) for name in columns]
-        lines.append([first["contender"], budget, steps, str(len(same)), taken, *values])
+        lines.append([first["contender"], budget_of(first), steps, str(len(same)), taken, *values])
     return markdown_table(header, lines)
 
 
@@ -79,13 +78,12 @@ def search_table(rows: Sequence[Row], title: str, columns: dict[str, str], score
         changes = [changed(_flat(row["settings"]), begun) for row in tries]
         moved = {name for found in changes for name in found}
         changes[0] = {name: value for name, value in begun.items() if name in moved}
-        by_score = sorted(zip(tries, changes, strict=True), key=lambda pair: -pair[0]["scores"][score])
-        for row, settings in sorted(by_score, key=lambda pair: pair[0]["budget_s"] or 0):
-            budget = row["budget_s"]
+        pairs = zip(tries, changes, strict=True)
+        for row, settings in sorted(pairs, key=lambda pair: (pair[0]["budget_s"] or 0, -pair[0]["scores"][score])):
             named = ", ".join(f"{name}={value}" for name, value in settings.items()) or "-"
             scores = [interval([row["scores"].get(name)]) for name in shown]
             first = "begun with " * (row is tries[0] and bool(settings))
-            lines.append([contender, "-" if budget is None else f"{budget:,.0f}", first + named, *scores])
+            lines.append([contender, budget_of(row), first + named, *scores])
     return markdown_table([f"search on {title.replace('_', ' ')}", "CPU seconds", "settings", *shown.values()], lines)
 
 
@@ -104,6 +102,11 @@ def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
 def markdown_table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     """A table in Markdown."""
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *lines))
+
+
+def budget_of(row: Row) -> str:
+    """The budget of a row as it stands in a table: "-" if it has none."""
+    return "-" if row["budget_s"] is None else f"{row['budget_s']:,.0f}"
 
 
 def percent(value: float) -> str:

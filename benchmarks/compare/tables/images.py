@@ -200,10 +200,16 @@ class ImageTable(Table):
 
     def runs(self) -> list[Run]:
         return [
-            Run(self.name, data, contender, seed, budget, self.settings(data, contender, "test", **found))
+            Run(
+                self.name,
+                data,
+                contender,
+                seed,
+                budget,
+                self.settings(data, contender, "test", **ALL[data].found.get(contender, {})),
+            )
             for data in self.data
             for contender in CONTENDERS
-            for found in [ALL[data].found.get(contender, {})]
             for seed in self.seeds
             for budget in self.budgets_of(contender)
         ]
