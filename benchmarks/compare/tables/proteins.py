@@ -64,7 +64,7 @@ TRAINING = {
     "max_grad_norm": 5.0,
 }
 OURS = {"learning_rate": 5e-4, "ema_decay": 0.99, "ema_end_decay": 0.999}
-START: dict[str, dict[str, Any]] = {
+CONTENDERS: dict[str, dict[str, Any]] = {
     DATA2VEC: {
         **TRAINING,
         **OURS,
@@ -88,7 +88,6 @@ START: dict[str, dict[str, Any]] = {
 """The settings that the search begins with."""
 FOUND: Mapping[str, Mapping[str, Any]] = {DATA2VEC: {"learning_rate": 2e-4}, DATA2VEC2: {"learning_rate": 2e-4}}
 """What the search has changed in the settings of some contenders."""
-CONTENDERS = {name: {**settings, **FOUND.get(name, {})} for name, settings in START.items()}
 LIKE_TEXT: list[dict[str, Any]] = [
     {"target_source": "block", "target_layer_norms": ["batch"], "learning_rate": rate} for rate in (5e-4, 1.5e-3)
 ]
@@ -122,7 +121,10 @@ class ProteinTable(Table):
 
     def runs(self) -> list[Run]:
         return [
-            self.run(contender, seed, "test") for _ in self.data for contender in CONTENDERS for seed in self.seeds
+            self.run(contender, seed, "test", **FOUND.get(contender, {}))
+            for _ in self.data
+            for contender in CONTENDERS
+            for seed in self.seeds
         ]
 
     def variants(self) -> list[Run]:
@@ -134,9 +136,8 @@ class ProteinTable(Table):
         ]
 
     def run(self, contender: str, seed: int, scored_on: str, **changes: Any) -> Run:
-        """A run of the table ("test") or of the search ("validation"), with other settings than the table's."""
-        begun = START if scored_on == "validation" else CONTENDERS
-        settings = {"scored_on": scored_on, **begun[contender], **changes}
+        """A run of the table ("test") or of the search ("validation"); `changes` are other values of settings."""
+        settings = {"scored_on": scored_on, **CONTENDERS[contender], **changes}
         if contender in COUNTED:
             return Run(self.name, "places", contender, seed, None, settings)
         settings["encoder"] = ENCODER

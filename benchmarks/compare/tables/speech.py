@@ -102,6 +102,9 @@ CONTENDERS: dict[str, dict[str, Any]] = {
     NEW: {},
     LOG_MEL: {},
 }
+"""The settings that the search begins with. They stay as they are, so that its rows go on belonging to it."""
+FOUND: Mapping[str, Mapping[str, Any]] = {}
+"""What the search has changed in the settings of some contenders."""
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     *[(contender, {}) for contender in (DATA2VEC, DATA2VEC2, WAV2VEC2)],
     *[(DATA2VEC, {"learning_rate": rate}) for rate in (5e-4, 2e-3)],
@@ -187,7 +190,11 @@ class SpeechTable(Table):
     drawn = "letters"
 
     def runs(self) -> list[Run]:
-        return [self.run(contender, seed, "test") for contender in CONTENDERS for seed in self.seeds]
+        return [
+            self.run(contender, seed, "test", **FOUND.get(contender, {}))
+            for contender in CONTENDERS
+            for seed in self.seeds
+        ]
 
     def variants(self) -> list[Run]:
         return [self.run(contender, 0, "validation", **changes) for contender, changes in VARIANTS]

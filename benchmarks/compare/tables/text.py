@@ -80,22 +80,19 @@ class Texts:
     """One of the data.
 
     Args:
-        vocabulary: pieces of the tokenizer, which is trained on the texts.
-        contenders: the settings of each besides those of `TRAINING`: flags for data2vec, for MLM the arguments of
-            `peers.text.train_mlm`. `finetuning_rate` is the learning rate of fine-tuning, where it is not the task's.
+        changes: of the settings of all contenders.
         task: flags of `data2vec finetune`.
         probe_rows: labelled rows that are read by the frozen encoder, to fit classifiers on.
         labels: further flags, which say how many labels there are ("few" and "more") and how many steps are taken.
     """
 
-    vocabulary: int
-    contenders: Mapping[str, Mapping[str, Any]]
+    changes: Mapping[str, Any]
     task: Mapping[str, Any]
     probe_rows: int
     labels: Mapping[str, Mapping[str, Any]]
 
 
-START: dict[str, dict[str, Any]] = {
+CONTENDERS: dict[str, dict[str, Any]] = {
     DATA2VEC: {
         "objective": "data2vec",
         "average_top_k_layers": 2,
@@ -126,7 +123,9 @@ START: dict[str, dict[str, Any]] = {
     MLM: {"mask_ratio": 0.15, "learning_rate": 1.5e-3},
     NEW: {},
 }
-"""The settings that the search begins with. They stay as they are, so that its rows go on belonging to it."""
+"""The settings that the search begins with, besides those of `TRAINING`: flags for data2vec, for MLM the arguments of
+`peers.text.train_mlm`. They stay as they are, so that the rows of the search go on belonging to it. `finetuning_rate`,
+where there is one, is the learning rate of fine-tuning in place of the task's."""
 WITH_DROPOUT = {"encoder": {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}}
 FOUND: Mapping[str, Mapping[str, Any]] = {
     DATA2VEC: {"average_top_k_layers": 1},
@@ -134,13 +133,12 @@ FOUND: Mapping[str, Mapping[str, Any]] = {
     MLM: {"learning_rate": 3e-3, "mask_ratio": 0.4},
 }
 """What the search has changed in the settings of some contenders."""
-CONTENDERS = {name: {**settings, **FOUND.get(name, {})} for name, settings in START.items()}
 VOCABULARY = 8192
+"""Pieces of the tokenizers, which are trained on the texts."""
 
 ALL = {
     "glosses": Texts(
-        vocabulary=VOCABULARY,
-        contenders={name: {**settings, "finetuning_rate": 3e-3} for name, settings in CONTENDERS.items()},
+        changes={"finetuning_rate": 3e-3},
         task={
             "label_column_name": "label",
             "pooling": "mean",
@@ -154,8 +152,7 @@ ALL = {
         },
     ),
     "brown": Texts(
-        vocabulary=VOCABULARY,
-        contenders=CONTENDERS,
+        changes={},
         task={
             "task": "token-classification",
             "label_column_name": "tags",
@@ -349,9 +346,9 @@ class TextTable(Table):
 
     def runs(self) -> list[Run]:
         return [
-            self.run(data, contender, seed, "test")
+            self.run(data, contender, seed, "test", **FOUND.get(contender, {}), **ALL[data].changes)
             for data in self.data
-            for contender in ALL[data].contenders
+            for contender in CONTENDERS
             for seed in self.seeds
         ]
 
@@ -370,10 +367,9 @@ class TextTable(Table):
                 `budget_s` is another budget.
         """
         searched = scored_on == "validation"
-        texts = ALL[data]
-        changes = {**(START if searched else texts.contenders)[contender], **changes}
+        changes = {**CONTENDERS[contender], **changes}
         encoder = {**ROFORMER, **changes.pop("encoder", {}), **(TINY if self.quick else {})}
-        vocabulary = changes.pop("vocabulary", VOCABULARY if searched else texts.vocabulary)
+        vocabulary = changes.pop("vocabulary", VOCABULARY)
         settings = {"scored_on": scored_on, "encoder": encoder, "vocabulary": 512 if self.quick else vocabulary}
         if contender == NEW:
             return Run(self.name, data, contender, seed, None, {**settings, **changes})
