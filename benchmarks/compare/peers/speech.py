@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset
+from torch.utils.data import Dataset
 from transformers import (
     FeatureExtractionMixin,
     PreTrainedModel,

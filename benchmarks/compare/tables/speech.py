@@ -17,6 +17,7 @@ from filelock import FileLock
 from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
 from modeling_data2vec_generic.data.arguments import DataArguments
+from modeling_data2vec_generic.data.quality.reading import GoodSamples
 from modeling_data2vec_generic.data.sources.raw_datasets import read_splits
 from modeling_data2vec_generic.modalities.speech.decoding.sound_files import open_sound
 from modeling_data2vec_generic.modalities.speech.waveforms import prepare_speech
@@ -240,7 +241,8 @@ class SpeechTable(Table):
         data = DataArguments(**source, **{name: settings.pop(name) for name in CLIPS})
         extractor = Wav2Vec2FeatureExtractor.from_pretrained(start)
         raw = read_splits(data, "speech", {})["train"]
-        sounds = prepare_speech(raw, extractor, data, "train", min_samples=1)
+        # Row 2,084 is a broken file, which data2vec's Trainer replaces likewise.
+        sounds = GoodSamples(prepare_speech(raw, extractor, data, "train", min_samples=1), "train")
         encoder = Wav2Vec2Model.from_pretrained(start)
         return train_wav2vec2(encoder, sounds, extractor, folder / "trained", **settings, **arguments)
 
