@@ -107,7 +107,7 @@ CONTENDERS: dict[str, dict[str, Any]] = {
 FOUND: Mapping[str, Mapping[str, Any]] = {}
 """What the search has changed in the settings of some contenders."""
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
-    *[(contender, {}) for contender in (DATA2VEC, DATA2VEC2, WAV2VEC2)],
+    *[(contender, {}) for contender in CONTENDERS],
     *[(DATA2VEC, {"learning_rate": rate}) for rate in (5e-4, 2e-3)],
     (DATA2VEC, {"mask_ratio": 0.65}),
     (DATA2VEC, {"mask_length": 5}),
@@ -126,7 +126,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     *[(WAV2VEC2, {"head": HEAD | {"diversity_loss_weight": weight}}) for weight in (0.02, 0.5)],
     (WAV2VEC2, {"head": HEAD | {"num_negatives": 100}}),
 ]
-"""What the search tries: other values of the settings of a contender, one at a time."""
+"""What the search tries: other values of the settings of a contender, one at a time. What is not trained is beside them."""
 FINETUNING = {
     "task": "ctc",
     "freeze_convolutions": False,
