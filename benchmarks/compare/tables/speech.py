@@ -108,6 +108,11 @@ FOUND: Mapping[str, Mapping[str, Any]] = {}
 """What the search has changed in the settings of some contenders."""
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     *[(contender, {}) for contender in CONTENDERS],
+    *[
+        (contender, {"target_source": "block", "target_layer_norms": [norm]})
+        for norm in ("instance", "batch")
+        for contender in (DATA2VEC, DATA2VEC2)
+    ],
     *[(DATA2VEC, {"learning_rate": rate}) for rate in (5e-4, 2e-3)],
     (DATA2VEC, {"mask_ratio": 0.65}),
     (DATA2VEC, {"mask_length": 5}),
