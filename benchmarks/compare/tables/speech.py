@@ -106,33 +106,30 @@ CONTENDERS: dict[str, dict[str, Any]] = {
 """The settings that the search begins with. They stay as they are, so that its rows go on belonging to it."""
 FOUND: Mapping[str, Mapping[str, Any]] = {}
 """What the search has changed in the settings of some contenders."""
+BLOCK_OUTPUTS = {"target_source": "block", "target_layer_norms": ["batch"]}
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     *[(contender, {}) for contender in CONTENDERS],
-    *[
-        (contender, {"target_source": "block", "target_layer_norms": [norm]})
-        for norm in ("instance", "batch")
-        for contender in (DATA2VEC, DATA2VEC2)
-    ],
     *[(DATA2VEC, {"learning_rate": rate}) for rate in (5e-4, 2e-3)],
     (DATA2VEC, {"mask_ratio": 0.65}),
     (DATA2VEC, {"mask_length": 5}),
     (DATA2VEC, {"average_top_k_layers": 2}),
     (DATA2VEC, {"ema_decay": 0.999, "ema_end_decay": 0.9999}),
     (DATA2VEC, {"teacher_embeddings": "copy"}),
-    *[(DATA2VEC2, {"learning_rate": rate}) for rate in (1e-3, 4e-3)],
-    (DATA2VEC2, {"mask_ratio": 0.65}),
-    (DATA2VEC2, {"mask_length": 5}),
-    (DATA2VEC2, {"num_masks": 8}),
-    (DATA2VEC2, {"decoder_layers": 2}),
-    (DATA2VEC2, {"teacher_embeddings": "copy"}),
+    *[(contender, BLOCK_OUTPUTS) for contender in (DATA2VEC, DATA2VEC2)],
+    *[(contender, BLOCK_OUTPUTS | {"target_layer_norms": ["instance"]}) for contender in (DATA2VEC, DATA2VEC2)],
+    (DATA2VEC, BLOCK_OUTPUTS | {"learning_rate": 2e-3}),
+    *[(DATA2VEC2, BLOCK_OUTPUTS | {"learning_rate": rate}) for rate in (1e-3, 4e-3)],
+    *[(contender, BLOCK_OUTPUTS | {"mask_ratio": 0.65}) for contender in (DATA2VEC, DATA2VEC2)],
+    (DATA2VEC, BLOCK_OUTPUTS | {"average_top_k_layers": 1}),
+    (DATA2VEC2, BLOCK_OUTPUTS | {"num_masks": 8}),
     *[(WAV2VEC2, {"learning_rate": rate}) for rate in (1e-3, 4e-3)],
     *[(WAV2VEC2, {"mask_time_prob": probability}) for probability in (0.5, 0.8)],
     (WAV2VEC2, {"mask_time_length": 3}),
     *[(WAV2VEC2, {"head": HEAD | {"diversity_loss_weight": weight}}) for weight in (0.02, 0.5)],
     (WAV2VEC2, {"head": HEAD | {"num_negatives": 100}}),
 ]
-"""What the search tries: other values of the settings of a contender, one at a time. What is not trained stands beside
-them."""
+"""What the search tries: other values of the settings of a contender, one at a time, or on top of the targets that are
+best for data2vec. What is not trained stands beside them."""
 FINETUNING = {
     "task": "ctc",
     "freeze_convolutions": False,
