@@ -173,7 +173,12 @@ ALL = {
         searched={
             SEARCH_BUDGET: {
                 DATA2VEC: [{}, FOUND[DATA2VEC]],
-                DATA2VEC2: [{}, *({"mask_ratio": 0.5, **SLOW_TEACHER} | rate for rate in ({}, RATES[0], RATES[2]))],
+                DATA2VEC2: [
+                    {},
+                    *({"mask_ratio": 0.5, **SLOW_TEACHER} | rate for rate in ({}, RATES[0], RATES[2])),
+                    BLOCK_OUTPUTS,
+                    {"mask_ratio": 0.5, **BLOCK_OUTPUTS},
+                ],
                 MAE: [{}, *(OF_MAE | rate for rate in ({}, *RATES))],
                 SIMMIM: [{}, FOUND[SIMMIM]],
             }
