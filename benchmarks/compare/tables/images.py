@@ -153,9 +153,9 @@ SEARCHED_LONGER: dict[str, list[dict[str, Any]]] = {
 """What is tried again in as much time as the comparison that matters most has."""
 FOUND: dict[str, dict[str, Any]] = {
     DATA2VEC: {"mask_ratio": 0.75},
-    DATA2VEC2: {"mask_ratio": 0.5, **SLOW_TEACHER},
-    MAE: OF_MAE,
-    BARE_MAE: OF_MAE,
+    DATA2VEC2: {"mask_ratio": 0.5, **BLOCK_OUTPUTS},
+    MAE: OF_MAE | RATES[0],
+    BARE_MAE: OF_MAE | RATES[0],
     SIMMIM: {"mask_ratio": 0.4},
 }
 """What the search on Fashion-MNIST has changed in the settings."""
