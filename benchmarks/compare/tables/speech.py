@@ -120,6 +120,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     (DATA2VEC, BLOCK_OUTPUTS | {"learning_rate": 2e-3}),
     *[(DATA2VEC2, BLOCK_OUTPUTS | {"learning_rate": rate}) for rate in (1e-3, 4e-3)],
     *[(contender, BLOCK_OUTPUTS | {"mask_ratio": 0.65}) for contender in (DATA2VEC, DATA2VEC2)],
+    *[(contender, BLOCK_OUTPUTS | {"teacher_embeddings": "copy"}) for contender in (DATA2VEC, DATA2VEC2)],
     (DATA2VEC, BLOCK_OUTPUTS | {"average_top_k_layers": 1}),
     (DATA2VEC2, BLOCK_OUTPUTS | {"num_masks": 8}),
     *[(WAV2VEC2, {"learning_rate": rate}) for rate in (1e-3, 4e-3)],
