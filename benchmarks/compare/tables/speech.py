@@ -132,8 +132,8 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     *[(WAV2VEC2, {"head": HEAD | {"diversity_loss_weight": weight}}) for weight in (0.02, 0.5)],
     (WAV2VEC2, {"head": HEAD | {"num_negatives": 100}}),
 ]
-"""What the search tries: other values of the settings of a contender, one at a time, or on top of the targets that are
-best for data2vec. What is not trained stands beside them."""
+"""What the search tries: other values of the settings of a contender, one at a time, for data2vec also beside block
+outputs as targets. What is not trained stands beside them."""
 FINETUNING = {
     "task": "ctc",
     "freeze_convolutions": False,
