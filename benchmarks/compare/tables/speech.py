@@ -196,6 +196,7 @@ class SpeechTable(Table):
         "words": "words found",
     }
     drawn = "letters"
+    shows = "Letters right by a linear classifier"
 
     def runs(self) -> list[Run]:
         return [
