@@ -103,6 +103,7 @@ others, and `TrainingArguments` for both."""
 RATES: list[dict[str, Any]] = [{"learning_rate": rate} for rate in (5e-4, 2e-3, 4e-3)]
 SLOW_TEACHER = {"ema_decay": 0.999, "ema_end_decay": 0.9999}
 BLOCK_OUTPUTS = {"target_source": "block", "target_layer_norms": ["instance"]}
+OF_MAE = {"mask_ratio": 0.6}
 SEARCHED: dict[str, list[dict[str, Any]]] = {
     DATA2VEC: [{}, *RATES[:2], {"mask_ratio": 0.4}, {"mask_ratio": 0.75}, {"average_top_k_layers": 4}],
     DATA2VEC2: [
@@ -133,17 +134,18 @@ SEARCHED: dict[str, list[dict[str, Any]]] = {
         *RATES,
         {"learning_rate": 1.5e-4 * 32 / 256},  # that of run_mae.py for a batch of 32
         {"mask_ratio": 0.5},
-        {"mask_ratio": 0.6},
+        OF_MAE,
         {"decoder": ONE_BLOCK},
         {"decoder": FOUR_BLOCKS},
         {"per_device_train_batch_size": 16},
+        OF_MAE | RATES[0],
     ],
     SIMMIM: [{}, *RATES, {"mask_ratio": 0.4}, {"mask_ratio": 0.75}],
 }
-OF_MAE = {"mask_ratio": 0.6}
 SEARCHED_LONGER: dict[str, list[dict[str, Any]]] = {
     DATA2VEC2: [
         {"mask_ratio": 0.5},
+        {"mask_ratio": 0.5, **SLOW_TEACHER},
         {"mask_ratio": 0.5, "learning_rate": 1e-3},
         {"mask_ratio": 0.5, **BLOCK_OUTPUTS},
         {"mask_ratio": 0.5, **BLOCK_OUTPUTS, "average_top_k_layers": 4},
