@@ -156,11 +156,12 @@ SEARCHED_LONGER: dict[str, list[dict[str, Any]]] = {
 FOUND: dict[str, dict[str, Any]] = {
     DATA2VEC: {"mask_ratio": 0.75},
     DATA2VEC2: {"mask_ratio": 0.5, **BLOCK_OUTPUTS},
-    MAE: OF_MAE | RATES[0],
-    BARE_MAE: OF_MAE | RATES[0],
+    MAE: OF_MAE,
+    BARE_MAE: OF_MAE,
     SIMMIM: {"mask_ratio": 0.4},
 }
-"""What the search on Fashion-MNIST has changed in the settings."""
+"""What the search on Fashion-MNIST has changed in the settings: the best try by the linear classifier, in the mean
+of both lengths of run where both have been tried."""
 ALL = {
     "fashion_mnist": Images(
         encoder={"image_size": 28, "patch_size": 4, "num_channels": 3, **WIDTHS},
