@@ -173,7 +173,7 @@ FINETUNING = {
     "per_device_eval_batch_size": 128,
     "logging_steps": 50,
 }
-VARIANTS: Mapping[str, Sequence[Mapping[str, Any]]] = {
+ON_GLOSSES: Mapping[str, Sequence[Mapping[str, Any]]] = {
     DATA2VEC: [
         {},
         {"vocabulary": 16_384},
@@ -228,6 +228,29 @@ VARIANTS: Mapping[str, Sequence[Mapping[str, Any]]] = {
 
 MLM learns slowly, so that some of its tries have the budget of the table.
 """
+ON_BROWN: Mapping[str, Sequence[Mapping[str, Any]]] = {
+    DATA2VEC: [FOUND[DATA2VEC] | changes for changes in ({}, {"finetuning_rate": 2e-3}, {"learning_rate": 3e-3})],
+    DATA2VEC2: [
+        FOUND[DATA2VEC2] | changes
+        for changes in (
+            {},
+            {"finetuning_rate": 2e-3},
+            {"average_top_k_layers": 1},
+            {"mask_ratio": 0.35},
+            {"mask_ratio": 0.65},
+            {"num_masks": 4},
+            {"target_layer_norms": ["instance"]},
+            {"target_source": "ffn", "target_layer_norms": ["instance"]},
+        )
+    ],
+    MLM: [
+        FOUND[MLM] | changes
+        for changes in ({}, {"finetuning_rate": 2e-3}, {"mask_ratio": 0.15}, {"learning_rate": 1.5e-3})
+    ],
+    NEW: [{}, {"finetuning_rate": 2e-3}],
+}
+"""What it tries on Brown: changes to what has been found on the glosses."""
+VARIANTS = {"glosses": ON_GLOSSES, "brown": ON_BROWN}
 
 
 @dataclass(frozen=True)
@@ -354,8 +377,9 @@ class TextTable(Table):
 
     def variants(self) -> list[Run]:
         return [
-            self.run("glosses", contender, 0, "validation", **changes)
-            for contender, all_changes in VARIANTS.items()
+            self.run(data, contender, 0, "validation", **changes)
+            for data in self.data
+            for contender, all_changes in VARIANTS[data].items()
             for changes in all_changes
         ]
 
