@@ -196,6 +196,7 @@ class SpeechTable(Table):
         "words": "words found",
     }
     drawn = "letters"
+    leads = ((NEW, (DATA2VEC, DATA2VEC2, WAV2VEC2)), (WAV2VEC2, (DATA2VEC, DATA2VEC2)))
     shows = "Letters right by a linear classifier"
 
     def runs(self) -> list[Run]:
