@@ -32,12 +32,28 @@ def test_cells__change_one_setting_around_the_recipe(data):
 
 
 @pytest.mark.fast
+def test_runs__have_all_seeds_as_far_as_one_step_from_the_centre():
+    seeds = {}
+    for run in RobustnessTable(["digits"], seeds=[0, 1]).runs():
+        seeds.setdefault(run.contender, []).append(run.seed)
+    near = {cell for cell, found in seeds.items() if found == [0, 1]}
+    assert near == {
+        CENTRE,
+        *("learning rate: × 1/2", "learning rate: × 2", "batch: 16", "batch: 64"),
+        *("EMA: .9 to .99", "EMA: .999 to .9999", "mask ratio: .6", "mask ratio: .85"),
+    }
+    assert all(seeds[cell] == [0] for cell in seeds.keys() - near)
+
+
+@pytest.mark.fast
 def test_grid_table__has_gains_as_shares_of_the_centres():
     found = [a_row(CENTRE, 0, 0.08), a_row(CENTRE, 1, 0.12), a_row("batch: 512", 0, 0.02, "collapsed")]
     lines = grid_table("digits", found).splitlines()
     assert lines[2] == "| new weights | - | - | - | 50.0% | 30.0% | - | - |"
     assert "| 2 | 100 | 12 | 60.0% | 40.0% | 10.0 points ± 25.4 points | healthy |" in lines[3]
     assert lines[4] == "| batch: 512 | 1 | 100 | 12 | 52.0% | 32.0% | 25% | collapsed |"
+    lines = grid_table("digits", [*found[:2], *(a_row("batch: 64", seed, 0.09) for seed in (0, 1))]).splitlines()
+    assert lines[4] == "| batch: 64 | 2 | 100 | 12 | 59.0% | 39.0% | 90% | healthy |"
     lines = grid_table("digits", [a_row(CENTRE, 0, -0.01), a_row("batch: 512", 0, 0.02)]).splitlines()
     assert lines[3].endswith("| -1.0 points | healthy |")
     assert lines[4].endswith("| 2.0 points | healthy |")

@@ -288,11 +288,11 @@ class RobustnessTable(Table):
         return list(self._runs())
 
     def _runs(self) -> Iterator[Run]:
-        """The centre with all seeds, each other cell with the first one."""
+        """The centre and what is one step away with all seeds, each other cell with the first one."""
         for data in self.data:
-            small = ALL[data]
+            small, near = ALL[data], near_centre(data)
             for cell, changes in islice(small.cells().items(), 3 if self.quick else None):
-                for seed in self.seeds if cell == CENTRE else self.seeds[:1]:
+                for seed in self.seeds if cell in near else self.seeds[:1]:
                     budget = 1 if self.quick else small.budget_s
                     yield Run(self.name, data, cell, seed, budget, {**small.centre(), **changes})
 
@@ -360,10 +360,10 @@ class RobustnessTable(Table):
             axes.axhline(100 * LEAST, color="#999999", linestyle="--", linewidth=0.8)
             centre = centre_gains(found)
             for setting, ladder in ladders(data).items():
-                known = {row["contender"]: gain(row) / centre[row["seed"]] for row in found} | {CENTRE: 1.0}
+                of_cells = [[row for row in found if row["contender"] == cell] for cell in ladder]
                 here = ladder.index(CENTRE)
-                places = [place for place, cell in enumerate(ladder) if cell in known]
-                shares = [100 * known[ladder[place]] for place in places]
+                places = [place for place, same in enumerate(of_cells) if same]
+                shares = [100 * share_of_centre(of_cells[place], centre) for place in places]
                 axes.plot([place - here for place in places], shares, marker="o", label=setting)
             axes.grid(axis="y")
         for axes in list(grid.flat)[len(panels) :]:
@@ -388,6 +388,12 @@ def ladders(data: str) -> dict[str, list[str]]:
     return found
 
 
+def near_centre(data: str) -> set[str]:
+    """The centre and the cells that are one step away from it."""
+    places = [(ladder, ladder.index(CENTRE)) for ladder in ladders(data).values()]
+    return {cell for ladder, here in places for cell in ladder[max(0, here - 1) : here + 2]}
+
+
 def gain(row: Row) -> float:
     """What pre-training adds to both scores, on average."""
     return statistics.fmean(row["scores"][name] - row["untrained"][name] for name in row["scores"])
@@ -396,6 +402,11 @@ def gain(row: Row) -> float:
 def centre_gains(rows: Sequence[Row]) -> dict[int, float]:
     """The gain of the centre, by seed. Other cells are compared with the run that began with the same weights."""
     return {row["seed"]: gain(row) for row in rows if row["contender"] == CENTRE}
+
+
+def share_of_centre(rows: Sequence[Row], centre: Mapping[int, float]) -> float:
+    """What the runs of a cell gain together, as a share of what the centre gains with the same seeds."""
+    return sum(gain(row) for row in rows) / sum(centre[row["seed"]] for row in rows)
 
 
 def gains_everywhere(rows: Sequence[Row]) -> bool:
@@ -407,7 +418,7 @@ def gains_everywhere(rows: Sequence[Row]) -> bool:
 def grid_table(data: str, rows: Sequence[Row]) -> str:
     """A line for new weights, the centre, and each other cell: scores, and the gain.
 
-    That of the centre is in points; that of other cells in % of the centre's with the same seed, if that is a gain.
+    That of the centre is in points; that of other cells in % of the centre's with the same seeds, if that is a gain.
     """
     centre, in_shares = centre_gains(rows), gains_everywhere(rows)
     header = [title(data), "seeds", "steps", "CPU seconds", *RobustnessTable.columns.values(), "gain", "verdict"]
@@ -415,7 +426,7 @@ def grid_table(data: str, rows: Sequence[Row]) -> str:
     for cell in dict.fromkeys(row["contender"] for row in rows):
         same = [row for row in rows if row["contender"] == cell]
         if in_shares and cell != CENTRE:
-            shown = f"{100 * statistics.fmean(gain(row) / centre[row['seed']] for row in same):.0f}%"
+            shown = f"{100 * share_of_centre(same, centre):.0f}%"
         else:
             shown = interval([gain(row) for row in same], lambda points: f"{100 * points:.1f} points")
         verdicts = ", ".join(dict.fromkeys(row["health"] for row in same))
