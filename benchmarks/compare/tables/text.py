@@ -241,6 +241,8 @@ ON_BROWN: Mapping[str, Sequence[Mapping[str, Any]]] = {
             {"num_masks": 4},
             {"target_layer_norms": ["instance"]},
             {"target_source": "ffn", "target_layer_norms": ["instance"]},
+            {"target_layer_norms": ["instance"], "average_top_k_layers": 1},
+            {"target_layer_norms": ["instance"], "mask_ratio": 0.35},
         )
     ],
     MLM: [
