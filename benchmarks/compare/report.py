@@ -181,20 +181,22 @@ def draw(table: Table, rows: Sequence[Row], path: Path) -> None:
 
 @styled
 def draw_bars(table: Table, rows: Sequence[Row], path: Path) -> None:
-    """A panel for each of the data, for tables of one budget: a bar for each contender, 95% intervals as lines."""
+    """A panel for each of the data, for tables of one budget: a bar for each contender, 95% intervals as lines.
+
+    The panels share their contenders; one that has no rows of some data has no bar there.
+    """
     panels = [(data, list(found)) for data, found in _by(rows, "data")]
     if not panels:
         return
     figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
-    for axes, (data, found) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+    grid = figure.subplots(1, len(panels), squeeze=False, sharey=True)
+    for axes, (data, found) in zip(grid[0], panels, strict=True):
         scores = {name: [100 * row["scores"][table.drawn] for row in same] for name, same in _by(found, "contender")}
         halves = [half_interval(values) if len(values) > 1 else 0.0 for values in scores.values()]
         axes.barh(list(scores), [statistics.fmean(values) for values in scores.values()], xerr=halves, capsize=3)
         axes.set(title=data.replace("_", " "), xlabel=f"{table.columns[table.drawn]}, %")
-        axes.invert_yaxis()
         axes.grid(axis="x")
-    for axes in figure.axes[1:]:
-        axes.tick_params(labelleft=False)
+    grid[0, 0].invert_yaxis()
     save(figure, path)
 
 

@@ -93,6 +93,21 @@ def test_draw__has_limits_around_a_single_budget(tmp_path, monkeypatch):
 
 
 @pytest.mark.fast
+def test_draw_bars__has_each_contender_in_one_place_for_all_data(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(report, "save", lambda figure, path: figures.append(figure))
+    there = [("digits", "data2vec"), ("digits", "MLM"), ("digits", "new weights"), ("emoji", "MLM")]
+    found = [a_row(Run("scores", data, name, 0, 1, {}), linear=0.5) for data, name in there]
+    report.draw_bars(Scores(), found, tmp_path / "figure.png")
+    digits, emoji = figures[0].axes
+    labels = [label.get_text() for label in digits.get_yticklabels()]
+    assert labels == ["data2vec", "MLM", "new weights"]
+    assert [round(bar.get_y() + bar.get_height() / 2) for bar in emoji.patches] == [labels.index("MLM")]
+    assert digits.yaxis_inverted()
+    assert emoji.yaxis_inverted()
+
+
+@pytest.mark.fast
 def test_report__has_means_with_intervals_between_the_markers(tmp_path):
     table = Scores()
     found = [a_row(run, linear=0.5 + 0.1 * run.seed) for run in table.runs()]
