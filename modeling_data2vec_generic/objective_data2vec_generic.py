@@ -3,7 +3,7 @@
 Shapes: B samples, M masks per sample, R = B * M rows, T content positions, C channels, N masked positions.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -28,30 +28,31 @@ def normalize(x: Tensor, norm: str, real: Tensor | None = None, documents: Tenso
     Returns:
         (B, T, C); padding is normalised with the statistics of the other positions, or as a document.
     """
-    dims = {"layer": (2,), "instance": (1,), "batch": (0, 1)}[norm]
-    if documents is not None and norm == "instance":
-        mean = partial(_mean_of_documents, documents=documents)
-    elif real is None or norm == "layer":
-        mean = partial(torch.mean, dim=dims, keepdim=True)
-    else:
-        mean = partial(_weighted_mean, weight=real.unsqueeze(-1).to(x.dtype), dims=dims)
-    # On a CPU two means are quicker than `torch.var_mean`, ten times for the encoders of small images.
+    mean = _mean_over(norm, real, documents, x.dtype)
+    # On a CPU two means are quicker than `torch.var_mean`.
     centred = x - mean(x)
     return centred * torch.rsqrt(mean(centred.square()) + NORM_EPS)
 
 
-def _weighted_mean(values: Tensor, weight: Tensor, dims: tuple[int, ...]) -> Tensor:
-    return (values * weight).sum(dims, keepdim=True) / weight.sum(dims, keepdim=True).clamp(min=1)
+def _mean_over(
+    norm: str, real: Tensor | None, documents: Tensor | None, dtype: torch.dtype
+) -> Callable[[Tensor], Tensor]:
+    """The mean that `normalize` takes of values (B, T, C), which comes out in a shape that fits them."""
+    if documents is not None and norm == "instance":
+        index = documents.unsqueeze(-1)
 
+        def sums(values: Tensor) -> Tensor:
+            zeros = values.new_zeros(len(values), values.shape[1] + 1, values.shape[2])
+            return zeros.scatter_add(1, index.expand_as(values), values)
 
-def _mean_of_documents(values: Tensor, documents: Tensor) -> Tensor:
-    """At each position of values (B, T, C) the mean over its document."""
-    index = documents.unsqueeze(-1)
-    places = index.expand_as(values)
-    sums = values.new_zeros(len(values), values.shape[1] + 1, values.shape[2]).scatter_add(1, places, values)
-    ones = torch.ones_like(index, dtype=values.dtype)
-    counts = ones.new_zeros(len(values), values.shape[1] + 1, 1).scatter_add(1, index, ones).clamp(min=1)
-    return (sums / counts).gather(1, places)
+        counts = sums(torch.ones_like(index, dtype=dtype)).clamp(min=1)
+        return lambda values: (sums(values) / counts).gather(1, index.expand_as(values))
+    dims = {"layer": (2,), "instance": (1,), "batch": (0, 1)}[norm]
+    if real is None or norm == "layer":
+        return partial(torch.mean, dim=dims, keepdim=True)
+    weight = real.unsqueeze(-1).to(dtype)
+    count = weight.sum(dims, keepdim=True).clamp(min=1)
+    return lambda values: (values * weight).sum(dims, keepdim=True) / count
 
 
 def average_targets(
