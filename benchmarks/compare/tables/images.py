@@ -335,7 +335,7 @@ class ImageTable(Table):
 
         found = frozen(ViTModel.from_pretrained(encoder_dir))
         searching = run.settings["scored_on"] == "validation"
-        if not (searching and run.budget_s == SEARCH_BUDGET):
+        if not searching or run.budget_s != SEARCH_BUDGET:
             recipe = FINETUNING | (QUICK if self.quick else {}) | {"use_cpu": self.device == "cpu"}
             files = {"train_file": str(train_file), "validation_file": str(test_file)}
             choices = range(3) if searching else [run.seed]

@@ -84,12 +84,14 @@ class Texts:
         task: flags of `data2vec finetune`.
         probe_rows: labelled rows that are read by the frozen encoder, to fit classifiers on.
         labels: further flags, which say how many labels there are ("few" and "more") and how many steps are taken.
+        searched: by contender, what the search tries: changes to the settings that it begins with.
     """
 
     changes: Mapping[str, Any]
     task: Mapping[str, Any]
     probe_rows: int
     labels: Mapping[str, Mapping[str, Any]]
+    searched: Mapping[str, Sequence[Mapping[str, Any]]]
 
 
 CONTENDERS: dict[str, dict[str, Any]] = {
@@ -136,43 +138,6 @@ FOUND: Mapping[str, Mapping[str, Any]] = {
 VOCABULARY = 8192
 """Pieces of the tokenizers, which are trained on the texts."""
 
-ALL = {
-    "glosses": Texts(
-        changes={"finetuning_rate": 3e-3},
-        task={
-            "label_column_name": "label",
-            "pooling": "mean",
-            "learning_rate": 1e-3,
-            "per_device_train_batch_size": 32,
-        },
-        probe_rows=5000,
-        labels={
-            "few": {"labels_per_class": 20, "max_steps": 200},
-            "more": {"labels_per_class": 100, "max_steps": 600},
-        },
-    ),
-    "brown": Texts(
-        changes={},
-        task={
-            "task": "token-classification",
-            "label_column_name": "tags",
-            "learning_rate": 5e-4,
-            "per_device_train_batch_size": 16,
-            "max_eval_samples": 2000,
-        },
-        probe_rows=1000,
-        labels={
-            "few": {"label_fraction": 0.002, "max_steps": 200},
-            "more": {"label_fraction": 0.01, "max_steps": 600},
-        },
-    ),
-}
-FINETUNING = {
-    "max_seq_length": MAX_TOKENS,
-    "train_sampling_strategy": "group_by_length",
-    "per_device_eval_batch_size": 128,
-    "logging_steps": 50,
-}
 ON_GLOSSES: Mapping[str, Sequence[Mapping[str, Any]]] = {
     DATA2VEC: [
         {},
@@ -252,7 +217,46 @@ ON_BROWN: Mapping[str, Sequence[Mapping[str, Any]]] = {
     NEW: [{}, {"finetuning_rate": 2e-3}],
 }
 """What it tries on Brown: changes to what has been found on the glosses."""
-VARIANTS = {"glosses": ON_GLOSSES, "brown": ON_BROWN}
+
+ALL = {
+    "glosses": Texts(
+        changes={"finetuning_rate": 3e-3},
+        task={
+            "label_column_name": "label",
+            "pooling": "mean",
+            "learning_rate": 1e-3,
+            "per_device_train_batch_size": 32,
+        },
+        probe_rows=5000,
+        labels={
+            "few": {"labels_per_class": 20, "max_steps": 200},
+            "more": {"labels_per_class": 100, "max_steps": 600},
+        },
+        searched=ON_GLOSSES,
+    ),
+    "brown": Texts(
+        changes={},
+        task={
+            "task": "token-classification",
+            "label_column_name": "tags",
+            "learning_rate": 5e-4,
+            "per_device_train_batch_size": 16,
+            "max_eval_samples": 2000,
+        },
+        probe_rows=1000,
+        labels={
+            "few": {"label_fraction": 0.002, "max_steps": 200},
+            "more": {"label_fraction": 0.01, "max_steps": 600},
+        },
+        searched=ON_BROWN,
+    ),
+}
+FINETUNING = {
+    "max_seq_length": MAX_TOKENS,
+    "train_sampling_strategy": "group_by_length",
+    "per_device_eval_batch_size": 128,
+    "logging_steps": 50,
+}
 
 
 @dataclass(frozen=True)
@@ -381,7 +385,7 @@ class TextTable(Table):
         return [
             self.run(data, contender, 0, "validation", **changes)
             for data in self.data
-            for contender, all_changes in VARIANTS[data].items()
+            for contender, all_changes in ALL[data].searched.items()
             for changes in all_changes
         ]
 
