@@ -80,14 +80,14 @@ class Texts:
     """One of the data.
 
     Args:
-        changes: of the settings of all contenders.
+        found: by contender, what the search has changed in the settings that it begins with.
         task: flags of `data2vec finetune`.
         probe_rows: labelled rows that are read by the frozen encoder, to fit classifiers on.
         labels: further flags, which say how many labels there are ("few" and "more") and how many steps are taken.
         searched: by contender, what the search tries: changes to the settings that it begins with.
     """
 
-    changes: Mapping[str, Any]
+    found: Mapping[str, Mapping[str, Any]]
     task: Mapping[str, Any]
     probe_rows: int
     labels: Mapping[str, Mapping[str, Any]]
@@ -134,7 +134,7 @@ FOUND: Mapping[str, Mapping[str, Any]] = {
     DATA2VEC2: {"learning_rate": 3e-3},
     MLM: {"learning_rate": 3e-3, "mask_ratio": 0.4},
 }
-"""What the search has changed in the settings of some contenders."""
+"""What the search on the glosses has changed in the settings of some contenders, besides the rate of fine-tuning."""
 VOCABULARY = 8192
 """Pieces of the tokenizers, which are trained on the texts."""
 
@@ -194,7 +194,15 @@ ON_GLOSSES: Mapping[str, Sequence[Mapping[str, Any]]] = {
 MLM learns slowly, so that some of its tries have the budget of the table.
 """
 ON_BROWN: Mapping[str, Sequence[Mapping[str, Any]]] = {
-    DATA2VEC: [FOUND[DATA2VEC] | changes for changes in ({}, {"finetuning_rate": 2e-3}, {"learning_rate": 3e-3})],
+    DATA2VEC: [
+        FOUND[DATA2VEC] | changes
+        for changes in (
+            {},
+            {"finetuning_rate": 2e-3},
+            {"learning_rate": 3e-3},
+            {"target_layer_norms": ["instance"], "finetuning_rate": 2e-3},
+        )
+    ],
     DATA2VEC2: [
         FOUND[DATA2VEC2] | changes
         for changes in (
@@ -208,6 +216,7 @@ ON_BROWN: Mapping[str, Sequence[Mapping[str, Any]]] = {
             {"target_source": "ffn", "target_layer_norms": ["instance"]},
             {"target_layer_norms": ["instance"], "average_top_k_layers": 1},
             {"target_layer_norms": ["instance"], "mask_ratio": 0.35},
+            {"target_layer_norms": ["instance"], "mask_ratio": 0.35, "finetuning_rate": 2e-3},
         )
     ],
     MLM: [
@@ -220,7 +229,7 @@ ON_BROWN: Mapping[str, Sequence[Mapping[str, Any]]] = {
 
 ALL = {
     "glosses": Texts(
-        changes={"finetuning_rate": 3e-3},
+        found={contender: {**FOUND.get(contender, {}), "finetuning_rate": 3e-3} for contender in CONTENDERS},
         task={
             "label_column_name": "label",
             "pooling": "mean",
@@ -235,7 +244,17 @@ ALL = {
         searched=ON_GLOSSES,
     ),
     "brown": Texts(
-        changes={},
+        found={
+            DATA2VEC: {**FOUND[DATA2VEC], "finetuning_rate": 2e-3},
+            DATA2VEC2: {
+                **FOUND[DATA2VEC2],
+                "target_layer_norms": ["instance"],
+                "mask_ratio": 0.35,
+                "finetuning_rate": 2e-3,
+            },
+            MLM: {**FOUND[MLM], "finetuning_rate": 2e-3},
+            NEW: {"finetuning_rate": 2e-3},
+        },
         task={
             "task": "token-classification",
             "label_column_name": "tags",
@@ -375,7 +394,7 @@ class TextTable(Table):
 
     def runs(self) -> list[Run]:
         return [
-            self.run(data, contender, seed, "test", **FOUND.get(contender, {}), **ALL[data].changes)
+            self.run(data, contender, seed, "test", **ALL[data].found[contender])
             for data in self.data
             for contender in CONTENDERS
             for seed in self.seeds
