@@ -30,7 +30,7 @@ from ..table import Outcome, Row, Run, Table
 from ..training import Trained, pretrain_data2vec, steps_for
 
 WORK = Path("output/compare/robustness")
-CENTRE, BEFORE = "centre", "before"
+CENTRE = "centre"
 RATES = {"× 1/4": 0.25, "× 1/2": 0.5, "× 2": 2.0, "× 4": 4.0}
 BATCHES = (8, 16, 32, 64, 128, 256, 512)
 EMAS = ((0.9, 0.99), (0.99, 0.999), (0.999, 0.9999))
@@ -61,7 +61,6 @@ class Small:
             Adam, the best one falls as width rises (arXiv 2203.03466).
         mask_ratios: to try.
         embedding: flags of `embed`.
-        before: the settings that the recipe had before.
         labelled_rows: that are scored, at most.
     """
 
@@ -72,7 +71,6 @@ class Small:
     wider: float
     mask_ratios: Sequence[float]
     embedding: Mapping[str, Any]
-    before: Mapping[str, Any]
     labelled_rows: int = 3000
 
     def centre(self) -> dict[str, Any]:
@@ -86,8 +84,7 @@ class Small:
     def cells(self) -> dict[str, dict[str, Any]]:
         """What each cell changes, by its name: the setting, a colon, and its value or factor."""
         centre = self.centre()
-        before = {**self.before, "learning_rate": self.before["learning_rate"] * self.wider}
-        cells: dict[str, dict[str, Any]] = {CENTRE: {}, BEFORE: before}
+        cells: dict[str, dict[str, Any]] = {CENTRE: {}}
         for name, factor in RATES.items():
             cells[f"learning rate: {name}"] = {"learning_rate": centre["learning_rate"] * factor}
         for batch in (found for found in BATCHES if 2 * found >= centre["per_device_train_batch_size"]):
@@ -111,7 +108,6 @@ def overrides(**fields: Any) -> str:
 
 
 IMAGES = {"average_top_k_layers": 2, "num_masks": 4, "mask_length": 2, "horizontal_flip": False}
-IMAGES_BEFORE = {"learning_rate": 1e-3, "per_device_train_batch_size": 64, "ema_end_decay": 0.9995}
 ALL = {
     "fashion_mnist": Small(
         recipe="vision/own_images.json",
@@ -124,11 +120,10 @@ ALL = {
             "config_overrides": vit(image_size=20, patch_size=4, intermediate_size=192),
         },
         source="data/fashion_mnist/train.parquet",
-        budget_s=12,
+        budget_s=40,
         wider=4,
         mask_ratios=(0.3, 0.45, 0.6, 0.75, 0.85),
         embedding={"image_column_name": "image", "label_column_name": "label"},
-        before=IMAGES_BEFORE,
     ),
     "digits": Small(
         recipe="vision/own_images.json",
@@ -139,11 +134,10 @@ ALL = {
             "config_overrides": vit(image_size=10, patch_size=2, intermediate_size=192),
         },
         source="digits",
-        budget_s=12,
+        budget_s=40,
         wider=4,
         mask_ratios=(0.3, 0.45, 0.6, 0.75, 0.85),
         embedding={"label_column_name": "label"},
-        before=IMAGES_BEFORE,
     ),
     "OSULeaf": Small(
         recipe="series/own_series.json",
@@ -162,11 +156,10 @@ ALL = {
             ),
         },
         source="data/OSULeaf/train.parquet",
-        budget_s=12,
+        budget_s=30,
         wider=1,
         mask_ratios=(0.2, 0.35, 0.5, 0.65, 0.8),
         embedding={"series_column_name": "series", "label_column_name": "label"},
-        before={"learning_rate": 1e-3, "per_device_train_batch_size": 32},
     ),
     "moving_digits": Small(
         recipe="video/own_clips.json",
@@ -180,11 +173,10 @@ ALL = {
             "config_overrides": vit(image_size=24, patch_size=4, num_frames=8, tubelet_size=2, intermediate_size=192),
         },
         source="data/moving_digits/train.parquet",
-        budget_s=20,
+        budget_s=30,
         wider=4,
         mask_ratios=(0.3, 0.45, 0.6, 0.75, 0.85),
         embedding={"video_column_name": "video", "label_column_name": "label"},
-        before={"learning_rate": 1e-3, "per_device_train_batch_size": 32, "ema_end_decay": 0.9995},
     ),
     "wordnet": Small(
         recipe="text/own_text.json",
@@ -204,17 +196,10 @@ ALL = {
             ),
         },
         source="data/wordnet/nouns_train.parquet",
-        budget_s=20,
+        budget_s=60,
         wider=4,
         mask_ratios=(0.2, 0.35, 0.5, 0.65, 0.8),
         embedding={"text_column_name": "text", "label_column_name": "label", "max_seq_length": 32},
-        before={
-            "objective": "data2vec",
-            "num_masks": 1,
-            "mask_ratio": 0.4,
-            "learning_rate": 1e-3,
-            "ema_end_decay": 0.9995,
-        },
         labelled_rows=5000,
     ),
     "protein_locations": Small(
@@ -239,7 +224,6 @@ ALL = {
         wider=128 / 48,
         mask_ratios=(0.15, 0.25, 0.4, 0.55, 0.7),
         embedding={"text_column_name": "sequence", "label_column_name": "place", "max_seq_length": 66},
-        before={"learning_rate": 1e-3, "per_device_train_batch_size": 32, "ema_decay": 0.999, "ema_end_decay": 0.9999},
     ),
     "asterisk": Small(
         recipe="speech/own_recordings.json",
@@ -261,16 +245,10 @@ ALL = {
             ),
         },
         source="data/asterisk/train",
-        budget_s=20,
+        budget_s=40,
         wider=3,
         mask_ratios=(0.35, 0.5, 0.65, 0.8),
         embedding={"label_column_name": "label", "max_duration_in_seconds": 2.0},
-        before={
-            "learning_rate": 3e-4,
-            "per_device_train_batch_size": 16,
-            "ema_decay": 0.999,
-            "ema_end_decay": 0.9999,
-        },
     ),
 }
 
@@ -440,10 +418,7 @@ def grid_table(data: str, rows: Sequence[Row]) -> str:
 
 def described(data: str, cell: str) -> str:
     """A cell as it stands in the table: the centre with its values."""
-    small = ALL[data]
-    if cell == BEFORE:
-        return f"before: {_values(small.centre() | small.cells()[BEFORE])}"
-    return f"**centre: {_values(small.centre())}**" if cell == CENTRE else cell
+    return f"**centre: {_values(ALL[data].centre())}**" if cell == CENTRE else cell
 
 
 def title(data: str) -> str:
