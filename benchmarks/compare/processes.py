@@ -28,7 +28,9 @@ def perform(table: Table, run: Run, work: Path, into: Path) -> None:
         # The other contenders of a table are measured at the same time; variants of a search are on their own.
         companions = [other for other in table.runs() if other.data == run.data]
         among = companions if run.key in {other.key for other in companions} else []
-        pace = seconds_per_step(into.with_name(f"{into.stem}_pace.jsonl"), run, among, table.practise)
+        paces = into.with_name(f"{into.stem}_pace.jsonl")
+        measured, *with_it = [table.paced_by(each) for each in (run, *among)]
+        pace = seconds_per_step(paces, measured, with_it, table.practise)
     rows.append(into, rows.row_of(run, table.perform(run, pace, work / run.folder)))
 
 

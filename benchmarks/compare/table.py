@@ -142,6 +142,10 @@ class Table(ABC):
         """Takes some steps just as `perform` would, in an empty folder; returns the CPU seconds of each."""
         return self.train(run, folder, max_steps=steps).clock.of_steps
 
+    def paced_by(self, run: Run) -> Run:
+        """The run whose pace is measured in place of this one's: itself, or one whose steps are as much work."""
+        return run
+
     @abstractmethod
     def perform(self, run: Run, seconds_per_step: float | None, folder: Path) -> Outcome:
         """Trains and scores.

@@ -46,6 +46,15 @@ def test_runs__have_all_seeds_as_far_as_one_step_from_the_centre():
 
 
 @pytest.mark.fast
+def test_runs__whose_rate_or_teacher_is_moved_have_the_pace_of_the_centre():
+    table = RobustnessTable(["digits"], seeds=[0])
+    runs = {run.contender: run for run in table.runs()}
+    for cell, run in runs.items():
+        alike = cell == CENTRE or cell.startswith(("learning rate", "EMA"))
+        assert table.paced_by(run) == runs[CENTRE if alike else cell]
+
+
+@pytest.mark.fast
 def test_grid_table__has_gains_as_shares_of_the_centres():
     found = [a_row(CENTRE, 0, 0.08), a_row(CENTRE, 1, 0.12), a_row("batch: 512", 0, 0.02, "collapsed")]
     lines = grid_table("digits", found).splitlines()

@@ -9,7 +9,7 @@ settings, so no test row is read.
 import json
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -41,6 +41,8 @@ FLAGS = {
     "mask ratio": "mask_ratio",
 }
 """The settings that are moved, and the flag of each."""
+AS_MUCH_WORK = ("learning rate", "EMA")
+"""Settings that a step takes as long with, whatever their values."""
 SHORT_TEACHER = {"ema_decay": 0.99, "ema_end_decay": 0.999}
 """The teacher of all centres: those of the recipes are for thousands of steps, and would hardly move in hundreds."""
 LEAST = 0.9  # of the centre's gain, which a robust setting keeps one step away
@@ -273,6 +275,12 @@ class RobustnessTable(Table):
                 for seed in self.seeds if cell in near else self.seeds[:1]:
                     budget = 1 if self.quick else small.budget_s
                     yield Run(self.name, data, cell, seed, budget, {**small.centre(), **changes})
+
+    def paced_by(self, run: Run) -> Run:
+        """The centre, where only what costs no time is moved: such runs have as many steps as the centre has."""
+        if run.contender.startswith(AS_MUCH_WORK):
+            return replace(run, contender=CENTRE, settings=ALL[run.data].centre())
+        return run
 
     def perform(self, run: Run, seconds_per_step: float | None, folder: Path) -> Outcome:
         assert run.budget_s is not None
