@@ -221,7 +221,14 @@ ON_BROWN: Mapping[str, Sequence[Mapping[str, Any]]] = {
     ],
     MLM: [
         FOUND[MLM] | changes
-        for changes in ({}, {"finetuning_rate": 2e-3}, {"mask_ratio": 0.15}, {"learning_rate": 1.5e-3})
+        for changes in (
+            {},
+            {"finetuning_rate": 2e-3},
+            {"mask_ratio": 0.15},
+            {"learning_rate": 1.5e-3},
+            {"budget_s": BUDGET},
+            {"budget_s": BUDGET, "finetuning_rate": 2e-3},
+        )
     ],
     NEW: [{}, {"finetuning_rate": 2e-3}],
 }
