@@ -342,7 +342,7 @@ class RobustnessTable(Table):
         figure = Figure(figsize=(WIDTH, 2.6 * shape[0]), layout="constrained")
         grid = figure.subplots(*shape, squeeze=False, sharey=True)
         for axes, (data, found) in zip(grid.flat, panels, strict=False):
-            axes.set(title=title(data), xlabel="steps away from the centre", xticks=range(-2, 5), ylim=(0, 200))
+            axes.set(title=title(data), xlabel="steps away from the centre", xticks=range(-3, 6), ylim=(0, 150))
             axes.axhline(100 * LEAST, color="#999999", linestyle="--", linewidth=0.8)
             centre = centre_gains(found)
             for setting, ladder in ladders(data).items():
