@@ -354,7 +354,7 @@ class RobustnessTable(Table):
             axes.grid(axis="y")
         for axes in list(grid.flat)[len(panels) :]:
             axes.set_axis_off()
-        grid[0, 0].legend(loc="upper left")
+        figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=len(FLAGS))
         for row in grid:
             row[0].set_ylabel("gain, % of the centre's")
         save(figure, path)
