@@ -114,7 +114,7 @@ def training_settings(
     return {
         "learning_rate": _learning_rate(tried, steps.batch),
         "lr_scheduler_type": Chosen("cosine", "it suits runs of any length"),
-        "warmup_steps": Chosen(0.1, "a tenth of the run"),
+        "warmup_steps": Chosen(0.1, "a tenth of the run, as in the small recipes"),
         **tried.optimizer,
         **_teacher(kind, steps.number, given),
         **_looks(steps, seconds, device, evaluates, given),

@@ -30,7 +30,7 @@ class Tried:
         learning_rate: at this batch.
         most_steps: of a run.
         objective: by flag, the objective with its settings and those of masks.
-        optimizer: by flag, settings of the optimizer, and the share of the run that it warms up for.
+        optimizer: by flag, settings of the optimizer.
         top_share: the share of the encoder's blocks that targets are made of; None if the preset says it.
         reason: where all of this comes from, in words.
     """
@@ -60,9 +60,6 @@ def tried_with(kind: str, size: str) -> Tried:
     quicker = f"not as in the recipe {recipe.short_name}: so a step is quicker"
     chosen = {name: Chosen(value, reason) for name, value in values.items()}
     chosen |= {name: Chosen(value, quicker) for name, value in of_size.changes.items()}
-    optimizer = {name: Chosen(written[name], reason) for name in _OPTIMIZER if name in written}
-    if written["warmup_steps"] < 1:  # a share of the run; of a published recipe they are for a run of its own length
-        optimizer["warmup_steps"] = Chosen(written["warmup_steps"], reason)
     return Tried(
         model_type=written["model_type"],
         overrides=own,
@@ -71,7 +68,7 @@ def tried_with(kind: str, size: str) -> Tried:
         learning_rate=of_size.learning_rate or written["learning_rate"],
         most_steps=of_size.most_steps or written["max_steps"],
         objective=chosen,
-        optimizer=optimizer,
+        optimizer={name: Chosen(written[name], reason) for name in _OPTIMIZER if name in written},
         top_share=None if top is None else top / own["num_hidden_layers"],
         reason=reason,
     )
