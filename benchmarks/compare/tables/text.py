@@ -80,7 +80,8 @@ class Texts:
     """One of the data.
 
     Args:
-        found: by contender, what the search has changed in the settings that it begins with.
+        found: by contender, what the search has changed in the settings that it begins with, of some contenders.
+        finetuning_rate: what it has found for all of them.
         task: flags of `data2vec finetune`.
         probe_rows: labelled rows that are read by the frozen encoder, to fit classifiers on.
         labels: further flags, which say how many labels there are ("few" and "more") and how many steps are taken.
@@ -88,10 +89,15 @@ class Texts:
     """
 
     found: Mapping[str, Mapping[str, Any]]
+    finetuning_rate: float
     task: Mapping[str, Any]
     probe_rows: int
     labels: Mapping[str, Mapping[str, Any]]
     searched: Mapping[str, Sequence[Mapping[str, Any]]]
+
+    def changes_to(self, contender: str) -> dict[str, Any]:
+        """What the search has changed in the settings of a contender, all in all."""
+        return {**self.found.get(contender, {}), "finetuning_rate": self.finetuning_rate}
 
 
 CONTENDERS: dict[str, dict[str, Any]] = {
@@ -134,7 +140,11 @@ FOUND: Mapping[str, Mapping[str, Any]] = {
     DATA2VEC2: {"learning_rate": 3e-3},
     MLM: {"learning_rate": 3e-3, "mask_ratio": 0.4},
 }
-"""What the search on the glosses has changed in the settings of some contenders, besides the rate of fine-tuning."""
+"""What the search on the glosses has changed in the settings of some contenders."""
+FOUND_ON_BROWN: Mapping[str, Mapping[str, Any]] = {
+    **FOUND,
+    DATA2VEC2: {**FOUND[DATA2VEC2], "target_layer_norms": ["instance"], "mask_ratio": 0.35},
+}
 VOCABULARY = 8192
 """Pieces of the tokenizers, which are trained on the texts."""
 
@@ -236,7 +246,8 @@ ON_BROWN: Mapping[str, Sequence[Mapping[str, Any]]] = {
 
 ALL = {
     "glosses": Texts(
-        found={contender: {**FOUND.get(contender, {}), "finetuning_rate": 3e-3} for contender in CONTENDERS},
+        found=FOUND,
+        finetuning_rate=3e-3,
         task={
             "label_column_name": "label",
             "pooling": "mean",
@@ -251,17 +262,8 @@ ALL = {
         searched=ON_GLOSSES,
     ),
     "brown": Texts(
-        found={
-            DATA2VEC: {**FOUND[DATA2VEC], "finetuning_rate": 2e-3},
-            DATA2VEC2: {
-                **FOUND[DATA2VEC2],
-                "target_layer_norms": ["instance"],
-                "mask_ratio": 0.35,
-                "finetuning_rate": 2e-3,
-            },
-            MLM: {**FOUND[MLM], "finetuning_rate": 2e-3},
-            NEW: {"finetuning_rate": 2e-3},
-        },
+        found=FOUND_ON_BROWN,
+        finetuning_rate=2e-3,
         task={
             "task": "token-classification",
             "label_column_name": "tags",
@@ -401,7 +403,7 @@ class TextTable(Table):
 
     def runs(self) -> list[Run]:
         return [
-            self.run(data, contender, seed, "test", **ALL[data].found[contender])
+            self.run(data, contender, seed, "test", **ALL[data].changes_to(contender))
             for data in self.data
             for contender in CONTENDERS
             for seed in self.seeds
