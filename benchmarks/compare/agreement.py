@@ -1,7 +1,8 @@
 """How often the verdict on a run agrees with the probe, for rows of any table that have both."""
 
+import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -22,7 +23,28 @@ from .report import markdown_table
 from .table import Row
 
 ROSE, FELL, WITHIN = "rose", "fell", "within its noise"
-TEST_ROWS = 1000  # where a row does not say on how many the probe was tested
+PROBES = ("linear", "neighbours", "neighbour", "knn", "few_linear", "letters", "words")
+"""The scores of frozen features. Those of fine-tuned encoders are no probe."""
+UNTRAINED = ("new weights", "random weights")
+"""Contenders whose rows have the scores of weights before training, where the rows of others do not have them."""
+TEST_ROWS = {
+    ("images", "fashion_mnist"): 10_000,
+    ("images", "emoji"): 572,
+    ("text", "glosses"): 4128,
+    ("text", "brown"): 5562,
+    ("speech", "fish_fillets"): 780,  # recordings among which words are found
+    ("series", "OSULeaf"): 242,
+    ("series", "ArrowHead"): 175,
+    ("series", "BasicMotions"): 40,
+    ("proteins", "places"): 500,
+    ("robustness", "fashion_mnist"): 3000,
+    ("robustness", "OSULeaf"): 200,
+    ("robustness", "moving_digits"): 1437,
+    ("robustness", "wordnet"): 5000,
+    ("robustness", "protein_locations"): 3000,
+    ("robustness", "asterisk"): 414,
+}
+"""By table and data, how many rows the probe is tested on, for rows that do not say it."""
 CERTAIN = 1.96  # standard errors: 95%
 ALARMS = (COLLAPSED, PARTIAL)
 
@@ -55,14 +77,29 @@ class Judged:
 
 
 def judged(rows: Iterable[Row]) -> list[Judged]:
-    """The runs among some rows that have both a verdict and a probe of their untrained weights."""
-    return [_judged(row) for row in rows if row.get("health") and row.get("untrained")]
+    """The runs among some rows that have both a verdict and a probe of their untrained weights.
+
+    Where a row does not have the scores before training, they are those of the untrained contender with the same
+    encoder, seed and rows to score on.
+    """
+    rows = list(rows)
+    before = {_weights_of(row): row["scores"] for row in rows if row.get("contender") in UNTRAINED}
+    with_verdict = [(row, row.get("untrained") or before.get(_weights_of(row))) for row in rows if row.get("health")]
+    return [_judged(row, untrained) for row, untrained in with_verdict if untrained]
 
 
-def _judged(row: Row) -> Judged:
-    names = [name for name in row["untrained"] if row["scores"].get(name) is not None]
-    before, after = (fmean(row[part][name] for name in names) for part in ("untrained", "scores"))
+def _weights_of(row: Row) -> str:
+    """What the weights before training depend on, and on what they are scored."""
+    settings = row.get("settings", {})
+    of = [row["table"], row["data"], row.get("seed"), settings.get("encoder"), settings.get("scored_on")]
+    return json.dumps(of, sort_keys=True)
+
+
+def _judged(row: Row, untrained: Mapping[str, float]) -> Judged:
+    names = [name for name in PROBES if untrained.get(name) is not None and row["scores"].get(name) is not None]
+    before, after = (fmean(scores[name] for name in names) for scores in (untrained, row["scores"]))
     spread = before * (1 - before) + after * (1 - after)  # of two shares of as many rows
+    test_rows = row.get("test_rows") or TEST_ROWS[row["table"], row["data"]]
     return Judged(
         table=row["table"],
         data=row["data"],
@@ -70,14 +107,14 @@ def _judged(row: Row) -> Judged:
         steps=row["steps"],
         state=_state(row),
         change=after - before,
-        noise=CERTAIN * (spread / row.get("test_rows", TEST_ROWS)) ** 0.5,
+        noise=CERTAIN * (spread / test_rows) ** 0.5,
     )
 
 
 def _state(row: Row) -> str:
-    if "looks" not in row:
+    looks = row.get("looks")
+    if not looks:
         return row["health"]
-    looks = row["looks"]
     return verdict(looks).state if looks[-1]["step"] >= first_verdict(row["warmup_steps"]) else TOO_EARLY
 
 

@@ -30,18 +30,27 @@ def seconds_per_step(
             the machine does meets all of them. Runs that differ in seed and budget alone are measured once.
         practise: takes a run, a number of steps and an empty folder, and returns the CPU seconds of each step.
     """
+    known = _measured(path)
+    if _of(run) in known:
+        return known[_of(run)]
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # so that of commands beside each other one measures, and the others wait
-        known = {line["of"]: line["seconds_per_step"] for line in rows.read(path)}
+        known = _measured(path)
         if _of(run) not in known:
             found = measure([run, *companions], practise)
             # What is known stays, so that all seeds of a contender take as many steps.
             new = {of: seconds for of, seconds in found.items() if of not in known}
-            for of, seconds in new.items():
-                file.write(json.dumps({"of": of, "seconds_per_step": seconds, **rows.made_by()}) + "\n")
+            made_by = rows.made_by()
+            lines = [json.dumps({"of": of, "seconds_per_step": seconds, **made_by}) for of, seconds in new.items()]
+            file.write("\n".join([*lines, ""]))  # at once, since others read without waiting
             known |= new
     return known[_of(run)]
+
+
+def _measured(path: Path) -> dict[str, float]:
+    """The seconds of a step that the file has, by what they are of."""
+    return {line["of"]: line["seconds_per_step"] for line in rows.read(path)}
 
 
 def measure(runs: Sequence[Run], practise: Callable[[Run, int, Path], list[float]]) -> dict[str, float]:

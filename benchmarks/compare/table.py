@@ -73,6 +73,10 @@ class Outcome:
         untrained: the same scores of the weights before training, where they are known.
         health: the verdict of data2vec's own health check at the end; None for others.
         final_loss: the mean of the training loss since the last but one log.
+        looks: the steps and the vital signs of all looks of the health check, oldest first; None for others. By them
+            the verdict of the code as it is now can be found, whatever it was when the run was made.
+        warmup_steps: of the learning rate, for that verdict.
+        test_rows: rows that the probe is tested on, where the table has runs with different numbers of them.
     """
 
     steps: int
@@ -81,6 +85,9 @@ class Outcome:
     untrained: dict[str, float] | None = None
     health: str | None = None
     final_loss: float | None = None
+    looks: list[dict[str, Any]] | None = None
+    warmup_steps: int = 0
+    test_rows: int | None = None
 
 
 class Table(ABC):

@@ -24,6 +24,8 @@ from modeling_data2vec_generic.runs import pretraining
 from .table import Outcome
 
 CLOCK_NAME = "cpu_seconds.json"
+HEALTH = "health_"  # which the names of vital signs begin with, in the log
+DIGITS = 4  # of the numbers of a look that are kept
 
 QUIET = {
     "save_strategy": "no",
@@ -89,19 +91,29 @@ class Trained:
         encoder_dir: folder of the plain encoder and its processor.
         clock: that of the run.
         steps: optimizer steps, with those before it was resumed.
-        health: as in `Outcome`.
-        final_loss: as in `Outcome`.
+        health, final_loss, looks, warmup_steps: as in `Outcome`.
     """
 
     encoder_dir: Path
     clock: Clock
     steps: int
-    health: str | None
     final_loss: float | None
+    health: str | None = None
+    looks: list[dict[str, Any]] | None = None
+    warmup_steps: int = 0
 
     def outcome(self, scores: dict[str, float], untrained: dict[str, float] | None = None) -> Outcome:
         """The outcome of the run, with its scores."""
-        return Outcome(self.steps, self.clock.seconds, scores, untrained, self.health, self.final_loss)
+        return Outcome(
+            self.steps,
+            self.clock.seconds,
+            scores,
+            untrained,
+            self.health,
+            self.final_loss,
+            self.looks,
+            self.warmup_steps,
+        )
 
 
 def pretrain_data2vec(recipe: Mapping[str, Any], folder: Path, **arguments: Any) -> Trained:
@@ -124,7 +136,15 @@ def pretrain_data2vec(recipe: Mapping[str, Any], folder: Path, **arguments: Any)
     with _observed_by(clock):
         run = pretrain({**fixed, **recipe, **arguments})
     state = run.trainer.state
-    return Trained(run.encoder_dir, clock, state.global_step, run.metrics.get("health"), last_loss(state.log_history))
+    return Trained(
+        run.encoder_dir,
+        clock,
+        state.global_step,
+        last_loss(state.log_history),
+        run.metrics.get("health"),
+        looks_in(state.log_history),
+        run.trainer.args.get_warmup_steps(state.max_steps),
+    )
 
 
 class PeerTrainer(Trainer):
@@ -177,7 +197,7 @@ def train_peer(
     plain(model).save_pretrained(encoder_dir)
     if processor is not None:
         processor.save_pretrained(encoder_dir)
-    return Trained(encoder_dir, clock, trainer.state.global_step, None, last_loss(trainer.state.log_history))
+    return Trained(encoder_dir, clock, trainer.state.global_step, last_loss(trainer.state.log_history))
 
 
 def plain_encoder(encoder: PreTrainedModel, weights: Mapping[str, Tensor], unlike: Sequence[str] = ()) -> Any:
@@ -201,6 +221,20 @@ def plain_encoder(encoder: PreTrainedModel, weights: Mapping[str, Tensor], unlik
 def last_loss(log_history: Sequence[Mapping[str, Any]]) -> float | None:
     """The training loss that Trainer logged last."""
     return next((entry["loss"] for entry in reversed(log_history) if "loss" in entry), None)
+
+
+def looks_in(log_history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The steps and the vital signs of all looks of the health check, as `verdict` takes them."""
+    return [_look(entry) for entry in log_history if f"{HEALTH}loss" in entry]
+
+
+def _look(entry: Mapping[str, Any]) -> dict[str, Any]:
+    signs = {
+        name.removeprefix(HEALTH): float(f"{value:.{DIGITS}g}")
+        for name, value in entry.items()
+        if name.startswith(HEALTH) and name != f"{HEALTH}runtime"
+    }
+    return {"step": entry["step"], **signs}
 
 
 @contextmanager

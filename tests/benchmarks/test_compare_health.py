@@ -46,6 +46,33 @@ def test_rows_without_a_verdict_or_a_probe_before__do_not_count():
     assert not judged([row(0.5, 0.6, health=None), row(0.5, 0.6, untrained=None)])
 
 
+def test_scores_before_training__are_those_of_untrained_weights_with_the_same_encoder_seed_and_test_rows():
+    def made(contender: str, seed: int, linear: float, scored_on: str = "test", health: Any = None) -> dict[str, Any]:
+        return {
+            **row(0, 0, health, untrained=None),
+            "contender": contender,
+            "seed": seed,
+            "settings": {"encoder": {"hidden_size": 8}, "scored_on": scored_on},
+            "scores": {"linear": linear, "finetuned": 0.1},  # what is fine-tuned is no probe
+        }
+
+    found = judged(
+        [
+            made("new weights", 0, 0.5),
+            made("new weights", 1, 0.6),
+            made("new weights", 1, 0.2, scored_on="validation"),
+            made("data2vec", 1, 0.8, health=HEALTHY),
+            made("data2vec", 2, 0.8, health=HEALTHY),  # no new weights of this seed
+        ]
+    )
+    assert [run.change for run in found] == [pytest.approx(0.2)]
+
+
+def test_rows_of_all_tables__say_on_how_many_rows_they_are_tested():
+    every = [row for path in rows.KEPT.glob("*.jsonl") for row in rows.read(path)]
+    assert len(judged(every)) > 150
+
+
 def test_verdict__is_that_of_the_looks_where_there_are_some():
     looks = [look(0, 9.0), look(EARLIEST, 1.2)]
     late, early = judged(

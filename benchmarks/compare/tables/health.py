@@ -1,7 +1,6 @@
 """The verdict on the health of a run beside what the probe says: short runs with good and bad settings.
 
-Each run keeps all of its looks, so that the verdict of the code as it is now can be compared with the probe, whatever
-the verdict was when the run was made.
+Beside them stand the runs of all other tables.
 """
 
 import json
@@ -16,11 +15,9 @@ from modeling_data2vec_generic import pretrain
 from .. import agreement
 from ..rows import KEPT, ROOT, read
 from ..table import Outcome, Row, Run, Table
-from ..training import QUIET, last_loss
+from ..training import QUIET, last_loss, looks_in
 
-PREFIX = "health_"
 LOOKS = 5  # besides that before the first step
-DIGITS = 4  # of the numbers of a look that are kept
 RECIPE, DEFAULTS = "recipe", "defaults"
 SHORT = (10, 30)  # steps, besides those of the data
 DEFAULT_STEPS = (10, 30, 100)
@@ -89,21 +86,6 @@ NO_NORMS: dict[str, Any] = {"target_layer_norms": [], "target_final_norms": []}
 SMALL_DECODER = {"num_masks": 4, "decoder_dim": 64, "decoder_groups": 1, "decoder_layers": 2}
 
 
-@dataclass(frozen=True)
-class WatchedOutcome(Outcome):
-    """An outcome with what led to the verdict.
-
-    Args:
-        test_rows: rows that the probe is tested on.
-        looks: the steps and the vital signs of all looks, oldest first.
-        warmup_steps: as the run had them.
-    """
-
-    test_rows: int = 0
-    looks: list[dict[str, Any]] | None = None
-    warmup_steps: int = 0
-
-
 class HealthTable(Table):
     """Short runs on six small data sets: images, text, speech, series and proteins."""
 
@@ -120,7 +102,7 @@ class HealthTable(Table):
             for contender, settings in _settings(DATA[data])
         ]
 
-    def perform(self, run: Run, seconds_per_step: float | None, folder: Path) -> WatchedOutcome:
+    def perform(self, run: Run, seconds_per_step: float | None, folder: Path) -> Outcome:
         """Trains with some looks at the health, and the probe before and after."""
         steps = 4 if self.quick else run.settings["max_steps"]
         every = max(1, steps // LOOKS)
@@ -141,7 +123,7 @@ class HealthTable(Table):
         )
         trainer = trained.trainer
         log = trainer.state.log_history
-        return WatchedOutcome(
+        return Outcome(
             steps=trainer.state.global_step,
             cpu_s=time.process_time() - began,
             scores=_scores(trained.metrics, "eval"),
@@ -149,7 +131,7 @@ class HealthTable(Table):
             health=trained.metrics.get("health"),
             final_loss=last_loss(log),
             test_rows=len(trainer.feature_metrics.test),
-            looks=[_look(entry) for entry in log if f"{PREFIX}loss" in entry],
+            looks=looks_in(log),
             warmup_steps=trainer.args.get_warmup_steps(steps),
         )
 
@@ -205,12 +187,3 @@ def _lasting(steps: int) -> dict[str, int]:
 
 def _scores(metrics: Mapping[str, float], prefix: str) -> dict[str, float]:
     return {name: metrics[f"{prefix}_{name}_accuracy"] for name in ("knn", "linear")}
-
-
-def _look(entry: Mapping[str, Any]) -> dict[str, Any]:
-    signs = {
-        name.removeprefix(PREFIX): float(f"{value:.{DIGITS}g}")
-        for name, value in entry.items()
-        if name.startswith(PREFIX) and name != f"{PREFIX}runtime"
-    }
-    return {"step": entry["step"], **signs}

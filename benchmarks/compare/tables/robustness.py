@@ -209,6 +209,7 @@ ALL = {
         flags={
             "train_file": "data/protein_locations/pretraining.fasta",
             "max_seq_length": 66,
+            "train_sampling_strategy": "random",  # nearly all parts of 64 residues are of this length
             "average_top_k_layers": 2,
             "config_overrides": overrides(
                 hidden_size=48,
@@ -232,6 +233,7 @@ ALL = {
         flags={
             "train_dir": "data/asterisk/train",
             "max_duration_in_seconds": 2.0,
+            "train_sampling_strategy": "random",  # clips of two seconds are of similar lengths
             "average_top_k_layers": 2,
             "config_overrides": overrides(
                 hidden_size=64,
