@@ -4,7 +4,8 @@ import pytest
 
 from benchmarks.compare import rows
 from benchmarks.compare.table import Outcome, Run
-from benchmarks.compare.tables.robustness import ALL, CENTRE, RobustnessTable, grid_table, ladders
+from benchmarks.compare.tables.grids import ALL, CENTRE, ladders
+from benchmarks.compare.tables.robustness import RobustnessTable, grid_table
 from modeling_data2vec_generic import cli
 from modeling_data2vec_generic.runs.pretraining import ARGUMENTS
 
@@ -70,7 +71,7 @@ def test_grid_table__has_gains_as_shares_of_the_centres():
 
 def test_run__is_scored_beside_its_new_weights(tmp_path, monkeypatch):
     for name, value in {"WORK": tmp_path, "FOLDS": 2, "REPEATS": 1}.items():
-        monkeypatch.setattr(f"benchmarks.compare.tables.robustness.{name}", value)
+        monkeypatch.setattr(f"benchmarks.compare.tables.grids.{name}", value)
     monkeypatch.setattr("modeling_data2vec_generic.runs.pretraining.pictures_of", lambda *args: None)
     table = RobustnessTable(["digits"], seeds=[0], quick=True)
     run = table.runs()[0]
