@@ -105,13 +105,14 @@ def _judged(row: Row, untrained: Mapping[str, float]) -> Judged:
         data=row["data"],
         contender=row["contender"],
         steps=row["steps"],
-        state=_state(row),
+        state=state_of(row),
         change=after - before,
         noise=CERTAIN * (spread / test_rows) ** 0.5,
     )
 
 
-def _state(row: Row) -> str:
+def state_of(row: Row) -> str:
+    """The verdict on a run: by the code as it is now where the row has the looks, else the one that was given."""
     looks = row.get("looks")
     if not looks:
         return row["health"]

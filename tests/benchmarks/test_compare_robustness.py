@@ -67,6 +67,8 @@ def test_grid_table__has_gains_as_shares_of_the_centres():
     lines = grid_table("digits", [a_row(CENTRE, 0, -0.01), a_row("batch: 512", 0, 0.02)]).splitlines()
     assert lines[3].endswith("| -1.0 points | healthy |")
     assert lines[4].endswith("| 2.0 points | healthy |")
+    letters = {**a_row(CENTRE, 0, 0.0), "scores": {"linear": 0.2}, "untrained": {"linear": 0.05}}
+    assert grid_table("fish_fillets", [letters]).splitlines()[3].endswith("| 20.0% | - | 15.0 points | healthy |")
 
 
 def test_run__is_scored_beside_its_new_weights(tmp_path, monkeypatch):

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 from modeling_data2vec_generic.figures.drawing import WIDTH, save, styled
 
+from ..agreement import state_of
 from ..report import interval, markdown_table, percent
 from ..table import Outcome, Row, Run, Table
 from ..training import Trained, pretrain_data2vec, steps_for
@@ -147,7 +148,7 @@ def grid_table(data: str, rows: Sequence[Row]) -> str:
             shown = f"{100 * share_of_centre(same, centre):.0f}%"
         else:
             shown = interval([gain(row) for row in same], lambda points: f"{100 * points:.1f} points")
-        verdicts = ", ".join(dict.fromkeys(row["health"] for row in same))
+        verdicts = ", ".join(dict.fromkeys(state_of(row) for row in same))
         seconds = f"{statistics.fmean(row['cpu_s'] for row in same):.0f}"
         scores = _scores([row["scores"] for row in same])
         lines.append(

@@ -33,7 +33,7 @@ PARTIAL_LOSS_OF_RANK = {"embeddings": 0.5, "middle": 0.7, "top": 0.7}  # the sam
 # There is an absolute limit as well. Speech encoders whose first filters are given begin with ranks of 60 among 128
 # samples and keep 10 to 30, while letters can be told apart better and better. Where the probe fell, 6 and fewer were
 # left at some depth.
-FEW_DIRECTIONS = 8.0  # a loss that leaves a higher effective rank is no partial collapse
+FEW_DIRECTIONS = 8.0  # an effective rank that is not below this counts as not lost
 LOWEST_RANK = 1.5  # a smaller rank is too small for a loss of rank to mean anything
 RISE = 1.05  # of the loss, relative to its lowest value, and of the targets' spread, relative to its value then
 
@@ -70,11 +70,10 @@ def verdict(history: list[dict[str, float]]) -> Verdict:
             "gives nearly the same everywhere",
         )
     lost = {depth: _lost_rank(history, depth) for depth in DEPTHS}
+    worst = max(DEPTHS, key=lambda depth: lost[depth] / PARTIAL_LOSS_OF_RANK[depth])
     if lost["top"] > COLLAPSED_LOSS_OF_RANK:
         return Verdict(COLLAPSED, f"{_fall_of_rank(history, 'top')}: inputs look alike to the encoder")
-    few = [depth for depth in DEPTHS if now[f"rank_{depth}"] < FEW_DIRECTIONS]
-    worst = max(few, key=lambda depth: lost[depth] / PARTIAL_LOSS_OF_RANK[depth], default=None)
-    if worst is not None and lost[worst] > PARTIAL_LOSS_OF_RANK[worst]:
+    if lost[worst] > PARTIAL_LOSS_OF_RANK[worst]:
         return Verdict(PARTIAL, f"{_fall_of_rank(history, worst)}: features lie in few directions there")
     best = min(history, key=lambda signs: signs["loss"])
     if now["loss"] > RISE * best["loss"] and now["target_std"] > RISE * best["target_std"]:
@@ -93,9 +92,14 @@ def verdict(history: list[dict[str, float]]) -> Verdict:
 
 
 def _lost_rank(history: list[dict[str, float]], depth: str) -> float:
-    """The share of the effective rank, counted from its minimum 1, that was lost since it was highest."""
+    """The share of the effective rank, counted from its minimum 1, that was lost since it was highest.
+
+    It is 0 where the rank never said anything, and where features still lie in more than a few directions.
+    """
     ranks = [signs[f"rank_{depth}"] for signs in history]
-    return (max(ranks) - ranks[-1]) / (max(ranks) - 1) if max(ranks) > LOWEST_RANK else 0.0
+    if max(ranks) <= LOWEST_RANK or ranks[-1] >= FEW_DIRECTIONS:
+        return 0.0
+    return (max(ranks) - ranks[-1]) / (max(ranks) - 1)
 
 
 def _fall_of_rank(history: list[dict[str, float]], depth: str) -> str:
