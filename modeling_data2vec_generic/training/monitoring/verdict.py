@@ -31,9 +31,9 @@ COLLAPSED_SPREAD = 0.1  # of the targets' spread before the first step
 COLLAPSED_LOSS_OF_RANK = 0.85  # of the effective rank above 1 that the last block once had
 PARTIAL_LOSS_OF_RANK = {"embeddings": 0.5, "middle": 0.7, "top": 0.7}  # the same, by depth
 # There is an absolute limit as well. Speech encoders whose first filters are given begin with ranks of 60 among 128
-# samples and keep 10 to 30, while letters can be told apart better and better. Where the probe fell, 6 and fewer were
+# samples and keep 8 to 30, while letters can be told apart better and better. Where the probe fell, fewer than 6 were
 # left at some depth.
-FEW_DIRECTIONS = 8.0  # an effective rank that is not below this counts as not lost
+FEW_DIRECTIONS = 6.0  # an effective rank that is not below this counts as not lost
 LOWEST_RANK = 1.5  # a smaller rank is too small for a loss of rank to mean anything
 RISE = 1.05  # of the loss, relative to its lowest value, and of the targets' spread, relative to its value then
 

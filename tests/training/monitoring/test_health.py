@@ -200,9 +200,9 @@ def signs(**changes: float) -> dict[str, float]:
         ({}, {"rank_embeddings": 4.0, "loss": 1.2, "target_std": 1.0}, PARTIAL),
         ({"rank_embeddings": 1.3}, {"rank_embeddings": 1.01}, HEALTHY),  # it never told inputs apart there
         ({"rank_embeddings": 60.0}, {"rank_embeddings": 12.0}, HEALTHY),  # many directions are left
-        ({"rank_embeddings": 60.0, "rank_middle": 60.0}, {"rank_embeddings": 12.0, "rank_middle": 7.9}, PARTIAL),
+        ({"rank_embeddings": 60.0, "rank_middle": 60.0}, {"rank_embeddings": 12.0, "rank_middle": 5.9}, PARTIAL),
         ({"rank_top": 60.0}, {"rank_top": 9.4}, HEALTHY),
-        ({"rank_top": 60.0}, {"rank_top": 7.9}, COLLAPSED),
+        ({"rank_top": 60.0}, {"rank_top": 5.9}, COLLAPSED),
     ],
 )
 def test_verdict__by_what_has_changed(then, now, state):
