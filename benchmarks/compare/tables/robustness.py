@@ -171,7 +171,7 @@ def _values(settings: Mapping[str, Any]) -> str:
     ema = f"{settings['ema_decay']:g} to {settings['ema_end_decay']:g}".replace("0.", ".")
     mask_ratio = f"{settings['mask_ratio']:g}".replace("0.", ".")
     batch = settings["per_device_train_batch_size"]
-    return f"rate {settings['learning_rate']:g}, batch {batch}, EMA {ema}, mask ratio {mask_ratio}"
+    return f"rate {settings['learning_rate']:.3g}, batch {batch}, EMA {ema}, mask ratio {mask_ratio}"
 
 
 def _scores(scores: Sequence[Mapping[str, float]]) -> list[str]:
