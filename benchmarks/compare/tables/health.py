@@ -175,7 +175,7 @@ def _settings(small: Small) -> list[tuple[str, dict[str, Any]]]:
         ("no EMA", {**full, **NO_EMA}),
         ("rate x 4", {**full, "learning_rate": 4 * rate}),
         ("data2vec 2.0", {**own, **_lasting(small.steps // 2), **visible}),
-        ("90% masked", {**full, "mask_ratio": 0.9}),
+        ("80% masked", {**full, "mask_ratio": 0.8}),
         ("weight decay 5", {**full, "weight_decay": 5.0}),
     ]
 
