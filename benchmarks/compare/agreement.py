@@ -39,6 +39,7 @@ TEST_ROWS = {
     ("proteins", "places"): 500,
     ("robustness", "fashion_mnist"): 3000,
     ("robustness", "OSULeaf"): 200,
+    ("robustness", "digits"): 1437,
     ("robustness", "moving_digits"): 1437,
     ("robustness", "wordnet"): 5000,
     ("robustness", "protein_locations"): 3000,

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from modeling_data2vec_generic.evaluation.probe import knn_classifier, linear_cl
 from ..parquet import read
 from ..rows import ROOT
 from ..scores.sound import encoder_frames, frames_of, letters_right
+from ..table import Run
 from . import speech
 
 WORK = Path("output/compare/robustness")
@@ -46,22 +47,22 @@ class Small:
     Args:
         recipe: its path below `examples/`.
         flags: of the data and the tiny encoder, which take the place of the recipe's.
-        source: what `embed` reads: built-in data, or a file of the training rows.
         budget_s: CPU seconds of training.
         wider: how many times as wide the recipe's encoder is. The learning rate is so many times the recipe's: for
             Adam, the best one falls as width rises (arXiv 2203.03466).
         mask_ratios: to try.
+        source: what `embed` reads for the scores: built-in data, or a file of the training rows.
         embedding: flags of `embed`.
         labelled_rows: that are scored, at most.
     """
 
     recipe: str
     flags: Mapping[str, Any]
-    source: str
     budget_s: int
     wider: float
     mask_ratios: Sequence[float]
-    embedding: Mapping[str, Any]
+    source: str = ""
+    embedding: Mapping[str, Any] = field(default_factory=dict)
     labelled_rows: int = 3000
 
     def centre(self) -> dict[str, Any]:
@@ -125,10 +126,9 @@ class Small:
 
 @dataclass(frozen=True)
 class Spoken(Small):
-    """The recipe for own recordings, with the encoder and the scores of the table `speech`.
+    """The recipe for own recordings, with the encoder of the table `speech`, whose first filters are given.
 
-    That begins with filters that are given. With all convolutions new, the features of sounds hardly change in runs as
-    short as these.
+    It is scored by the letters that are right, as there.
     """
 
     def centre(self) -> dict[str, Any]:
@@ -138,21 +138,24 @@ class Spoken(Small):
         }
 
     def start(self, seed: int, folder: Path) -> dict[str, Any]:
-        """The new encoder, as in the table `speech`."""
-        path = folder / "new_encoder"
-        speech.new_encoder(seed, speech.ENCODER).save_pretrained(path)
-        Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(path)
-        return {"model_name_or_path": str(path)}
+        """The new encoder of the table `speech`."""
+        table, run = self._new_weights(seed)
+        return {"model_name_or_path": str(table.starting_point(run, folder))}
 
     def scores(self, encoder_dir: Path, seed: int, device: str, quick: bool) -> dict[str, float]:
         """Letters right by a linear classifier, on levels of the game that are held out of the training levels."""
-        table = speech.SpeechTable(seeds=[seed], quick=quick)
-        parts = [read(path) for path in table.labelled(table.run(speech.NEW, seed, "validation"))]
+        table, run = self._new_weights(seed, quick)
+        parts = [read(path) for path in table.labelled(run)]
         reader = encoder_frames(
             Wav2Vec2Model.from_pretrained(encoder_dir), Wav2Vec2FeatureExtractor.from_pretrained(encoder_dir)
         )
         train, test = (frames_of(part, reader) for part in parts)
         return {"linear": letters_right(train, parts[0]["text"][:], test, parts[1]["text"][:], seed)}
+
+    def _new_weights(self, seed: int, quick: bool = False) -> tuple[speech.SpeechTable, Run]:
+        """The table `speech`, and its run of new weights that is scored on the validation part."""
+        table = speech.SpeechTable(seeds=[seed], quick=quick)
+        return table, table.run(speech.NEW, seed, "validation")
 
 
 def vit(**fields: Any) -> str:
@@ -294,11 +297,9 @@ ALL = {
             "mask_length": 5,  # frames of 40 ms, in place of 10 of 20 ms
             "learning_rate": 1e-3,  # that of `data2vec pretrain` for encoders of this width
         },
-        source="",
         budget_s=60,
         wider=1,
         mask_ratios=(0.35, 0.5, 0.65, 0.8),
-        embedding={},
     ),
 }
 
