@@ -35,6 +35,7 @@ PARTIAL_LOSS_OF_RANK = {"embeddings": 0.5, "middle": 0.7, "top": 0.7}  # the sam
 # left at some depth.
 FEW_DIRECTIONS = 6.0  # an effective rank that is not below this counts as not lost
 LOWEST_RANK = 1.5  # a smaller rank is too small for a loss of rank to mean anything
+DIVERGED = 2.0  # of the loss of always predicting the mean, and of the loss before the first step, if that is more
 RISE = 1.05  # of the loss, relative to its lowest value, and of the targets' spread, relative to its value then
 
 
@@ -68,6 +69,12 @@ def verdict(history: list[dict[str, float]]) -> Verdict:
             COLLAPSED,
             f"the targets' spread has fallen from {start['target_std']:.3g} to {now['target_std']:.3g}: the teacher "
             "gives nearly the same everywhere",
+        )
+    if now["loss_to_trivial"] > DIVERGED * max(1.0, start["loss_to_trivial"]):
+        return Verdict(
+            COLLAPSED,
+            f"the loss is {now['loss_to_trivial']:.3g} times what always predicting the mean costs, and was "
+            f"{start['loss_to_trivial']:.3g} times that before the first step: training has diverged",
         )
     lost = {depth: _lost_rank(history, depth) for depth in DEPTHS}
     worst = max(DEPTHS, key=lambda depth: lost[depth] / PARTIAL_LOSS_OF_RANK[depth])

@@ -193,6 +193,9 @@ def signs(**changes: float) -> dict[str, float]:
         ({}, {"target_std": 1.0}, HEALTHY),
         ({}, {"loss": 1.2, "target_std": 1.0}, RISING),
         ({}, {"target_std": 0.07}, COLLAPSED),
+        ({}, {"loss_to_trivial": 2.1}, COLLAPSED),
+        ({"loss_to_trivial": 2.2}, {"loss_to_trivial": 2.1}, HEALTHY),  # it has begun so
+        ({"loss_to_trivial": 2.2}, {"loss_to_trivial": 4.5}, COLLAPSED),
         ({}, {"rank_top": 1.5}, COLLAPSED),
         ({}, {"rank_top": 2.7, "target_std": 0.75}, PARTIAL),
         ({}, {"rank_middle": 3.0}, PARTIAL),
