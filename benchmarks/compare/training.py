@@ -20,11 +20,11 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from modeling_data2vec_generic import pretrain
 from modeling_data2vec_generic.runs import pretraining
+from modeling_data2vec_generic.training.monitoring.health import PREFIX
 
 from .table import Outcome
 
 CLOCK_NAME = "cpu_seconds.json"
-HEALTH = "health_"  # which the names of vital signs begin with, in the log
 DIGITS = 4  # of the numbers of a look that are kept
 
 QUIET = {
@@ -105,14 +105,14 @@ class Trained:
     def outcome(self, scores: dict[str, float], untrained: dict[str, float] | None = None) -> Outcome:
         """The outcome of the run, with its scores."""
         return Outcome(
-            self.steps,
-            self.clock.seconds,
-            scores,
-            untrained,
-            self.health,
-            self.final_loss,
-            self.looks,
-            self.warmup_steps,
+            steps=self.steps,
+            cpu_s=self.clock.seconds,
+            scores=scores,
+            untrained=untrained,
+            health=self.health,
+            final_loss=self.final_loss,
+            looks=self.looks,
+            warmup_steps=self.warmup_steps,
         )
 
 
@@ -141,9 +141,9 @@ def pretrain_data2vec(recipe: Mapping[str, Any], folder: Path, **arguments: Any)
         clock,
         state.global_step,
         last_loss(state.log_history),
-        run.metrics.get("health"),
-        looks_in(state.log_history),
-        run.trainer.args.get_warmup_steps(state.max_steps),
+        health=run.metrics.get("health"),
+        looks=looks_in(state.log_history),
+        warmup_steps=run.trainer.args.get_warmup_steps(state.max_steps),
     )
 
 
@@ -225,14 +225,14 @@ def last_loss(log_history: Sequence[Mapping[str, Any]]) -> float | None:
 
 def looks_in(log_history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The steps and the vital signs of all looks of the health check, as `verdict` takes them."""
-    return [_look(entry) for entry in log_history if f"{HEALTH}loss" in entry]
+    return [_look(entry) for entry in log_history if f"{PREFIX}loss" in entry]
 
 
 def _look(entry: Mapping[str, Any]) -> dict[str, Any]:
     signs = {
-        name.removeprefix(HEALTH): float(f"{value:.{DIGITS}g}")
+        name.removeprefix(PREFIX): float(f"{value:.{DIGITS}g}")
         for name, value in entry.items()
-        if name.startswith(HEALTH) and name != f"{HEALTH}runtime"
+        if name.startswith(PREFIX) and name != f"{PREFIX}runtime"
     }
     return {"step": entry["step"], **signs}
 

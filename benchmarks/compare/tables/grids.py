@@ -9,14 +9,12 @@ from typing import Any
 
 import numpy as np
 from sklearn.model_selection import StratifiedKFold, cross_val_score
-from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
 from modeling_data2vec_generic import embed
 from modeling_data2vec_generic.evaluation.probe import knn_classifier, linear_classifier
 
 from ..parquet import read
 from ..rows import ROOT
-from ..scores.sound import encoder_frames, frames_of, letters_right
 from ..table import Run
 from . import speech
 
@@ -145,12 +143,7 @@ class Spoken(Small):
     def scores(self, encoder_dir: Path, seed: int, device: str, quick: bool) -> dict[str, float]:
         """Letters right by a linear classifier, on levels of the game that are held out of the training levels."""
         table, run = self._new_weights(seed, quick)
-        parts = [read(path) for path in table.labelled(run)]
-        reader = encoder_frames(
-            Wav2Vec2Model.from_pretrained(encoder_dir), Wav2Vec2FeatureExtractor.from_pretrained(encoder_dir)
-        )
-        train, test = (frames_of(part, reader) for part in parts)
-        return {"linear": letters_right(train, parts[0]["text"][:], test, parts[1]["text"][:], seed)}
+        return {"linear": table.letters(run, speech.reader_of(encoder_dir))}
 
     def _new_weights(self, seed: int, quick: bool = False) -> tuple[speech.SpeechTable, Run]:
         """The table `speech`, and its run of new weights that is scored on the validation part."""

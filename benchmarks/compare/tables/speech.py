@@ -185,6 +185,12 @@ def minutes_of(rows: Dataset, seconds: float, seed: int) -> Dataset:
     return shuffled.select(range(min(len(rows), 1 + int(np.searchsorted(np.cumsum(lengths), seconds)))))
 
 
+def reader_of(encoder_dir: Path) -> Any:
+    """Reads the frames of sounds, by a frozen encoder and its feature extractor."""
+    extractor = Wav2Vec2FeatureExtractor.from_pretrained(encoder_dir)
+    return encoder_frames(Wav2Vec2Model.from_pretrained(encoder_dir), extractor)
+
+
 class SpeechTable(Table):
     """Fish Fillets in Czech and Dutch."""
 
@@ -257,9 +263,7 @@ class SpeechTable(Table):
 
     def scores(self, run: Run, encoder_dir: Path, folder: Path) -> dict[str, float]:
         """By the frozen encoder and, of runs that are scored on the held-out levels, fine-tuned."""
-        encoder = Wav2Vec2Model.from_pretrained(encoder_dir)
-        extractor = Wav2Vec2FeatureExtractor.from_pretrained(encoder_dir)
-        found = self.frozen_scores(run, encoder_frames(encoder, extractor))
+        found = self.frozen_scores(run, reader_of(encoder_dir))
         if run.settings["scored_on"] == "test":
             labelled, test = self.labelled(run)
             recipe = {**FINETUNING, "train_file": str(labelled), "validation_file": str(test)}
@@ -271,13 +275,13 @@ class SpeechTable(Table):
         """Letters by a linear classifier, and words by their nearest neighbours, from frames that are read."""
         languages = LANGUAGES[run.settings["scored_on"]]
         prompts = read(PROMPTS).filter(lambda row: row["language"] in languages)
-        labelled = [read(path) for path in self.labelled(run)]
-        frames = [frames_of(rows, reader) for rows in labelled]
-        texts = [rows["text"][:] for rows in labelled]
-        return {
-            "letters": letters_right(frames[0], texts[0], frames[1], texts[1], run.seed),
-            "words": words_right(frames_of(prompts, reader), prompts),
-        }
+        return {"letters": self.letters(run, reader), "words": words_right(frames_of(prompts, reader), prompts)}
+
+    def letters(self, run: Run, reader: Any) -> float:
+        """Letters right by a linear classifier, from frames that are read."""
+        train, test = (read(path) for path in self.labelled(run))
+        frames = [frames_of(rows, reader) for rows in (train, test)]
+        return letters_right(frames[0], train["text"][:], frames[1], test["text"][:], run.seed)
 
     def unlabelled(self) -> Path:
         """The sounds to pre-train on."""
