@@ -250,7 +250,7 @@ ALL = {
             ),
         },
         source="data/wordnet/nouns_train.parquet",
-        budget_s=60,
+        budget_s=180,  # 3,000 steps: in 1,000, the warm-up to twice the rate is too short
         wider=4,
         mask_ratios=(0.2, 0.35, 0.5, 0.65, 0.8),
         embedding={"text_column_name": "text", "label_column_name": "label", "max_seq_length": 32},
