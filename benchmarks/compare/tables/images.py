@@ -152,6 +152,7 @@ SEARCHED_LONGER: dict[str, list[dict[str, Any]]] = {
         {"mask_ratio": 0.5, **BLOCK_OUTPUTS},
         {"mask_ratio": 0.5, **BLOCK_OUTPUTS, "average_top_k_layers": 4},
         {"mask_ratio": 0.5, **BLOCK_OUTPUTS, **SLOW_TEACHER},
+        {"mask_ratio": 0.5, **BLOCK_OUTPUTS, "target_layer_norms": ["batch"]},
     ],
     MAE: [OF_MAE, OF_MAE | RATES[0]],
 }
