@@ -150,31 +150,38 @@ def in_points(difference: float) -> str:
 def draw(table: Table, rows: Sequence[Row], path: Path) -> None:
     """A panel for each of the data: the score against the budget, a curve for each contender, 95% intervals as bars.
 
-    Contenders without a budget are level lines.
+    Contenders without a budget are level lines. A contender looks the same in all panels.
     """
     panels = [(data, list(found)) for data, found in _by(rows, "data")]
     if not panels:
         return
+    trained = dict.fromkeys(row["contender"] for row in rows if row["budget_s"] is not None)
+    level = dict.fromkeys(row["contender"] for row in rows if row["budget_s"] is None)
+    colours = {contender: f"C{number}" for number, contender in enumerate(trained)}
+    dashes = dict(zip(level, cycle(("--", ":", "-.")), strict=False))
     figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
     for axes, (data, found) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         axes.set(title=data.replace("_", " "), xlabel="CPU seconds of training", xscale="log")
-        dashes = cycle(("--", ":", "-."))
         for contender, group in _by(found, "contender"):
             by_budget = [(budget, list(same)) for budget, same in _by(list(group), "budget_s")]
             scores = [[100 * row["scores"][table.drawn] for row in same] for _, same in by_budget]
             means = [statistics.fmean(values) for values in scores]
             if by_budget[0][0] is None:
-                axes.axhline(means[0], color="#999999", linestyle=next(dashes), label=contender)
+                axes.axhline(means[0], color="#999999", linestyle=dashes[contender], label=contender)
                 continue
             halves = [half_interval(values) if len(values) > 1 else 0.0 for values in scores]
-            axes.errorbar([budget for budget, _ in by_budget], means, halves, marker="o", capsize=3, label=contender)
+            places = [budget for budget, _ in by_budget]
+            look = {"marker": "o", "capsize": 3, "color": colours[contender]}
+            axes.errorbar(places, means, halves, label=contender, **look)
         budgets = sorted({row["budget_s"] for row in found if row["budget_s"] is not None})
         if budgets:
             axes.set_xlim(budgets[0] / MARGIN, budgets[-1] * MARGIN)  # one budget alone would have no limits
         axes.set_xticks(budgets, [f"{budget:,.0f}" for budget in budgets], minor=False)
         axes.minorticks_off()
         axes.grid(axis="y")
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    legends = [axes.get_legend_handles_labels() for axes in figure.axes]
+    handles = {label: handle for found in legends for handle, label in zip(*found, strict=True)}
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
     figure.axes[0].set_ylabel(f"{table.columns[table.drawn]}, %")
     save(figure, path)
 

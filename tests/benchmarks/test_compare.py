@@ -93,6 +93,21 @@ def test_draw__has_limits_around_a_single_budget(tmp_path, monkeypatch):
 
 
 @pytest.mark.fast
+def test_draw__gives_a_contender_one_colour_for_all_data(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(report, "save", lambda figure, path: drawn.append(figure))
+    has = {"digits": ("data2vec", "MAE"), "glosses": ("MLM", "MAE")}
+    runs = [Run("scores", data, name, 0, budget, {}) for data in has for name in has[data] for budget in (1, 2)]
+    report.draw(Scores(), [a_row(run, linear=0.5) for run in runs], tmp_path / "figure.png")
+    (figure,) = drawn
+    colours = [{bar.get_label(): bar.lines[0].get_color() for bar in axes.containers} for axes in figure.axes]
+    assert [tuple(found) for found in colours] == [has["digits"], has["glosses"]]
+    assert colours[0]["MAE"] == colours[1]["MAE"]
+    assert len({*colours[0].values(), *colours[1].values()}) == 3
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["data2vec", "MAE", "MLM"]
+
+
+@pytest.mark.fast
 def test_draw_bars__has_each_contender_in_one_place_for_all_data(tmp_path, monkeypatch):
     figures = []
     monkeypatch.setattr(report, "save", lambda figure, path: figures.append(figure))
