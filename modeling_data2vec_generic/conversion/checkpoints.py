@@ -82,7 +82,8 @@ def plain(value: Any) -> Any:
     """Settings as dictionaries, lists and simple values, whichever class they were saved in.
 
     A `Namespace` becomes a dictionary, and so do OmegaConf's containers. Of a member of an enumeration, the value is
-    kept. A reference to another setting that was not resolved, "${task.data}", is None.
+    kept, or the name if it was saved by that, as by Python 3.11.2. A reference to another setting that was not
+    resolved, "${task.data}", is None.
     """
     if isinstance(value, Inert):
         if isinstance(value.state, dict):
@@ -90,7 +91,8 @@ def plain(value: Any) -> Any:
                 if content in value.state:
                     return plain(value.state[content])
             return plain(value.state)
-        return plain(value.values[0]) if value.values else None
+        arguments = [item for item in value.values if item is not Inert]  # which stand for classes
+        return plain(arguments[0]) if arguments else None
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

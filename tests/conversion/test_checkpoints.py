@@ -34,7 +34,17 @@ class AnyNode:
     return module
 
 
-def test_objects_of_unknown_classes__are_kept_but_not_made(elsewhere, tmp_path, monkeypatch):
+def by_value(member, protocol):
+    return type(member), (member.value,)
+
+
+def by_name(member, protocol):
+    return getattr, (type(member), member.name)
+
+
+@pytest.mark.parametrize(("saved", "mode"), [(by_value, 1), (by_name, "AUDIO")])  # by the version of Python
+def test_objects_of_unknown_classes__are_kept_but_not_made(saved, mode, elsewhere, tmp_path, monkeypatch):
+    elsewhere.Modality.__reduce_ex__ = saved
     parent = elsewhere.DictConfig({})
     parent._content["depth"] = elsewhere.AnyNode(12, parent)
     checkpoint = {
@@ -49,7 +59,7 @@ def test_objects_of_unknown_classes__are_kept_but_not_made(elsewhere, tmp_path, 
     assert tensors_of(read["model"]).keys() == {"weight"}
     assert read["model"]["weight"].tolist() == [0, 1, 2]
     assert plain(read["args"]) == {"encoder_layers": 12, "data": "/somewhere"}
-    assert plain(read["cfg"]) == {"model": {"depth": 12}, "mode": 1, "data": None}
+    assert plain(read["cfg"]) == {"model": {"depth": 12}, "mode": mode, "data": None}
     assert plain(read["task_state"])["dictionary"] == {"symbols": ["<s>", "<pad>"]}
 
 
