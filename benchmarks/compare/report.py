@@ -170,9 +170,8 @@ def draw(table: Table, rows: Sequence[Row], path: Path) -> None:
                 axes.axhline(means[0], color="#999999", linestyle=dashes[contender], label=contender)
                 continue
             halves = [half_interval(values) if len(values) > 1 else 0.0 for values in scores]
-            places = [budget for budget, _ in by_budget]
-            look = {"marker": "o", "capsize": 3, "color": colours[contender]}
-            axes.errorbar(places, means, halves, label=contender, **look)
+            places, colour = [budget for budget, _ in by_budget], colours[contender]
+            axes.errorbar(places, means, halves, color=colour, marker="o", capsize=3, label=contender)
         budgets = sorted({row["budget_s"] for row in found if row["budget_s"] is not None})
         if budgets:
             axes.set_xlim(budgets[0] / MARGIN, budgets[-1] * MARGIN)  # one budget alone would have no limits

@@ -167,7 +167,7 @@ FOUND: dict[str, dict[str, Any]] = {
     SIMMIM: {"mask_ratio": 0.4},
 }
 """What the search on Fashion-MNIST has changed in the settings: the best try by the linear classifier, in the mean
-of both lengths of run where both have been tried."""
+of the two shorter lengths of run where both have been tried."""
 ALL = {
     "fashion_mnist": Images(
         encoder={"image_size": 28, "patch_size": 4, "num_channels": 3, **WIDTHS},
