@@ -103,6 +103,7 @@ others, and `TrainingArguments` for both."""
 RATES: list[dict[str, Any]] = [{"learning_rate": rate} for rate in (5e-4, 2e-3, 4e-3)]
 SLOW_TEACHER = {"ema_decay": 0.999, "ema_end_decay": 0.9999}
 BLOCK_OUTPUTS = {"target_source": "block", "target_layer_norms": ["instance"]}
+OF_OWN_IMAGES = {"num_masks": 8, "average_top_k_layers": 4, "mask_ratio": 0.75, "decoder_layers": 4}
 OF_MAE = {"mask_ratio": 0.6}
 SEARCHED: dict[str, list[dict[str, Any]]] = {
     DATA2VEC: [{}, *RATES[:2], {"mask_ratio": 0.4}, {"mask_ratio": 0.75}, {"average_top_k_layers": 4}],
@@ -179,7 +180,8 @@ ALL = {
         },
         found=FOUND,
     ),
-    # With random crops, since the images are few. Tried is what was found on Fashion-MNIST, of two with other rates.
+    # With random crops, since the images are few. Tried is what was found on Fashion-MNIST, of two with other rates,
+    # and for longer what `examples/vision/own_images.json` has.
     "emoji": Images(
         encoder={"image_size": 32, "patch_size": 4, "num_channels": 3, **WIDTHS},
         training={"per_device_train_batch_size": 32, "crop_scale_min": 0.4, "horizontal_flip": True},
@@ -194,7 +196,8 @@ ALL = {
                 ],
                 MAE: [{}, *(OF_MAE | rate for rate in ({}, *RATES))],
                 SIMMIM: [{}, FOUND[SIMMIM]],
-            }
+            },
+            LONGER_SEARCH_BUDGET: {DATA2VEC2: [{}, OF_OWN_IMAGES]},
         },
         found={MAE: OF_MAE, BARE_MAE: OF_MAE, SIMMIM: FOUND[SIMMIM]},
     ),
