@@ -76,8 +76,8 @@ TOKENIZER = "--train_tokenizer --tokenizer_vocab_size 300".split()
 @pytest.mark.parametrize(
     ("flags", "parts"),
     [
-        ("--train_dir DATA/no_data", ["holds no images or sound", "no files at all"]),
-        ("--train_dir DATA/notes", ["holds no images or sound", "1 .md"]),
+        ("--train_dir DATA/no_data", ["holds no images or sound", "no files at all", "--train_file"]),
+        ("--train_dir DATA/notes", ["holds no images or sound", "1 .md", "--train_file"]),
         ("--train_dir DATA/notes --modality vision", ["holds no images", ".png", "1 .md"]),
         ("--train_dir DATA/sound --modality vision", ["holds no images", ".wav"]),
         ("--train_dir DATA/nowhere", ["is not a folder", "nowhere"]),

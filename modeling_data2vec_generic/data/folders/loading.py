@@ -35,7 +35,8 @@ def nothing_found(listing: Listing, folder: str, flag: str, wanted: str) -> str:
     """The message if a folder has no files of the wanted kind."""
     found = listing.counts()
     listed = counted(found) or "no files at all"
-    return f"{flag}={folder!r} holds no {wanted}. It holds: {listed}.{_remedy(found)}"
+    other_source = f" Name another folder, or give text and tables as --{flag.replace('_dir', '_file')}."
+    return f"{flag}={folder!r} holds no {wanted}. It holds: {listed}.{_remedy(found) or other_source}"
 
 
 def load_folder(folder: str, flag: str, modality: str | None, labels_wanted: bool = False) -> dict[str, Dataset]:
