@@ -198,6 +198,7 @@ ALL = {
                 SIMMIM: [{}, FOUND[SIMMIM]],
             },
             LONGER_SEARCH_BUDGET: {DATA2VEC2: [{}, OF_OWN_IMAGES]},
+            LONGEST_SEARCH_BUDGET: {DATA2VEC2: [OF_OWN_IMAGES]},
         },
         found={MAE: OF_MAE, BARE_MAE: OF_MAE, SIMMIM: FOUND[SIMMIM]},
     ),
