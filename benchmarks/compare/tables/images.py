@@ -197,7 +197,14 @@ ALL = {
                 MAE: [{}, *(OF_MAE | rate for rate in ({}, *RATES))],
                 SIMMIM: [{}, FOUND[SIMMIM]],
             },
-            LONGER_SEARCH_BUDGET: {DATA2VEC2: [{}, OF_OWN_IMAGES]},
+            LONGER_SEARCH_BUDGET: {
+                DATA2VEC2: [
+                    {},
+                    OF_OWN_IMAGES,
+                    {**OF_OWN_IMAGES, "target_layer_norms": ["batch"]},
+                    {**OF_OWN_IMAGES, "cls_loss_weight": 2.56},
+                ]
+            },
             LONGEST_SEARCH_BUDGET: {DATA2VEC2: [OF_OWN_IMAGES]},
         },
         found={MAE: OF_MAE, BARE_MAE: OF_MAE, SIMMIM: FOUND[SIMMIM]},
