@@ -80,10 +80,11 @@ def search_table(rows: Sequence[Row], title: str, columns: dict[str, str], score
         changes[0] = {name: value for name, value in begun.items() if name in moved}
         pairs = zip(tries, changes, strict=True)
         for row, settings in sorted(pairs, key=lambda pair: (pair[0]["budget_s"] or 0, -pair[0]["scores"][score])):
-            named = ", ".join(f"{name}={value}" for name, value in settings.items()) or "-"
+            named = ", ".join(f"{name}={value}" for name, value in settings.items())
             scores = [interval([row["scores"].get(name)]) for name in shown]
-            first = "begun with " * (row is tries[0] and bool(settings))
-            lines.append([contender, budget_of(row), first + named, *scores])
+            if row is tries[0]:
+                named = f"begun with {named}" if named else "-"
+            lines.append([contender, budget_of(row), named or "as begun", *scores])
     return markdown_table([f"search on {title.replace('_', ' ')}", "CPU seconds", "settings", *shown.values()], lines)
 
 

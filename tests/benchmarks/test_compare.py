@@ -144,6 +144,7 @@ def test_search__names_what_each_try_changes():
     settings = [{"lr": 1, "batch": 8, "encoder": {"dropout": 0}}]
     settings += [{**settings[0], "lr": 2}, {**settings[0], "encoder": {"dropout": 3}, "masks": 4}]
     tries = [Run("scores", "digits", "data2vec", 0, 60, found) for found in settings]
+    tries.append(Run("scores", "digits", "data2vec", 0, 600, settings[0]))
     found = [a_row(run, linear=0.1 * run.settings["lr"]) for run in tries]
     assert report.search_table(found, "digits", {"linear": "linear", "no": "other"}, "linear").splitlines() == [
         "| search on digits | CPU seconds | settings | linear |",
@@ -151,6 +152,7 @@ def test_search__names_what_each_try_changes():
         "| data2vec | 60 | lr=2 | 20.0% |",
         "| data2vec | 60 | begun with lr=1, dropout=0 | 10.0% |",
         "| data2vec | 60 | masks=4, dropout=3 | 10.0% |",
+        "| data2vec | 600 | as begun | 10.0% |",
     ]
 
 

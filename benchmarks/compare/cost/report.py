@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from modeling_data2vec_generic.figures.drawing import WIDTH, save, styled
 
@@ -123,7 +124,8 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     if not grown:
         return
     figure = Figure(figsize=(WIDTH, 4.4), layout="constrained")
-    panels = figure.subplots(2, (len(grown) + 1) // 2, squeeze=False, sharey=True).flatten()
+    grid = figure.subplots(2, (len(grown) + 1) // 2, squeeze=False, sharey=True)
+    panels = grid.flatten()
     colors: dict[str, Any] = {}
     for axes, growth in zip(panels, grown, strict=False):
         for contender, values, costs in _curves(growth, by_data[growth.name]):
@@ -132,10 +134,13 @@ def draw(rows: Sequence[Row], path: Path) -> None:
             axes.plot(values, [1000 * cost.seconds for cost in costs], marker="o", color=color, label=label)
         axes.set(title=growth.name, xscale="log", yscale="log")
         axes.set_xticks(growth.values, [f"{value:g}" for value in growth.values])
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
         axes.minorticks_off()
         axes.grid(axis="y")
     for axes in panels[len(grown) :]:
         axes.set_visible(False)
-    panels[0].set_ylabel("ms per step")
+    for row in grid:
+        row[0].set_ylabel("ms per step")
     figure.legend(loc="outside lower center", ncols=len(colors))
     save(figure, path)
