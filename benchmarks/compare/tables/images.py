@@ -34,7 +34,7 @@ LABELS_PER_CLASS = 50
 VALIDATION_SHARE = 1 / 6  # of the training images, for the search
 DATA2VEC, DATA2VEC2, MAE, SIMMIM, RANDOM = "data2vec", "data2vec 2.0", "MAE", "SimMIM", "random weights"
 BARE_MAE = "MAE without positions"
-BARE_MAE_BUDGETS = (120, 600, 1200)  # those of `lead_over_mae`
+LEAD_BUDGETS = (120, 600, 1200)  # of `lead_over_mae`, and so of MAE without positions
 
 
 @dataclass(frozen=True)
@@ -243,7 +243,7 @@ class ImageTable(Table):
         """The budgets that a contender is compared at; one that is not trained has None."""
         if contender == RANDOM:
             return (None,)
-        return BARE_MAE_BUDGETS if contender == BARE_MAE and not self.quick else self.budgets
+        return LEAD_BUDGETS if contender == BARE_MAE and not self.quick else self.budgets
 
     def runs(self) -> list[Run]:
         return [
@@ -391,7 +391,9 @@ def lead_over_mae(rows: Sequence[Row]) -> str | None:
     for row in rows:
         by_budget.setdefault((row["contender"], row["budget_s"]), []).append(row["scores"]["linear"])
     means = {key: fmean(values) for key, values in by_budget.items()}
-    ours, theirs = ([means.get((name, budget)) for budget in (120, 600, 1200)] for name in (DATA2VEC2, MAE))
+    ours, theirs, bare = (
+        [means.get((name, budget)) for budget in LEAD_BUDGETS] for name in (DATA2VEC2, MAE, BARE_MAE)
+    )
     if None in (*ours, *theirs):
         return None
     lead = (
@@ -400,11 +402,10 @@ def lead_over_mae(rows: Sequence[Row]) -> str | None:
         f"points from MAE's after 10 CPU minutes. MAE has {percent(theirs[2])} after 20, and data2vec 2.0 "
         f"{percent(ours[0])} after 2."
     )
-    bare, bare_at_last = (means.get((BARE_MAE, budget)) for budget in (600, 1200))
-    if bare is not None and bare_at_last is not None:
+    if None not in bare:
         lead += (
-            f" From a new `ViTMAEForPreTraining` as it comes, without positions, it is {100 * (ours[1] - bare):+.1f} "
-            f"points after 10; that has {percent(bare_at_last)} after 20."
+            " From a new `ViTMAEForPreTraining` as it comes, without positions, it is "
+            f"{100 * (ours[1] - bare[1]):+.1f} points after 10; that has {percent(bare[2])} after 20."
         )
     return lead
 
