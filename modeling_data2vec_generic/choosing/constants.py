@@ -161,7 +161,7 @@ KINDS: Mapping[str, Kind] = {
         training={
             "tiny": Training("own_clips"),
             "small": Training("own_clips", most_steps=20_000),
-            "medium": Training("own_clips", batch=128, most_steps=50_000),
+            "medium": Training("own_clips", batch=128, learning_rate=1e-3, most_steps=50_000),
             "base": Training("own_clips", batch=256, learning_rate=7e-4, most_steps=200_000),
         },
     ),
