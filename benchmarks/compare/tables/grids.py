@@ -227,7 +227,7 @@ ALL = {
             "config_overrides": vit(image_size=24, patch_size=4, num_frames=8, tubelet_size=2, intermediate_size=192),
         },
         source="data/moving_digits/train.parquet",
-        budget_s=30,
+        budget_s=60,  # 280 steps: in half as many, a lower rate or a smaller batch has not caught up
         wider=4,
         mask_ratios=(0.3, 0.45, 0.6, 0.75, 0.85),
         embedding={"video_column_name": "video", "label_column_name": "label"},
