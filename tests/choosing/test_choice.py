@@ -226,6 +226,9 @@ def test_steps__that_are_given_decide_about_the_teacher():
     found = values(PHOTOS, num_train_epochs=1.0)  # 938 steps
     assert found["ema_end_decay"] == 0.999
     assert "max_steps" not in found
+    for steps, decays in ((5_000, (0.9, 0.99)), (5_001, (0.99, 0.9995))):
+        found = values(SENTENCES, max_steps=steps)
+        assert (found["ema_decay"], found["ema_end_decay"]) == decays
 
 
 def test_teacher__rises_whatever_is_given():
