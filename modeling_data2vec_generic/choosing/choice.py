@@ -87,7 +87,7 @@ def _objective(tried: Tried, scale: Scale, plan: Plan, given: Mapping[str, Any])
 
     They belong to the objective, and those of masks to its strategy: with another one that is given, none is chosen.
     """
-    if given.get("objective", tried.objective["objective"].value) != tried.objective["objective"].value:
+    if not tried.is_objective_of(given):
         return {}
     found = dict(tried.objective)
     if tried.top_share is not None:

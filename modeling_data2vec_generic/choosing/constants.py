@@ -32,6 +32,30 @@ SIZES = {
 }
 
 
+# The teacher has to move during the run: a decay of .999 forgets half of its weights in 693 steps, .9995 in 1,386,
+# .9999 in 6,931 and .99999 in 69,314 (docs/settings.md). The rows are those of digits.json, of own_images.json, and of
+# the published data2vec and data2vec 2.0 models.
+TEACHER: Mapping[float, tuple[float, float]] = {
+    1_000: (0.99, 0.999),
+    30_000: (0.99, 0.9995),
+    200_000: (0.999, 0.9999),
+    float("inf"): (0.9998, 0.99999),
+}
+# Of small encoders of text by data2vec 2.0, for which a quicker teacher is better in runs of some thousand steps
+# (docs/results.md, "With no other flag", and "How far settings may be moved"). data2vec collapses by it.
+QUICK_TEACHER: Mapping[float, tuple[float, float]] = {
+    5_000: (0.9, 0.99),
+    30_000: (0.99, 0.9995),
+    200_000: (0.999, 0.9999),
+    float("inf"): (0.9998, 0.99999),
+}
+# Of proteins, whose recipes have a slower teacher from the beginning.
+SLOW_TEACHER: Mapping[float, tuple[float, float]] = {
+    200_000: (0.999, 0.9999),
+    float("inf"): (0.999, 0.99999),
+}
+
+
 @dataclass(frozen=True)
 class Training:
     """How an encoder of one size is trained. What is None is that of the recipe.
@@ -43,6 +67,7 @@ class Training:
             (arXiv 2205.10287), which the published models for images follow: 2e-3 at 2,048, and 1e-3 at 512.
         most_steps: of a run, however much data there are.
         changes: settings in place of the recipe's, by which a step is quicker.
+        teacher: with the recipe's objective, in place of that of the kind of data.
     """
 
     recipe: str
@@ -50,6 +75,7 @@ class Training:
     learning_rate: float | None = None
     most_steps: int | None = None
     changes: Mapping[str, Any] = field(default_factory=dict)
+    teacher: Mapping[float, tuple[float, float]] | None = None
 
 
 @dataclass(frozen=True)
@@ -75,29 +101,6 @@ class Kind:
     teacher: Mapping[float, tuple[float, float]] = field(default_factory=lambda: TEACHER)
 
 
-# The teacher has to move during the run: a decay of .999 forgets half of its weights in 693 steps, .9995 in 1,386,
-# .9999 in 6,931 and .99999 in 69,314 (docs/settings.md). The rows are those of digits.json, of own_images.json, and of
-# the published data2vec and data2vec 2.0 models.
-TEACHER: Mapping[float, tuple[float, float]] = {
-    1_000: (0.99, 0.999),
-    30_000: (0.99, 0.9995),
-    200_000: (0.999, 0.9999),
-    float("inf"): (0.9998, 0.99999),
-}
-# Of text: in runs of some thousand steps a quicker teacher is better (docs/results.md, "With no other flag", and "How
-# far settings may be moved").
-QUICK_TEACHER: Mapping[float, tuple[float, float]] = {
-    5_000: (0.9, 0.99),
-    30_000: (0.99, 0.9995),
-    200_000: (0.999, 0.9999),
-    float("inf"): (0.9998, 0.99999),
-}
-# Of proteins, whose recipes have a slower teacher from the beginning.
-SLOW_TEACHER: Mapping[float, tuple[float, float]] = {
-    200_000: (0.999, 0.9999),
-    float("inf"): (0.999, 0.99999),
-}
-
 KINDS: Mapping[str, Kind] = {
     "vision": Kind(
         noun="images",
@@ -118,12 +121,11 @@ KINDS: Mapping[str, Kind] = {
         thresholds={"small": 300_000, "medium": 3_000_000, "base": 100_000_000},
         training={
             # 3e-3 was best at this width (docs/results.md, "Text"); for Adam the best rate falls as width rises.
-            "tiny": Training("own_text", learning_rate=3e-3, most_steps=20_000),
-            "small": Training("own_text", learning_rate=2e-3, most_steps=40_000),
+            "tiny": Training("own_text", learning_rate=3e-3, most_steps=20_000, teacher=QUICK_TEACHER),
+            "small": Training("own_text", learning_rate=2e-3, most_steps=40_000, teacher=QUICK_TEACHER),
             "medium": Training("own_text", batch=128, learning_rate=1e-3, most_steps=100_000),
             "base": Training("text/data2vec_base"),
         },
-        teacher=QUICK_TEACHER,
     ),
     "proteins": Kind(
         noun="sequences",

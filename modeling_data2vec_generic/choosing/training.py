@@ -116,7 +116,7 @@ def training_settings(
         "lr_scheduler_type": Chosen("cosine", "it suits runs of any length"),
         "warmup_steps": Chosen(0.1, "a tenth of the run, as in the small recipes"),
         **tried.optimizer,
-        **_teacher(kind, steps.number, given),
+        **_teacher(kind, tried, steps.number, given),
         **_looks(steps, seconds, device, evaluates, given),
         **_on_device(steps, device, given),
     }
@@ -131,8 +131,9 @@ def _learning_rate(tried: Tried, batch: int) -> Chosen:
     )
 
 
-def _teacher(kind: Kind, steps: int, given: Mapping[str, Any]) -> dict[str, Chosen]:
-    start, end = next(decays for most, decays in kind.teacher.items() if steps <= most)
+def _teacher(kind: Kind, tried: Tried, steps: int, given: Mapping[str, Any]) -> dict[str, Chosen]:
+    by_steps = tried.teacher if tried.teacher is not None and tried.is_objective_of(given) else kind.teacher
+    start, end = next(decays for most, decays in by_steps.items() if steps <= most)
     start, end = min(start, given.get("ema_end_decay", 1.0)), max(end, given.get("ema_decay", 0.0))
     return {
         "ema_decay": Chosen(start, f"at first it forgets half of its weights in {_half_life(start)} steps"),

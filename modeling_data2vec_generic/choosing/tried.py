@@ -32,6 +32,7 @@ class Tried:
         objective: by flag, the objective with its settings and those of masks.
         optimizer: by flag, settings of the optimizer.
         top_share: the share of the encoder's blocks that targets are made of; None if the preset says it.
+        teacher: by the most steps of a run that they are for, the teacher's decay at the beginning and at the end.
         reason: where all of this comes from, in words.
     """
 
@@ -44,7 +45,13 @@ class Tried:
     objective: Mapping[str, Chosen]
     optimizer: Mapping[str, Chosen]
     top_share: float | None
+    teacher: Mapping[float, tuple[float, float]] | None
     reason: str
+
+    def is_objective_of(self, given: Mapping[str, Any]) -> bool:
+        """Whether a run with these settings has the objective of the recipe, and no other one that is given."""
+        own = self.objective["objective"].value
+        return bool(given.get("objective", own) == own)
 
 
 @cache
@@ -70,5 +77,6 @@ def tried_with(kind: str, size: str) -> Tried:
         objective=chosen,
         optimizer={name: Chosen(written[name], reason) for name in _OPTIMIZER if name in written},
         top_share=None if top is None else top / own["num_hidden_layers"],
+        teacher=of_size.teacher,
         reason=reason,
     )

@@ -226,8 +226,16 @@ def test_steps__that_are_given_decide_about_the_teacher():
     found = values(PHOTOS, num_train_epochs=1.0)  # 938 steps
     assert found["ema_end_decay"] == 0.999
     assert "max_steps" not in found
-    for steps, decays in ((5_000, (0.9, 0.99)), (5_001, (0.99, 0.9995))):
-        found = values(SENTENCES, max_steps=steps)
+
+
+def test_teacher__of_a_short_run_on_text_is_quicker_with_the_objective_of_the_recipe():
+    for steps, given, decays in (
+        (5_000, {}, (0.9, 0.99)),
+        (5_000, {"objective": "data2vec2"}, (0.9, 0.99)),
+        (5_000, {"objective": "data2vec"}, (0.99, 0.9995)),
+        (5_001, {}, (0.99, 0.9995)),
+    ):
+        found = values(SENTENCES, max_steps=steps, **given)
         assert (found["ema_decay"], found["ema_end_decay"]) == decays
 
 
@@ -281,6 +289,7 @@ def test_constants__name_sizes_and_recipes_that_there_are():
         assert {"tiny", *kind.thresholds} == set(kind.training), name
         assert list(kind.thresholds.values()) == sorted(kind.thresholds.values())
         assert math.inf in kind.teacher
-        for size in kind.training:
+        for size, training in kind.training.items():
+            assert training.teacher is None or math.inf in training.teacher
             assert size in SIZES
             assert tried_with(name, size).batch >= 1
