@@ -45,9 +45,7 @@ TEACHER: Mapping[float, tuple[float, float]] = {
 # (docs/results.md, "With no other flag", and "How far settings may be moved"). data2vec collapses by it.
 QUICK_TEACHER: Mapping[float, tuple[float, float]] = {
     5_000: (0.9, 0.99),
-    30_000: (0.99, 0.9995),
-    200_000: (0.999, 0.9999),
-    float("inf"): (0.9998, 0.99999),
+    **{most: decays for most, decays in TEACHER.items() if most > 5_000},
 }
 # Of proteins, whose recipes have a slower teacher from the beginning.
 SLOW_TEACHER: Mapping[float, tuple[float, float]] = {

@@ -32,7 +32,8 @@ class Tried:
         objective: by flag, the objective with its settings and those of masks.
         optimizer: by flag, settings of the optimizer.
         top_share: the share of the encoder's blocks that targets are made of; None if the preset says it.
-        teacher: by the most steps of a run that they are for, the teacher's decay at the beginning and at the end.
+        teacher: by the most steps of a run that they are for, the teacher's decay at the beginning and at the end;
+            None if the kind of data says it.
         reason: where all of this comes from, in words.
     """
 
