@@ -33,7 +33,8 @@ FLAGS = {
 AS_MUCH_WORK = ("learning rate", "EMA")
 """Settings that a step takes as long with, whatever their values."""
 SHORT_TEACHER = {"ema_decay": 0.99, "ema_end_decay": 0.999}
-"""The teacher of all centres: those of the recipes are for thousands of steps, and would hardly move in hundreds."""
+"""The teacher of the centres, where nothing else is said: those of the recipes are for thousands of steps, and would
+hardly move in hundreds."""
 FOLDS, REPEATS = 5, 2  # of the cross-validation
 QUICK_ROWS = 100
 
@@ -49,6 +50,7 @@ class Small:
         wider: how many times as wide the recipe's encoder is. The learning rate is so many times the recipe's: for
             Adam, the best one falls as width rises (arXiv 2203.03466).
         mask_ratios: to try.
+        emas: the decays of the teacher to try, at the beginning and at the end.
         source: what `embed` reads for the scores: built-in data, or a file of the training rows.
         embedding: flags of `embed`.
         labelled_rows: that are scored, at most.
@@ -59,6 +61,7 @@ class Small:
     budget_s: int
     wider: float
     mask_ratios: Sequence[float]
+    emas: Sequence[tuple[float, float]] = EMAS
     source: str = ""
     embedding: Mapping[str, Any] = field(default_factory=dict)
     labelled_rows: int = 3000
@@ -79,7 +82,7 @@ class Small:
             cells[f"learning rate: {name}"] = {"learning_rate": centre["learning_rate"] * factor}
         for batch in (found for found in BATCHES if 2 * found >= centre["per_device_train_batch_size"]):
             cells[f"batch: {batch}"] = {"per_device_train_batch_size": batch}
-        for start, end in EMAS:
+        for start, end in self.emas:
             cells[f"EMA: {start:g} to {end:g}".replace("0.", ".")] = {"ema_decay": start, "ema_end_decay": end}
         for ratio in self.mask_ratios:
             cells[f"mask ratio: {ratio:g}".replace("0.", ".")] = {"mask_ratio": ratio}
@@ -240,6 +243,8 @@ ALL = {
             "max_seq_length": 32,
             "tokenizer_vocab_size": 4096,
             "average_top_k_layers": 2,
+            "ema_decay": 0.9,  # that of `data2vec pretrain` for runs of this length
+            "ema_end_decay": 0.99,
             "config_overrides": overrides(
                 hidden_size=64,
                 embedding_size=64,
@@ -253,6 +258,7 @@ ALL = {
         budget_s=180,  # 3,000 steps: in 1,000, the warm-up to twice the rate is too short
         wider=4,
         mask_ratios=(0.2, 0.35, 0.5, 0.65, 0.8),
+        emas=((0.0, 0.9), *EMAS),  # the first one, which is ten times as quick, begins as a copy of the student
         embedding={"text_column_name": "text", "label_column_name": "label", "max_seq_length": 32},
         labelled_rows=5000,
     ),
