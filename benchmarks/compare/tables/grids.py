@@ -294,7 +294,7 @@ ALL = {
             "train_sampling_strategy": "random",  # these clips are of similar lengths
             "average_top_k_layers": 2,
             "mask_length": 5,  # frames of 40 ms, in place of 10 of 20 ms
-            "learning_rate": 1e-3,  # that of `data2vec pretrain` for encoders of this width
+            "learning_rate": 1.4e-3,  # that of `data2vec pretrain` for encoders of this width
         },
         budget_s=60,
         wider=1,
