@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 
 from modeling_data2vec_generic import embed
+from modeling_data2vec_generic.choosing.constants import KINDS, QUICK_TEACHER, TEACHER
 from modeling_data2vec_generic.evaluation.probe import knn_classifier, linear_classifier
 
 from ..parquet import read
@@ -32,9 +33,6 @@ FLAGS = {
 """The settings that are moved, and the flag of each."""
 AS_MUCH_WORK = ("learning rate", "EMA")
 """Settings that a step takes as long with, whatever their values."""
-SHORT_TEACHER = {"ema_decay": 0.99, "ema_end_decay": 0.999}
-"""The teacher of the centres, where nothing else is said: those of the recipes are for thousands of steps, and would
-hardly move in hundreds."""
 FOLDS, REPEATS = 5, 2  # of the cross-validation
 QUICK_ROWS = 100
 
@@ -72,7 +70,8 @@ class Small:
         unused = ("output_dir", "max_steps", "eval_strategy", "eval_steps", "logging_steps", "seed")
         kept = {name: value for name, value in recipe.items() if name not in unused and not name.startswith("save_")}
         kept["learning_rate"] *= self.wider
-        return {**kept, **SHORT_TEACHER, **self.flags}
+        # The recipes' teachers are for thousands of steps, and would hardly move in hundreds.
+        return {**kept, **teacher(TEACHER[1_000]), **self.flags}
 
     def cells(self) -> dict[str, dict[str, Any]]:
         """What each cell changes, by its name: the setting, a colon, and its value or factor."""
@@ -83,7 +82,7 @@ class Small:
         for batch in (found for found in BATCHES if 2 * found >= centre["per_device_train_batch_size"]):
             cells[f"batch: {batch}"] = {"per_device_train_batch_size": batch}
         for start, end in self.emas:
-            cells[f"EMA: {start:g} to {end:g}".replace("0.", ".")] = {"ema_decay": start, "ema_end_decay": end}
+            cells[f"EMA: {start:g} to {end:g}".replace("0.", ".")] = teacher((start, end))
         for ratio in self.mask_ratios:
             cells[f"mask ratio: {ratio:g}".replace("0.", ".")] = {"mask_ratio": ratio}
         at_centre = [name for name, changes in cells.items() if changes and changes.items() <= centre.items()]
@@ -152,6 +151,11 @@ class Spoken(Small):
         """The table `speech`, and its run of new weights that is scored on the validation part."""
         table = speech.SpeechTable(seeds=[seed], quick=quick)
         return table, table.run(speech.NEW, seed, "validation")
+
+
+def teacher(decays: tuple[float, float]) -> dict[str, float]:
+    """The flags of a teacher, by its decay at the beginning and at the end."""
+    return dict(zip(("ema_decay", "ema_end_decay"), decays, strict=True))
 
 
 def vit(**fields: Any) -> str:
@@ -243,8 +247,7 @@ ALL = {
             "max_seq_length": 32,
             "tokenizer_vocab_size": 4096,
             "average_top_k_layers": 2,
-            "ema_decay": 0.9,  # that of `data2vec pretrain` for runs of this length
-            "ema_end_decay": 0.99,
+            **teacher(QUICK_TEACHER[5_000]),  # that of `data2vec pretrain` for runs of this length
             "config_overrides": overrides(
                 hidden_size=64,
                 embedding_size=64,
@@ -255,7 +258,7 @@ ALL = {
             ),
         },
         source="data/wordnet/nouns_train.parquet",
-        budget_s=180,  # 3,000 steps: in 1,000, the warm-up to twice the rate is too short
+        budget_s=180,  # 3,600 steps: in 1,000, the warm-up to twice the rate is too short
         wider=4,
         mask_ratios=(0.2, 0.35, 0.5, 0.65, 0.8),
         emas=((0.0, 0.9), *EMAS),  # the first one, which is ten times as quick, begins as a copy of the student
@@ -294,7 +297,8 @@ ALL = {
             "train_sampling_strategy": "random",  # these clips are of similar lengths
             "average_top_k_layers": 2,
             "mask_length": 5,  # frames of 40 ms, in place of 10 of 20 ms
-            "learning_rate": 1.4e-3,  # that of `data2vec pretrain` for encoders of this width
+            # That of `data2vec pretrain` for encoders of this width.
+            "learning_rate": KINDS["speech"].training["tiny"].learning_rate,
         },
         budget_s=60,
         wider=1,
