@@ -179,7 +179,7 @@ def test_samples__are_shared_out_in_as_many_batches_everywhere(rows, processes, 
 
 
 def signs(**changes: float) -> dict[str, float]:
-    healthy = {"loss": 1.0, "loss_to_trivial": 0.5, "target_std": 0.8, "prediction_std": 0.5}
+    healthy = {"loss": 1.0, "loss_to_trivial": 0.9, "target_std": 0.8, "prediction_std": 0.5}
     depths = {f"{kind}_{depth}": 9.0 for kind in ("rank", "cosine") for depth in ("embeddings", "middle", "top")}
     return healthy | depths | changes
 
@@ -206,6 +206,11 @@ def signs(**changes: float) -> dict[str, float]:
         ({"rank_embeddings": 60.0, "rank_middle": 60.0}, {"rank_embeddings": 12.0, "rank_middle": 5.9}, PARTIAL),
         ({"rank_top": 60.0}, {"rank_top": 9.4}, HEALTHY),
         ({"rank_top": 60.0}, {"rank_top": 5.9}, COLLAPSED),
+        ({"rank_top": 60.0}, {"rank_top": 3.2, "loss_to_trivial": 0.79}, HEALTHY),  # the targets are predicted
+        ({"rank_top": 60.0}, {"rank_top": 3.2, "loss_to_trivial": 0.81}, COLLAPSED),
+        ({"rank_top": 60.0}, {"rank_top": 1.4, "loss_to_trivial": 0.5}, COLLAPSED),  # as is their mean at each position
+        ({"rank_middle": 60.0}, {"rank_middle": 3.2, "loss_to_trivial": 0.5}, HEALTHY),
+        ({"rank_middle": 60.0}, {"rank_middle": 1.4, "loss_to_trivial": 0.5}, PARTIAL),
     ],
 )
 def test_verdict__by_what_has_changed(then, now, state):
