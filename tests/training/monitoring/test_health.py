@@ -208,7 +208,7 @@ def signs(**changes: float) -> dict[str, float]:
         ({"rank_top": 60.0}, {"rank_top": 5.9}, COLLAPSED),
         ({"rank_top": 60.0}, {"rank_top": 3.2, "loss_to_trivial": 0.79}, HEALTHY),  # the targets are predicted
         ({"rank_top": 60.0}, {"rank_top": 3.2, "loss_to_trivial": 0.81}, COLLAPSED),
-        ({"rank_top": 60.0}, {"rank_top": 1.4, "loss_to_trivial": 0.5}, COLLAPSED),  # as is their mean at each position
+        ({"rank_top": 60.0}, {"rank_top": 1.4, "loss_to_trivial": 0.5}, COLLAPSED),  # by position alone
         ({"rank_middle": 60.0}, {"rank_middle": 3.2, "loss_to_trivial": 0.5}, HEALTHY),
         ({"rank_middle": 60.0}, {"rank_middle": 1.4, "loss_to_trivial": 0.5}, PARTIAL),
     ],
