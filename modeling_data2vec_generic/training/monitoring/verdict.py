@@ -37,8 +37,8 @@ FEW_DIRECTIONS = 6.0  # an effective rank that is not below this counts as not l
 LOWEST_RANK = 1.5  # a smaller rank is too small for a loss of rank to mean anything
 # Nor does rank count as lost while the student predicts its targets. Features of a whole sample may lie in three
 # directions and tell inputs apart better than the twenty that they had before: runs on sound and on images whose loss
-# was half of that of the mean, and less, had gained by the probe, and those whose probe fell had .9 and more of it, or
-# a last block of rank 1.4.
+# was half of that of the mean, and less, had gained by the probe. Runs that had lost by it along with their rank had
+# .9 of that loss and more, or a last block of rank 1.4.
 PREDICTED = 0.8  # of the loss of always predicting the mean: below it, the targets are predicted
 DIVERGED = 2.0  # of the loss of always predicting the mean, and of the loss before the first step, if that is more
 RISE = 1.05  # of the loss, relative to its lowest value, and of the targets' spread, relative to its value then
